@@ -1,1 +1,45 @@
-//! x
+//! Certificates of a private authority: issued, renewed and revoked.
+//!
+//! An [`Authority`] signs leaves for servers and clients and the list of those it takes back.
+//! Everything can stay in memory; [`Authority::save`] and [`Issued::save`] are the only ways to a
+//! disk, and they write whole files or nothing.
+//!
+//! ```
+//! use certgen::{Authority, AuthoritySpec};
+//!
+//! let authority = Authority::new(&AuthoritySpec::default())?;
+//! let server = authority.server(&["ledger.example.test", "*.example.test", "127.0.0.1"])?;
+//! let client = authority.client("billing")?;
+//! assert_ne!(server.serial(), client.serial());
+//! # Ok::<(), certgen::CertgenError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod authority;
+mod check;
+mod crl;
+mod error;
+mod facts;
+mod issued;
+mod name;
+mod policy_file;
+mod profile;
+mod renewal;
+mod serial;
+mod spec;
+mod store;
+mod yaml;
+
+pub use rcgen;
+
+pub use crate::authority::Authority;
+pub use crate::check::{Check, Finding, verify};
+pub use crate::crl::{Crl, Revocation, Revocations};
+pub use crate::error::CertgenError;
+pub use crate::facts::Facts;
+pub use crate::issued::Issued;
+pub use crate::name::{HostName, LONGEST_NAME, NameError, check_common_name, check_file_stem};
+pub use crate::policy_file::{Addition, Grant, PolicyFileError, fragment};
+pub use crate::serial::Serial;
+pub use crate::spec::{AuthoritySpec, LeafSpec, Usage};
+pub use crate::store::{CA_STEM, Overwrite, SERVER_STEM, certificate_path, crl_path, key_path};

@@ -1,0 +1,320 @@
+//! A certificate authority: its certificate, its key and what it signs.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
+    PublicKeyData, RevokedCertParams,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer;
+
+use crate::crl::{Crl, Revocation};
+use crate::error::CertgenError;
+use crate::facts::date;
+use crate::issued::Issued;
+use crate::profile;
+use crate::serial::Serial;
+use crate::spec::{AuthoritySpec, LeafSpec};
+use crate::store::{self, CA_STEM, Draft, Overwrite, Secrecy};
+
+/// A certificate authority: who signs, and with which key.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    key_id: KeyIdMethod,
+    certificate: CertificateDer<'static>,
+    certificate_pem: String,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    path_len: Option<u32>,
+}
+
+impl Authority {
+    /// Makes an authority that signs itself, in memory.
+    ///
+    /// # Errors
+    ///
+    /// A name or validity that no certificate may have.
+    pub fn new(spec: &AuthoritySpec) -> Result<Self, CertgenError> {
+        let key = KeyPair::generate()?;
+        let certificate = profile::authority(spec)?.self_signed(&key)?;
+        Self::of(
+            certificate.der().clone(),
+            certificate.pem(),
+            key,
+            Path::new("the certificate"),
+        )
+    }
+
+    /// Reads an authority from `ca.crt` and `ca.key`.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or two that do not belong together.
+    pub fn load(dir: &Path) -> Result<Self, CertgenError> {
+        let certificate = store::certificate_path(dir, CA_STEM);
+        let key = store::key_path(dir, CA_STEM);
+        let unreadable = |path: &Path, what| CertgenError::Unreadable {
+            path: path.to_owned(),
+            what,
+        };
+        let pem = store::read(&certificate)?;
+        let pair =
+            KeyPair::from_pem(&store::read(&key)?).map_err(|_| unreadable(&key, "private key"))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| unreadable(&certificate, "certificate"))?;
+        if !belongs(&der, &pair) {
+            return Err(CertgenError::KeyMismatch { certificate, key });
+        }
+        Self::of(der, pem, pair, &certificate)
+    }
+
+    /// Writes `ca.crt`, readable by all, and `ca.key`, readable by its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// A file that is in the way, unless it may be replaced, or that cannot be written.
+    pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
+        let certificate = Draft::new(
+            &store::certificate_path(dir, CA_STEM),
+            &self.certificate_pem,
+            Secrecy::Public,
+        )?;
+        let key_pem = self.issuer.key().serialize_pem();
+        let key = Draft::new(&store::key_path(dir, CA_STEM), &key_pem, Secrecy::Sealed)?;
+        store::persist_pair(key, certificate, overwrite)
+    }
+
+    /// Reads the authority of a directory, or makes the first one there.
+    ///
+    /// Of two that come at the same time one makes it, and both have it.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or written.
+    pub fn load_or_create(dir: &Path) -> Result<Self, CertgenError> {
+        let lock = store::lock(dir)?;
+        let present = [
+            store::certificate_path(dir, CA_STEM),
+            store::key_path(dir, CA_STEM),
+        ]
+        .iter()
+        .any(|path| store::refuse_existing(path).is_err());
+        let authority = if present {
+            Self::load(dir)?
+        } else {
+            let authority = Self::new(&AuthoritySpec::default())?;
+            authority.save(dir, Overwrite::Refuse)?;
+            authority
+        };
+        drop(lock);
+        Ok(authority)
+    }
+
+    /// The authority's certificate as PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The authority's certificate as DER.
+    pub fn certificate_der(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The last second of the authority's validity.
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// Issues a certificate for a server of these DNS names, wildcards and IP addresses.
+    ///
+    /// # Errors
+    ///
+    /// No name, or one that is neither of these.
+    pub fn server(&self, names: &[&str]) -> Result<Issued, CertgenError> {
+        self.issue(&LeafSpec::server(names)?)
+    }
+
+    /// Issues a certificate for the client of this name.
+    ///
+    /// # Errors
+    ///
+    /// A name that the gateway would refuse.
+    pub fn client(&self, common_name: &str) -> Result<Issued, CertgenError> {
+        self.issue(&LeafSpec::client(common_name))
+    }
+
+    /// Issues a leaf, which ends with the authority if not before.
+    ///
+    /// # Errors
+    ///
+    /// A name or validity that no leaf may have, or an authority that has ended by then.
+    pub fn issue(&self, spec: &LeafSpec) -> Result<Issued, CertgenError> {
+        self.check_alive(spec.not_before)?;
+        let not_after = spec.not_after.min(self.not_after);
+        self.issue_custom(profile::leaf(&LeafSpec {
+            not_after,
+            ..spec.clone()
+        })?)
+    }
+
+    /// Says whether the authority still signs at this time.
+    ///
+    /// # Errors
+    ///
+    /// The end of its validity has come.
+    pub fn check_alive(&self, at: OffsetDateTime) -> Result<(), CertgenError> {
+        if at < self.not_after {
+            Ok(())
+        } else {
+            Err(CertgenError::AuthorityExpired(date(self.not_after)))
+        }
+    }
+
+    /// Signs exactly what it is given, be it nonsense; for tests of hostile certificates.
+    ///
+    /// # Errors
+    ///
+    /// Years that the encoding does not have, or what the signer refuses.
+    pub fn issue_custom(&self, mut params: CertificateParams) -> Result<Issued, CertgenError> {
+        profile::check_years(params.not_before, params.not_after)?;
+        let serial = match &params.serial_number {
+            Some(number) => Serial::from_bytes(number.as_ref()),
+            None => Serial::random()?,
+        };
+        params
+            .serial_number
+            .get_or_insert_with(|| serial.as_bytes().to_vec().into());
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Issued::new(&certificate, key, serial))
+    }
+
+    /// Makes an authority below this one, which ends when this one does.
+    ///
+    /// # Errors
+    ///
+    /// A path length that allows none, or a name that no certificate may have.
+    pub fn intermediate(&self, common_name: &str) -> Result<Self, CertgenError> {
+        let path_len = match self.path_len {
+            Some(0) => return Err(CertgenError::PathLength),
+            Some(below) => u8::try_from(below - 1).unwrap_or(u8::MAX),
+            None => 0,
+        };
+        let mut params = profile::authority(&AuthoritySpec {
+            common_name: common_name.to_owned(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+            path_len,
+        })?;
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Self::of(
+            certificate.der().clone(),
+            certificate.pem(),
+            key,
+            Path::new("the certificate"),
+        )
+    }
+
+    /// Signs a list of the certificates that were taken back, all of them at `this_update`.
+    ///
+    /// # Errors
+    ///
+    /// A `next_update` that does not come after `this_update`.
+    pub fn crl(
+        &self,
+        revoked: &[Serial],
+        this_update: OffsetDateTime,
+        next_update: OffsetDateTime,
+        number: u64,
+    ) -> Result<Crl, CertgenError> {
+        let entries: Vec<Revocation> = revoked
+            .iter()
+            .map(|serial| Revocation::new(serial.clone(), this_update))
+            .collect();
+        self.sign_crl(&entries, this_update..next_update, number)
+    }
+
+    pub(crate) fn sign_crl(
+        &self,
+        entries: &[Revocation],
+        updates: Range<OffsetDateTime>,
+        number: u64,
+    ) -> Result<Crl, CertgenError> {
+        profile::check_validity(updates.start, updates.end)?;
+        let list = CertificateRevocationListParams {
+            this_update: updates.start,
+            next_update: updates.end,
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: entries.iter().map(entry).collect(),
+            key_identifier_method: self.key_id.clone(),
+        }
+        .signed_by(&self.issuer)?;
+        Ok(Crl::new(list.der().clone(), list.pem()?))
+    }
+
+    fn of(
+        certificate: CertificateDer<'static>,
+        certificate_pem: String,
+        key: KeyPair,
+        path: &Path,
+    ) -> Result<Self, CertgenError> {
+        let not_an_authority = || CertgenError::NotAnAuthority(path.to_owned());
+        let (_, parsed) =
+            X509Certificate::from_der(&certificate).map_err(|_| not_an_authority())?;
+        let constraints = match parsed.basic_constraints() {
+            Ok(Some(constraints)) if constraints.value.ca => constraints.value,
+            _ => return Err(not_an_authority()),
+        };
+        let mut key_id = KeyIdMethod::Sha256;
+        for extension in parsed.iter_extensions() {
+            if let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() {
+                key_id = KeyIdMethod::PreSpecified(id.0.to_vec());
+            }
+        }
+        Ok(Self {
+            path_len: constraints.path_len_constraint,
+            not_before: parsed.validity().not_before.to_datetime(),
+            not_after: parsed.validity().not_after.to_datetime(),
+            key_id,
+            issuer: Issuer::from_ca_cert_der(&certificate, key)?,
+            certificate,
+            certificate_pem,
+        })
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a certificate certifies this key.
+pub(crate) fn belongs(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, parsed)| parsed.public_key().raw == key.subject_public_key_info())
+}
+
+fn entry(revocation: &Revocation) -> RevokedCertParams {
+    RevokedCertParams {
+        serial_number: revocation.serial().as_bytes().to_vec().into(),
+        revocation_time: revocation.at(),
+        reason_code: None,
+        invalidity_date: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

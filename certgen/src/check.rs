@@ -1,0 +1,163 @@
+//! Whether a leaf would be believed, one question after the other.
+
+use std::fmt;
+use std::path::Path;
+
+use rcgen::KeyPair;
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::authority::belongs;
+use crate::crl::Revocations;
+use crate::error::CertgenError;
+use crate::facts::{self, Facts, date};
+use crate::renewal::key_beside;
+use crate::spec::now;
+use crate::store::{self, CA_STEM};
+
+/// One question about a certificate, and what was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    subject: &'static str,
+    finding: Finding,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// All is well.
+    Passed(String),
+    /// A verifier would refuse the certificate, or its owner could not use it.
+    Failed(String),
+    /// There was nothing to check against.
+    Skipped(String),
+}
+
+impl Check {
+    /// What was found.
+    pub fn finding(&self) -> &Finding {
+        &self.finding
+    }
+
+    /// Whether a verifier would refuse the certificate for this.
+    pub fn failed(&self) -> bool {
+        matches!(self.finding, Finding::Failed(_))
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verdict, detail) = match &self.finding {
+            Finding::Passed(detail) => ("ok", detail),
+            Finding::Failed(detail) => ("FAILED", detail),
+            Finding::Skipped(detail) => ("skipped", detail),
+        };
+        write!(f, "{verdict:<8} {:<10} {detail}", self.subject)
+    }
+}
+
+/// Checks the leaf in a file against the authority, and its `ca.crl`, in `dir`.
+///
+/// # Errors
+///
+/// A leaf or an authority's certificate that cannot be read. Everything else is a finding.
+pub fn verify(dir: &Path, path: &Path) -> Result<Vec<Check>, CertgenError> {
+    let authority_path = store::certificate_path(dir, CA_STEM);
+    let (leaf_der, authority_der) = (facts::load(path)?, facts::load(&authority_path)?);
+    let (_, leaf) = X509Certificate::from_der(&leaf_der).map_err(|_| facts::unreadable(path))?;
+    let (_, authority) = X509Certificate::from_der(&authority_der)
+        .map_err(|_| facts::unreadable(&authority_path))?;
+    let leaf_facts = Facts::parse(&leaf_der).ok_or_else(|| facts::unreadable(path))?;
+    let authority_facts =
+        Facts::parse(&authority_der).ok_or_else(|| facts::unreadable(&authority_path))?;
+    let now = now();
+    let findings = [
+        ("signature", signature(&leaf, &authority)),
+        ("dates", dates(&leaf_facts, now)),
+        ("authority", dates(&authority_facts, now)),
+        ("usage", usage(&leaf_facts)),
+        ("key", key(path, &leaf_der)?),
+        (
+            "revocation",
+            revocation(dir, &authority_der, &leaf_facts, now),
+        ),
+    ];
+    Ok(findings
+        .into_iter()
+        .map(|(subject, finding)| Check { subject, finding })
+        .collect())
+}
+
+/// Whether this authority signed that leaf.
+pub(crate) fn signed_by(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> bool {
+    leaf.issuer().as_raw() == authority.subject().as_raw()
+        && leaf.verify_signature(Some(authority.public_key())).is_ok()
+}
+
+fn signature(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> Finding {
+    if !authority.is_ca() {
+        Finding::Failed("ca.crt is not the certificate of an authority".to_owned())
+    } else if signed_by(leaf, authority) {
+        Finding::Passed("signed by this authority".to_owned())
+    } else {
+        Finding::Failed("not signed by this authority".to_owned())
+    }
+}
+
+fn dates(facts: &Facts, now: OffsetDateTime) -> Finding {
+    let (start, end) = (date(facts.not_before()), date(facts.not_after()));
+    if now < facts.not_before() {
+        Finding::Failed(format!("not valid before {start}"))
+    } else if facts.not_after() < now {
+        Finding::Failed(format!("ended on {end}"))
+    } else {
+        Finding::Passed(format!("valid from {start} to {end}"))
+    }
+}
+
+fn usage(facts: &Facts) -> Finding {
+    if facts.is_authority() {
+        return Finding::Failed("an authority, not a server or client".to_owned());
+    }
+    match facts.usages() {
+        [only] if only == "serverAuth" || only == "clientAuth" => Finding::Passed(only.clone()),
+        [] => Finding::Failed("no extended key usage".to_owned()),
+        others => Finding::Failed(format!("not exactly one usage: {}", others.join(", "))),
+    }
+}
+
+fn key(path: &Path, leaf: &rustls_pki_types::CertificateDer<'_>) -> Result<Finding, CertgenError> {
+    let key = key_beside(path);
+    let pem = match store::read(&key) {
+        Ok(pem) => pem,
+        Err(error) if error.is_not_found() => {
+            return Ok(Finding::Skipped(format!("there is no {}", key.display())));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(match KeyPair::from_pem(&pem) {
+        Ok(pair) if belongs(leaf, &pair) => {
+            Finding::Passed(format!("{} belongs to it", key.display()))
+        }
+        Ok(_) => Finding::Failed(format!("{} belongs to another certificate", key.display())),
+        Err(_) => Finding::Failed(format!("{} holds no readable private key", key.display())),
+    })
+}
+
+fn revocation(dir: &Path, authority: &[u8], leaf: &Facts, now: OffsetDateTime) -> Finding {
+    let path = store::crl_path(dir);
+    match Revocations::load(&path, authority) {
+        Err(error) if error.is_not_found() => {
+            Finding::Skipped(format!("there is no {}", path.display()))
+        }
+        Err(error) => Finding::Failed(error.to_string()),
+        Ok(list) if list.contains(leaf.serial()) => {
+            Finding::Failed(format!("revoked (serial {})", leaf.serial()))
+        }
+        Ok(list) if list.next_update().is_none_or(|next| next < now) => {
+            Finding::Failed("the revocation list is stale; run `certgen revoke`".to_owned())
+        }
+        Ok(list) => Finding::Passed(format!("not in revocation list {}", list.number())),
+    }
+}

@@ -1,0 +1,233 @@
+//! What can be asked of `certgen`, and who answers.
+
+mod issue;
+mod usage;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use certgen::{
+    Authority, CertgenError, Facts, NameError, PolicyFileError, certificate_path, crl_path,
+};
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+use time::Duration;
+
+use crate::command::issue::{NewAuthority, NewClient, NewServer};
+
+/// Issues, renews and revokes the certificates of a private authority.
+#[derive(Debug, Parser)]
+#[command(name = "certgen", version)]
+pub(crate) struct Arguments {
+    /// The directory of the authority, and of what it issues.
+    #[arg(long, global = true, env = "CERTGEN_DIR", default_value = "certs")]
+    dir: PathBuf,
+
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Makes the authority: ca.crt and ca.key.
+    Ca(NewAuthority),
+    /// Issues server.crt and server.key.
+    Server(NewServer),
+    /// Issues a client's certificate and key, named after it.
+    Client(NewClient),
+    /// Says what a certificate says.
+    Inspect {
+        /// A certificate in PEM.
+        file: PathBuf,
+        /// Say it in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks a certificate against the authority and its revocation list.
+    Verify {
+        /// A certificate in PEM.
+        file: PathBuf,
+    },
+    /// Replaces a certificate and the key beside it: same names, new key, new validity.
+    Renew {
+        /// A certificate that the authority issued.
+        file: PathBuf,
+        /// How many days it lasts; as long as the old one if absent.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        days: Option<u16>,
+    },
+    /// Adds certificates to the revocation list ca.crl, or signs it afresh.
+    Revoke {
+        /// Certificates that the authority issued; none to sign the list with fresh dates.
+        files: Vec<PathBuf>,
+        /// How long the list may be relied on.
+        #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = span)]
+        next_update: Duration,
+    },
+    /// Exits with 0 if a certificate should be renewed, 1 if not, 2 if there is none, 255 else.
+    NeedsRenewal {
+        /// A certificate in PEM.
+        file: PathBuf,
+        /// How much time must be left: 30d, 12h, 90m, 45s.
+        #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = span)]
+        within: Duration,
+    },
+}
+
+/// Why a task was not done.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Certgen(#[from] CertgenError),
+    #[error(transparent)]
+    Policy(#[from] PolicyFileError),
+    #[error("no files can be named after the client {name:?}")]
+    FileName { name: String, source: NameError },
+    #[error("cannot write the answer")]
+    Output(#[from] io::Error),
+}
+
+/// The exit code of a script that asks: renew.
+const RENEW: u8 = 0;
+/// The exit code of a script that asks: nothing to do, or of a task that failed.
+const FINE: u8 = 1;
+/// The exit code of a script that asks: no such file.
+const ABSENT: u8 = 2;
+/// The exit code of a script that asks: no answer.
+const UNKNOWN: u8 = 255;
+
+/// Does what was asked and says so; the value is the exit code.
+pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8, Failure> {
+    let dir = arguments.dir.as_path();
+    match &arguments.task {
+        Task::Ca(new) => new.run(dir, out)?,
+        Task::Server(new) => new.run(dir, out)?,
+        Task::Client(new) => new.run(dir, out)?,
+        Task::Inspect { file, json } => inspect(file, *json, out)?,
+        Task::Verify { file } => return verify(dir, file, out),
+        Task::Renew { file, days } => renew(dir, file, *days, out)?,
+        Task::Revoke { files, next_update } => revoke(dir, files, *next_update, out)?,
+        Task::NeedsRenewal { file, within } => {
+            return Ok(if Facts::load(file)?.ends_within(*within) {
+                RENEW
+            } else {
+                FINE
+            });
+        }
+    }
+    Ok(0)
+}
+
+/// The exit code of a task that failed.
+pub(crate) fn failure_code(arguments: &Arguments, failure: &Failure) -> u8 {
+    let absent = matches!(failure, Failure::Certgen(error) if error.is_not_found());
+    match (&arguments.task, absent) {
+        (Task::NeedsRenewal { .. }, true) => ABSENT,
+        (Task::NeedsRenewal { .. }, false) => UNKNOWN,
+        _ => FINE,
+    }
+}
+
+fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let facts = Facts::load(file)?;
+    if json {
+        writeln!(out, "{:#}", facts.json())?;
+    } else {
+        write!(out, "{facts}")?;
+    }
+    Ok(())
+}
+
+fn verify(dir: &Path, file: &Path, out: &mut dyn Write) -> Result<u8, Failure> {
+    let checks = certgen::verify(dir, file)?;
+    for check in &checks {
+        writeln!(out, "{check}")?;
+    }
+    Ok(u8::from(checks.iter().any(certgen::Check::failed)))
+}
+
+fn renew(dir: &Path, file: &Path, days: Option<u16>, out: &mut dyn Write) -> Result<(), Failure> {
+    let length = days.map(|days| Duration::days(days.into()));
+    let renewed = Authority::load(dir)?.renew(dir, file, length)?;
+    writeln!(
+        out,
+        "renewed {}, serial {}",
+        file.display(),
+        renewed.serial()
+    )?;
+    Ok(())
+}
+
+fn revoke(
+    dir: &Path,
+    files: &[PathBuf],
+    next_update: Duration,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let authority = Authority::load(dir)?;
+    // All of them are read first, so that one bad file leaves the list as it is.
+    let serials = files
+        .iter()
+        .map(|file| authority.serial_in(file))
+        .collect::<Result<Vec<_>, _>>()?;
+    let list = authority.revoke(dir, &serials, next_update)?;
+    for (file, serial) in files.iter().zip(&serials) {
+        writeln!(out, "revoked {}, serial {serial}", file.display())?;
+    }
+    let path = crl_path(dir);
+    let (number, count) = (list.number(), list.entries().len());
+    writeln!(
+        out,
+        "wrote {}, number {number}, {count} revoked",
+        path.display()
+    )?;
+    Ok(())
+}
+
+/// Says where a pair of files went.
+fn announce(dir: &Path, stem: &str, out: &mut dyn Write) -> io::Result<()> {
+    let (certificate, key) = (certificate_path(dir, stem), certgen::key_path(dir, stem));
+    writeln!(out, "wrote {} and {}", certificate.display(), key.display())
+}
+
+/// Reads a span like `30d`.
+fn span(text: &str) -> Result<Duration, String> {
+    let units = [
+        ('w', 604_800),
+        ('d', 86_400),
+        ('h', 3600),
+        ('m', 60),
+        ('s', 1),
+    ];
+    let wrong = || "a span is a number and one of w, d, h, m, s, like 30d".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let (_, seconds) = units
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or_else(wrong)?;
+    let digits = &text[..text.len() - unit.len_utf8()];
+    let count: u32 = digits.parse().map_err(|_| wrong())?;
+    if count == 0 {
+        return Err("a span is longer than nothing".to_owned());
+    }
+    Ok(Duration::seconds(i64::from(count) * seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_a_number_with_its_unit() {
+        assert_eq!(span("30d"), Ok(Duration::days(30)));
+        assert_eq!(span("90m"), Ok(Duration::minutes(90)));
+        for bad in ["", "d", "30", "0d", "-1d", "1.5h", "30ü", "99999999999d"] {
+            assert!(span(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,184 @@
+//! The certificates that an authority took back, and the list that says so.
+
+use std::path::Path;
+
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject;
+use time::{Duration, OffsetDateTime};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::authority::Authority;
+use crate::error::CertgenError;
+use crate::serial::Serial;
+use crate::spec::now;
+use crate::store::{self, Draft, Overwrite, Secrecy};
+
+/// A signed revocation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crl {
+    der: CertificateRevocationListDer<'static>,
+    pem: String,
+}
+
+impl Crl {
+    pub(crate) fn new(der: CertificateRevocationListDer<'static>, pem: String) -> Self {
+        Self { der, pem }
+    }
+
+    /// The list as PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The list as DER.
+    pub fn der(&self) -> &CertificateRevocationListDer<'static> {
+        &self.der
+    }
+}
+
+/// One certificate that was taken back, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    serial: Serial,
+    at: OffsetDateTime,
+}
+
+impl Revocation {
+    /// Takes a certificate back at this time.
+    pub fn new(serial: Serial, at: OffsetDateTime) -> Self {
+        Self { serial, at }
+    }
+
+    /// The certificate's serial.
+    pub fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    /// When it was taken back.
+    pub fn at(&self) -> OffsetDateTime {
+        self.at
+    }
+}
+
+/// Everything that an authority has taken back so far, and the number of the list that said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocations {
+    entries: Vec<Revocation>,
+    number: u64,
+    next_update: Option<OffsetDateTime>,
+}
+
+impl Revocations {
+    /// Reads a revocation list that this certificate's authority signed.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, is no list, or was signed by somebody else.
+    pub fn load(path: &Path, authority: &[u8]) -> Result<Self, CertgenError> {
+        Self::parse(&store::read(path)?, authority).map_err(|fault| match fault {
+            Fault::Unreadable => CertgenError::Unreadable {
+                path: path.to_owned(),
+                what: "revocation list",
+            },
+            Fault::Foreign => CertgenError::Foreign(path.to_owned()),
+        })
+    }
+
+    /// The certificates that were taken back, in the order in which they were.
+    pub fn entries(&self) -> &[Revocation] {
+        &self.entries
+    }
+
+    /// The number of the list; each later one has a higher.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Until when the list may be relied on.
+    pub fn next_update(&self) -> Option<OffsetDateTime> {
+        self.next_update
+    }
+
+    /// Whether a certificate was taken back.
+    pub fn contains(&self, serial: &Serial) -> bool {
+        self.entries.iter().any(|entry| entry.serial == *serial)
+    }
+
+    fn parse(pem: &str, authority: &[u8]) -> Result<Self, Fault> {
+        let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| Fault::Unreadable)?;
+        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_| Fault::Unreadable)?;
+        let (_, authority) = X509Certificate::from_der(authority).map_err(|_| Fault::Foreign)?;
+        if list.issuer().as_raw() != authority.subject().as_raw()
+            || list.verify_signature(authority.public_key()).is_err()
+        {
+            return Err(Fault::Foreign);
+        }
+        let entries = list
+            .iter_revoked_certificates()
+            .map(|entry| Revocation {
+                serial: Serial::from_bytes(entry.raw_serial()),
+                at: entry.revocation_date.to_datetime(),
+            })
+            .collect();
+        let number = match list.crl_number() {
+            Some(number) => u64::try_from(number).map_err(|_| Fault::Unreadable)?,
+            None => 0,
+        };
+        let next_update = list.next_update().map(|time| time.to_datetime());
+        Ok(Self {
+            entries,
+            number,
+            next_update,
+        })
+    }
+}
+
+enum Fault {
+    Unreadable,
+    Foreign,
+}
+
+impl Authority {
+    /// Takes certificates back for good: adds them to the `ca.crl` of a directory and signs it
+    /// afresh, so that it may be relied on for `lasting`. Without a serial it only does the latter.
+    ///
+    /// Two at the same time wait for each other, so neither forgets what the other took back.
+    ///
+    /// # Errors
+    ///
+    /// A list that cannot be read, is not this authority's, or cannot be written.
+    pub fn revoke(
+        &self,
+        dir: &Path,
+        serials: &[Serial],
+        lasting: Duration,
+    ) -> Result<Revocations, CertgenError> {
+        let lock = store::lock(dir)?;
+        let path = store::crl_path(dir);
+        let mut all = match Revocations::load(&path, self.certificate_der()) {
+            Ok(all) => all,
+            Err(error) if error.is_not_found() => Revocations {
+                entries: Vec::new(),
+                number: 0,
+                next_update: None,
+            },
+            Err(error) => return Err(error),
+        };
+        let now = now();
+        for serial in serials {
+            if !all.contains(serial) {
+                all.entries.push(Revocation::new(serial.clone(), now));
+            }
+        }
+        all.number = all.number.checked_add(1).ok_or(CertgenError::CrlNumber)?;
+        let next_update = now.checked_add(lasting).ok_or(CertgenError::Validity)?;
+        all.next_update = Some(next_update);
+        let list = self.sign_crl(&all.entries, now..next_update, all.number)?;
+        Draft::new(&path, list.pem(), Secrecy::Public)?.persist(Overwrite::Replace)?;
+        drop(lock);
+        Ok(all)
+    }
+}

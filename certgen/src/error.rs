@@ -1,0 +1,121 @@
+//! What can go wrong between a wish for a certificate and the file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::name::NameError;
+use crate::serial::Serial;
+
+/// Why no certificate, list or file came out.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CertgenError {
+    /// A name that no certificate, or no file, may carry.
+    #[error("the name {name:?} cannot be used")]
+    Name {
+        /// The name as it was given.
+        name: String,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// A server without a name: nobody could verify it.
+    #[error("a server certificate needs at least one DNS name or IP address")]
+    NoNames,
+    /// The end of a validity does not come after its start, or lies outside 1950 to 9999.
+    #[error("the validity must end after it starts, between the years 1950 and 9999")]
+    Validity,
+    /// The authority ends before the certificate would start.
+    #[error("the authority's own certificate ended on {0}; make a new one with `certgen ca`")]
+    AuthorityExpired(String),
+    /// An authority that may not sign further authorities was asked to.
+    #[error("the authority's path length allows no intermediate below it")]
+    PathLength,
+    /// The certificate of an authority is not one of an authority.
+    #[error("{} is not the certificate of an authority", .0.display())]
+    NotAnAuthority(PathBuf),
+    /// The certificate and the key are not a pair.
+    #[error("{} and {} do not belong together", .certificate.display(), .key.display())]
+    KeyMismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// A certificate, or list, that another authority signed, or nobody.
+    #[error("{} was not signed by this authority", .0.display())]
+    Foreign(PathBuf),
+    /// Renewing would bring back an identity that was taken away.
+    #[error("{} is revoked (serial {serial}); issue a new certificate instead", .path.display())]
+    Revoked {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Its serial.
+        serial: Serial,
+    },
+    /// An authority is no leaf: it is neither renewed nor revoked here.
+    #[error("{} is the certificate of an authority, not of a server or client", .0.display())]
+    NotALeaf(PathBuf),
+    /// Something in the old certificate that a renewal could not carry over.
+    #[error("{} cannot be renewed: {what}", .path.display())]
+    NotRenewable {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What cannot be carried over.
+        what: &'static str,
+    },
+    /// A file that is not what it should be.
+    #[error("{} holds no readable {what}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// A file stands where the new one should go.
+    #[error(
+        "{} already exists and was left alone; pass --force to replace it, \
+         or name another directory with --dir", .0.display()
+    )]
+    Exists(PathBuf),
+    /// A device, a directory or a pipe, where only a file may be replaced.
+    #[error("{} is no regular file and was left alone", .0.display())]
+    NotAFile(PathBuf),
+    /// The number of the revocation list cannot grow any further.
+    #[error("the revocation list has used up its numbers")]
+    CrlNumber,
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes")]
+    Random,
+    /// The signer refused.
+    #[error("signing failed")]
+    Sign(#[from] rcgen::Error),
+    /// A file could not be read or written.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl CertgenError {
+    /// Whether a file was asked for that is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Adapts an I/O error: what was tried, and on which file.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

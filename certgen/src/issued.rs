@@ -1,0 +1,87 @@
+//! One leaf that an authority signed, with its key.
+
+use std::fmt;
+use std::path::Path;
+
+use rcgen::{Certificate, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::error::CertgenError;
+use crate::serial::Serial;
+use crate::store::{self, Draft, Overwrite, Secrecy};
+
+/// A signed certificate and the private key that belongs to it.
+pub struct Issued {
+    certificate: CertificateDer<'static>,
+    certificate_pem: String,
+    key: KeyPair,
+    key_pem: String,
+    serial: Serial,
+}
+
+impl Issued {
+    pub(crate) fn new(certificate: &Certificate, key: KeyPair, serial: Serial) -> Self {
+        Self {
+            certificate: certificate.der().clone(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            key,
+            serial,
+        }
+    }
+
+    /// The certificate as PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The private key as PKCS #8 in PEM.
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
+    /// The certificate as DER.
+    pub fn certificate_der(&self) -> CertificateDer<'static> {
+        self.certificate.clone()
+    }
+
+    /// The private key as PKCS #8 in DER.
+    pub fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+
+    /// The serial by which it can be revoked.
+    pub fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    /// Writes `<stem>.crt`, readable by all, and `<stem>.key`, readable by its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// A file that is in the way, unless it may be replaced, or that cannot be written.
+    pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
+        let certificate = store::certificate_path(dir, stem);
+        self.save_to(&certificate, &store::key_path(dir, stem), overwrite)
+    }
+
+    /// Writes the pair to these two files.
+    pub(crate) fn save_to(
+        &self,
+        certificate: &Path,
+        key: &Path,
+        overwrite: Overwrite,
+    ) -> Result<(), CertgenError> {
+        let certificate = Draft::new(certificate, &self.certificate_pem, Secrecy::Public)?;
+        let key = Draft::new(key, &self.key_pem, Secrecy::Owner)?;
+        store::persist_pair(key, certificate, overwrite)
+    }
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued")
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
+    }
+}

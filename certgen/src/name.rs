@@ -1,0 +1,201 @@
+//! Names that certificates and their files may carry.
+
+use std::net::IpAddr;
+
+use rcgen::SanType;
+use rustls_pki_types::DnsName;
+use thiserror::Error;
+
+use crate::error::CertgenError;
+use crate::store::{CA_STEM, SERVER_STEM};
+
+/// The longest common name, in characters (X.520, `ub-common-name`).
+pub const LONGEST_NAME: usize = 64;
+
+/// Why a name cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// No character at all.
+    #[error("it is empty")]
+    Empty,
+    /// More than [`LONGEST_NAME`] characters.
+    #[error("it has more than {LONGEST_NAME} characters")]
+    TooLong,
+    /// A blank at the start or the end.
+    #[error("it starts or ends with a blank")]
+    OuterBlank,
+    /// A control, bidi, zero-width or otherwise invisible character.
+    #[error("it has the invisible or control character U+{:04X}", u32::from(*.0))]
+    Invisible(char),
+    /// A character that separates directories.
+    #[error("it has a {0:?}, and files are named after it")]
+    Separator(char),
+    /// A dot at the start: the file would be hidden, or a directory.
+    #[error("it starts with a dot, and files are named after it")]
+    LeadingDot,
+    /// The authority's or the server's own files.
+    #[error("the files of the authority or the server have that name")]
+    Reserved,
+    /// Neither a DNS name, nor `*.` and a DNS name, nor an IP address.
+    #[error("it is neither a DNS name nor an IP address")]
+    NotAHost,
+}
+
+/// Says whether a common name is one that the gateway accepts as an identity.
+///
+/// # Errors
+///
+/// The first rule that the name breaks.
+pub fn check_common_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.chars().nth(LONGEST_NAME).is_some() {
+        return Err(NameError::TooLong);
+    }
+    if let Some(character) = name.chars().find(|&character| is_invisible(character)) {
+        return Err(NameError::Invisible(character));
+    }
+    if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+        return Err(NameError::OuterBlank);
+    }
+    Ok(())
+}
+
+/// Says whether a client's files may be named after it.
+///
+/// # Errors
+///
+/// The first rule that the name breaks: those of a common name, and those of a file.
+pub fn check_file_stem(name: &str) -> Result<(), NameError> {
+    check_common_name(name)?;
+    if let Some(separator) = name
+        .chars()
+        .find(|character| matches!(character, '/' | '\\'))
+    {
+        return Err(NameError::Separator(separator));
+    }
+    if name.starts_with('.') {
+        return Err(NameError::LeadingDot);
+    }
+    if [CA_STEM, SERVER_STEM]
+        .iter()
+        .any(|reserved| name.eq_ignore_ascii_case(reserved))
+    {
+        return Err(NameError::Reserved);
+    }
+    Ok(())
+}
+
+/// Names the name that broke a rule.
+pub(crate) fn refuse(name: &str) -> impl FnOnce(NameError) -> CertgenError {
+    move |source| CertgenError::Name {
+        name: name.to_owned(),
+        source,
+    }
+}
+
+/// Characters that a reader cannot see, or that change how their neighbours are read.
+///
+/// The gateway refuses the same ones, so that no certificate is issued in vain.
+pub(crate) fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A name that a server can be reached and verified by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostName {
+    /// A DNS name, possibly with `*` as its first label; in lower case.
+    Dns(String),
+    /// An IPv4 or IPv6 address.
+    Ip(IpAddr),
+}
+
+impl HostName {
+    /// Takes a text for a DNS name, a wildcard or an IP address.
+    ///
+    /// # Errors
+    ///
+    /// The text with [`NameError::NotAHost`].
+    pub fn parse(text: &str) -> Result<Self, CertgenError> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Ip(address));
+        }
+        let name = text.to_ascii_lowercase();
+        let parent = name.strip_prefix("*.").unwrap_or(&name);
+        if parent.ends_with('.') || DnsName::try_from(parent).is_err() {
+            return Err(refuse(text)(NameError::NotAHost));
+        }
+        Ok(Self::Dns(name))
+    }
+
+    /// The name as it goes into a certificate.
+    pub(crate) fn san(self) -> Result<SanType, CertgenError> {
+        Ok(match self {
+            Self::Dns(name) => SanType::DnsName(name.try_into()?),
+            Self::Ip(address) => SanType::IpAddress(address),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_the_gateway_would_refuse_is_refused_here() {
+        assert_eq!(check_common_name(""), Err(NameError::Empty));
+        assert_eq!(check_common_name(" billing"), Err(NameError::OuterBlank));
+        assert_eq!(
+            check_common_name("bil\0ling"),
+            Err(NameError::Invisible('\0'))
+        );
+        assert_eq!(
+            check_common_name("a\u{202e}b"),
+            Err(NameError::Invisible('\u{202e}'))
+        );
+        assert_eq!(
+            check_common_name("a\u{200b}"),
+            Err(NameError::Invisible('\u{200b}'))
+        );
+        assert_eq!(check_common_name(&"x".repeat(65)), Err(NameError::TooLong));
+        assert_eq!(
+            check_common_name(&"ü".repeat(64)),
+            Ok(()),
+            "characters count, not octets"
+        );
+    }
+
+    #[test]
+    fn a_name_that_would_leave_its_directory_is_refused() {
+        assert_eq!(check_file_stem("../ca"), Err(NameError::Separator('/')));
+        assert_eq!(check_file_stem("a\\b"), Err(NameError::Separator('\\')));
+        assert_eq!(check_file_stem(".."), Err(NameError::LeadingDot));
+        assert_eq!(check_file_stem(".hidden"), Err(NameError::LeadingDot));
+    }
+
+    #[test]
+    fn a_client_never_takes_the_files_of_the_authority_or_the_server() {
+        assert_eq!(check_file_stem("ca"), Err(NameError::Reserved));
+        assert_eq!(check_file_stem("Server"), Err(NameError::Reserved));
+        assert_eq!(check_file_stem("server-2"), Ok(()));
+    }
+
+    #[test]
+    fn a_host_is_a_dns_name_a_wildcard_or_an_address() {
+        assert!(
+            matches!(HostName::parse("*.Example.test"), Ok(HostName::Dns(name)) if name == "*.example.test")
+        );
+        assert!(matches!(HostName::parse("::1"), Ok(HostName::Ip(_))));
+        for bad in [
+            "", "*", "a b", "a..b", "a.*.b", "a.", "1.2.3", "*.", "-a", "ü.test",
+        ] {
+            assert!(HostName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

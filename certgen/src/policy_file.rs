@@ -1,0 +1,233 @@
+//! A client granted a group in a policy file, by changing one line of it.
+//!
+//! The change is made in the text, so comments and layout stay. It is believed only if a YAML
+//! parser reads out of the new text what was in the old one, and the grant, and nothing else.
+
+mod edit;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::error::CertgenError;
+use crate::name::{check_common_name, refuse};
+use crate::store::{self, Draft, Overwrite, Secrecy};
+use crate::yaml;
+
+/// Why a policy file was left as it is.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PolicyFileError {
+    /// The file could not be read or written, or a name cannot be used.
+    #[error(transparent)]
+    File(#[from] CertgenError),
+    /// The file is not YAML.
+    #[error("{} is not YAML", .path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: Box<serde_saphyr::Error>,
+    },
+    /// Something in the file is not what a policy has there.
+    #[error("{what} in {} is not {expected}", .path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// What was looked at.
+        what: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The policy defines groups, but not this one; the gateway would refuse it.
+    #[error("{} defines no group {group:?}; it has {}", .path.display(), .known.join(", "))]
+    UnknownGroup {
+        /// The file.
+        path: PathBuf,
+        /// The group that was asked for.
+        group: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The file is laid out in a way that no line can be added to safely.
+    #[error(
+        "{} was left alone: its layout is not one that can be added to safely; \
+         add this by hand:\n{fragment}", .path.display()
+    )]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What to add.
+        fragment: String,
+    },
+    /// Somebody else wrote the file in the meantime.
+    #[error("{} changed in the meantime and was left alone; try again", .0.display())]
+    Changed(PathBuf),
+}
+
+/// What granting changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addition {
+    /// The client is new to the policy.
+    Client,
+    /// The client was there, the group is new to it.
+    Group,
+    /// Both were there; nothing changes.
+    Nothing,
+}
+
+/// A grant that is worked out, but not written yet.
+#[derive(Debug)]
+#[must_use = "a grant changes nothing until it is written"]
+pub struct Grant {
+    path: PathBuf,
+    mode: u32,
+    old: String,
+    new: String,
+    addition: Addition,
+}
+
+impl Grant {
+    /// Works out how to grant a client a group in this file, which stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// A file that is no policy, does not know the group, or cannot be added to safely.
+    pub fn plan(path: &Path, client: &str, group: &str) -> Result<Self, PolicyFileError> {
+        for name in [client, group] {
+            check_common_name(name).map_err(refuse(name))?;
+        }
+        // A link keeps pointing to the file; the file is what changes.
+        let path = fs::canonicalize(path).map_err(CertgenError::io("read", path))?;
+        // Asked before reading: a pipe would keep us waiting.
+        store::check_replaceable(&path)?;
+        let metadata = fs::metadata(&path).map_err(CertgenError::io("read", &path))?;
+        let old = store::read(&path)?;
+        let before = parse(&old).map_err(|source| PolicyFileError::Yaml {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
+        let (after, addition) = granted(before, client, group).map_err(|fault| match fault {
+            Fault::Shape(what, expected) => PolicyFileError::Shape {
+                path: path.clone(),
+                what,
+                expected,
+            },
+            Fault::UnknownGroup(known) => PolicyFileError::UnknownGroup {
+                path: path.clone(),
+                group: group.into(),
+                known,
+            },
+        })?;
+        let new = match addition {
+            Addition::Nothing => Some(old.clone()),
+            Addition::Client => Some(edit::add_client(&old, client, group)),
+            Addition::Group => edit::add_group(&old, client, group),
+        }
+        .filter(|new| parse(new).is_ok_and(|value| value == after))
+        .ok_or_else(|| PolicyFileError::Layout {
+            path: path.clone(),
+            fragment: fragment(client, group),
+        })?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        Ok(Self {
+            path,
+            mode,
+            old,
+            new,
+            addition,
+        })
+    }
+
+    /// What it changes.
+    pub fn addition(&self) -> Addition {
+        self.addition
+    }
+
+    /// Writes the file, which keeps its mode and owner.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written, or that is not the one that was read any more.
+    pub fn write(self) -> Result<(), PolicyFileError> {
+        if self.addition == Addition::Nothing {
+            return Ok(());
+        }
+        let draft = Draft::new(&self.path, &self.new, Secrecy::Mode(self.mode))?;
+        if store::read(&self.path)? != self.old {
+            return Err(PolicyFileError::Changed(self.path));
+        }
+        Ok(draft.persist(Overwrite::Replace)?)
+    }
+}
+
+/// The part of a policy that grants a client a group.
+pub fn fragment(client: &str, group: &str) -> String {
+    format!("clients:\n  {}\n", entry(client, group))
+}
+
+fn entry(client: &str, group: &str) -> String {
+    format!(
+        "{}: {{groups: [{}]}}",
+        yaml::quoted(client),
+        yaml::quoted(group)
+    )
+}
+
+enum Fault {
+    Shape(String, &'static str),
+    UnknownGroup(Vec<String>),
+}
+
+fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
+    serde_saphyr::from_str(text)
+}
+
+/// What a policy should say once the grant is in it.
+fn granted(mut policy: Value, client: &str, group: &str) -> Result<(Value, Addition), Fault> {
+    let root = mapping(&mut policy, || "the top level".to_owned())?;
+    if let Some(Value::Object(groups)) = root.get("groups")
+        && !groups.contains_key(group)
+    {
+        return Err(Fault::UnknownGroup(groups.keys().cloned().collect()));
+    }
+    let clients = root.entry("clients").or_insert(Value::Null);
+    let clients = mapping(clients, || "`clients`".to_owned())?;
+    let Some(entry) = clients.get_mut(client) else {
+        clients.insert(client.to_owned(), json!({ "groups": [group] }));
+        return Ok((policy, Addition::Client));
+    };
+    let groups = entry
+        .get_mut("groups")
+        .and_then(Value::as_array_mut)
+        .ok_or_else(|| {
+            Fault::Shape(
+                format!("the client {client:?}"),
+                "a mapping with a list of groups",
+            )
+        })?;
+    if groups.iter().any(|known| known == group) {
+        return Ok((policy, Addition::Nothing));
+    }
+    groups.push(group.into());
+    Ok((policy, Addition::Group))
+}
+
+/// A value as a mapping; nothing at all is an empty one.
+fn mapping(
+    value: &mut Value,
+    what: impl FnOnce() -> String,
+) -> Result<&mut Map<String, Value>, Fault> {
+    if value.is_null() {
+        *value = json!({});
+    }
+    value
+        .as_object_mut()
+        .ok_or_else(|| Fault::Shape(what(), "a mapping"))
+}
+
+#[cfg(test)]
+mod tests;

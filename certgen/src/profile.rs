@@ -1,0 +1,98 @@
+//! The one shape that certificates of each kind have.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+};
+use time::OffsetDateTime;
+
+use crate::error::CertgenError;
+use crate::name::{HostName, check_common_name, refuse};
+use crate::serial::Serial;
+use crate::spec::{AuthoritySpec, LeafSpec, Usage};
+
+/// What an authority's certificate says.
+pub(crate) fn authority(spec: &AuthoritySpec) -> Result<CertificateParams, CertgenError> {
+    check_common_name(&spec.common_name).map_err(refuse(&spec.common_name))?;
+    let mut params = fresh(spec.not_before, spec.not_after)?;
+    params.distinguished_name = named(&spec.common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(spec.path_len));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+/// What a leaf says.
+pub(crate) fn leaf(spec: &LeafSpec) -> Result<CertificateParams, CertgenError> {
+    check_common_name(&spec.common_name).map_err(refuse(&spec.common_name))?;
+    let mut params = nameless_leaf(spec.usage, spec.not_before, spec.not_after)?;
+    params.distinguished_name = named(&spec.common_name);
+    params.subject_alt_names = spec
+        .sans
+        .iter()
+        .cloned()
+        .map(HostName::san)
+        .collect::<Result<_, _>>()?;
+    Ok(params)
+}
+
+/// What every leaf of a usage says, whoever it is; one purpose, and nothing an authority could do.
+pub(crate) fn nameless_leaf(
+    usage: Usage,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<CertificateParams, CertgenError> {
+    let mut params = fresh(not_before, not_after)?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![match usage {
+        Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+    }];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+/// Refuses a validity that is empty, or that the encoding has no years for.
+pub(crate) fn check_validity(
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<(), CertgenError> {
+    if not_before >= not_after {
+        return Err(CertgenError::Validity);
+    }
+    check_years(not_before, not_after)
+}
+
+/// Refuses times that the encoding has no years for.
+pub(crate) fn check_years(
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<(), CertgenError> {
+    let encodable = |time: OffsetDateTime| (1950..=9999).contains(&time.year());
+    if encodable(not_before) && encodable(not_after) {
+        Ok(())
+    } else {
+        Err(CertgenError::Validity)
+    }
+}
+
+fn fresh(
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> Result<CertificateParams, CertgenError> {
+    check_validity(not_before, not_after)?;
+    let mut params = CertificateParams::default();
+    params.not_before = not_before;
+    params.not_after = not_after;
+    params.serial_number = Some(Serial::random()?.as_bytes().to_vec().into());
+    Ok(params)
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(
+        DnType::CommonName,
+        DnValue::Utf8String(common_name.to_owned()),
+    );
+    name
+}

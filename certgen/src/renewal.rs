@@ -1,0 +1,187 @@
+//! A new key and a new validity for a name that stays the same.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{DistinguishedName, DnType, DnValue, SanType};
+use time::Duration;
+use x509_parser::asn1_rs::Tag;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+use crate::authority::Authority;
+use crate::crl::Revocations;
+use crate::error::CertgenError;
+use crate::issued::Issued;
+use crate::profile;
+use crate::serial::Serial;
+use crate::spec::{BACKDATED, Usage, now};
+use crate::store::{self, Overwrite};
+use crate::{check, facts};
+
+impl Authority {
+    /// Renews the leaf in a file: same subject, names and usage, a new key and a new validity.
+    ///
+    /// It lasts as long as the old one did, unless `length` says otherwise, and never longer than
+    /// the authority. The file and the key beside it are replaced. The `ca.crl` of `dir`, if there
+    /// is one, may not list the old one.
+    ///
+    /// # Errors
+    ///
+    /// A certificate that is not this authority's, is revoked, or says what no renewal could.
+    pub fn renew(
+        &self,
+        dir: &Path,
+        path: &Path,
+        length: Option<Duration>,
+    ) -> Result<Issued, CertgenError> {
+        let der = facts::load(path)?;
+        let (_, old) = X509Certificate::from_der(&der).map_err(|_| facts::unreadable(path))?;
+        self.check_renewable(dir, path, &old)?;
+
+        let refuse = |what| CertgenError::NotRenewable {
+            path: path.to_owned(),
+            what,
+        };
+        let validity = old.validity();
+        let length = length.unwrap_or_else(|| {
+            validity.not_after.to_datetime() - validity.not_before.to_datetime() - BACKDATED
+        });
+        let not_before = now() - BACKDATED;
+        let not_after = now().checked_add(length).ok_or(CertgenError::Validity)?;
+        self.check_alive(now())?;
+        let mut params = profile::nameless_leaf(
+            usage(&old).ok_or_else(|| refuse("it has not exactly one known usage"))?,
+            not_before,
+            not_after.min(self.not_after()),
+        )?;
+        params.distinguished_name = subject(old.subject())
+            .ok_or_else(|| refuse("its subject has a part that cannot be copied"))?;
+        params.subject_alt_names =
+            sans(&old).ok_or_else(|| refuse("it has a name that cannot be copied"))?;
+
+        let renewed = self.issue_custom(params)?;
+        let fresh = renewed.certificate_der();
+        let (_, new) = X509Certificate::from_der(&fresh).map_err(|_| facts::unreadable(path))?;
+        if new.subject().as_raw() != old.subject().as_raw() {
+            return Err(refuse("its subject cannot be copied"));
+        }
+        renewed.save_to(path, &key_beside(path), Overwrite::Replace)?;
+        Ok(renewed)
+    }
+
+    /// The serial of a leaf that this authority signed; only those it can take back.
+    ///
+    /// # Errors
+    ///
+    /// A file that holds no certificate, an authority's, or one that somebody else signed.
+    pub fn serial_in(&self, path: &Path) -> Result<Serial, CertgenError> {
+        let der = facts::load(path)?;
+        let (_, leaf) = X509Certificate::from_der(&der).map_err(|_| facts::unreadable(path))?;
+        self.check_own(path, &leaf)?;
+        Ok(Serial::from_bytes(leaf.raw_serial()))
+    }
+
+    fn check_own(&self, path: &Path, leaf: &X509Certificate<'_>) -> Result<(), CertgenError> {
+        if leaf.is_ca() {
+            return Err(CertgenError::NotALeaf(path.to_owned()));
+        }
+        let (_, own) = X509Certificate::from_der(self.certificate_der())
+            .map_err(|_| facts::unreadable(path))?;
+        if check::signed_by(leaf, &own) {
+            Ok(())
+        } else {
+            Err(CertgenError::Foreign(path.to_owned()))
+        }
+    }
+
+    fn check_renewable(
+        &self,
+        dir: &Path,
+        path: &Path,
+        old: &X509Certificate<'_>,
+    ) -> Result<(), CertgenError> {
+        self.check_own(path, old)?;
+        let serial = Serial::from_bytes(old.raw_serial());
+        match Revocations::load(&store::crl_path(dir), self.certificate_der()) {
+            Ok(list) if list.contains(&serial) => Err(CertgenError::Revoked {
+                path: path.to_owned(),
+                serial,
+            }),
+            Err(error) if !error.is_not_found() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// The key's file that lies beside a certificate's.
+pub(crate) fn key_beside(certificate: &Path) -> PathBuf {
+    let extension = certificate
+        .extension()
+        .and_then(|extension| extension.to_str());
+    if let Some("crt" | "pem" | "cer") = extension {
+        return certificate.with_extension("key");
+    }
+    let mut path = certificate.as_os_str().to_owned();
+    path.push(".key");
+    path.into()
+}
+
+fn usage(certificate: &X509Certificate<'_>) -> Option<Usage> {
+    let usages = certificate.extended_key_usage().ok()??.value;
+    let others = usages.any
+        || usages.code_signing
+        || usages.email_protection
+        || usages.time_stamping
+        || usages.ocsp_signing
+        || !usages.other.is_empty();
+    match (usages.server_auth, usages.client_auth, others) {
+        (true, false, false) => Some(Usage::Server),
+        (false, true, false) => Some(Usage::Client),
+        _ => None,
+    }
+}
+
+fn subject(name: &X509Name<'_>) -> Option<DistinguishedName> {
+    let mut copy = DistinguishedName::new();
+    for part in name.iter_attributes() {
+        let kind: Vec<u64> = part.attr_type().iter()?.collect();
+        let kind = match kind.as_slice() {
+            [2, 5, 4, 3] => DnType::CommonName,
+            other => DnType::from_oid(other),
+        };
+        copy.push(kind, value(part)?);
+    }
+    Some(copy)
+}
+
+fn value(part: &AttributeTypeAndValue<'_>) -> Option<DnValue> {
+    let text = part.as_str().ok()?;
+    match part.attr_value().tag() {
+        Tag::Utf8String => Some(DnValue::Utf8String(text.to_owned())),
+        Tag::PrintableString => Some(DnValue::PrintableString(text.try_into().ok()?)),
+        Tag::Ia5String => Some(DnValue::Ia5String(text.try_into().ok()?)),
+        _ => None,
+    }
+}
+
+fn sans(certificate: &X509Certificate<'_>) -> Option<Vec<SanType>> {
+    let Some(names) = certificate.subject_alternative_name().ok()? else {
+        return Some(Vec::new());
+    };
+    names.value.general_names.iter().map(san).collect()
+}
+
+fn san(name: &GeneralName<'_>) -> Option<SanType> {
+    if let GeneralName::DNSName(name) = name {
+        return Some(SanType::DnsName((*name).try_into().ok()?));
+    }
+    if let GeneralName::URI(uri) = name {
+        return Some(SanType::URI((*uri).try_into().ok()?));
+    }
+    if let GeneralName::IPAddress(octets) = name {
+        return facts::ip_address(octets).map(SanType::IpAddress);
+    }
+    None
+}
