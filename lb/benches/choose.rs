@@ -1,0 +1,78 @@
+//! What it costs to lease an upstream and return it, alone and among threads.
+
+use std::{
+    hint::black_box,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use lb::{Change, Check, Config, Group, GroupConfig, HealthConfig, LoadBalancer, UpstreamConfig};
+
+const THREADS: u64 = 4;
+
+fn config(name: &str, upstreams: u16) -> GroupConfig {
+    let address = |n| SocketAddr::from(([127, 0, 0, 1], n + 1));
+    let upstreams = (0..upstreams)
+        .map(|n| UpstreamConfig::new(address(n)))
+        .collect();
+    let health = HealthConfig {
+        check: Check::Off,
+        ..HealthConfig::default()
+    };
+    GroupConfig {
+        health,
+        ..GroupConfig::new(name, upstreams)
+    }
+}
+
+fn lease_and_return(group: &Arc<Group>) {
+    drop(black_box(group.lease(&[])));
+}
+
+/// The time per lease that each of four threads sees while all of them lease.
+fn contended(group: &Arc<Group>, rounds: u64) -> Duration {
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| (0..rounds).for_each(|_| lease_and_return(group)));
+        }
+    });
+    begun.elapsed()
+}
+
+fn choose(criterion: &mut Criterion) {
+    for upstreams in [1, 100, 10_000] {
+        let group = Arc::new(Group::new(config("bench", upstreams)));
+        let id = |name| format!("{name}, {upstreams} upstreams");
+        criterion.bench_function(&id("alone"), |b| b.iter(|| lease_and_return(&group)));
+        criterion.bench_function(&id("four threads"), |b| {
+            b.iter_custom(|rounds| contended(&group, rounds));
+        });
+    }
+}
+
+fn change(criterion: &mut Criterion) {
+    let groups = (0..100_000)
+        .map(|n| config(&format!("group-{n}"), 2))
+        .collect();
+    let balancer = LoadBalancer::new(Config {
+        groups,
+        ..Config::default()
+    });
+    let mut upstreams = 2;
+    criterion.bench_function("change one of 100,000 groups", |b| {
+        b.iter(|| {
+            upstreams ^= 1;
+            balancer.apply([Change::PutGroup(config("group-500", upstreams))]);
+        });
+    });
+    criterion.bench_function("find one of 100,000 groups", |b| {
+        b.iter(|| balancer.group(black_box("group-500")));
+    });
+}
+
+criterion_group!(benches, choose, change);
+criterion_main!(benches);

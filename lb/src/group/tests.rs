@@ -1,0 +1,369 @@
+//! Counts equal a plain list of who is connected, whatever happens in whatever order.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+    time::Duration,
+};
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+fn address(n: u16) -> SocketAddr {
+    ([127, 0, 0, 1], n).into()
+}
+
+fn number(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap()
+}
+
+fn config(upstreams: Vec<UpstreamConfig>, check: Check) -> GroupConfig {
+    let health = HealthConfig {
+        check,
+        rise: number(1),
+        fall: number(2),
+        ..HealthConfig::default()
+    };
+    GroupConfig {
+        health,
+        ..GroupConfig::new("ledger", upstreams)
+    }
+}
+
+fn upstreams(ports: impl IntoIterator<Item = u16>) -> Vec<UpstreamConfig> {
+    ports
+        .into_iter()
+        .map(|port| UpstreamConfig::new(address(port)))
+        .collect()
+}
+
+fn group(config: GroupConfig) -> Arc<Group> {
+    Arc::new(Group::new(config))
+}
+
+fn health(group: &Group, port: u16) -> Health {
+    group.health(address(port)).unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive {
+        tried: Vec<u16>,
+    },
+    Leave(usize),
+    Panic(usize),
+    FailDial(usize),
+    Probe(u16, Observation),
+    Reload {
+        upstreams: Vec<UpstreamConfig>,
+        limit: Limit,
+        when_all_down: WhenAllDown,
+    },
+}
+
+fn any_upstream() -> impl Strategy<Value = UpstreamConfig> {
+    let state = prop_oneof![
+        4 => Just(UpstreamState::Ready),
+        1 => Just(UpstreamState::Drain),
+        1 => Just(UpstreamState::Maint),
+    ];
+    (0..6_u16, 1..4_u32, any::<bool>(), state).prop_map(|(port, weight, backup, state)| {
+        UpstreamConfig {
+            address: address(port),
+            weight: number(weight),
+            backup,
+            state,
+        }
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let observation = prop_oneof![3 => Just(Observation::Passed), 1 => Just(Observation::Failed)];
+    let limit = prop_oneof![
+        Just(Limit::Unlimited),
+        (1..12_u32).prop_map(|limit| Limit::AtMost(number(limit))),
+    ];
+    let when_all_down = prop_oneof![Just(WhenAllDown::Refuse), Just(WhenAllDown::TryAll)];
+    prop_oneof![
+        8 => vec(0..6_u16, 0..3).prop_map(|tried| Step::Arrive { tried }),
+        3 => any::<usize>().prop_map(Step::Leave),
+        1 => any::<usize>().prop_map(Step::Panic),
+        2 => any::<usize>().prop_map(Step::FailDial),
+        6 => (0..6_u16, observation).prop_map(|(port, probe)| Step::Probe(port, probe)),
+        2 => (vec(any_upstream(), 0..6), limit, when_all_down).prop_map(
+            |(mut upstreams, limit, when_all_down)| {
+                upstreams.sort_by_key(|upstream| upstream.address);
+                upstreams.dedup_by_key(|upstream| upstream.address);
+                Step::Reload { upstreams, limit, when_all_down }
+            }
+        ),
+    ]
+}
+
+/// Who may be chosen now, said the plain way.
+fn eligible(group: &Group, tried: &[SocketAddr]) -> Result<Vec<UpstreamStatus>, NoLease> {
+    let ready: Vec<_> = group
+        .upstreams()
+        .into_iter()
+        .filter(|u| u.state == UpstreamState::Ready)
+        .collect();
+    let with = |health, backup: Option<bool>| -> Vec<UpstreamStatus> {
+        let wanted =
+            |u: &&UpstreamStatus| u.health == health && backup.is_none_or(|b| b == u.backup);
+        ready.iter().filter(wanted).copied().collect()
+    };
+    let mut tiers = vec![with(Health::Up, Some(false)), with(Health::Up, Some(true))];
+    if group.config().when_all_down == WhenAllDown::TryAll && tiers.iter().all(Vec::is_empty) {
+        tiers = vec![with(Health::Down, None)];
+    }
+    if tiers.iter().all(Vec::is_empty) {
+        return Err(NoLease::NoneHealthy);
+    }
+    let untried = |tier: Vec<UpstreamStatus>| -> Vec<_> {
+        tier.into_iter()
+            .filter(|u| !tried.contains(&u.address))
+            .collect()
+    };
+    tiers
+        .into_iter()
+        .map(untried)
+        .find(|tier| !tier.is_empty())
+        .ok_or(NoLease::AllTried)
+}
+
+fn arrive(group: &Arc<Group>, tried: &[u16], held: &mut Vec<Lease>) {
+    let tried: Vec<_> = tried.iter().map(|&port| address(port)).collect();
+    let limit = group.config().max_connections;
+    let full = matches!(limit, Limit::AtMost(limit) if held.len() >= limit.get() as usize);
+    let expected = eligible(group, &tried);
+    match group.lease(&tried) {
+        Err(refusal) if full => assert_eq!(refusal, NoLease::GroupFull { limit }),
+        Err(refusal) => assert_eq!(Err(refusal), expected.map(|_| ())),
+        Ok(lease) => {
+            assert!(!full);
+            let candidates = expected.unwrap();
+            let load = |u: &UpstreamStatus| f64::from(u.open) / f64::from(u.weight.get());
+            let minimum = candidates.iter().map(load).fold(f64::INFINITY, f64::min);
+            let chosen = candidates
+                .iter()
+                .find(|u| u.address == lease.address())
+                .unwrap();
+            assert!(load(chosen) <= minimum, "another had less load");
+            held.push(lease);
+        }
+    }
+}
+
+fn take_out(held: &mut Vec<Lease>, which: usize) -> Option<Lease> {
+    (!held.is_empty()).then(|| held.swap_remove(which % held.len()))
+}
+
+fn take_step(group: &Arc<Group>, step: Step, held: &mut Vec<Lease>) {
+    match step {
+        Step::Arrive { tried } => arrive(group, &tried, held),
+        Step::Leave(which) => drop(take_out(held, which)),
+        Step::Panic(which) => {
+            let lease = take_out(held, which);
+            let bug = AssertUnwindSafe(move || {
+                let _lease = lease;
+                resume_unwind(Box::new("a bug in one connection"));
+            });
+            assert!(catch_unwind(bug).is_err());
+        }
+        Step::FailDial(which) => {
+            if let Some(lease) = take_out(held, which) {
+                group.dialed(lease.address(), Observation::Failed);
+            }
+        }
+        Step::Probe(port, probe) => group.probed(address(port), probe),
+        Step::Reload {
+            upstreams,
+            limit,
+            when_all_down,
+        } => {
+            let config = config(upstreams, Check::Tcp);
+            group.alter(GroupConfig {
+                max_connections: limit,
+                when_all_down,
+                ..config
+            });
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn counts_equal_who_is_connected_and_the_least_loaded_is_chosen(
+        steps in vec(any_step(), 1..120)
+    ) {
+        let group = group(config(upstreams(0..4), Check::Tcp));
+        let mut held = Vec::new();
+        for step in steps {
+            take_step(&group, step, &mut held);
+            prop_assert_eq!(group.open() as usize, held.len());
+            for upstream in group.upstreams() {
+                let here = held.iter().filter(|lease| lease.address() == upstream.address);
+                prop_assert_eq!(upstream.open as usize, here.count());
+            }
+        }
+        held.clear();
+        prop_assert_eq!(group.open(), 0);
+    }
+}
+
+#[test]
+fn an_upstream_takes_no_connection_before_it_passed_a_probe() {
+    let group = group(config(upstreams([1]), Check::Tcp));
+    assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
+    group.probed(address(1), Observation::Passed);
+    assert_eq!(group.lease(&[]).unwrap().address(), address(1));
+}
+
+#[test]
+fn a_reload_keeps_health_and_counts_of_upstreams_that_stay() {
+    let group = group(config(upstreams([1, 2]), Check::Tcp));
+    group.probed(address(1), Observation::Passed);
+    let lease = group.lease(&[]).unwrap();
+    group.alter(config(upstreams([1, 3]), Check::Tcp));
+    assert_eq!(health(&group, 1), Health::Up);
+    assert_eq!(health(&group, 3), Health::Unknown);
+    assert_eq!(group.health(address(2)), None);
+    assert_eq!(group.upstreams()[0].open, 1);
+    drop(lease);
+    assert_eq!(group.open(), 0);
+}
+
+#[test]
+fn an_upstream_that_drains_keeps_its_connections_and_gets_no_new_ones() {
+    let group = group(config(upstreams([1]), Check::Off));
+    let lease = group.lease(&[]).unwrap();
+    let draining = UpstreamConfig {
+        state: UpstreamState::Drain,
+        ..UpstreamConfig::new(address(1))
+    };
+    group.alter(config(vec![draining], Check::Off));
+    assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
+    assert_eq!((group.open(), lease.address()), (1, address(1)));
+    assert_eq!(
+        health(&group, 1),
+        Health::Up,
+        "draining says nothing about health"
+    );
+}
+
+#[test]
+fn an_upstream_must_pass_again_after_maintenance() {
+    let group = group(config(upstreams([1]), Check::Tcp));
+    group.probed(address(1), Observation::Passed);
+    let maint = UpstreamConfig {
+        state: UpstreamState::Maint,
+        ..UpstreamConfig::new(address(1))
+    };
+    group.alter(config(vec![maint], Check::Tcp));
+    group.probed(address(1), Observation::Passed);
+    assert_eq!(
+        health(&group, 1),
+        Health::Unknown,
+        "a late probe does not count"
+    );
+    group.alter(config(upstreams([1]), Check::Tcp));
+    assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
+    group.probed(address(1), Observation::Passed);
+    assert!(group.lease(&[]).is_ok());
+}
+
+#[test]
+fn probes_that_are_switched_off_leave_every_upstream_up() {
+    let group = group(config(upstreams([1, 2]), Check::Tcp));
+    group.probed(address(1), Observation::Failed);
+    group.probed(address(1), Observation::Failed);
+    assert_eq!(
+        (health(&group, 1), health(&group, 2)),
+        (Health::Down, Health::Unknown)
+    );
+    group.alter(config(upstreams([1, 2]), Check::Off));
+    assert_eq!(
+        (health(&group, 1), health(&group, 2)),
+        (Health::Up, Health::Up)
+    );
+    group.alter(config(upstreams([1, 2]), Check::Tcp));
+    assert_eq!(
+        health(&group, 1),
+        Health::Up,
+        "and up they stay until a probe says otherwise"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unprobed_upstream_rests_after_failed_dials_and_is_tried_again() {
+    let group = group(config(upstreams([1]), Check::Off));
+    let interval = group.config().health.interval;
+    let fail = || group.dialed(address(1), Observation::Failed);
+    fail();
+    assert_eq!(health(&group, 1), Health::Up);
+    fail();
+    assert_eq!(
+        group.lease(&[]).unwrap_err(),
+        NoLease::NoneHealthy,
+        "two failures in a row"
+    );
+    group.alter(GroupConfig {
+        max_connections: Limit::AtMost(number(5)),
+        ..config(upstreams([1]), Check::Off)
+    });
+    tokio::time::advance(interval.saturating_sub(Duration::from_millis(1))).await;
+    assert_eq!(
+        group.lease(&[]).unwrap_err(),
+        NoLease::NoneHealthy,
+        "a reload ends no rest"
+    );
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(group.lease(&[]).is_ok(), "it is tried again");
+    fail();
+    assert_eq!(
+        group.lease(&[]).unwrap_err(),
+        NoLease::NoneHealthy,
+        "one failure is enough now"
+    );
+    tokio::time::advance(interval).await;
+    assert_eq!(group.upstreams()[0].health, Health::Up);
+}
+
+#[test]
+fn racing_threads_never_double_up_and_leave_nothing_behind() {
+    let group = group(GroupConfig {
+        max_connections: Limit::AtMost(number(4)),
+        ..config(upstreams(1..=4), Check::Off)
+    });
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    let _lease = group.lease(&[]).expect("four for four");
+                    // Never more threads than upstreams, so nobody ever has to share.
+                    assert!(group.upstreams().iter().all(|upstream| upstream.open <= 1));
+                }
+            });
+        }
+    });
+    assert_eq!(group.open(), 0);
+}
+
+#[test]
+fn reloads_that_race_connections_lose_no_count() {
+    let group = group(config(upstreams(1..=4), Check::Off));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..5_000).for_each(|_| drop(group.lease(&[]))));
+        }
+        for round in 0..2_000 {
+            group.alter(config(upstreams(1..=1 + round % 4), Check::Off));
+        }
+    });
+    assert_eq!(group.open(), 0);
+    group.alter(config(upstreams(1..=4), Check::Off));
+    assert!(group.upstreams().iter().all(|upstream| upstream.open == 0));
+}

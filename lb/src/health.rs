@@ -1,0 +1,231 @@
+//! Up or down, and what moves it.
+
+use std::{fmt, num::NonZeroU32};
+
+/// What is known about an upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Health {
+    /// Nothing yet; it takes no connection.
+    Unknown,
+    /// It takes connections.
+    Up,
+    /// It failed; it takes no connection.
+    Down,
+}
+
+impl Health {
+    /// The word for it, as in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What one probe or one dial said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Observation {
+    Passed,
+    Failed,
+}
+
+/// How many observations in a row it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Thresholds {
+    /// Passes to come up.
+    pub(crate) rise: NonZeroU32,
+    /// Failures to go down.
+    pub(crate) fall: NonZeroU32,
+}
+
+/// Health, and the row of observations that may change it.
+///
+/// Failed probes and failed dials are rows of their own: an upstream that answers every probe and
+/// fails every dial goes down, and so does one that accepts dials and fails its probes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Condition {
+    Unknown { passes: u32, failures: u32 },
+    Up { probes: u32, dials: u32 },
+    Down { passes: u32 },
+}
+
+impl Condition {
+    pub(crate) const UNKNOWN: Self = Self::Unknown {
+        passes: 0,
+        failures: 0,
+    };
+    pub(crate) const UP: Self = Self::Up {
+        probes: 0,
+        dials: 0,
+    };
+    pub(crate) const DOWN: Self = Self::Down { passes: 0 };
+
+    /// Up, but down again with the next failed dial.
+    pub(crate) fn on_trial(thresholds: Thresholds) -> Self {
+        Self::Up {
+            probes: 0,
+            dials: thresholds.fall.get() - 1,
+        }
+    }
+
+    pub(crate) fn health(self) -> Health {
+        match self {
+            Self::Unknown { .. } => Health::Unknown,
+            Self::Up { .. } => Health::Up,
+            Self::Down { .. } => Health::Down,
+        }
+    }
+
+    /// The condition after one probe.
+    pub(crate) fn probed(self, probe: Observation, Thresholds { rise, fall }: Thresholds) -> Self {
+        use Observation::{Failed, Passed};
+        match (self, probe) {
+            (Self::Unknown { passes: n, .. }, Passed) if n + 1 < rise.get() => Self::Unknown {
+                passes: n + 1,
+                failures: 0,
+            },
+            (Self::Unknown { .. }, Passed) => Self::UP,
+            (Self::Unknown { failures: n, .. }, Failed) if n + 1 < fall.get() => Self::Unknown {
+                passes: 0,
+                failures: n + 1,
+            },
+            (Self::Unknown { .. }, Failed) => Self::DOWN,
+            (Self::Up { dials, .. }, Passed) => Self::Up { probes: 0, dials },
+            (Self::Up { probes: n, dials }, Failed) if n + 1 < fall.get() => Self::Up {
+                probes: n + 1,
+                dials,
+            },
+            (Self::Up { .. }, Failed) => Self::DOWN,
+            (Self::Down { passes: n }, Passed) if n + 1 < rise.get() => {
+                Self::Down { passes: n + 1 }
+            }
+            (Self::Down { .. }, Passed) => Self::UP,
+            (Self::Down { .. }, Failed) => Self::DOWN,
+        }
+    }
+
+    /// The condition after one dial for a client.
+    ///
+    /// Only a probe, or the end of its rest, brings an upstream up. A dial that was under way when
+    /// it went down says nothing new.
+    pub(crate) fn dialed(self, dial: Observation, Thresholds { fall, .. }: Thresholds) -> Self {
+        use Observation::{Failed, Passed};
+        match (self, dial) {
+            (Self::Unknown { .. }, Passed | Failed) => self,
+            (Self::Up { probes, .. }, Passed) => Self::Up { probes, dials: 0 },
+            (Self::Up { probes, dials: n }, Failed) if n + 1 < fall.get() => Self::Up {
+                probes,
+                dials: n + 1,
+            },
+            (Self::Up { .. }, Failed) => Self::DOWN,
+            (Self::Down { .. }, Passed | Failed) => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLDS: Thresholds = Thresholds {
+        rise: NonZeroU32::new(3).unwrap(),
+        fall: NonZeroU32::new(2).unwrap(),
+    };
+
+    /// `+` and `-` are probes, `o` and `x` dials that succeeded and failed; rise 3, fall 2.
+    fn after(start: Condition, story: &str) -> Health {
+        let step = |condition: Condition, sign| match sign {
+            '+' => condition.probed(Observation::Passed, THRESHOLDS),
+            '-' => condition.probed(Observation::Failed, THRESHOLDS),
+            'o' => condition.dialed(Observation::Passed, THRESHOLDS),
+            'x' => condition.dialed(Observation::Failed, THRESHOLDS),
+            _ => unreachable!("no such sign"),
+        };
+        story.chars().fold(start, step).health()
+    }
+
+    #[test]
+    fn an_unknown_upstream_must_pass_before_it_serves() {
+        let fresh = |story| after(Condition::UNKNOWN, story);
+        assert_eq!(fresh(""), Health::Unknown);
+        assert_eq!(fresh("++"), Health::Unknown, "two passes are not three");
+        assert_eq!(
+            fresh("+++"),
+            Health::Up,
+            "the third pass in a row brings it up"
+        );
+        assert_eq!(
+            fresh("++-++"),
+            Health::Unknown,
+            "a failure restarts the climb"
+        );
+        assert_eq!(
+            fresh("--"),
+            Health::Down,
+            "the second failure in a row takes it down"
+        );
+        assert_eq!(
+            fresh("-+-+-"),
+            Health::Unknown,
+            "scattered failures never add up"
+        );
+        assert_eq!(
+            fresh("xxooo"),
+            Health::Unknown,
+            "dials say nothing about the unknown"
+        );
+    }
+
+    #[test]
+    fn an_upstream_that_is_up_goes_down_with_the_second_failure_in_a_row() {
+        let up = |story| after(Condition::UP, story);
+        assert_eq!(up("-+-+-"), Health::Up, "scattered failures never add up");
+        assert_eq!(up("--"), Health::Down);
+        assert_eq!(up("xoxox"), Health::Up, "a dial that succeeds ends the row");
+        assert_eq!(up("xx"), Health::Down, "failed dials count as well");
+        assert_eq!(
+            up("x+x"),
+            Health::Down,
+            "a probe does not excuse failed dials"
+        );
+        assert_eq!(
+            up("-o-"),
+            Health::Down,
+            "a dial does not excuse failed probes"
+        );
+        assert_eq!(up("-x"), Health::Up, "one of each is no row");
+    }
+
+    #[test]
+    fn an_upstream_that_is_down_comes_up_with_the_third_pass_in_a_row() {
+        let down = |story| after(Condition::DOWN, story);
+        assert_eq!(down("++"), Health::Down);
+        assert_eq!(down("++-++"), Health::Down, "a failure restarts the climb");
+        assert_eq!(down("+++"), Health::Up);
+        assert_eq!(down("++o"), Health::Down, "only probes bring it back");
+        assert_eq!(
+            down("++x+"),
+            Health::Up,
+            "a late failure of an old dial is no news"
+        );
+    }
+
+    #[test]
+    fn an_upstream_on_trial_goes_down_with_one_failed_dial() {
+        let trial = |story| after(Condition::on_trial(THRESHOLDS), story);
+        assert_eq!(trial("x"), Health::Down);
+        assert_eq!(
+            trial("ox"),
+            Health::Up,
+            "a dial that succeeds ends the trial"
+        );
+    }
+}

@@ -1,0 +1,382 @@
+//! The face: start, handle, apply, stop.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::{runtime::Handle, time::sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    counter::{Claim, Counter},
+    dial::{DialError, DialReport, Dialed, dial},
+    drain::{Drain, Drained, Stay},
+    group::Group,
+    group_config::GroupConfig,
+    limit::{ClientLimits, Limit, Name},
+    limiter::{Admission, Denied, Limiter},
+    probe::Prober,
+    relay::{Downstream, Finished, RelayError, Traffic, relay},
+};
+
+/// How often clients that are idle are forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// How many removed groups are remembered before those without connections are looked for.
+const RETIRED_KEPT: usize = 1024;
+
+/// What a load balancer is made from.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// How many connections there may be in all.
+    pub connections: Limit,
+    /// What each client of [`LoadBalancer::handle`] may use.
+    pub client: ClientLimits,
+    /// Where connections may go.
+    pub groups: Vec<GroupConfig>,
+}
+
+/// One change of a running load balancer.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most changes are of groups, and none is kept"
+)]
+pub enum Change {
+    /// Adds a group, or alters the one of that name.
+    PutGroup(GroupConfig),
+    /// Removes a group; its open connections go on.
+    RemoveGroup(Name),
+    /// How many connections there may be in all from now on.
+    Connections(Limit),
+    /// What each client of [`LoadBalancer::handle`] may use from now on.
+    Client(ClientLimits),
+}
+
+/// Balances streams over groups of upstreams.
+///
+/// Connections read one immutable snapshot and wait for no change. Changes are applied one at a
+/// time, and each costs what it changes, however many groups there are.
+#[derive(Debug)]
+pub struct LoadBalancer {
+    snapshot: ArcSwap<Snapshot>,
+    writer: Mutex<Writer>,
+    open: Arc<Counter>,
+    limiter: Arc<Limiter>,
+    drain: Drain,
+    background: TaskTracker,
+    stopped: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+struct Snapshot {
+    groups: imbl::HashMap<Name, Arc<Group>>,
+    connections: Limit,
+    client: ClientLimits,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    prober: Option<Prober>,
+    /// Removed groups, found again by their connections if they come back.
+    retired: HashMap<Name, Weak<Group>>,
+}
+
+/// How a connection ended that reached an upstream.
+#[derive(Debug)]
+pub struct Ended {
+    /// Where it went.
+    pub upstream: SocketAddr,
+    /// Bytes that went to the client.
+    pub sent: u64,
+    /// Bytes that came from the client.
+    pub received: u64,
+    /// What ended it.
+    pub outcome: Outcome,
+}
+
+/// What ended a connection that reached an upstream.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Both sides did.
+    Finished,
+    /// It broke.
+    Broken(RelayError),
+    /// The load balancer stopped, and the deadline came first.
+    CutOff,
+}
+
+/// Why a stream was turned away, in the order the reasons can arise.
+#[derive(Debug, Error)]
+pub enum Rejection {
+    /// The load balancer is stopping.
+    #[error("the load balancer is stopping")]
+    Stopping,
+    /// There are as many connections as there may be.
+    #[error("all {limit} connections are open")]
+    Full {
+        /// How many there may be.
+        limit: Limit,
+    },
+    /// Nobody has configured the group.
+    #[error("the group does not exist")]
+    UnknownGroup,
+    /// The client may not come now.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// No upstream could be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+}
+
+/// What a connection holds on the load balancer itself: a stay and a claim.
+#[derive(Debug)]
+struct Place {
+    _stay: Stay,
+    _claim: Claim,
+}
+
+impl LoadBalancer {
+    /// A load balancer that probes nothing yet.
+    pub fn new(config: Config) -> Self {
+        let Config {
+            connections,
+            client,
+            groups,
+        } = config;
+        let snapshot = Snapshot {
+            groups: imbl::HashMap::new(),
+            connections,
+            client,
+        };
+        let balancer = Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            writer: Mutex::default(),
+            open: Arc::new(Counter::new()),
+            limiter: Arc::new(Limiter::default()),
+            drain: Drain::new(),
+            background: TaskTracker::new(),
+            stopped: CancellationToken::new(),
+        };
+        balancer.apply(groups.into_iter().map(Change::PutGroup));
+        balancer
+    }
+
+    /// Starts to probe, and to forget what is over, on the tokio runtime that calls this.
+    ///
+    /// Groups that come later are probed there as well. Starting again does nothing.
+    pub fn start(&self) {
+        let mut writer = self.writer.lock();
+        if writer.prober.is_some() {
+            return;
+        }
+        let prober = Prober::new(
+            Handle::current(),
+            self.background.clone(),
+            self.stopped.clone(),
+        );
+        self.snapshot
+            .load()
+            .groups
+            .values()
+            .for_each(|group| group.probe(&prober));
+        writer.prober = Some(prober);
+        let (limiter, stopped) = (Arc::downgrade(&self.limiter), self.stopped.clone());
+        self.background.spawn(async move {
+            stopped.run_until_cancelled(keep_house(limiter)).await;
+        });
+    }
+
+    /// Applies changes in their order, and shows them to new connections all at once.
+    ///
+    /// A group that is altered shows its own change a moment earlier. Any thread may call this,
+    /// before and after [`LoadBalancer::start`].
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut writer = self.writer.lock();
+        let mut next = Snapshot::clone(&self.snapshot.load());
+        for change in changes {
+            match change {
+                Change::PutGroup(config) => writer.put(&mut next.groups, config),
+                Change::RemoveGroup(name) => writer.remove(&mut next.groups, &name),
+                Change::Connections(limit) => next.connections = limit,
+                Change::Client(limits) => next.client = limits,
+            }
+        }
+        self.snapshot.store(Arc::new(next));
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<Arc<Group>> {
+        self.snapshot.load().groups.get(name).map(Arc::clone)
+    }
+
+    /// Every group, in no particular order.
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        self.snapshot
+            .load()
+            .groups
+            .values()
+            .map(Arc::clone)
+            .collect()
+    }
+
+    /// How many streams are being handled.
+    pub fn open(&self) -> u32 {
+        self.open.open()
+    }
+
+    /// Who decides how many connections a client may have.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Counts one more connection of `client`, if its limits allow it.
+    pub fn admit(&self, client: &Name, limits: &ClientLimits) -> Result<Admission, Denied> {
+        self.limiter.admit(client, limits)
+    }
+
+    /// Takes a stream from its arrival to its end.
+    ///
+    /// A stream that is turned away is aborted. Dropping the future aborts both sides and returns
+    /// everything that was counted.
+    pub async fn handle<S: Downstream>(
+        &self,
+        client: &str,
+        group: &str,
+        stream: S,
+    ) -> Result<Ended, Rejection> {
+        let mut downstream = AbortOnDrop {
+            stream,
+            armed: true,
+        };
+        let _place = self.place()?;
+        let (_admission, group) = self.ask(client, group)?;
+        let Dialed {
+            stream: mut upstream,
+            lease,
+        } = self.dial(&group).await?;
+        let config = group.config().relay;
+        let traffic = Traffic::new();
+        let relayed = relay(&mut downstream.stream, &mut upstream, &config, &traffic);
+        let outcome = match self.drain.cutoff().run_until_cancelled(relayed).await {
+            Some(Ok(Finished::Both)) => {
+                downstream.armed = false;
+                Outcome::Finished
+            }
+            Some(Err(error)) => Outcome::Broken(error),
+            None => Outcome::CutOff,
+        };
+        let (sent, received) = (traffic.sent(), traffic.received());
+        Ok(Ended {
+            upstream: lease.address(),
+            sent,
+            received,
+            outcome,
+        })
+    }
+
+    /// Turns new streams away, waits for the others, cuts off those that are left after
+    /// `deadline`, and ends the probes.
+    pub async fn stop(&self, deadline: Duration) -> Drained {
+        let drained = self.drain.finish(deadline).await;
+        self.stopped.cancel();
+        self.background.close();
+        self.background.wait().await;
+        drained
+    }
+
+    async fn dial(&self, group: &Arc<Group>) -> Result<Dialed, Rejection> {
+        let mut report = DialReport::default();
+        let dialed = self
+            .drain
+            .cutoff()
+            .run_until_cancelled(dial(group, &mut report))
+            .await;
+        Ok(dialed.ok_or(Rejection::Stopping)??)
+    }
+
+    fn place(&self) -> Result<Place, Rejection> {
+        let stay = self.drain.enter().ok_or(Rejection::Stopping)?;
+        let limit = self.snapshot.load().connections;
+        let claim = self.open.claim(limit).ok_or(Rejection::Full { limit })?;
+        Ok(Place {
+            _stay: stay,
+            _claim: claim,
+        })
+    }
+
+    fn ask(&self, client: &str, group: &str) -> Result<(Admission, Arc<Group>), Rejection> {
+        let snapshot = self.snapshot.load();
+        let group = snapshot.groups.get(group).ok_or(Rejection::UnknownGroup)?;
+        Ok((
+            self.admit(&client.into(), &snapshot.client)?,
+            Arc::clone(group),
+        ))
+    }
+}
+
+impl Drop for LoadBalancer {
+    fn drop(&mut self) {
+        self.stopped.cancel();
+    }
+}
+
+impl Writer {
+    fn put(&mut self, groups: &mut imbl::HashMap<Name, Arc<Group>>, config: GroupConfig) {
+        let name = Arc::clone(&config.name);
+        let retired = || self.retired.remove(&name).and_then(|group| group.upgrade());
+        let group = match groups.get(&name).map(Arc::clone).or_else(retired) {
+            Some(group) => {
+                group.alter(config);
+                group
+            }
+            None => Arc::new(Group::new(config)),
+        };
+        if let Some(prober) = &self.prober {
+            group.probe(prober);
+        }
+        groups.insert(name, group);
+    }
+
+    fn remove(&mut self, groups: &mut imbl::HashMap<Name, Arc<Group>>, name: &Name) {
+        let Some(group) = groups.remove(name) else {
+            return;
+        };
+        group.stop_probes();
+        if self.retired.len() >= RETIRED_KEPT && self.retired.len() == self.retired.capacity() {
+            self.retired.retain(|_, group| group.strong_count() > 0);
+        }
+        self.retired
+            .insert(Arc::clone(name), Arc::downgrade(&group));
+    }
+}
+
+async fn keep_house(limiter: Weak<Limiter>) {
+    loop {
+        sleep(HOUSEKEEPING).await;
+        let Some(limiter) = limiter.upgrade() else {
+            return;
+        };
+        limiter.forget_idle();
+    }
+}
+
+/// A stream that is aborted on drop, unless its connection was whole.
+struct AbortOnDrop<S: Downstream> {
+    stream: S,
+    armed: bool,
+}
+
+impl<S: Downstream> Drop for AbortOnDrop<S> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.stream.abort();
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Who is asked what, and when.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::group_config::{GroupConfig, UpstreamConfig, UpstreamState};
+
+const BOUND: Duration = Duration::from_secs(20);
+
+struct World {
+    prober: Prober,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (tasks, stopped) = (TaskTracker::new(), CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self {
+            prober: Prober::new(Handle::current(), tasks, stopped),
+            listener,
+            address,
+        }
+    }
+
+    fn config(&self, check: Check) -> GroupConfig {
+        let health = HealthConfig {
+            check,
+            interval: Duration::from_millis(20),
+            ..HealthConfig::default()
+        };
+        GroupConfig {
+            health,
+            ..GroupConfig::new("ledger", vec![UpstreamConfig::new(self.address)])
+        }
+    }
+
+    fn group(&self, check: Check) -> Arc<Group> {
+        let group = Arc::new(Group::new(self.config(check)));
+        group.probe(&self.prober);
+        group
+    }
+
+    async fn becomes(&self, group: &Group, health: Health) {
+        let reached = async {
+            while group.health(self.address) != Some(health) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(BOUND, reached)
+            .await
+            .unwrap_or_else(|_| panic!("it never became {health}"));
+    }
+
+    /// Answers every connection, for ever.
+    async fn answer(&self, answer: &[u8]) {
+        loop {
+            let (mut stream, _) = self.listener.accept().await.unwrap();
+            let mut question = [0; 4];
+            if stream.read_exact(&mut question).await.is_ok() && &question == b"PING" {
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    }
+}
+
+fn ping() -> Check {
+    Check::SendExpect {
+        send: b"PING".to_vec(),
+        expect: b"+PONG".to_vec(),
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_listens_comes_up_and_goes_down_when_it_stops() {
+    let mut world = World::new().await;
+    let group = world.group(Check::Tcp);
+    world.becomes(&group, Health::Up).await;
+    world.listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    world.becomes(&group, Health::Down).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_as_expected_comes_up() {
+    let world = World::new().await;
+    let group = world.group(ping());
+    tokio::select! {
+        () = world.answer(b"+PONG and more") => {}
+        () = world.becomes(&group, Health::Up) => {}
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_otherwise_goes_down() {
+    let world = World::new().await;
+    let group = world.group(ping());
+    tokio::select! {
+        () = world.answer(b"-LOADING") => {}
+        () = world.becomes(&group, Health::Down) => {}
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_accepts_and_says_nothing_goes_down() {
+    let world = World::new().await;
+    let mut config = world.config(ping());
+    config.health.timeout = Duration::from_millis(20);
+    let group = Arc::new(Group::new(config));
+    group.probe(&world.prober);
+    world.becomes(&group, Health::Down).await;
+}
+
+/// Panics first, and passes then.
+#[derive(Debug, Default)]
+struct Moody(AtomicU32);
+
+impl Probe for Moody {
+    fn key(&self) -> &'static str {
+        "moody"
+    }
+
+    fn probe(&self, _: TcpStream) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>> {
+        Box::pin(async {
+            assert!(
+                self.0.fetch_add(1, Relaxed) > 0,
+                "a bug in somebody's probe"
+            );
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_panics_has_failed_and_is_asked_again() {
+    let world = World::new().await;
+    let moody = Arc::new(Moody::default());
+    let group = world.group(Check::Custom(Arc::clone(&moody) as Arc<dyn Probe>));
+    world.becomes(&group, Health::Up).await;
+    assert!(moody.0.load(Relaxed) >= 3, "one panic and two passes");
+}
+
+#[tokio::test]
+async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() {
+    let world = World::new().await;
+    let group = world.group(Check::Tcp);
+    assert_eq!(world.prober.tasks.len(), 1);
+    let other = UpstreamConfig::new(([127, 0, 0, 1], 1).into());
+    let mut config = world.config(Check::Tcp);
+    config.upstreams.push(other);
+    let before = group.probe_ids();
+    group.alter(config.clone());
+    group.probe(&world.prober);
+    assert_eq!(group.probe_ids().len(), 2);
+    assert!(
+        before.iter().all(|id| group.probe_ids().contains(id)),
+        "the old probe goes on"
+    );
+
+    config.upstreams[0].state = UpstreamState::Maint;
+    config.upstreams.pop();
+    group.alter(config);
+    group.probe(&world.prober);
+    assert!(
+        group.probe_ids().is_empty(),
+        "neither maintained nor removed ones are probed"
+    );
+    group.alter(world.config(Check::Off));
+    group.probe(&world.prober);
+    assert!(group.probe_ids().is_empty());
+    world.prober.tasks.close();
+    timeout(BOUND, world.prober.tasks.wait()).await.unwrap();
+}
+
+#[tokio::test]
+async fn probes_end_with_their_group() {
+    let world = World::new().await;
+    drop(world.group(Check::Tcp));
+    world.prober.tasks.close();
+    timeout(BOUND, world.prober.tasks.wait()).await.unwrap();
+}
+
+#[test]
+fn first_probes_are_spread_over_all_upstreams_but_not_beyond_the_interval() {
+    let config = HealthConfig::default();
+    let millis = |already, chance| config.first_pause(already, chance).as_millis();
+    assert_eq!(millis(0, 1.0), 0, "the only upstream is probed at once");
+    assert_eq!(
+        [0.0, 0.5, 1.0].map(|chance| millis(100, chance)),
+        [0, 50, 100]
+    );
+    assert_eq!(millis(1_000_000, 1.0), 5000);
+}
+
+#[test]
+fn pauses_are_jittered_and_short_while_nothing_is_known() {
+    let config = HealthConfig::default();
+    let millis = |health, chance| config.pause(health, chance).as_millis();
+    assert_eq!(
+        [0.0, 0.5, 1.0].map(|chance| millis(Health::Up, chance)),
+        [4500, 5000, 5500]
+    );
+    assert_eq!(millis(Health::Down, 0.5), 5000);
+    assert_eq!(millis(Health::Unknown, 0.5), 200);
+    let fast = HealthConfig {
+        interval: Duration::from_millis(50),
+        ..config
+    };
+    assert_eq!(fast.pause(Health::Unknown, 0.5).as_millis(), 50);
+}
+
+#[test]
+fn checks_are_equal_when_they_ask_the_same() {
+    let custom = || Check::Custom(Arc::new(Moody::default()));
+    assert_eq!(custom(), custom(), "two probes with one key");
+    assert_eq!(ping(), ping());
+    assert_ne!(
+        ping(),
+        Check::SendExpect {
+            send: Vec::new(),
+            expect: b"+PONG".to_vec()
+        }
+    );
+    assert_ne!(Check::Tcp, Check::Off);
+    assert_ne!(custom(), Check::Tcp);
+}
