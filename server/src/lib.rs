@@ -1,1 +1,29 @@
-//! x
+//! Portcullis: a gateway for TCP services.
+//!
+//! A client's certificate says who it is, SNI says where it wants to go, the policy says whether it
+//! may, how often and how fast, and the least-loaded healthy upstream gets the connection.
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod check;
+pub mod command;
+mod connection;
+pub mod demo;
+mod doors;
+pub mod downstream;
+pub mod gateway;
+pub mod identity;
+pub mod live;
+pub mod policy;
+pub mod proxy_header;
+pub mod record;
+pub mod rejection;
+pub mod run;
+pub mod running;
+pub mod settings;
+pub mod sink;
+pub mod tls;
+pub mod tls_probe;
+pub mod trust;
+pub mod watch;
+pub mod worker;

@@ -1,0 +1,286 @@
+//! The command line: what can be asked of `portcullis`, and what its exit codes say.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lb::Drained;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::check;
+use crate::demo::{self, DemoArguments};
+use crate::gateway::{self, LoadError};
+use crate::policy::{self, Policy};
+use crate::record;
+use crate::run::{self, Settings};
+use crate::sink::{Output, Sink};
+
+/// Failed, invalid, or connections were cut off.
+const FAILED: u8 = 1;
+/// `diff` found a difference, or `explain` says denied.
+const DIFFERS: u8 = 3;
+
+/// A gateway for TCP services: certificates say who, SNI says where, the policy says whether.
+///
+/// Exit codes: 0 fine, or drained in time; 1 failed, invalid, or connections were cut off; 2 wrong
+/// usage; 3 `diff` found a difference or `explain` says denied.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100)]
+pub struct Command {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+#[derive(Debug, Args)]
+struct Logging {
+    /// How log events are written to standard error [default: human on a terminal, else json].
+    #[arg(long, global = true, env = "PORTCULLIS_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Which log events are written: error, warn, info, debug, or tracing's filter directives.
+    #[arg(long, global = true, env = "PORTCULLIS_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For reading.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Serve a policy until SIGTERM or SIGINT.
+    ///
+    /// SIGHUP reloads the policy and all files that it names (changed files are noticed without
+    /// it), SIGUSR1 reopens the file of access records, SIGTERM and SIGINT drain, a second one
+    /// ends at once.
+    Run(RunArguments),
+    /// Show all of it in one minute, without any preparation.
+    ///
+    /// Issues certificates, starts three upstreams and a gateway on loopback, connects as several
+    /// clients and tells what each of them saw, then keeps serving until Ctrl-C.
+    Demo(DemoArguments),
+    /// Check a policy and every file that it names.
+    Check {
+        /// The policy's file.
+        #[arg(env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long, env = "PORTCULLIS_JSON")]
+        json: bool,
+    },
+    /// Tell whether a client may reach a name, which rule says so, and within which limits.
+    Explain {
+        /// The client's name, as its certificate's CN has it.
+        client: String,
+        /// The SNI name; `-` for a client that sends none.
+        sni: String,
+        /// The port that the client connects to, which matters to clients without SNI.
+        #[arg(long, env = "PORTCULLIS_PORT")]
+        port: Option<u16>,
+        /// The policy's file.
+        #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+        policy: PathBuf,
+        /// Print JSON.
+        #[arg(long, env = "PORTCULLIS_JSON")]
+        json: bool,
+    },
+    /// Tell what changes from one policy to another, and who gains and who loses access.
+    Diff {
+        /// The policy that is in force.
+        old: PathBuf,
+        /// The policy that is to follow.
+        new: PathBuf,
+        /// Print JSON.
+        #[arg(long, env = "PORTCULLIS_JSON")]
+        json: bool,
+    },
+    /// Print the JSON schema of the policy's file, for editors.
+    Schema,
+    /// Print a large policy, for measuring.
+    #[command(hide = true)]
+    Generate {
+        /// How many groups.
+        groups: usize,
+        /// How many clients.
+        clients: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// The policy's file.
+    #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+    policy: PathBuf,
+    /// How many workers, each with a thread and a listener of its own [default: one a processor].
+    #[arg(long, env = "PORTCULLIS_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// Where access records are appended, one JSON object a line; `-` is standard output.
+    #[arg(long, env = "PORTCULLIS_ACCESS_LOG", default_value = "-")]
+    access_log: PathBuf,
+}
+
+impl Command {
+    /// Does what was asked.
+    pub fn execute(self) -> ExitCode {
+        match self.action {
+            Action::Run(arguments) => self.logging.logged(|| serve(arguments)),
+            Action::Demo(arguments) => self.logging.logged(|| show(&arguments)),
+            Action::Check { file, json } => verdict(&check::check(&file), json),
+            Action::Explain {
+                client,
+                sni,
+                port,
+                policy,
+                json,
+            } => answered(load(&policy).map(|policy| {
+                let sni = (sni != "-").then_some(sni.as_str());
+                let explanation = policy::explain(&policy, &client, sni, port);
+                print(&explanation, json);
+                if explanation.allowed() { 0 } else { DIFFERS }
+            })),
+            Action::Diff { old, new, json } => answered(load(&old).and_then(|old| {
+                let difference = policy::difference(&old, &load(&new)?);
+                print(&difference, json);
+                Ok(if difference.is_empty() { 0 } else { DIFFERS })
+            })),
+            Action::Schema => say(&policy::schema()),
+            Action::Generate { groups, clients } => say(&policy::generate(groups, clients)),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Policy, LoadError> {
+    Ok(Policy::parse(
+        &path.display().to_string(),
+        &gateway::text(path)?,
+    )?)
+}
+
+fn answered(answer: Result<u8, LoadError>) -> ExitCode {
+    match answer {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
+    }
+}
+
+fn verdict(report: &check::Report, json: bool) -> ExitCode {
+    print(report, json);
+    if report.is_valid() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
+fn print(answer: &(impl fmt::Display + Serialize), json: bool) {
+    let text = if json {
+        serde_json::to_string_pretty(answer).expect("answers have only plain values") + "\n"
+    } else {
+        answer.to_string()
+    };
+    // A reader that has gone away has seen enough.
+    drop(io::stdout().write_all(text.as_bytes()));
+}
+
+fn say(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn fail(error: &dyn fmt::Display) -> ExitCode {
+    // There is nowhere else to say it.
+    drop(writeln!(io::stderr(), "portcullis: {error}"));
+    ExitCode::from(FAILED)
+}
+
+fn serve(arguments: RunArguments) -> ExitCode {
+    let output = match arguments.access_log.as_os_str().as_encoded_bytes() {
+        b"-" => Output::Stdout,
+        _ => Output::File(arguments.access_log.clone()),
+    };
+    let records = match Sink::open(output, record::tell_lost) {
+        Ok(records) => records,
+        Err(error) => {
+            return fail(&format!(
+                "{}: cannot be opened: {error}",
+                arguments.access_log.display()
+            ));
+        }
+    };
+    let settings = Settings {
+        policy: arguments.policy,
+        workers: arguments.workers,
+        records,
+    };
+    match run::run(settings) {
+        Ok(Drained::Clean) => {
+            tracing::info!("every connection ended by itself");
+            ExitCode::SUCCESS
+        }
+        Ok(Drained::CutOff { connections }) => {
+            tracing::warn!(connections, "connections were cut off");
+            ExitCode::from(FAILED)
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn show(arguments: &DemoArguments) -> ExitCode {
+    match demo::demo(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => fail(&"the demo did not go as expected"),
+        Err(error) => fail(&error),
+    }
+}
+
+impl Logging {
+    /// Does `action` with log events going to standard error, none of which it waits for.
+    fn logged(&self, action: impl FnOnce() -> ExitCode) -> ExitCode {
+        let sink = match Sink::open(Output::Stderr, |lost| {
+            format!("{lost} log events were lost\n")
+        }) {
+            Ok(sink) => sink,
+            Err(error) => return fail(&error),
+        };
+        let filter = match EnvFilter::try_new(&self.log) {
+            Ok(filter) => filter,
+            Err(error) => return fail(&format!("--log: {error}")),
+        };
+        let terminal = io::stderr().is_terminal();
+        let human = if terminal {
+            LogFormat::Human
+        } else {
+            LogFormat::Json
+        };
+        let writer = sink.clone();
+        let events = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_target(false)
+            .with_writer(move || writer.clone());
+        let guard = match self.log_format.unwrap_or(human) {
+            LogFormat::Human => {
+                tracing::subscriber::set_global_default(events.with_ansi(terminal).finish())
+            }
+            LogFormat::Json => tracing::subscriber::set_global_default(
+                events.json().flatten_event(true).with_ansi(false).finish(),
+            ),
+        };
+        if let Err(error) = guard {
+            return fail(&error);
+        }
+        let code = action();
+        sink.flush();
+        code
+    }
+}

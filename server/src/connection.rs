@@ -1,0 +1,285 @@
+//! The life of one connection, top to bottom.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lb::{DialReport, Dialed, Stay};
+use rustls::server::Acceptor;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, Instant, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::admission::Place;
+use crate::downstream::{TlsClient, reset};
+use crate::gateway::Gateway;
+use crate::live::Holder;
+use crate::proxy_header::{ProxyHeader, unmapped};
+use crate::record::{Outcome, Record};
+use crate::rejection::Rejection;
+use crate::running::Permit;
+use crate::settings;
+use crate::tls::Verifier;
+
+/// How long a client that was refused may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How much more of a refused client's bytes is read, so that they do not turn the alert into a
+/// reset.
+const FAREWELL_BYTES: usize = 64 * 1024;
+
+/// A client that proved who it is and may go where it wants to.
+struct Guest {
+    stream: TlsStream<TcpStream>,
+    permit: Permit,
+    alpn: Option<Vec<u8>>,
+    cipher: &'static str,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// Takes a connection from accepted to recorded.
+///
+/// Dropping this future closes both sockets as resets and returns every claim.
+pub(crate) async fn carry(gateway: Arc<Gateway>, socket: TcpStream, peer: SocketAddr, stay: Stay) {
+    let destination = socket.local_addr().map_or(peer, unmapped);
+    let mut record = gateway.recorder().begin(unmapped(peer), destination);
+    let outcome = match greet(&gateway, socket, &mut record).await {
+        // Handshakes are large and over soon, relays small and long: each in its own allocation.
+        Ok((guest, place)) => Box::pin(serve(&gateway, guest, place, &mut record)).await,
+        Err(rejection) => Outcome::Rejected(rejection),
+    };
+    record.end(outcome);
+    drop(record);
+    drop(stay);
+}
+
+/// From accepted to authorized: places, then the handshake with all that it decides.
+async fn greet(
+    gateway: &Arc<Gateway>,
+    socket: TcpStream,
+    record: &mut Record,
+) -> Result<(Guest, Place), Rejection> {
+    let running = gateway.running();
+    let settings = running.policy().gateway();
+    let source = socket
+        .peer_addr()
+        .map_err(|_| Rejection::HandshakeAbandoned)?;
+    let admitted = gateway.admission().admit(source.ip(), &settings.limits);
+    let (place, handshake) = admitted.inspect_err(|_| reset(&socket))?;
+    let deadline = Instant::now() + settings.timeouts.handshake;
+    drop(running);
+
+    // A silent client costs a socket and a timer, no more.
+    let spoken = timeout_at(deadline, socket.readable()).await;
+    spoken
+        .map_err(|_| Rejection::HandshakeTimeout)?
+        .map_err(|_| Rejection::HandshakeAbandoned)?;
+    let guest = timeout_at(deadline, Box::pin(shake_hands(gateway, socket, record)))
+        .await
+        .map_err(|_| Rejection::HandshakeTimeout)??;
+    drop(handshake);
+    record.authorized(guest.permit.identity().clone(), &guest.permit.group().name);
+    Ok((guest, place))
+}
+
+async fn shake_hands(
+    gateway: &Gateway,
+    socket: TcpStream,
+    record: &mut Record,
+) -> Result<Guest, Rejection> {
+    // One segment waits for no other: the handshake is many small ones.
+    socket.set_nodelay(true).ok();
+    let port = socket
+        .local_addr()
+        .map_err(|_| Rejection::HandshakeAbandoned)?
+        .port();
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
+    let start = match (&mut acceptor).await {
+        Ok(start) => start,
+        Err(error) => {
+            if let Some(socket) = acceptor.take_io() {
+                part(socket).await;
+            }
+            return Err(failed(&error));
+        }
+    };
+    let verifier = Verifier::new(gateway.running(), &start.client_hello(), port);
+    record.greeted(verifier.generation(), verifier.destination().sni.clone());
+    let accepted = start
+        .into_stream(verifier.configuration())
+        .into_fallible()
+        .await;
+    match accepted {
+        Ok(stream) => welcome(stream, &verifier),
+        Err((error, socket)) => {
+            part(socket).await;
+            match verifier.take_verdict() {
+                Some(Err(rejection)) => Err(rejection),
+                Some(Ok(_)) | None => Err(failed(&error)),
+            }
+        }
+    }
+}
+
+/// The handshake is over: the client holds the key, so the verifier's permit is worth something.
+fn welcome(mut stream: TlsStream<TcpStream>, verifier: &Verifier) -> Result<Guest, Rejection> {
+    let (socket, session) = stream.get_mut();
+    // Without tickets nothing follows the handshake, so the kernel would hold its last ACK back for
+    // 40 ms, and with it the first bytes of every client that leaves Nagle's algorithm on.
+    SockRef::from(&*socket).set_tcp_quickack(true).ok();
+    let chain = session
+        .peer_certificates()
+        .map(<[_]>::to_vec)
+        .unwrap_or_default();
+    let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
+    let cipher = session.negotiated_cipher_suite().map_or("", |suite| {
+        suite.suite().as_str().map_or("", |name| match name {
+            "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
+            "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
+            "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
+            _ => "",
+        })
+    });
+    let permit = verifier.take_verdict().ok_or(Rejection::NoCertificate)??;
+    Ok(Guest {
+        stream,
+        permit,
+        alpn,
+        cipher,
+        chain,
+    })
+}
+
+/// Why a handshake failed for which no verdict was given.
+fn failed(error: &io::Error) -> Rejection {
+    let tls = error
+        .get_ref()
+        .and_then(|source| source.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::NoCertificatesPresented) => Rejection::NoCertificate,
+        Some(error) => Rejection::Tls(error.clone()),
+        None => Rejection::HandshakeAbandoned,
+    }
+}
+
+/// Ends a refused client's connection so that the alert arrives.
+///
+/// A socket closed with unread bytes sends a reset, which may overtake the alert; so the write side
+/// is shut and a little is read first.
+async fn part(mut socket: TcpStream) {
+    let deadline = Instant::now() + FAREWELL;
+    if socket.shutdown().await.is_err() {
+        return;
+    }
+    let mut left = FAREWELL_BYTES;
+    let mut buffer = [0; 1024];
+    while left > 0 {
+        match timeout_at(deadline, socket.read(&mut buffer)).await {
+            Ok(Ok(read)) if read > 0 => left = left.saturating_sub(read),
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// From authorized to the end: limits, an upstream, the relay.
+async fn serve(
+    gateway: &Arc<Gateway>,
+    guest: Guest,
+    _place: Place,
+    record: &mut Record,
+) -> Outcome {
+    let Guest {
+        stream,
+        permit,
+        alpn,
+        cipher,
+        chain,
+    } = guest;
+    let limits = settings::client(permit.client());
+    let name = permit.identity().name().shared();
+    let admission = match gateway.balancer().admit(name, &limits) {
+        Ok(admission) => admission,
+        Err(denied) => {
+            reset(stream.get_ref().0);
+            return Outcome::Rejected(Rejection::Limited(denied));
+        }
+    };
+    let holder = gateway.live().enter(record.connection(), permit, chain);
+    if !holder.still_holds(&gateway.running(), UnixTime::now()) {
+        reset(stream.get_ref().0);
+        return Outcome::Rejected(Rejection::Lapsed);
+    }
+    let visit = Visit {
+        alpn: alpn.as_deref(),
+        cipher,
+        holder: &holder,
+    };
+    let mut client = TlsClient::new(stream);
+    let outcome = tokio::select! {
+        outcome = visit.relay(&mut client, record) => outcome,
+        () = holder.lapsed() => Outcome::Revoked,
+        () = gateway.drain().cut_off() => Outcome::CutOff,
+    };
+    match outcome {
+        Outcome::Finished => {}
+        Outcome::Broken(_) | Outcome::Revoked | Outcome::CutOff | Outcome::Rejected(_) => {
+            lb::Downstream::abort(&mut client);
+        }
+    }
+    drop(admission);
+    outcome
+}
+
+struct Visit<'a> {
+    alpn: Option<&'a [u8]>,
+    cipher: &'static str,
+    holder: &'a Holder,
+}
+
+impl Visit<'_> {
+    /// Dials and relays. Dropping it half way resets the upstream.
+    async fn relay(&self, client: &mut TlsClient, record: &mut Record) -> Outcome {
+        let group = self.holder.permit().upstreams();
+        let mut report = DialReport::default();
+        let dialed = lb::dial(group, &mut report).await;
+        let upstream = dialed.as_ref().ok().map(|dialed| dialed.lease.address());
+        record.dialed(upstream, report.tries);
+        let Dialed { mut stream, lease } = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => return Outcome::Rejected(Rejection::Dial(error)),
+        };
+        if let Err(error) = self.introduce(&mut stream, record).await {
+            return Outcome::Rejected(Rejection::Header(error));
+        }
+        let settings = group.config();
+        let traffic = record.traffic();
+        let relayed = lb::relay(client, &mut stream, &settings.relay, &traffic).await;
+        drop(lease);
+        match relayed {
+            Ok(_) => Outcome::Finished,
+            Err(error) => Outcome::Broken(error),
+        }
+    }
+
+    /// Tells the upstream who comes, if it wants to know. The header fits a new socket's buffer, so
+    /// this waits for nobody.
+    async fn introduce(&self, upstream: &mut TcpStream, record: &Record) -> io::Result<()> {
+        let permit = self.holder.permit();
+        if permit.group().proxy_protocol.is_none() {
+            return Ok(());
+        }
+        let (source, destination) = record.addresses();
+        let header = ProxyHeader {
+            source,
+            destination,
+            authority: permit.destination().sni.as_deref(),
+            alpn: self.alpn,
+            cipher: self.cipher,
+            client: permit.identity().name().as_str(),
+        };
+        upstream.write_all(&header.encode()?).await
+    }
+}

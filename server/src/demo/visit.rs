@@ -1,0 +1,218 @@
+//! One client's visit, and what it saw.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use certgen::{Authority, Issued};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{DemoError, PATIENCE};
+
+/// A visit and what is expected of it.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) who: Who,
+    pub(super) sni: &'static str,
+    pub(super) answer: Answer,
+    pub(super) reason: &'static str,
+}
+
+/// Who comes.
+#[derive(Debug)]
+pub(super) enum Who {
+    /// A client with a certificate of the right authority.
+    Client(&'static str),
+    /// A client with such a name, of an authority that nobody knows.
+    Stranger(&'static str),
+    /// A client without any certificate.
+    Nobody,
+}
+
+/// What a client sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// An upstream's answer.
+    Served,
+    /// The alert `access_denied`.
+    Denied,
+    /// The alert `unknown_ca`.
+    UnknownAuthority,
+    /// The alert `certificate_required`.
+    CertificateRequired,
+    /// A reset.
+    Reset,
+    /// Something else.
+    Other,
+}
+
+impl Visit {
+    pub(super) fn of(
+        client: &'static str,
+        sni: &'static str,
+        answer: Answer,
+        reason: &'static str,
+    ) -> Self {
+        Self {
+            who: Who::Client(client),
+            sni,
+            answer,
+            reason,
+        }
+    }
+
+    pub(super) fn of_stranger(name: &'static str, sni: &'static str) -> Self {
+        let (answer, reason) = (Answer::UnknownAuthority, "unknown_authority");
+        Self {
+            who: Who::Stranger(name),
+            sni,
+            answer,
+            reason,
+        }
+    }
+
+    pub(super) fn without_certificate(sni: &'static str) -> Self {
+        let (answer, reason) = (Answer::CertificateRequired, "no_certificate");
+        Self {
+            who: Who::Nobody,
+            sni,
+            answer,
+            reason,
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self.who {
+            Who::Client(name) => name.to_owned(),
+            Who::Stranger(name) => format!("{name} (forged)"),
+            Who::Nobody => "(no certificate)".to_owned(),
+        }
+    }
+}
+
+/// A client's TLS configuration: the demo's authority, and a certificate if it has one.
+pub(super) fn configuration(
+    authority: &Authority,
+    certificate: Option<&Issued>,
+) -> Result<Arc<ClientConfig>, DemoError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate_der().clone())?;
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots);
+    let config = match certificate {
+        Some(issued) => {
+            config.with_client_auth_cert(vec![issued.certificate_der()], issued.key_der())?
+        }
+        None => config.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+/// A connection that was served, held open.
+#[derive(Debug)]
+pub(super) struct Served {
+    stream: BufReader<TlsStream<TcpStream>>,
+    pub(super) source: SocketAddr,
+    pub(super) said: String,
+}
+
+impl Served {
+    /// Ends the connection as a client should.
+    pub(super) async fn leave(mut self) -> io::Result<()> {
+        self.stream.get_mut().shutdown().await?;
+        let mut rest = String::new();
+        timeout(PATIENCE, self.stream.read_line(&mut rest)).await??;
+        Ok(())
+    }
+}
+
+/// A connection that was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) source: Option<SocketAddr>,
+    pub(super) answer: Answer,
+    pub(super) said: String,
+}
+
+/// Connects, says a line and reads the answer.
+pub(super) async fn visit(
+    gateway: SocketAddr,
+    config: Arc<ClientConfig>,
+    sni: &str,
+) -> Result<Served, Refused> {
+    let mut source = None;
+    match timeout(PATIENCE, converse(gateway, config, sni, &mut source)).await {
+        Ok(Ok(served)) => Ok(served),
+        Ok(Err(error)) => {
+            let (answer, said) = understand(&error);
+            Err(Refused {
+                source,
+                answer,
+                said,
+            })
+        }
+        Err(_) => Err(Refused {
+            source,
+            answer: Answer::Other,
+            said: "nothing".to_owned(),
+        }),
+    }
+}
+
+async fn converse(
+    gateway: SocketAddr,
+    config: Arc<ClientConfig>,
+    sni: &str,
+    source: &mut Option<SocketAddr>,
+) -> io::Result<Served> {
+    let socket = TcpStream::connect(gateway).await?;
+    let address = socket.local_addr()?;
+    *source = Some(address);
+    let name = ServerName::try_from(sni.to_owned()).map_err(io::Error::other)?;
+    let mut stream = TlsConnector::from(config).connect(name, socket).await?;
+    stream.write_all(b"hello\n").await?;
+    let mut stream = BufReader::new(stream);
+    let mut said = String::new();
+    if stream.read_line(&mut said).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Served {
+        stream,
+        source: address,
+        said: said.trim_end().to_owned(),
+    })
+}
+
+fn understand(error: &io::Error) -> (Answer, String) {
+    let tls = error
+        .get_ref()
+        .and_then(|source| source.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(alert)) => {
+            let known = [
+                (AlertDescription::AccessDenied, Answer::Denied),
+                (AlertDescription::UnknownCA, Answer::UnknownAuthority),
+                (
+                    AlertDescription::CertificateRequired,
+                    Answer::CertificateRequired,
+                ),
+            ];
+            let answer = known.iter().find(|(known, _)| known == alert);
+            let answer = answer.map_or(Answer::Other, |&(_, answer)| answer);
+            (answer, format!("TLS alert {alert:?}"))
+        }
+        Some(error) => (Answer::Other, error.to_string()),
+        None if error.kind() == io::ErrorKind::ConnectionReset => {
+            (Answer::Reset, "connection reset".to_owned())
+        }
+        None => (Answer::Other, error.to_string()),
+    }
+}

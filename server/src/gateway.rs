@@ -1,0 +1,297 @@
+//! The gateway: what its workers share, its start, its changes and its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use lb::{Drain, LoadBalancer};
+use parking_lot::Mutex;
+use rustls_pki_types::UnixTime;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::doors::Doors;
+use crate::live::{Lapsed, Live};
+use crate::policy::{Change, OnRevoke, Policy, PolicyError};
+use crate::record::Recorder;
+use crate::running::Running;
+use crate::tls::{Tls, TlsError};
+use crate::worker;
+
+/// How many listeners may be on their way to one worker.
+const DOORS_WAITING: usize = 1024;
+/// How often a failing accept is reported, at most.
+const REPORT_ACCEPT: Duration = Duration::from_secs(1);
+
+/// What the workers of one gateway share.
+#[derive(Debug)]
+pub struct Gateway {
+    running: ArcSwap<Running>,
+    balancer: LoadBalancer,
+    admission: Admission,
+    live: Arc<Live>,
+    recorder: Arc<Recorder>,
+    closing: CancellationToken,
+    doors: Mutex<Doors>,
+    acceptors: TaskTracker,
+    drain: Drain,
+    accept_failures: AtomicU64,
+    accept_reported: Mutex<Option<Instant>>,
+}
+
+/// Why a policy could not be put in force. What was in force stays so.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The policy's file cannot be read.
+    #[error("{path}: cannot be read: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The policy is not valid.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A file that the policy names is no good.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What a policy's file and the files it names say, whole and valid.
+#[derive(Debug)]
+pub struct Loaded {
+    policy: Policy,
+    tls: Tls,
+}
+
+impl Loaded {
+    /// Reads and checks the policy's file and all that it names.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        let policy = Policy::parse(&path.display().to_string(), &text(path)?)?;
+        let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
+        Ok(Self { policy, tls })
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The TLS side.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+}
+
+/// Reads a policy's file.
+pub fn text(path: &Path) -> Result<String, LoadError> {
+    std::fs::read_to_string(path).map_err(|source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The folder that a policy's relative paths start from: its own.
+pub fn base(policy: &Path) -> &Path {
+    policy.parent().unwrap_or(Path::new(""))
+}
+
+/// What one change of the policy did.
+#[derive(Debug)]
+pub struct Applied {
+    /// The generation that is in force now.
+    pub generation: u64,
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// How long it took to put them in force.
+    pub took: Duration,
+    /// The connections whose permit has lapsed.
+    pub lapsed: Lapsed,
+    /// How those are to end, and how long they may take if they are drained.
+    pub on_revoke: (OnRevoke, Duration),
+}
+
+impl Gateway {
+    /// A gateway with a policy in force, that listens nowhere yet.
+    pub fn new(loaded: Loaded, recorder: Recorder) -> Arc<Self> {
+        let balancer = LoadBalancer::new(lb::Config::default());
+        let running = Running::first(loaded.policy, Arc::new(loaded.tls), &balancer);
+        let closing = CancellationToken::new();
+        Arc::new(Self {
+            doors: Mutex::new(Doors::new(closing.clone())),
+            closing,
+            running: ArcSwap::from_pointee(running),
+            balancer,
+            admission: Admission::default(),
+            live: Arc::new(Live::default()),
+            recorder: Arc::new(recorder),
+            acceptors: TaskTracker::new(),
+            drain: Drain::new(),
+            accept_failures: AtomicU64::new(0),
+            accept_reported: Mutex::new(None),
+        })
+    }
+
+    /// Starts the workers and opens the policy's addresses.
+    pub fn serve(self: &Arc<Self>, workers: NonZeroUsize) -> Result<Workers, LoadError> {
+        let mut doors = self.doors.lock();
+        let mut queues = Vec::new();
+        for _ in 0..workers.get() {
+            let (worker, queue) = mpsc::channel(DOORS_WAITING);
+            doors.staff(worker);
+            queues.push(queue);
+        }
+        let running = self.running();
+        let addresses = &running.policy().gateway().listen;
+        let bound = doors.bind(addresses)?;
+        let start = |(number, queue)| worker::start(number, Arc::clone(self), queue);
+        let threads = queues
+            .into_iter()
+            .enumerate()
+            .map(start)
+            .collect::<Result<_, _>>();
+        let threads = threads.map_err(LoadError::Thread)?;
+        doors.open(bound, addresses);
+        Ok(Workers { threads })
+    }
+
+    /// Where the gateway listens, with real ports.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.doors.lock().addresses()
+    }
+
+    /// Reads the policy again, and all that it names, and puts the difference in force. Whatever is
+    /// wrong with any of it, nothing changes.
+    ///
+    /// What is added is there before anybody may be granted it, what is removed goes after nobody
+    /// can be; a connection sees the one revision or the other. Call it from one thread at a time.
+    pub fn reload(&self, path: &Path) -> Result<Applied, LoadError> {
+        let before = self.running();
+        let file = path.display().to_string();
+        let (policy, changes) = before.policy().parse_next(&file, &text(path)?)?;
+        let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
+        let trust_changed = !before.tls().trust().is_the_same(tls.trust());
+        let addresses = policy.gateway().listen.clone();
+        let mut doors = self.doors.lock();
+        let bound = doors.bind(&addresses)?;
+        let start = Instant::now();
+        let next = Arc::new(before.next(policy, &changes, Arc::new(tls), &self.balancer));
+        self.running.store(Arc::clone(&next));
+        Running::retire(&changes, &self.balancer);
+        doors.open(bound, &addresses);
+        let took = start.elapsed();
+        let lapsed = self.live.lapsed(&next, trust_changed, UnixTime::now());
+        let gateway = next.policy().gateway();
+        let on_revoke = (gateway.on_revoke, gateway.timeouts.drain);
+        let generation = next.generation();
+        Ok(Applied {
+            generation,
+            changes,
+            took,
+            lapsed,
+            on_revoke,
+        })
+    }
+
+    /// What is in force now.
+    pub fn running(&self) -> Arc<Running> {
+        self.running.load_full()
+    }
+
+    /// The balancer.
+    pub fn balancer(&self) -> &LoadBalancer {
+        &self.balancer
+    }
+
+    /// The places before authentication.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// The connections that hold a permit.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Where records begin.
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
+    }
+
+    /// The end of the gateway.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Stops accepting, once what already waits in the listeners' queues is accepted, and begins
+    /// the drain.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.acceptors.close();
+        self.acceptors.wait().await;
+        self.drain.begin();
+    }
+
+    /// Waits until no more may be accepted. Cancel safe.
+    pub(crate) async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// The loops that accept.
+    pub(crate) fn acceptors(&self) -> &TaskTracker {
+        &self.acceptors
+    }
+
+    /// How often `accept(2)` failed for want of descriptors or memory.
+    pub fn accept_failures(&self) -> u64 {
+        self.accept_failures.load(Relaxed)
+    }
+
+    /// Counts a failed accept, and reports it once in a while.
+    pub(crate) fn accept_failed(&self, error: &io::Error) {
+        let failures = self.accept_failures.fetch_add(1, Relaxed) + 1;
+        let mut reported = self.accept_reported.lock();
+        if reported.is_none_or(|at| at.elapsed() >= REPORT_ACCEPT) {
+            *reported = Some(Instant::now());
+            tracing::error!(%error, failures, "connections cannot be accepted; is the limit of open files too low?");
+        }
+    }
+}
+
+/// The workers of a gateway that serves.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Waits for the workers' end, which comes when the gateway's drain is over.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}

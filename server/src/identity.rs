@@ -1,0 +1,270 @@
+//! The client's name, read out of its verified certificate.
+//!
+//! A certificate that the right authority signed can still carry a name that means two things to
+//! two readers: several common names, invisible characters, a string type that compares oddly.
+//! Only one spelling gets through; everything else is refused, never repaired.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use thiserror::Error;
+use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::AttributeTypeAndValue;
+
+/// The longest name, in characters: the upper bound of X.520 (`ub-common-name`, RFC 5280 A.1).
+pub const LONGEST_NAME: usize = 64;
+
+/// A client's name: 1 to 64 characters, all visible, no blanks at either end.
+///
+/// Names compare byte for byte; there is no folding of case and no normalization.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ClientName(Arc<str>);
+
+/// Why a text is no client's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// No character at all.
+    #[error("the name is empty")]
+    Empty,
+    /// More than [`LONGEST_NAME`] characters.
+    #[error("the name has more than {LONGEST_NAME} characters")]
+    TooLong,
+    /// A blank at the start or the end.
+    #[error("the name starts or ends with a blank")]
+    OuterBlank,
+    /// A control, bidi, zero-width or otherwise invisible character.
+    #[error("the name has the invisible or control character U+{:04X}", u32::from(*.0))]
+    Invisible(char),
+}
+
+impl ClientName {
+    /// Takes a text for a name if it can be one.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.chars().nth(LONGEST_NAME).is_some() {
+            return Err(NameError::TooLong);
+        }
+        if let Some(character) = text.chars().find(|&character| is_invisible(character)) {
+            return Err(NameError::Invisible(character));
+        }
+        if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
+            return Err(NameError::OuterBlank);
+        }
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as the shared string that counts are kept under.
+    pub fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Characters that a reader cannot see, or that change how their neighbours are read.
+///
+/// Control characters, the bidi controls of UAX #9, zero-width and filler characters, line and
+/// paragraph separators, variation selectors, tags.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Who a client is, proven by a certificate that was verified.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    name: ClientName,
+    fingerprint: Fingerprint,
+}
+
+/// The SHA-256 of a DER, by which certificates are known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// Why a verified certificate names nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum IdentityError {
+    /// The DER is not one X.509 certificate.
+    #[error("the certificate cannot be read")]
+    Unreadable,
+    /// The certificate says that it is an authority's.
+    #[error("the certificate is an authority's, not a client's")]
+    Authority,
+    /// The extended key usage is absent or lacks `clientAuth` (RFC 5280 4.2.1.12).
+    #[error("the certificate is not for client authentication")]
+    NotForClients,
+    /// The subject has no common name.
+    #[error("the subject has no common name")]
+    NoName,
+    /// The subject has more than one common name.
+    #[error("the subject has several common names")]
+    SeveralNames,
+    /// The common name is not a `UTF8String` or `PrintableString`.
+    #[error("the common name is neither a UTF8String nor a PrintableString")]
+    StringType,
+    /// The bytes are not what the string type promises.
+    #[error("the common name's bytes do not fit its string type")]
+    Encoding,
+    /// The text is no client's name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+impl Identity {
+    /// Reads the identity out of a certificate.
+    ///
+    /// The caller has verified the chain; this asks only what the chain's verification does not:
+    /// that it is a client's leaf, and that it names exactly one client in exactly one way.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
+        let (rest, parsed) =
+            X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
+        if !rest.is_empty() {
+            return Err(IdentityError::Unreadable);
+        }
+        require_client_leaf(&parsed)?;
+        Ok(Self {
+            name: common_name(&parsed)?,
+            fingerprint: Fingerprint::of(certificate),
+        })
+    }
+
+    /// The client's name.
+    pub fn name(&self) -> &ClientName {
+        &self.name
+    }
+
+    /// The certificate's fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+fn require_client_leaf(certificate: &X509Certificate<'_>) -> Result<(), IdentityError> {
+    let constraints = certificate
+        .basic_constraints()
+        .map_err(|_| IdentityError::Unreadable)?;
+    if constraints.is_some_and(|extension| extension.value.ca) {
+        return Err(IdentityError::Authority);
+    }
+    let usage = certificate
+        .key_usage()
+        .map_err(|_| IdentityError::Unreadable)?;
+    if usage.is_some_and(|extension| !extension.value.digital_signature()) {
+        return Err(IdentityError::NotForClients);
+    }
+    let purposes = certificate
+        .extended_key_usage()
+        .map_err(|_| IdentityError::Unreadable)?;
+    match purposes {
+        Some(extension) if extension.value.client_auth => Ok(()),
+        Some(_) | None => Err(IdentityError::NotForClients),
+    }
+}
+
+fn common_name(certificate: &X509Certificate<'_>) -> Result<ClientName, IdentityError> {
+    let mut names = certificate.subject().iter_common_name();
+    let only = names.next().ok_or(IdentityError::NoName)?;
+    if names.next().is_some() {
+        return Err(IdentityError::SeveralNames);
+    }
+    Ok(ClientName::new(text(only)?)?)
+}
+
+fn text<'a>(attribute: &'a AttributeTypeAndValue<'_>) -> Result<&'a str, IdentityError> {
+    let value = attribute.attr_value();
+    if value.header.is_constructed() {
+        return Err(IdentityError::Encoding);
+    }
+    match value.header.tag() {
+        Tag::Utf8String => {}
+        Tag::PrintableString if value.data.iter().all(|&byte| is_printable(byte)) => {}
+        Tag::PrintableString => return Err(IdentityError::Encoding),
+        _ => return Err(IdentityError::StringType),
+    }
+    std::str::from_utf8(value.data).map_err(|_| IdentityError::Encoding)
+}
+
+/// The alphabet of `PrintableString` (X.680, 41.4).
+fn is_printable(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&byte)
+}
+
+impl Fingerprint {
+    /// Hashes a certificate, or any other DER.
+    pub fn of(der: impl AsRef<[u8]>) -> Self {
+        let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+        let hash = suite.tls13().expect("a TLS 1.3 suite").common.hash_provider;
+        let digest = hash.hash(der.as_ref());
+        Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_as_it_is_or_not_at_all() {
+        assert_eq!(
+            ClientName::new("Zoë O'Brien-7").unwrap().as_str(),
+            "Zoë O'Brien-7"
+        );
+        assert_eq!(ClientName::new(""), Err(NameError::Empty));
+        assert_eq!(ClientName::new(" a"), Err(NameError::OuterBlank));
+        assert_eq!(ClientName::new("a\u{a0}"), Err(NameError::OuterBlank));
+        assert_eq!(ClientName::new("a\0b"), Err(NameError::Invisible('\0')));
+        assert_eq!(
+            ClientName::new("a\u{202e}b"),
+            Err(NameError::Invisible('\u{202e}'))
+        );
+        assert_eq!(
+            ClientName::new("a\u{200d}b"),
+            Err(NameError::Invisible('\u{200d}'))
+        );
+        assert_eq!(
+            ClientName::new(&"é".repeat(64)).unwrap().as_str().len(),
+            128
+        );
+        assert_eq!(ClientName::new(&"é".repeat(65)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn names_that_look_alike_are_different_clients() {
+        let latin = ClientName::new("paypal").unwrap();
+        let cyrillic = ClientName::new("p\u{430}ypal").unwrap();
+        let composed = ClientName::new("\u{e9}").unwrap();
+        let decomposed = ClientName::new("e\u{301}").unwrap();
+        assert_ne!(latin, cyrillic);
+        assert_ne!(composed, decomposed);
+        assert_ne!(latin, ClientName::new("Paypal").unwrap());
+    }
+}

@@ -1,0 +1,295 @@
+//! Whether a client may reach what it asks for.
+//!
+//! Names compare in lower case and without a final dot. An exact name wins over a wildcard, and of
+//! two wildcards the longer one wins; `*.example.test` stands for every name with one label or more
+//! before `.example.test`, and not for `example.test`. Without SNI the destination port decides.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use imbl::HashMap;
+
+use super::{Client, Group, Policy, SniName};
+use crate::identity::ClientName;
+
+/// Which group a name or a port belongs to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Index {
+    exact: HashMap<Arc<str>, Arc<Group>>,
+    below: HashMap<Arc<str>, Arc<Group>>,
+    ports: HashMap<u16, Arc<Group>>,
+}
+
+impl Index {
+    /// Makes the group's names and ports lead to it.
+    pub(super) fn insert(&mut self, group: &Arc<Group>) {
+        for name in &group.sni {
+            let (map, key) = self.names(name);
+            map.insert(key, Arc::clone(group));
+        }
+        for &port in &group.ports {
+            self.ports.insert(port, Arc::clone(group));
+        }
+    }
+
+    /// Forgets the group's names and ports, apart from those that lead to another group by now.
+    pub(super) fn remove(&mut self, group: &Group) {
+        let is_own = |found: Option<&Arc<Group>>| found.is_some_and(|g| g.name == group.name);
+        for name in &group.sni {
+            let (map, key) = self.names(name);
+            if is_own(map.get(&key)) {
+                map.remove(&key);
+            }
+        }
+        for port in &group.ports {
+            if is_own(self.ports.get(port)) {
+                self.ports.remove(port);
+            }
+        }
+    }
+
+    fn names(&mut self, name: &SniName) -> (&mut HashMap<Arc<str>, Arc<Group>>, Arc<str>) {
+        match name {
+            SniName::Exact(name) => (&mut self.exact, Arc::clone(name)),
+            SniName::Below(suffix) => (&mut self.below, Arc::clone(suffix)),
+        }
+    }
+
+    /// The group that clients reach by this name.
+    pub(super) fn by_name(&self, sni: &str) -> Option<&Arc<Group>> {
+        let name = sni.strip_suffix('.').unwrap_or(sni);
+        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        };
+        if let found @ Some(_) = self.exact.get(&*name) {
+            return found;
+        }
+        if self.below.is_empty() {
+            return None;
+        }
+        // From the longest suffix to the shortest. A name of DNS has 127 labels at most.
+        let dots = name.match_indices('.').filter(|(at, _)| *at > 0).take(127);
+        dots.map(|(at, _)| &name[at + 1..])
+            .find_map(|suffix| self.below.get(suffix))
+    }
+
+    /// The group that clients reach by this port without a name.
+    pub(super) fn by_port(&self, port: u16) -> Option<&Arc<Group>> {
+        self.ports.get(&port)
+    }
+}
+
+/// What the policy says about one client and one destination.
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// The client may reach the group.
+    Allow {
+        /// The group.
+        group: Arc<Group>,
+        /// The client's line.
+        client: Arc<Client>,
+    },
+    /// It may not.
+    Deny {
+        /// Why not.
+        reason: DenyReason,
+    },
+}
+
+/// Why a client may not reach a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DenyReason {
+    /// The policy does not know the client.
+    UnknownClient,
+    /// No group has the name.
+    UnknownName,
+    /// No name was given, and no group owns the port.
+    NoName,
+    /// The client is not granted the group.
+    NotGranted,
+}
+
+/// What decided, in words once somebody asks.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    file: Arc<str>,
+    client: Option<Arc<Client>>,
+    group: Option<Arc<Group>>,
+    denied: Option<DenyReason>,
+}
+
+/// What was found for a client and a destination, and why that is not enough.
+type Found<'p> = (
+    Option<&'p Arc<Client>>,
+    Option<&'p Arc<Group>>,
+    Option<DenyReason>,
+);
+
+impl Policy {
+    /// Decides whether `client` may reach the name `sni`, or without one the destination `port`.
+    ///
+    /// This costs a few look-ups by hash, however many groups and clients there are.
+    pub fn decide(&self, client: &ClientName, sni: Option<&str>, port: u16) -> Decision {
+        match self.find(client, sni, port) {
+            (Some(client), Some(group), None) => Decision::Allow {
+                group: Arc::clone(group),
+                client: Arc::clone(client),
+            },
+            (_, _, reason) => Decision::Deny {
+                reason: reason.unwrap_or(DenyReason::UnknownClient),
+            },
+        }
+    }
+
+    /// Says what [`Policy::decide`] decides by.
+    pub fn rule(&self, client: &ClientName, sni: Option<&str>, port: u16) -> Rule {
+        let (client, group, denied) = self.find(client, sni, port);
+        let file = Arc::clone(&self.file);
+        Rule {
+            file,
+            client: client.cloned(),
+            group: group.cloned(),
+            denied,
+        }
+    }
+
+    fn find(&self, client: &ClientName, sni: Option<&str>, port: u16) -> Found<'_> {
+        let client = self.clients.get(client.as_str());
+        let group = sni.map_or_else(|| self.index.by_port(port), |sni| self.index.by_name(sni));
+        let denied = match (client, group) {
+            (None, _) => Some(DenyReason::UnknownClient),
+            (Some(_), None) if sni.is_some() => Some(DenyReason::UnknownName),
+            (Some(_), None) => Some(DenyReason::NoName),
+            (Some(client), Some(group)) if client.is_granted(&group.name) => None,
+            (Some(_), Some(_)) => Some(DenyReason::NotGranted),
+        };
+        (client, group, denied)
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownClient => "the policy does not know the client",
+            Self::UnknownName => "no group has this name",
+            Self::NoName => "no name was given and no group owns the port",
+            Self::NotGranted => "the client is not granted the group",
+        })
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            client,
+            group,
+            denied,
+        } = self;
+        match (client, group, denied) {
+            (Some(client), Some(group), _) => {
+                let granted = if denied.is_none() {
+                    "is granted"
+                } else {
+                    "is not granted"
+                };
+                let (Client { name, line, .. }, group) = (&**client, &group.name);
+                write!(
+                    f,
+                    "client `{name}` {granted} `{group}` ({file}:{})",
+                    line.number()
+                )
+            }
+            (_, _, Some(reason)) => write!(f, "{reason} ({file})"),
+            (_, _, None) => write!(f, "{file}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{policy, with};
+    use super::*;
+
+    fn verdict(policy: &Policy, client: &str, sni: Option<&str>, port: u16) -> String {
+        match policy.decide(&ClientName::new(client).unwrap(), sni, port) {
+            Decision::Allow {
+                group, client: by, ..
+            } => {
+                assert_eq!(by.name.as_str(), client);
+                group.name.to_string()
+            }
+            Decision::Deny { reason } => format!("{reason:?}"),
+        }
+    }
+
+    #[test]
+    fn a_client_reaches_what_its_line_grants_and_nothing_else() {
+        let policy = policy(&with(
+            "groups:
+  a: {sni: [a.test, '*.a.test'], ports: [8444], upstreams: ['10.0.0.1:1']}
+  deep: {sni: ['*.deep.a.test', 'b.a.test'], upstreams: ['10.0.0.1:1']}
+  c: {upstreams: ['10.0.0.1:1']}
+clients:
+  one: {groups: [a]}
+  all: {groups: [c, a, deep]}
+",
+        ));
+        for (client, sni, port, expected) in [
+            ("one", Some("a.test"), 1, "a"),
+            ("one", Some("A.Test."), 1, "a"),
+            ("one", Some("x.a.test"), 1, "a"),
+            ("one", Some("y.x.a.test"), 1, "a"),
+            ("one", Some(".a.test"), 1, "UnknownName"),
+            ("one", Some("xa.test"), 1, "UnknownName"),
+            ("one", Some("test"), 1, "UnknownName"),
+            ("one", Some(""), 8444, "UnknownName"),
+            ("one", Some("c"), 1, "NotGranted"),
+            ("all", Some("c"), 1, "c"),
+            ("all", Some("C"), 1, "c"),
+            ("all", Some("deep.a.test"), 1, "a"),
+            ("all", Some("x.deep.a.test"), 1, "deep"),
+            ("all", Some("y.x.DEEP.a.test"), 1, "deep"),
+            ("all", Some("b.a.test"), 1, "deep"),
+            ("all", Some("x.b.a.test"), 1, "a"),
+            ("one", Some("b.a.test"), 1, "NotGranted"),
+            ("one", None, 8444, "a"),
+            ("one", None, 8443, "NoName"),
+            ("One", Some("a.test"), 1, "UnknownClient"),
+            ("nobody", Some("nothing"), 1, "UnknownClient"),
+        ] {
+            assert_eq!(
+                verdict(&policy, client, sni, port),
+                expected,
+                "{client} {sni:?} {port}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_rule_names_the_line_that_decided() {
+        let policy = policy(&with(
+            "groups: {a: {upstreams: ['10.0.0.1:1']}, b: {upstreams: ['10.0.0.1:1']}}
+clients:
+  one: {groups: [a]}
+",
+        ));
+        let rule = |client, sni| {
+            policy
+                .rule(&ClientName::new(client).unwrap(), sni, 1)
+                .to_string()
+        };
+        assert_eq!(rule("one", Some("c")), "no group has this name (p.yaml)");
+        assert_eq!(
+            rule("one", None),
+            "no name was given and no group owns the port (p.yaml)"
+        );
+        assert_eq!(
+            rule("two", Some("a")),
+            "the policy does not know the client (p.yaml)"
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Why a client may or may not reach a name, in words.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Client, Decision, Group, Policy, Rate};
+use crate::identity::ClientName;
+
+/// What the policy says about a client and a destination, and which line says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    client: String,
+    sni: Option<String>,
+    port: u16,
+    allowed: bool,
+    rule: String,
+    group: Option<String>,
+    max_connections: Option<String>,
+    rate: Option<String>,
+    group_max_connections: Option<String>,
+    upstreams: Vec<String>,
+}
+
+impl Explanation {
+    /// Whether the client may reach it.
+    pub fn allowed(&self) -> bool {
+        self.allowed
+    }
+}
+
+/// Explains what `policy` says; without a port it is the first that the gateway listens on.
+pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u16>) -> Explanation {
+    let port = port.unwrap_or_else(|| policy.gateway().listen[0].port());
+    let denied = |rule: String| Explanation {
+        client: client.to_owned(),
+        sni: sni.map(str::to_owned),
+        port,
+        allowed: false,
+        rule,
+        group: None,
+        max_connections: None,
+        rate: None,
+        group_max_connections: None,
+        upstreams: Vec::new(),
+    };
+    let name = match ClientName::new(client) {
+        Ok(name) => name,
+        Err(error) => return denied(format!("no client can have this name: {error}")),
+    };
+    let rule = policy.rule(&name, sni, port).to_string();
+    match policy.decide(&name, sni, port) {
+        Decision::Allow { group, client } => {
+            let Group {
+                name,
+                max_connections,
+                upstreams,
+                ..
+            } = &*group;
+            let Client {
+                max_connections: most,
+                rate,
+                ..
+            } = &*client;
+            Explanation {
+                allowed: true,
+                group: Some(name.to_string()),
+                max_connections: Some(most.to_string()),
+                rate: Some(rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string())),
+                group_max_connections: Some(max_connections.to_string()),
+                upstreams: upstreams
+                    .iter()
+                    .map(|upstream| upstream.address.to_string())
+                    .collect(),
+                ..denied(rule)
+            }
+        }
+        Decision::Deny { .. } => denied(rule),
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.allowed { "allow" } else { "deny" };
+        let destination = match &self.sni {
+            Some(sni) => format!("`{}`", sni.escape_debug()),
+            None => format!("port {} without a name", self.port),
+        };
+        let client = self.client.escape_debug();
+        writeln!(f, "{verdict}: client `{client}` to {destination}")?;
+        writeln!(f, "  rule: {}", self.rule)?;
+        if let (Some(group), Some(most), Some(rate), Some(all)) = (
+            &self.group,
+            &self.max_connections,
+            &self.rate,
+            &self.group_max_connections,
+        ) {
+            writeln!(
+                f,
+                "  group: {group}, upstreams {}",
+                self.upstreams.join(", ")
+            )?;
+            writeln!(
+                f,
+                "  limits: client {most} connections, rate {rate}; group {all} connections"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, per } = self;
+        match per.as_secs() {
+            1 => write!(f, "{events}/s"),
+            60 => write!(f, "{events}/m"),
+            3600 => write!(f, "{events}/h"),
+            _ => write!(f, "{events} in {per:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{policy, with};
+    use super::*;
+
+    #[test]
+    fn an_explanation_says_verdict_rule_and_limits() {
+        let policy = policy(&with(
+            "groups: {a: {upstreams: ['10.0.0.1:1']}}
+clients: {one: {groups: [a], max_connections: 2, rate: 5/s}}
+",
+        ));
+        let allowed = explain(&policy, "one", Some("a"), None);
+        assert!(allowed.allowed());
+        assert_eq!(
+            allowed.to_string(),
+            "allow: client `one` to `a`\n  rule: client `one` is granted `a` (p.yaml:6)\n  \
+             group: a, upstreams 10.0.0.1:1\n  \
+             limits: client 2 connections, rate 5/s; group unlimited connections\n"
+        );
+        let denied = explain(&policy, "one", None, None);
+        assert!(!denied.allowed());
+        assert_eq!(
+            denied.to_string(),
+            "deny: client `one` to port 8443 without a name\n  \
+             rule: no name was given and no group owns the port (p.yaml)\n"
+        );
+        assert!(!explain(&policy, "", Some("a"), None).allowed());
+        let json = serde_json::to_value(&denied).unwrap();
+        assert_eq!(json["allowed"], false);
+        assert_eq!(json["group"], serde_json::Value::Null);
+    }
+}

@@ -1,0 +1,224 @@
+//! What holds for the whole gateway.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Quota;
+use super::document::{GATEWAY, LIMITS, TIMEOUTS, TLS};
+use super::problem::Problems;
+use super::read::{self, Fields};
+use super::yaml::{Node, Value};
+
+/// What holds for the whole gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// Where it listens; at least one address, all different.
+    pub listen: Vec<SocketAddr>,
+    /// The files behind mutual TLS.
+    pub tls: TlsFiles,
+    /// How much of the gateway may be in use.
+    pub limits: GatewayLimits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// What happens to a connection whose permit lapsed.
+    pub on_revoke: OnRevoke,
+}
+
+/// Paths as they are written; relative ones start at the policy's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The gateway's certificate with its chain, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub key: PathBuf,
+    /// The authorities that sign clients' certificates, PEM.
+    pub client_ca: PathBuf,
+    /// Revocation lists, PEM; perhaps none.
+    pub crl: Vec<PathBuf>,
+    /// What a list that is out of date means.
+    pub expired_crl: ExpiredCrl,
+}
+
+impl TlsFiles {
+    /// The same files with relative paths starting at `base`.
+    #[must_use]
+    pub fn resolved(&self, base: &Path) -> Self {
+        Self {
+            certificate: base.join(&self.certificate),
+            key: base.join(&self.key),
+            client_ca: base.join(&self.client_ca),
+            crl: self.crl.iter().map(|list| base.join(list)).collect(),
+            expired_crl: self.expired_crl,
+        }
+    }
+}
+
+/// What a revocation list that is out of date means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiredCrl {
+    /// Nobody gets in before there is a new one.
+    Refuse,
+    /// It still counts.
+    Accept,
+}
+
+/// How much of the gateway may be in use before and after anybody is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// Open connections.
+    pub connections: Quota,
+    /// Handshakes in flight.
+    pub handshakes: Quota,
+    /// Handshakes in flight from one source.
+    pub handshakes_per_source: Quota,
+}
+
+/// How long things may take; `None` is without limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// From accept to the end of the handshake.
+    pub handshake: Duration,
+    /// One dial to an upstream.
+    pub connect: Duration,
+    /// Without a byte in either direction.
+    pub idle: Option<Duration>,
+    /// A whole connection.
+    pub lifetime: Option<Duration>,
+    /// The share by which lifetimes differ, so that connections do not end all at once.
+    pub lifetime_jitter: f64,
+    /// Between the order to stop and the end of what is still open.
+    pub drain: Duration,
+}
+
+/// What happens to a connection whose permit lapsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRevoke {
+    /// It ends at once.
+    Cut,
+    /// It ends within the drain's time.
+    Drain,
+    /// It stays.
+    Keep,
+}
+
+/// Reads `gateway:`. `None` comes with a problem.
+pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> {
+    let fields = Fields::of(node, "`gateway`", GATEWAY, problems)?;
+    let listen = fields
+        .need("listen", problems)
+        .and_then(|node| read::list(node, "addresses", problems, read::address));
+    let tls = fields
+        .need("tls", problems)
+        .and_then(|node| tls(node, problems));
+    let on_revoke = fields.or("on_revoke", OnRevoke::Cut, problems, |node, problems| {
+        let words = [
+            ("cut", OnRevoke::Cut),
+            ("drain", OnRevoke::Drain),
+            ("keep", OnRevoke::Keep),
+        ];
+        read::word(node, &words, problems)
+    });
+    let limits = fields.or("limits", GatewayLimits::default(), problems, limits);
+    let timeouts = fields.or("timeouts", Timeouts::default(), problems, timeouts);
+    Some(Gateway {
+        listen: listen?,
+        tls: tls?,
+        limits,
+        timeouts,
+        on_revoke,
+    })
+}
+
+fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
+    let fields = Fields::of(node, "`tls`", TLS, problems)?;
+    let mut file = |key| {
+        fields
+            .need(key, problems)
+            .and_then(|node| path(node, problems))
+    };
+    let (certificate, key, client_ca) = (file("certificate"), file("key"), file("client_ca"));
+    let crl = fields.or("crl", Vec::new(), problems, |node, problems| {
+        match node.value {
+            Value::List(_) => read::list(node, "paths", problems, path),
+            Value::Nothing | Value::Text(_) | Value::Map(_) => {
+                path(node, problems).map(|path| vec![path])
+            }
+        }
+    });
+    let expired_crl = fields.or(
+        "expired_crl",
+        ExpiredCrl::Refuse,
+        problems,
+        |node, problems| {
+            let words = [
+                ("refuse", ExpiredCrl::Refuse),
+                ("accept", ExpiredCrl::Accept),
+            ];
+            read::word(node, &words, problems)
+        },
+    );
+    Some(TlsFiles {
+        certificate: certificate?,
+        key: key?,
+        client_ca: client_ca?,
+        crl,
+        expired_crl,
+    })
+}
+
+fn path(node: &Node<'_>, problems: &mut Problems) -> Option<PathBuf> {
+    read::filled(node, problems).map(PathBuf::from)
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            connections: Quota::at_most(100_000),
+            handshakes: Quota::at_most(2_000),
+            handshakes_per_source: Quota::at_most(100),
+        }
+    }
+}
+
+fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<GatewayLimits> {
+    let fields = Fields::of(node, "`limits`", LIMITS, problems)?;
+    let default = GatewayLimits::default();
+    let mut quota = |key, default| fields.or(key, default, problems, read::quota);
+    Some(GatewayLimits {
+        connections: quota("connections", default.connections),
+        handshakes: quota("handshakes", default.handshakes),
+        handshakes_per_source: quota("handshakes_per_source", default.handshakes_per_source),
+    })
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            connect: Duration::from_secs(3),
+            idle: Some(Duration::from_hours(1)),
+            lifetime: None,
+            lifetime_jitter: 0.1,
+            drain: Duration::from_mins(5),
+        }
+    }
+}
+
+fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<Timeouts> {
+    let fields = Fields::of(node, "`timeouts`", TIMEOUTS, problems)?;
+    let default = Timeouts::default();
+    Some(Timeouts {
+        handshake: fields.or("handshake", default.handshake, problems, read::duration),
+        connect: fields.or("connect", default.connect, problems, read::duration),
+        idle: fields.or("idle", default.idle, problems, read::limit),
+        lifetime: fields.or("lifetime", default.lifetime, problems, read::limit),
+        lifetime_jitter: fields.or(
+            "lifetime_jitter",
+            default.lifetime_jitter,
+            problems,
+            read::percent,
+        ),
+        drain: fields.or("drain", default.drain, problems, read::duration),
+    })
+}

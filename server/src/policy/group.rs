@@ -1,0 +1,332 @@
+//! A group: interchangeable upstreams and how they are reached.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::document::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
+use super::problem::{At, Problems};
+use super::read::{self, Fields, quote};
+use super::yaml::{Node, Value};
+use super::{Line, Quota, SniName};
+
+/// The longest protocol name in ALPN (RFC 7301 3.1).
+const LONGEST_PROTOCOL: usize = 255;
+
+/// A named set of interchangeable upstreams.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The names by which clients ask for it; never empty.
+    pub sni: Vec<SniName>,
+    /// The destination ports whose clients reach it without SNI.
+    pub ports: Vec<u16>,
+    /// Where its connections go; never empty, all addresses different.
+    pub upstreams: Vec<Upstream>,
+    /// How its upstreams are probed.
+    pub health: Health,
+    /// Whether upstreams are told who the client is.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// The application protocols that clients may choose; empty means none is spoken about.
+    pub alpn: Vec<Vec<u8>>,
+    /// How many connections it takes from all clients together.
+    pub max_connections: Quota,
+    /// What happens without a healthy upstream.
+    pub when_all_down: WhenAllDown,
+    /// What it has instead of the gateway's timeouts.
+    pub timeouts: GroupTimeouts,
+    /// How many upstreams are dialed for one connection.
+    pub tries: NonZeroU32,
+    /// Where its name is in the file that it was read from.
+    pub line: Line,
+}
+
+/// One address that connections go to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// The address.
+    pub address: SocketAddr,
+    /// Its share of the connections, relative to the others.
+    pub weight: NonZeroU32,
+    /// Whether it serves only when no other is healthy.
+    pub backup: bool,
+    /// What the operator wants of it.
+    pub state: UpstreamState,
+}
+
+/// What the operator wants of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UpstreamState {
+    /// It serves.
+    Ready,
+    /// It gets no new connection.
+    Drain,
+    /// It gets no new connection and no probe.
+    Maint,
+}
+
+/// How upstreams are probed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// What a probe asks.
+    pub check: Check,
+    /// From one probe to the next.
+    pub interval: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// Passes to come up.
+    pub rise: NonZeroU32,
+    /// Failures to go down.
+    pub fall: NonZeroU32,
+    /// The share by which intervals differ.
+    pub jitter: f64,
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// Nothing; upstreams count as healthy.
+    Off,
+    /// That it accepts a connection.
+    Tcp,
+    /// That it completes a TLS handshake.
+    Tls,
+    /// That it answers.
+    SendExpect {
+        /// What is sent.
+        send: Vec<u8>,
+        /// What the answer must begin with.
+        expect: Vec<u8>,
+    },
+}
+
+/// How upstreams are told who the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// The binary header of version 2.
+    V2,
+}
+
+/// What happens without a healthy upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAllDown {
+    /// Clients are turned away.
+    Refuse,
+    /// All are tried as if they were healthy.
+    TryAll,
+}
+
+/// What a group has instead of the gateway's timeouts; `None` is what the gateway has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupTimeouts {
+    /// One dial to an upstream.
+    pub connect: Option<Duration>,
+    /// Without a byte in either direction; `Some(None)` is without limit.
+    pub idle: Option<Option<Duration>>,
+    /// A whole connection; `Some(None)` is without limit.
+    pub lifetime: Option<Option<Duration>>,
+}
+
+/// Reads the group `name`. `None` comes with a problem.
+pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems) -> Option<Group> {
+    let fields = Fields::of(node, "a group", GROUP, problems)?;
+    let own_name = |problems: &mut Problems| match SniName::new(name) {
+        Ok(sni) => Some(vec![sni]),
+        Err(error) => {
+            let name = quote(name);
+            problems.report(at, format!("{name} is no DNS name, because {error}; expected `sni: […]` with the names that clients ask for"));
+            None
+        }
+    };
+    let sni = match fields.get("sni") {
+        Some(node) => read::list(node, "names", problems, sni),
+        None => own_name(problems),
+    };
+    let upstreams = fields
+        .need("upstreams", problems)
+        .and_then(|node| upstreams(node, problems));
+    let ports =
+        |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, read::port);
+    let when_all_down = [
+        ("refuse", WhenAllDown::Refuse),
+        ("try_all", WhenAllDown::TryAll),
+    ];
+    Some(Group {
+        name: Arc::from(name),
+        sni: sni?,
+        ports: fields.or("ports", Vec::new(), problems, ports),
+        upstreams: upstreams?,
+        health: fields.or("health", Health::default(), problems, health),
+        proxy_protocol: fields.or("proxy_protocol", None, problems, |node, problems| {
+            read::word(node, &[("v2", ProxyProtocol::V2)], problems).map(Some)
+        }),
+        alpn: fields.or("alpn", Vec::new(), problems, |node, problems| {
+            read::list(node, "protocols", problems, protocol)
+        }),
+        max_connections: fields.or("max_connections", Quota::Unlimited, problems, read::quota),
+        when_all_down: fields.or(
+            "when_all_down",
+            WhenAllDown::Refuse,
+            problems,
+            |node, problems| read::word(node, &when_all_down, problems),
+        ),
+        timeouts: fields.or("timeouts", GroupTimeouts::default(), problems, timeouts),
+        tries: fields.or("tries", TRIES, problems, read::count),
+        line: Line::of(at),
+    })
+}
+
+const TRIES: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+
+fn sni(node: &Node<'_>, problems: &mut Problems) -> Option<SniName> {
+    let said = read::text(node, problems)?;
+    match SniName::new(said) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let said = quote(said);
+            problems.report(node.at, format!("{said} is no name for SNI, because {error}; expected one such as `ui.example.test` or `*.example.test`"));
+            None
+        }
+    }
+}
+
+fn protocol(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+    let protocol = read::filled(node, problems)?;
+    if protocol.len() > LONGEST_PROTOCOL {
+        problems.report(
+            node.at,
+            format!("the protocol's name has more than {LONGEST_PROTOCOL} bytes"),
+        );
+        return None;
+    }
+    Some(protocol.as_bytes().to_vec())
+}
+
+fn upstreams(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Upstream>> {
+    read::list_by(node, "upstreams", problems, upstream, |upstream| {
+        upstream.address
+    })
+}
+
+fn upstream(node: &Node<'_>, problems: &mut Problems) -> Option<Upstream> {
+    let plain = |address| Upstream {
+        address,
+        weight: NonZeroU32::MIN,
+        backup: false,
+        state: UpstreamState::Ready,
+    };
+    if !matches!(node.value, Value::Map(_)) {
+        return connectable(node, problems).map(plain);
+    }
+    let fields = Fields::of(node, "an upstream", UPSTREAM, problems)?;
+    let states = [
+        ("ready", UpstreamState::Ready),
+        ("drain", UpstreamState::Drain),
+        ("maint", UpstreamState::Maint),
+    ];
+    let address = fields
+        .need("address", problems)
+        .and_then(|node| connectable(node, problems));
+    let weight = fields.or("weight", NonZeroU32::MIN, problems, read::count);
+    let backup = fields.or("backup", false, problems, read::flag);
+    let state = fields.or("state", UpstreamState::Ready, problems, |node, problems| {
+        read::word(node, &states, problems)
+    });
+    Some(Upstream {
+        address: address?,
+        weight,
+        backup,
+        state,
+    })
+}
+
+/// An address that one can connect to.
+fn connectable(node: &Node<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+    let address = read::address(node, problems)?;
+    if address.port() == 0 || address.ip().is_unspecified() {
+        let said = read::describe(node);
+        problems.report(
+            node.at,
+            format!("nobody can connect to {said}; expected an address and a port of an upstream"),
+        );
+        return None;
+    }
+    Some(address)
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: Check::Tcp,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            rise: const { NonZeroU32::new(2).expect("two is not zero") },
+            fall: const { NonZeroU32::new(3).expect("three is not zero") },
+            jitter: 0.1,
+        }
+    }
+}
+
+fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
+    let fields = Fields::of(node, "`health`", HEALTH, problems)?;
+    let default = Health::default();
+    Some(Health {
+        check: fields.or("check", default.check, problems, check),
+        interval: fields.or("interval", default.interval, problems, read::duration),
+        timeout: fields.or("timeout", default.timeout, problems, read::duration),
+        rise: fields.or("rise", default.rise, problems, read::count),
+        fall: fields.or("fall", default.fall, problems, read::count),
+        jitter: fields.or("jitter", default.jitter, problems, read::percent),
+    })
+}
+
+fn check(node: &Node<'_>, problems: &mut Problems) -> Option<Check> {
+    if matches!(node.value, Value::Map(_)) {
+        let fields = Fields::of(node, "`check`", SEND_EXPECT, problems)?;
+        let send = fields
+            .need("send", problems)
+            .and_then(|node| bytes(node, problems));
+        let expect = fields.need("expect", problems).and_then(|node| {
+            read::filled(node, problems)?;
+            bytes(node, problems)
+        });
+        return Some(Check::SendExpect {
+            send: send?,
+            expect: expect?,
+        });
+    }
+    // `off` is a boolean to some readers of YAML, and whoever quotes it must not be punished.
+    let words = [("tcp", 0), ("tls", 1), ("off", 2)];
+    read::word(node, &words, problems)
+        .map(|word| [Check::Tcp, Check::Tls, Check::Off][word].clone())
+}
+
+/// One byte for each character, so that `"\xd2"` is the byte that it looks like.
+fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+    let said = read::text(node, problems)?;
+    let bytes: Result<Vec<u8>, _> = said.chars().map(u8::try_from).collect();
+    if bytes.is_err() {
+        problems.report(
+            node.at,
+            "a character is no single byte; expected characters up to `\\xff`, others as their bytes",
+        );
+    }
+    bytes.ok()
+}
+
+fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<GroupTimeouts> {
+    let fields = Fields::of(node, "`timeouts` of a group", GROUP_TIMEOUTS, problems)?;
+    Some(GroupTimeouts {
+        connect: fields.or("connect", None, problems, |node, problems| {
+            read::duration(node, problems).map(Some)
+        }),
+        idle: fields.or("idle", None, problems, |node, problems| {
+            read::limit(node, problems).map(Some)
+        }),
+        lifetime: fields.or("lifetime", None, problems, |node, problems| {
+            read::limit(node, problems).map(Some)
+        }),
+    })
+}

@@ -1,0 +1,176 @@
+//! The policy: who may reach what, how often and how fast.
+//!
+//! A text is parsed once into a [`Policy`], which is valid for ever and never changes. Two policies
+//! become a list of [`Change`]s, and applying a change makes a new policy that shares all else with
+//! the old one, at a cost that grows with the change and not with the policy.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdMap};
+
+mod change;
+mod client;
+mod decide;
+mod diff;
+mod document;
+mod explain;
+mod gateway;
+mod generate;
+mod group;
+mod name;
+mod parse;
+mod pieces;
+mod problem;
+mod read;
+#[cfg(test)]
+mod tests;
+mod yaml;
+
+pub use change::Change;
+pub use client::{Client, Rate};
+pub use decide::{Decision, DenyReason, Rule};
+pub use diff::{Difference, difference};
+pub use document::schema;
+pub use explain::{Explanation, explain};
+pub use gateway::{ExpiredCrl, Gateway, GatewayLimits, OnRevoke, Timeouts, TlsFiles};
+pub use generate::generate;
+pub use group::{
+    Check, Group, GroupTimeouts, Health, ProxyProtocol, Upstream, UpstreamState, WhenAllDown,
+};
+pub use name::{SniName, SniNameError};
+pub use problem::{PolicyError, Problem};
+
+/// Who may reach what: one revision, immutable and cheap to clone.
+///
+/// Two are equal if they decide alike, whatever file and lines they came from.
+#[derive(Clone)]
+pub struct Policy {
+    file: Arc<str>,
+    gateway: Arc<Gateway>,
+    groups: HashMap<Arc<str>, Arc<Group>>,
+    clients: HashMap<Arc<str>, Arc<Client>>,
+    index: decide::Index,
+    alpn: OrdMap<Arc<[u8]>, usize>,
+}
+
+impl Policy {
+    /// What holds for the whole gateway.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// The group of this name.
+    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+        self.groups.get(name)
+    }
+
+    /// All groups, in no order.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values()
+    }
+
+    /// The client of this name.
+    pub fn client(&self, name: &str) -> Option<&Arc<Client>> {
+        self.clients.get(name)
+    }
+
+    /// All clients, in no order.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.clients.values()
+    }
+
+    /// The name of the file that it came from.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Whether any group names this application protocol.
+    pub fn speaks(&self, protocol: &[u8]) -> bool {
+        self.alpn.contains_key(protocol)
+    }
+
+    /// The application protocols of all groups, and how many groups name each.
+    pub fn alpn(&self) -> &OrdMap<Arc<[u8]>, usize> {
+        &self.alpn
+    }
+}
+
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            file: _,
+            gateway,
+            groups,
+            clients,
+            index,
+            alpn,
+        } = self;
+        *gateway == other.gateway
+            && *groups == other.groups
+            && *clients == other.clients
+            && *index == other.index
+            && *alpn == other.alpn
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("file", &self.file)
+            .field("groups", &self.groups.len())
+            .field("clients", &self.clients.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How much of something there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// As much as comes.
+    Unlimited,
+    /// This much.
+    AtMost(NonZeroU32),
+}
+
+impl Quota {
+    const fn at_most(most: u32) -> Self {
+        Self::AtMost(NonZeroU32::new(most).expect("defaults are not zero"))
+    }
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("unlimited"),
+            Self::AtMost(most) => most.fmt(f),
+        }
+    }
+}
+
+/// A line of a policy's file, from 1.
+///
+/// All are equal: that a line moved is no change of the policy. So what did not change keeps the
+/// line that it had when it was first read.
+#[derive(Debug, Clone, Copy)]
+pub struct Line(u32);
+
+impl Line {
+    fn of(at: problem::At) -> Self {
+        Self(at.line)
+    }
+
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl PartialEq for Line {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Line {}

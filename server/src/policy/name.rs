@@ -1,0 +1,129 @@
+//! Names that a group answers to.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// The longest name in DNS, as text (RFC 1035 2.3.4).
+const LONGEST_NAME: usize = 253;
+/// The longest label (RFC 1035 2.3.4).
+const LONGEST_LABEL: usize = 63;
+
+/// A DNS name in lower case, or all names below one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SniName {
+    /// This name.
+    Exact(Arc<str>),
+    /// Every name that has one label or more before this suffix: `*.suffix`.
+    Below(Arc<str>),
+}
+
+/// Why a text is no such name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SniNameError {
+    /// No label, or two dots in a row.
+    #[error("it has an empty label")]
+    EmptyLabel,
+    /// A dot at the end.
+    #[error("it ends with a dot")]
+    FinalDot,
+    /// More than 253 characters, or a label with more than 63.
+    #[error("it is longer than 253 characters, or one label is longer than 63")]
+    TooLong,
+    /// Something else than a letter, a digit, `-` or `_`.
+    #[error("it contains {0:?}")]
+    Character(char),
+    /// A label that starts or ends with `-`.
+    #[error("a label starts or ends with `-`")]
+    OuterHyphen,
+    /// An IP address, which no client can send as SNI.
+    #[error("it is an IP address, which clients do not send as a name")]
+    Address,
+}
+
+impl SniName {
+    /// Takes `text`, in whatever case, for a name or for `*.` and a name.
+    pub fn new(text: &str) -> Result<Self, SniNameError> {
+        let lower = text.to_ascii_lowercase();
+        match lower.strip_prefix("*.") {
+            Some(suffix) => check(suffix).map(|()| Self::Below(Arc::from(suffix))),
+            None => check(&lower).map(|()| Self::Exact(Arc::from(lower.as_str()))),
+        }
+    }
+}
+
+impl fmt::Display for SniName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
+fn check(name: &str) -> Result<(), SniNameError> {
+    if name.len() > LONGEST_NAME {
+        return Err(SniNameError::TooLong);
+    }
+    if !name.is_empty() && name.ends_with('.') {
+        return Err(SniNameError::FinalDot);
+    }
+    if name.parse::<IpAddr>().is_ok() {
+        return Err(SniNameError::Address);
+    }
+    name.split('.').try_for_each(check_label)
+}
+
+fn check_label(label: &str) -> Result<(), SniNameError> {
+    let foreign = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    match label.chars().find(foreign) {
+        Some(character) => Err(SniNameError::Character(character)),
+        None if label.is_empty() => Err(SniNameError::EmptyLabel),
+        None if label.len() > LONGEST_LABEL => Err(SniNameError::TooLong),
+        None if label.starts_with('-') || label.ends_with('-') => Err(SniNameError::OuterHyphen),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_folded_to_lower_case_and_wildcards_keep_their_suffix() {
+        assert_eq!(
+            SniName::new("Ui.Example.TEST").unwrap().to_string(),
+            "ui.example.test"
+        );
+        assert_eq!(
+            SniName::new("*.Example.test").unwrap().to_string(),
+            "*.example.test"
+        );
+        assert_eq!(SniName::new("_x_.a-b").unwrap().to_string(), "_x_.a-b");
+    }
+
+    #[test]
+    fn what_no_client_can_send_is_refused() {
+        let long = "a".repeat(64);
+        let longer = ["a".repeat(60).as_str(); 5].join(".");
+        for (text, error) in [
+            ("", SniNameError::EmptyLabel),
+            ("*.", SniNameError::EmptyLabel),
+            ("a..b", SniNameError::EmptyLabel),
+            ("a.", SniNameError::FinalDot),
+            ("*", SniNameError::Character('*')),
+            ("a.*.b", SniNameError::Character('*')),
+            ("ui servers", SniNameError::Character(' ')),
+            ("bücher.test", SniNameError::Character('ü')),
+            ("-a.test", SniNameError::OuterHyphen),
+            ("10.0.0.1", SniNameError::Address),
+            ("::1", SniNameError::Address),
+            (long.as_str(), SniNameError::TooLong),
+            (longer.as_str(), SniNameError::TooLong),
+        ] {
+            assert_eq!(SniName::new(text), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! From a text to a policy: every problem of the whole file, or none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::decide::Index;
+use super::document::{DOCUMENT, TEST};
+use super::problem::{At, Problems, did_you_mean};
+use super::read::{self, Fields, quote};
+use super::yaml::{self, Node, Value};
+use super::{
+    Change, Client, Decision, Gateway, Group, Policy, PolicyError, client, gateway, group,
+};
+use crate::identity::ClientName;
+
+/// The largest file, in bytes: four times 100,000 groups and 100,000 clients.
+const LARGEST_FILE: usize = 64 << 20;
+/// The version of the file's format.
+const VERSION: &str = "1";
+
+impl Policy {
+    /// Reads a policy; `file` is the name that messages give it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
+        let draft = Draft::read(file, text)?;
+        let mut policy = Self {
+            file: Arc::clone(&draft.file),
+            gateway: Arc::clone(&draft.gateway),
+            groups: imbl::HashMap::new(),
+            clients: imbl::HashMap::new(),
+            index: Index::default(),
+            alpn: OrdMap::new(),
+        };
+        for group in &draft.groups {
+            policy.put_group(group);
+        }
+        for client in &draft.clients {
+            policy.put_client(client);
+        }
+        draft.tested(policy)
+    }
+
+    /// Reads the policy that is to follow this one, and what leads there.
+    ///
+    /// The same as [`Policy::parse`], [`Policy::changes`] and [`Policy::apply`], without the tables
+    /// that a policy of its own would need: they are most of the work if little has changed.
+    pub fn parse_next(&self, file: &str, text: &str) -> Result<(Self, Vec<Change>), PolicyError> {
+        let draft = Draft::read(file, text)?;
+        let changes = self.changes_to(&draft.gateway, &draft.groups, &draft.clients);
+        Ok((draft.tested(self.apply(&changes))?, changes))
+    }
+}
+
+/// What a file says, right in all but its own tests, which want a whole policy.
+#[derive(Debug)]
+struct Draft {
+    file: Arc<str>,
+    gateway: Arc<Gateway>,
+    groups: Vec<Arc<Group>>,
+    clients: Vec<Arc<Client>>,
+    tests: Vec<Test>,
+}
+
+impl Draft {
+    fn read(file: &str, text: &str) -> Result<Self, PolicyError> {
+        let file = Arc::from(file);
+        let mut problems = Problems::default();
+        let draft = if text.len() > LARGEST_FILE {
+            let message = format!("the file has more than {LARGEST_FILE} bytes");
+            problems.report(At::new(1, 1), message);
+            None
+        } else {
+            yaml::read(text, &mut problems).and_then(|root| read(&file, &root, &mut problems))
+        };
+        match draft {
+            Some(draft) if problems.is_empty() => Ok(draft),
+            Some(_) | None => Err(problems.into_error(&file)),
+        }
+    }
+
+    /// The policy that was made of this, if it passes its tests.
+    fn tested(&self, policy: Policy) -> Result<Policy, PolicyError> {
+        let mut problems = Problems::default();
+        for test in &self.tests {
+            test.hold(&policy, &mut problems);
+        }
+        if problems.is_empty() {
+            Ok(policy)
+        } else {
+            Err(problems.into_error(&self.file))
+        }
+    }
+}
+
+fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Draft> {
+    let fields = Fields::of(root, "the policy", DOCUMENT, problems)?;
+    if let Some(node) = fields.need("version", problems)
+        && !matches!(&node.value, Value::Text(version) if version == VERSION)
+    {
+        let found = read::describe(node);
+        problems.report(
+            node.at,
+            format!("{found} is no version of this file; expected `{VERSION}`"),
+        );
+    }
+    let gateway = fields
+        .need("gateway", problems)
+        .and_then(|node| gateway::read(node, problems));
+    let groups = fields
+        .need("groups", problems)
+        .map(|node| Groups::read(node, problems));
+    let clients = fields.need("clients", problems).zip(groups.as_ref());
+    let clients = clients.map(|(node, groups)| read_clients(node, groups, problems));
+    let tests = fields
+        .get("tests")
+        .map(|node| read_tests(node, problems))
+        .unwrap_or_default();
+    Some(Draft {
+        file: Arc::clone(file),
+        gateway: Arc::new(gateway?),
+        groups: groups?.read,
+        clients: clients?,
+        tests,
+    })
+}
+
+/// The groups that could be read, and the names of all.
+#[derive(Debug, Default)]
+struct Groups<'n> {
+    read: Vec<Arc<Group>>,
+    names: HashMap<&'n str, Arc<str>>,
+}
+
+impl<'n> Groups<'n> {
+    fn read(node: &'n Node<'_>, problems: &mut Problems) -> Self {
+        let entries = read::entries(node, "groups", problems);
+        let mut groups = Self {
+            read: Vec::with_capacity(entries.len()),
+            names: HashMap::with_capacity(entries.len()),
+        };
+        for (name, at, node) in entries {
+            if let Err(error) = ClientName::new(name) {
+                problems.report(at, format!("{} is no group's name: {error}", quote(name)));
+            }
+            let group = group::read(name, at, node, problems).map(Arc::new);
+            let shared = group
+                .as_ref()
+                .map_or_else(|| Arc::from(name), |group| Arc::clone(&group.name));
+            groups.names.insert(name, shared);
+            groups.read.extend(group);
+        }
+        groups.refuse_shared_names(node, problems);
+        groups
+    }
+
+    /// Reports names and ports that lead to two groups.
+    fn refuse_shared_names(&self, node: &Node<'_>, problems: &mut Problems) {
+        let mut names = HashMap::with_capacity(self.read.len());
+        let mut ports = HashMap::new();
+        for group in &self.read {
+            for (n, name) in group.sni.iter().enumerate() {
+                if let Some(first) = names.insert(name, group)
+                    && first.name != group.name
+                {
+                    let at = place(node, group, "sni", n);
+                    problems.report(at, twice("name", &name.to_string(), first));
+                }
+            }
+            for (n, port) in group.ports.iter().enumerate() {
+                if let Some(first) = ports.insert(port, group) {
+                    let at = place(node, group, "ports", n);
+                    problems.report(at, twice("port", &port.to_string(), first));
+                }
+            }
+        }
+    }
+}
+
+fn twice(what: &str, which: &str, first: &Group) -> String {
+    let (group, line) = (&first.name, first.line.number());
+    format!(
+        "{what} `{which}` leads to group `{group}` already (line {line}); expected it in one group only"
+    )
+}
+
+/// Where the `n`th item of a group's list is written, or else the group's name.
+fn place(groups: &Node<'_>, group: &Group, list: &str, n: usize) -> At {
+    let entry = |node: &Node<'_>, name: &str| match &node.value {
+        Value::Map(map) => map
+            .iter()
+            .position(|(key, _)| matches!(&key.value, Value::Text(text) if text == name)),
+        Value::Nothing | Value::Text(_) | Value::List(_) => None,
+    };
+    let Value::Map(map) = &groups.value else {
+        return groups.at;
+    };
+    let Some(found) = entry(groups, &group.name) else {
+        return groups.at;
+    };
+    let (key, value) = &map[found];
+    let Value::Map(fields) = &value.value else {
+        return key.at;
+    };
+    let Some(found) = entry(value, list) else {
+        return key.at;
+    };
+    match &fields[found].1.value {
+        Value::List(items) => items.get(n).map_or(key.at, |item| item.at),
+        Value::Nothing | Value::Text(_) | Value::Map(_) => key.at,
+    }
+}
+
+fn read_clients(node: &Node<'_>, groups: &Groups<'_>, problems: &mut Problems) -> Vec<Arc<Client>> {
+    let mut clients = Vec::new();
+    for (name, at, node) in read::entries(node, "clients", problems) {
+        let client = client::read((name, at), node, problems, |node, problems| {
+            let name = read::text(node, problems)?;
+            let group = groups.names.get(name).cloned();
+            if group.is_none() {
+                let known = groups.names.keys().copied();
+                let full = problems.is_full();
+                let hint = if full {
+                    String::new()
+                } else {
+                    did_you_mean(name, known)
+                };
+                problems.report(node.at, format!("there is no group {}{hint}", quote(name)));
+            }
+            group
+        });
+        clients.extend(client.map(Arc::new));
+    }
+    clients
+}
+
+/// One promise that the policy's author makes about it.
+#[derive(Debug)]
+struct Test {
+    at: At,
+    client: ClientName,
+    sni: Option<String>,
+    port: Option<u16>,
+    expected: Expected,
+}
+
+#[derive(Debug)]
+enum Expected {
+    Allow { group: Option<String> },
+    Deny,
+}
+
+fn read_tests(node: &Node<'_>, problems: &mut Problems) -> Vec<Test> {
+    let Value::List(nodes) = &node.value else {
+        let found = read::describe(node);
+        problems.report(
+            node.at,
+            format!("{found} is no list; expected a list of tests"),
+        );
+        return Vec::new();
+    };
+    nodes
+        .iter()
+        .filter_map(|node| read_test(node, problems))
+        .collect()
+}
+
+fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
+    let fields = Fields::of(node, "a test", TEST, problems)?;
+    let client = fields.need("client", problems).and_then(|node| {
+        let name = read::text(node, problems)?;
+        let client = ClientName::new(name);
+        if let Err(error) = &client {
+            problems.report(
+                node.at,
+                format!("{} is no client's name: {error}", quote(name)),
+            );
+        }
+        client.ok()
+    });
+    let owned = |node: &Node<'_>, problems: &mut Problems| {
+        read::filled(node, problems).map(|text| Some(text.to_owned()))
+    };
+    let sni = fields.or("sni", None, problems, owned);
+    let port = fields.or("port", None, problems, |node, problems| {
+        read::port(node, problems).map(Some)
+    });
+    let group = fields.or("group", None, problems, owned);
+    let allow = fields
+        .need("expect", problems)
+        .and_then(|node| read::word(node, &[("allow", true), ("deny", false)], problems))?;
+    let expected = match (allow, fields.get("group")) {
+        (true, _) => Expected::Allow { group },
+        (false, None) => Expected::Deny,
+        (false, Some(node)) => {
+            problems.report(node.at, "`group` goes with `expect: allow` only");
+            return None;
+        }
+    };
+    Some(Test {
+        at: node.at,
+        client: client?,
+        sni,
+        port,
+        expected,
+    })
+}
+
+impl Test {
+    /// Reports it if the policy breaks it.
+    fn hold(&self, policy: &Policy, problems: &mut Problems) {
+        let port = self.port.unwrap_or(policy.gateway.listen[0].port());
+        let sni = self.sni.as_deref();
+        let decision = policy.decide(&self.client, sni, port);
+        let (expected, got) = match (&self.expected, &decision) {
+            (
+                Expected::Allow {
+                    group: Some(wanted),
+                },
+                Decision::Allow { group, .. },
+            ) if **wanted != *group.name => (
+                format!("group {}", quote(wanted)),
+                format!("group `{}`", group.name),
+            ),
+            (Expected::Allow { .. }, Decision::Allow { .. })
+            | (Expected::Deny, Decision::Deny { .. }) => return,
+            (Expected::Allow { .. }, Decision::Deny { .. }) => ("allow".into(), "deny".into()),
+            (Expected::Deny, Decision::Allow { .. }) => ("deny".into(), "allow".into()),
+        };
+        let rule = policy.rule(&self.client, sni, port);
+        problems.report(
+            self.at,
+            format!("the policy breaks this test: expected {expected}, but it is {got}: {rule}"),
+        );
+    }
+}

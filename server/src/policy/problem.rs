@@ -1,0 +1,126 @@
+//! What is wrong with a policy's text, and where.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Problems that are told; whoever has more starts with these.
+const MOST_PROBLEMS: usize = 20;
+
+/// A line and a column, both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At {
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
+impl At {
+    pub(super) fn new(line: usize, column: usize) -> Self {
+        let bounded = |n| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            line: bounded(line),
+            column: bounded(column),
+        }
+    }
+}
+
+/// One thing that is wrong, where it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1.
+    pub line: u32,
+    /// The character in the line, from 1.
+    pub column: u32,
+    /// What is wrong, what was expected, and what may have been meant.
+    pub message: String,
+}
+
+/// Why a text is no policy: the first problems, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct PolicyError {
+    file: Arc<str>,
+    problems: Vec<Problem>,
+    untold: usize,
+}
+
+impl PolicyError {
+    /// The problems, in the order of the file; 20 at most.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (
+            n,
+            Problem {
+                line,
+                column,
+                message,
+            },
+        ) in self.problems.iter().enumerate()
+        {
+            let gap = if n == 0 { "" } else { "\n" };
+            write!(f, "{gap}{}:{line}:{column}: {message}", self.file)?;
+        }
+        match self.untold {
+            0 => Ok(()),
+            more => write!(f, "\n{}: and {more} more", self.file),
+        }
+    }
+}
+
+/// Gathers problems while a text is read.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<(At, String)>);
+
+impl Problems {
+    pub(super) fn report(&mut self, at: At, message: impl Into<String>) {
+        self.0.push((at, message.into()));
+    }
+
+    /// Whether there are more than will be told, so that no more pains need be taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() > MOST_PROBLEMS
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The error that they make.
+    pub(super) fn into_error(mut self, file: &Arc<str>) -> PolicyError {
+        self.0.sort_by_key(|(at, _)| *at);
+        let untold = self.0.len().saturating_sub(MOST_PROBLEMS);
+        self.0.truncate(MOST_PROBLEMS);
+        let problems = self
+            .0
+            .into_iter()
+            .map(|(At { line, column }, message)| Problem {
+                line,
+                column,
+                message,
+            })
+            .collect();
+        PolicyError {
+            file: Arc::clone(file),
+            problems,
+            untold,
+        }
+    }
+}
+
+/// `; did you mean …?` if one of `known` looks like `word`, else nothing.
+pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let near = known
+        .into_iter()
+        .filter(|known| known.len().abs_diff(word.len()) <= 4)
+        .map(|known| (strsim::osa_distance(word, known), known))
+        .filter(|(distance, known)| *distance <= (known.chars().count() / 3).clamp(1, 4))
+        .min();
+    near.map_or_else(String::new, |(_, known)| {
+        format!("; did you mean `{known}`?")
+    })
+}

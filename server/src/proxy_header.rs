@@ -1,0 +1,111 @@
+//! The PROXY protocol header, version 2, that tells an upstream who is behind a connection.
+//!
+//! Format and type numbers: the PROXY protocol specification (`proxy-protocol.txt`), section 2.2.
+
+use std::io;
+use std::net::SocketAddr;
+
+use ppp::v2::{Builder, Command, Protocol, Type, Version};
+
+/// `PP2_CLIENT_SSL`, `PP2_CLIENT_CERT_CONN` and `PP2_CLIENT_CERT_SESS`.
+const CLIENT_FLAGS: u8 = 0x01 | 0x02 | 0x04;
+
+/// What an upstream learns about a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ProxyHeader<'a> {
+    /// Where the client connected from.
+    pub source: SocketAddr,
+    /// Where the client connected to.
+    pub destination: SocketAddr,
+    /// The SNI name (`PP2_TYPE_AUTHORITY`).
+    pub authority: Option<&'a str>,
+    /// The protocol that ALPN chose (`PP2_TYPE_ALPN`).
+    pub alpn: Option<&'a [u8]>,
+    /// The cipher suite's name (`PP2_SUBTYPE_SSL_CIPHER`).
+    pub cipher: &'a str,
+    /// The client's name (`PP2_SUBTYPE_SSL_CN`).
+    pub client: &'a str,
+}
+
+impl ProxyHeader<'_> {
+    /// The header's bytes.
+    ///
+    /// Fails only if a value is longer than a TLV can say, which no name that was let in is.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        let addresses = (self.source, self.destination);
+        let mut header =
+            Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Stream, addresses);
+        if let Some(alpn) = self.alpn {
+            header = header.write_tlv(Type::ALPN, alpn)?;
+        }
+        if let Some(authority) = self.authority {
+            header = header.write_tlv(Type::Authority, authority.as_bytes())?;
+        }
+        header.write_tlv(Type::SSL, &self.ssl()?)?.build()
+    }
+
+    /// The value of `PP2_TYPE_SSL`: flags, a verification result of 0 for success, then TLVs.
+    fn ssl(&self) -> io::Result<Vec<u8>> {
+        let mut value = vec![CLIENT_FLAGS, 0, 0, 0, 0];
+        let parts = [
+            (Type::SSLVersion, "TLSv1.3"),
+            (Type::SSLCipher, self.cipher),
+            (Type::SSLCommonName, self.client),
+        ];
+        for (kind, text) in parts {
+            let length = u16::try_from(text.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+            value.push(kind.into());
+            value.extend(length.to_be_bytes());
+            value.extend(text.as_bytes());
+        }
+        Ok(value)
+    }
+}
+
+/// An address as a peer of its own family knows it: v4 if it was mapped into v6.
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use ppp::v2::Header;
+
+    use super::*;
+
+    #[test]
+    fn an_upstream_reads_back_what_was_said() {
+        let header = ProxyHeader {
+            source: "192.0.2.1:40000".parse().unwrap(),
+            destination: "192.0.2.2:443".parse().unwrap(),
+            authority: Some("ledger"),
+            alpn: Some(b"postgresql"),
+            cipher: "TLS_AES_128_GCM_SHA256",
+            client: "billing",
+        };
+
+        let bytes = header.encode().unwrap();
+        let read = Header::try_from(bytes.as_slice()).unwrap();
+        let tlvs: Vec<_> = read.tlvs().map(Result::unwrap).collect();
+
+        assert_eq!(tlvs.len(), 3);
+        assert_eq!(
+            (tlvs[0].kind, &tlvs[0].value[..]),
+            (0x01, &b"postgresql"[..])
+        );
+        assert_eq!((tlvs[1].kind, &tlvs[1].value[..]), (0x02, &b"ledger"[..]));
+        assert_eq!(tlvs[2].kind, 0x20);
+        assert_eq!(
+            tlvs[2].value[..5],
+            [0x07, 0, 0, 0, 0],
+            "certificate seen and verified"
+        );
+        assert!(tlvs[2].value.ends_with(b"\x22\0\x07billing"));
+    }
+
+    #[test]
+    fn a_mapped_address_is_told_as_the_v4_address_it_is() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.1]:5".parse().unwrap();
+        assert_eq!(unmapped(mapped), "192.0.2.1:5".parse().unwrap());
+    }
+}

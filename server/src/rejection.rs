@@ -1,0 +1,103 @@
+//! Every reason to turn a client away, in the order they can arise.
+
+use std::io;
+
+use lb::{Denied, DialError};
+use thiserror::Error;
+
+use crate::identity::IdentityError;
+use crate::policy::DenyReason;
+use crate::trust::Untrusted;
+
+/// Why a client was turned away before any byte of its moved.
+///
+/// The client learns at most a TLS alert; the record has it all.
+#[derive(Debug, Error)]
+pub enum Rejection {
+    /// The gateway holds as many connections as it may.
+    #[error("the gateway has no place left")]
+    GatewayFull,
+    /// As many handshakes as may be are in flight.
+    #[error("too many handshakes are in flight")]
+    HandshakesFull,
+    /// As many handshakes of this source as may be are in flight.
+    #[error("too many handshakes of this source are in flight")]
+    SourceHandshakesFull,
+    /// The handshake did not end in time.
+    #[error("the handshake took too long")]
+    HandshakeTimeout,
+    /// The client went away in the middle of its handshake.
+    #[error("the client left during the handshake")]
+    HandshakeAbandoned,
+    /// What the client sent is not the TLS that is spoken here.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(rustls::Error),
+    /// The client showed no certificate.
+    #[error("the client showed no certificate")]
+    NoCertificate,
+    /// The certificate's chain is not trusted.
+    #[error(transparent)]
+    Untrusted(Untrusted),
+    /// The certificate is trusted but names nobody.
+    #[error(transparent)]
+    Identity(IdentityError),
+    /// The policy says no.
+    #[error("{}", denial(*.0))]
+    Policy(DenyReason),
+    /// The protocol that ALPN chose is not one of the group's.
+    #[error("the group does not speak the protocol that ALPN chose")]
+    Protocol,
+    /// The client's own limits are reached.
+    #[error(transparent)]
+    Limited(Denied),
+    /// No upstream of the group could be had.
+    #[error(transparent)]
+    Dial(DialError),
+    /// The permit lapsed between the handshake and the relay.
+    #[error("the permit lapsed before the first byte")]
+    Lapsed,
+    /// The upstream closed before it took the PROXY header.
+    #[error("the upstream did not take the PROXY header: {0}")]
+    Header(io::Error),
+}
+
+impl Rejection {
+    /// The reason as the record's closed list has it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::GatewayFull => "gateway_full",
+            Self::HandshakesFull => "handshakes_full",
+            Self::SourceHandshakesFull => "source_handshakes_full",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::HandshakeAbandoned => "handshake_abandoned",
+            Self::Tls(_) => "tls_failed",
+            Self::NoCertificate => "no_certificate",
+            Self::Untrusted(untrusted) => untrusted.reason(),
+            Self::Identity(IdentityError::Authority | IdentityError::NotForClients) => {
+                "certificate_purpose"
+            }
+            Self::Identity(_) => "bad_name",
+            Self::Policy(DenyReason::UnknownClient) => "unknown_client",
+            Self::Policy(DenyReason::UnknownName) => "unknown_sni",
+            Self::Policy(DenyReason::NoName) => "no_sni",
+            Self::Policy(DenyReason::NotGranted) => "not_granted",
+            Self::Protocol => "alpn_mismatch",
+            Self::Limited(Denied::ClientConnections { .. }) => "client_connections",
+            Self::Limited(Denied::ClientRate { .. }) => "client_rate",
+            Self::Dial(DialError::GroupFull { .. }) => "group_connections",
+            Self::Dial(DialError::NoneHealthy) => "none_healthy",
+            Self::Dial(DialError::AllFailed { .. }) => "dial_failed",
+            Self::Lapsed => "revoked",
+            Self::Header(_) => "dial_failed",
+        }
+    }
+}
+
+fn denial(reason: DenyReason) -> &'static str {
+    match reason {
+        DenyReason::UnknownClient => "the policy does not know the client",
+        DenyReason::UnknownName => "no group has this name",
+        DenyReason::NoName => "no name was given and no group owns the port",
+        DenyReason::NotGranted => "the client is not granted the group",
+    }
+}

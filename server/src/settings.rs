@@ -1,0 +1,100 @@
+//! The policy's plain data in the balancer's own types.
+
+use std::sync::Arc;
+
+use lb::{
+    Check, ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, Rate, RelayConfig,
+    UpstreamConfig, UpstreamState, WhenAllDown,
+};
+
+use crate::policy::{self, Client, Gateway, Group, Quota};
+use crate::tls_probe::TlsProbe;
+
+/// How long a connection is silent before TCP asks whether its other end is still there.
+const KEEPALIVE: std::time::Duration = std::time::Duration::from_mins(1);
+
+/// A quota as a limit.
+pub fn limit(quota: Quota) -> Limit {
+    match quota {
+        Quota::Unlimited => Limit::Unlimited,
+        Quota::AtMost(most) => Limit::AtMost(most),
+    }
+}
+
+/// What one client may.
+pub fn client(client: &Client) -> ClientLimits {
+    ClientLimits {
+        connections: limit(client.max_connections),
+        rate: client.rate.map(|rate| Rate {
+            events: rate.events,
+            per: rate.per,
+        }),
+    }
+}
+
+/// A group with the gateway's defaults where it has nothing of its own.
+pub fn group(group: &Group, gateway: &Gateway) -> GroupConfig {
+    let upstreams = group.upstreams.iter().map(upstream).collect();
+    GroupConfig {
+        health: health(group),
+        max_connections: limit(group.max_connections),
+        when_all_down: match group.when_all_down {
+            policy::WhenAllDown::Refuse => WhenAllDown::Refuse,
+            policy::WhenAllDown::TryAll => WhenAllDown::TryAll,
+        },
+        dial: dial(group, gateway),
+        relay: relay(group, gateway),
+        ..GroupConfig::new(Arc::clone(&group.name), upstreams)
+    }
+}
+
+fn dial(group: &Group, gateway: &Gateway) -> DialConfig {
+    let connect = group.timeouts.connect.unwrap_or(gateway.timeouts.connect);
+    DialConfig {
+        connect,
+        tries: group.tries,
+        budget: connect.saturating_mul(group.tries.get()),
+    }
+}
+
+fn relay(group: &Group, gateway: &Gateway) -> RelayConfig {
+    RelayConfig {
+        idle: group.timeouts.idle.unwrap_or(gateway.timeouts.idle),
+        lifetime: group.timeouts.lifetime.unwrap_or(gateway.timeouts.lifetime),
+        lifetime_jitter: gateway.timeouts.lifetime_jitter,
+        keepalive: KEEPALIVE,
+    }
+}
+
+fn upstream(upstream: &policy::Upstream) -> UpstreamConfig {
+    UpstreamConfig {
+        address: upstream.address,
+        weight: upstream.weight,
+        backup: upstream.backup,
+        state: match upstream.state {
+            policy::UpstreamState::Ready => UpstreamState::Ready,
+            policy::UpstreamState::Drain => UpstreamState::Drain,
+            policy::UpstreamState::Maint => UpstreamState::Maint,
+        },
+    }
+}
+
+fn health(group: &Group) -> HealthConfig {
+    let health = &group.health;
+    HealthConfig {
+        check: match &health.check {
+            policy::Check::Off => Check::Off,
+            policy::Check::Tcp => Check::Tcp,
+            policy::Check::Tls => Check::Custom(Arc::new(TlsProbe::new())),
+            policy::Check::SendExpect { send, expect } => Check::SendExpect {
+                send: send.clone(),
+                expect: expect.clone(),
+            },
+        },
+        interval: health.interval,
+        timeout: health.timeout,
+        rise: health.rise,
+        fall: health.fall,
+        jitter: health.jitter,
+    }
+}

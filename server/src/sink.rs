@@ -1,0 +1,314 @@
+//! Lines on their way out, so that a slow reader or a full disk holds up nobody.
+//!
+//! A line is handed over without waiting or is dropped and counted; one thread does the writing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// How many lines may wait for the writer.
+const QUEUE: usize = 8192;
+/// How many bytes are gathered into one write.
+const BATCH: usize = 64 * 1024;
+/// How often the writer says how many lines were lost, at most.
+const TELL_LOST: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for lines that still wait.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file that is appended to, and opened again on request.
+    File(PathBuf),
+}
+
+/// Takes lines without ever waiting.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    queue: SyncSender<Message>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Vec<u8>),
+    Reopen,
+    Flush(SyncSender<()>),
+}
+
+impl Sink {
+    /// Opens the output and starts its writer.
+    ///
+    /// `tell_lost` words the line that says how many were lost.
+    pub fn open(output: Output, tell_lost: fn(u64) -> String) -> io::Result<Self> {
+        Self::start(Target::open(output)?, tell_lost)
+    }
+
+    /// Starts a writer into anything else.
+    pub fn into(file: Box<dyn WriteDebug>, tell_lost: fn(u64) -> String) -> io::Result<Self> {
+        Self::start(Target { file, path: None }, tell_lost)
+    }
+
+    fn start(target: Target, tell_lost: fn(u64) -> String) -> io::Result<Self> {
+        let (queue, lines) = sync_channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            target,
+            lost: Arc::clone(&lost),
+            tell_lost,
+            torn: false,
+        };
+        thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || writer.run(&lines))?;
+        Ok(Self { queue, lost })
+    }
+
+    /// Hands a line over, which must end in a line feed, or counts it as lost.
+    pub fn send(&self, line: Vec<u8>) {
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Has the file opened again, after it was moved away. A file that cannot be opened leaves the
+    /// old one in use.
+    pub fn reopen(&self) {
+        if self.queue.try_send(Message::Reopen).is_err() {
+            tracing::warn!("the log's writer is behind; ask again to reopen");
+        }
+    }
+
+    /// Waits until all lines are out, or gives up after a second.
+    pub fn flush(&self) {
+        let (done, waits) = sync_channel(1);
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            // Either way there is nothing more to be done for the lines.
+            waits.recv_timeout(FLUSH).ok();
+        }
+    }
+}
+
+/// A sink is also what log events are written to: one write is one event.
+impl Write for Sink {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.send(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Target {
+    file: Box<dyn WriteDebug>,
+    path: Option<PathBuf>,
+}
+
+/// What a sink can write into.
+pub trait WriteDebug: Write + Send + std::fmt::Debug {}
+impl<T: Write + Send + std::fmt::Debug> WriteDebug for T {}
+
+impl Target {
+    fn open(output: Output) -> io::Result<Self> {
+        Ok(match output {
+            Output::Stdout => Self {
+                file: Box::new(io::stdout()),
+                path: None,
+            },
+            Output::Stderr => Self {
+                file: Box::new(io::stderr()),
+                path: None,
+            },
+            Output::File(path) => Self {
+                file: Box::new(append(&path)?),
+                path: Some(path),
+            },
+        })
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Some(path) = &self.path {
+            self.file = Box::new(append(path)?);
+        }
+        Ok(())
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+struct Writer {
+    target: Target,
+    lost: Arc<AtomicU64>,
+    tell_lost: fn(u64) -> String,
+    torn: bool,
+}
+
+impl Writer {
+    fn run(mut self, lines: &Receiver<Message>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            match lines.recv_timeout(TELL_LOST) {
+                Ok(message) => self.take(message, lines, &mut batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.confess();
+        }
+    }
+
+    /// Writes one message and the lines that wait behind it.
+    fn take(&mut self, first: Message, lines: &Receiver<Message>, batch: &mut Vec<u8>) {
+        let mut next = Some(first);
+        let mut count = 0;
+        while let Some(Message::Line(line)) = next {
+            batch.extend_from_slice(&line);
+            count += 1;
+            next = if batch.len() < BATCH {
+                lines.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        self.write(batch, count);
+        batch.clear();
+        match next {
+            Some(Message::Reopen) => match self.target.reopen() {
+                Ok(()) => self.torn = false,
+                Err(error) => tracing::error!(%error, "the log cannot be opened again"),
+            },
+            // Nobody waits any more if the receiver is gone.
+            Some(Message::Flush(done)) => drop(done.try_send(())),
+            Some(Message::Line(_)) | None => {}
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], lines: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        // A write that failed half way left a torn line, which must not run into the next one.
+        let mended = if self.torn {
+            self.target.file.write_all(b"\n")
+        } else {
+            Ok(())
+        };
+        let written = mended
+            .and_then(|()| self.target.file.write_all(bytes))
+            .and_then(|()| self.target.file.flush());
+        self.torn = written.is_err();
+        if written.is_err() {
+            self.lost.fetch_add(lines, Relaxed);
+        }
+    }
+
+    fn confess(&mut self) {
+        let lost = self.lost.swap(0, Relaxed);
+        if lost > 0 {
+            let line = (self.tell_lost)(lost);
+            self.write(line.as_bytes(), 0);
+            if self.torn {
+                self.lost.fetch_add(lost, Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(lost: u64) -> String {
+        format!("lost {lost}\n")
+    }
+
+    #[test]
+    fn a_full_disk_loses_lines_and_says_how_many_it_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let file = append(&path).unwrap();
+        let target = Target {
+            file: Box::new(append(Path::new("/dev/full")).unwrap()),
+            path: None,
+        };
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer {
+            target,
+            lost: Arc::clone(&lost),
+            tell_lost: told,
+            torn: false,
+        };
+
+        writer.write(b"one\ntwo\n", 2);
+        writer.confess();
+        assert_eq!(lost.load(Relaxed), 2, "nothing could be told yet");
+
+        writer.target.file = Box::new(file);
+        writer.confess();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "\nlost 2\n");
+    }
+
+    #[test]
+    fn a_reader_that_stalls_holds_up_nobody() {
+        let (reader, pipe) = io::pipe().unwrap();
+        let (queue, lines) = sync_channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let sink = Sink {
+            queue,
+            lost: Arc::clone(&lost),
+        };
+        let target = Target {
+            file: Box::new(pipe),
+            path: None,
+        };
+        let writer = Writer {
+            target,
+            lost: Arc::clone(&lost),
+            tell_lost: told,
+            torn: false,
+        };
+        let thread = thread::spawn(move || writer.run(&lines));
+
+        for _ in 0..3 * QUEUE {
+            sink.send(vec![b'x'; 1024]);
+        }
+
+        assert!(
+            lost.load(Relaxed) > 0,
+            "what nobody reads is lost, not waited for"
+        );
+        drop(sink);
+        drop(reader);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
+        let sink = Sink::open(Output::File(path.clone()), told).unwrap();
+
+        sink.send(b"old\n".to_vec());
+        sink.flush();
+        std::fs::rename(&path, &moved).unwrap();
+        sink.reopen();
+        sink.send(b"new\n".to_vec());
+        sink.flush();
+
+        assert_eq!(std::fs::read_to_string(moved).unwrap(), "old\n");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "new\n");
+    }
+}

@@ -1,0 +1,274 @@
+//! rustls configuration: TLS 1.3, client certificate required, the verifier of one connection.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, PeerIncompatible, ServerConfig,
+    SignatureScheme,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use thiserror::Error;
+
+use crate::identity::Identity;
+use crate::policy::TlsFiles;
+use crate::rejection::Rejection;
+use crate::running::{Permit, Running};
+use crate::trust::{self, Trust, TrustError};
+
+/// The gateway's own certificate and whom it believes, as loaded at one moment.
+#[derive(Debug)]
+pub struct Tls {
+    provider: Arc<CryptoProvider>,
+    certificate: Arc<SingleCertAndKey>,
+    leaf: CertificateDer<'static>,
+    trust: Trust,
+}
+
+/// Why the TLS files could not be loaded.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file of certificates or revocations is no good.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The private key cannot be read.
+    #[error("{path}: no private key can be read: {what}")]
+    Key {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The private key is not the certificate's.
+    #[error("{key}: is not the key of {certificate}: {what}")]
+    Mismatch {
+        /// The key's file.
+        key: String,
+        /// The certificate's file.
+        certificate: String,
+        /// What rustls said.
+        what: rustls::Error,
+    },
+}
+
+impl Tls {
+    /// Loads certificate, key, authorities and revocations; relative paths start at `base`.
+    pub fn load(files: &TlsFiles, base: &Path, now: UnixTime) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider());
+        let chain = trust::certificates(&base.join(&files.certificate))?;
+        let leaf = chain[0].clone();
+        let path = base.join(&files.key);
+        let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| TlsError::Key {
+            path: path.display().to_string(),
+            what: error.to_string(),
+        })?;
+        let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|what| {
+            let certificate = base.join(&files.certificate).display().to_string();
+            TlsError::Mismatch {
+                key: path.display().to_string(),
+                certificate,
+                what,
+            }
+        })?;
+        let lists: Vec<_> = files.crl.iter().map(|list| base.join(list)).collect();
+        let authorities = base.join(&files.client_ca);
+        let trust = Trust::load(&authorities, &lists, files.expired_crl, now)?;
+        Ok(Self {
+            provider,
+            certificate: Arc::new(SingleCertAndKey::from(certified)),
+            leaf,
+            trust,
+        })
+    }
+
+    /// Whom the gateway believes.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The gateway's own certificate.
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.leaf
+    }
+
+    /// The configuration of one connection, with the verifier that decides about it.
+    ///
+    /// There are no tickets and no session storage, so that no connection gets by its verifier.
+    fn configuration(&self, verifier: Arc<Verifier>) -> ServerConfig {
+        let alpn = verifier.alpn.clone();
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider has suites for TLS 1.3")
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::clone(&self.certificate) as Arc<dyn ResolvesServerCert>);
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_early_data_size = 0;
+        config.alpn_protocols = alpn.into_iter().collect();
+        config
+    }
+}
+
+/// The suites and key exchanges that are spoken here.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![
+            kx_group::X25519MLKEM768,
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            kx_group::SECP384R1,
+        ],
+        ..default_provider()
+    }
+}
+
+/// Decides about one connection, in the middle of its handshake.
+///
+/// Made after the `ClientHello`, it knows where the client wants to go when it learns who the client
+/// is, so that a client who may not is told so by the handshake itself. Every refusal by the policy
+/// looks the same from outside.
+#[derive(Debug)]
+pub struct Verifier {
+    running: Arc<Running>,
+    destination: Destination,
+    alpn: Option<Vec<u8>>,
+    verdict: Mutex<Option<Result<Permit, Rejection>>>,
+}
+
+/// Where a client wants to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The SNI name, if there was one.
+    pub sni: Option<String>,
+    /// The port that the client connected to.
+    pub port: u16,
+}
+
+impl Verifier {
+    /// Reads the `ClientHello` and makes what decides about its connection.
+    ///
+    /// ALPN is answered before the client is known, so the answer must not depend on the name that
+    /// it asks for, or anybody could probe which groups exist: it is the client's first protocol
+    /// that *any* group speaks. Whether the group speaks it is asked with the permit.
+    pub fn new(running: Arc<Running>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
+        let sni = hello.server_name().map(str::to_ascii_lowercase);
+        let alpn = hello
+            .alpn()
+            .and_then(|mut offers| offers.find(|offer| running.policy().speaks(offer)))
+            .map(<[u8]>::to_vec);
+        let destination = Destination { sni, port };
+        Arc::new(Self {
+            running,
+            destination,
+            alpn,
+            verdict: Mutex::new(None),
+        })
+    }
+
+    /// The rustls configuration that asks this verifier.
+    pub fn configuration(self: &Arc<Self>) -> Arc<ServerConfig> {
+        Arc::new(self.running.tls().configuration(Arc::clone(self)))
+    }
+
+    /// Where the client wants to go.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// The generation of the policy that decides.
+    pub fn generation(&self) -> u64 {
+        self.running.generation()
+    }
+
+    /// What was decided, once the handshake is over.
+    ///
+    /// It can be taken once. A permit is worth something only after the handshake has proven that
+    /// the client holds the certificate's key: ask for it then and not before.
+    pub fn take_verdict(&self) -> Option<Result<Permit, Rejection>> {
+        self.verdict.lock().take()
+    }
+
+    fn decide(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Permit, Rejection> {
+        let trust = self.running.tls().trust();
+        trust
+            .verify(leaf, intermediates, now)
+            .map_err(Rejection::Untrusted)?;
+        let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
+        let permit = self.running.authorize(identity, &self.destination)?;
+        match &self.alpn {
+            Some(chosen) if !permit.group().alpn.contains(chosen) => Err(Rejection::Protocol),
+            Some(_) | None => Ok(permit),
+        }
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.running.tls().trust().subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verdict = self.decide(leaf, intermediates, now);
+        let answer = match &verdict {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(Rejection::Untrusted(untrusted)) => Err(untrusted.alert()),
+            Err(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
+        };
+        *self.verdict.lock() = Some(verdict);
+        answer
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self
+            .running
+            .tls()
+            .provider
+            .signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.running
+            .tls()
+            .provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

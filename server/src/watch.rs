@@ -1,0 +1,226 @@
+//! Notices that the policy or a file that it names has changed.
+//!
+//! The kernel's events say when to look; what has changed is seen from the files themselves,
+//! through every symbolic link. So renames, Kubernetes' swaps of a linked folder and file systems
+//! without events (which are looked at every few seconds) come out the same.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+/// How long the files must be left alone before they are read: an editor writes in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long a writer that never rests can put off the reading.
+const LONGEST_SETTLE: Duration = Duration::from_secs(1);
+/// How often the files are looked at without any event.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Watches a set of files.
+#[derive(Debug)]
+pub struct Watch {
+    files: Vec<PathBuf>,
+    seen: Vec<Option<Stamp>>,
+    folders: BTreeSet<PathBuf>,
+    watcher: Option<RecommendedWatcher>,
+    events: mpsc::Receiver<()>,
+}
+
+/// What changes when a file's content does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Watch {
+    /// Watches these files as they are now.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        let (sender, events) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |_| {
+            // One event that waits says as much as many.
+            sender.try_send(()).ok();
+        })
+        .inspect_err(|error| {
+            tracing::warn!(%error, "file events cannot be had; files are looked at every {LOOK:?}");
+        })
+        .ok();
+        let mut watch = Self {
+            files: Vec::new(),
+            seen: Vec::new(),
+            folders: BTreeSet::new(),
+            watcher,
+            events,
+        };
+        watch.follow(files);
+        watch
+    }
+
+    /// Watches these files from now on.
+    pub fn follow(&mut self, files: Vec<PathBuf>) {
+        let folders: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders(file)).collect();
+        if let Some(watcher) = &mut self.watcher {
+            for gone in self.folders.difference(&folders) {
+                // A folder that was removed is no longer watched anyway.
+                drop(watcher.unwatch(gone));
+            }
+            for folder in &folders {
+                // Watching again what was replaced by a folder of the same name; what cannot be
+                // watched is still looked at.
+                drop(watcher.watch(folder, RecursiveMode::NonRecursive));
+            }
+        }
+        self.seen = files.iter().map(|file| stamp(file)).collect();
+        self.files = files;
+        self.folders = folders;
+    }
+
+    /// Whether these are the files that are watched.
+    pub fn follows(&self, files: &[PathBuf]) -> bool {
+        self.files == files
+    }
+
+    /// Waits until a file has changed and has been left alone for a moment. Cancel safe.
+    pub async fn changed(&mut self) {
+        loop {
+            // Without a watcher the channel is closed, and there is only the regular look.
+            match timeout(LOOK, self.events.recv()).await {
+                Ok(Some(())) => self.settle().await,
+                Ok(None) => sleep(LOOK).await,
+                Err(_) => {}
+            }
+            if self
+                .files
+                .iter()
+                .map(|file| stamp(file))
+                .ne(self.seen.iter().copied())
+            {
+                return;
+            }
+        }
+    }
+
+    async fn settle(&mut self) {
+        let quiet = async { while timeout(SETTLE, self.events.recv()).await.is_ok() {} };
+        // A writer that never rests is read in the middle of its work, and again later.
+        drop(timeout(LONGEST_SETTLE, quiet).await);
+    }
+}
+
+/// The folders whose entries decide what a path leads to: along the path as it is written, and
+/// along where its links lead.
+fn folders(file: &Path) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let mut next = Some(file.to_owned());
+    // As many links as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Some(path) = next else { break };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            Some(_) | None => PathBuf::from("."),
+        };
+        // A folder on the way may itself be the link that is swapped.
+        next = std::fs::read_link(&path)
+            .map(|target| parent.join(target))
+            .or_else(|_| {
+                let link = std::fs::read_link(&parent)?;
+                let above = parent.parent().unwrap_or(Path::new("."));
+                Ok::<_, std::io::Error>(above.join(link).join(path.file_name().unwrap_or_default()))
+            })
+            .ok();
+        if let Some(above) = parent
+            .parent()
+            .filter(|above| !above.as_os_str().is_empty())
+            && parent.is_symlink()
+        {
+            folders.push(above.to_owned());
+        }
+        folders.push(parent);
+    }
+    folders
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(file).ok()?;
+    Some(Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    async fn notices(watch: &mut Watch) {
+        timeout(Duration::from_secs(20), watch.changed())
+            .await
+            .expect("a change is noticed");
+        let files = watch.files.clone();
+        watch.follow(files);
+    }
+
+    #[tokio::test]
+    async fn writes_renames_and_swapped_links_are_all_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("policy.yaml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = Watch::new(vec![file.clone()]);
+
+        fs::write(&file, "two").unwrap();
+        notices(&mut watch).await;
+
+        fs::write(dir.path().join("new"), "three").unwrap();
+        fs::rename(dir.path().join("new"), &file).unwrap();
+        notices(&mut watch).await;
+
+        fs::remove_file(&file).unwrap();
+        notices(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_swapped_as_kubernetes_does_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for (folder, text) in [("..1", "one"), ("..2", "two"), ("..3", "three")] {
+            fs::create_dir(at(folder)).unwrap();
+            fs::write(at(folder).join("policy.yaml"), text).unwrap();
+        }
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/policy.yaml", at("policy.yaml")).unwrap();
+        let mut watch = Watch::new(vec![at("policy.yaml")]);
+
+        for folder in ["..2", "..3"] {
+            symlink(folder, at("..data_tmp")).unwrap();
+            fs::rename(at("..data_tmp"), at("..data")).unwrap();
+            notices(&mut watch).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_files_of_the_folder_are_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("policy.yaml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = Watch::new(vec![file]);
+        fs::write(dir.path().join("access.log"), "line").unwrap();
+        assert!(
+            timeout(Duration::from_mins(1), watch.changed())
+                .await
+                .is_err()
+        );
+    }
+}

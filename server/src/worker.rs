@@ -1,0 +1,143 @@
+//! One thread: its listeners, its accept loops, its connections.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::carry;
+use crate::doors::Door;
+use crate::gateway::Gateway;
+
+/// How many connections may wait to be accepted; the kernel's `somaxconn` lowers it.
+const BACKLOG: i32 = 4096;
+/// How long accepting pauses when the system has no descriptor or memory left, at first.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long it pauses at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Binds one listener of a `SO_REUSEPORT` group; port 0 asks the kernel for a free one.
+pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Starts a worker on its own thread. It stands at every door that comes through `doors`.
+pub(crate) fn start(
+    number: usize,
+    gateway: Arc<Gateway>,
+    doors: mpsc::Receiver<Door>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            runtime.block_on(work(gateway, doors));
+        })
+}
+
+async fn work(gateway: Arc<Gateway>, mut doors: mpsc::Receiver<Door>) {
+    let tasks = TaskTracker::new();
+    loop {
+        let door = tokio::select! {
+            Some(door) = doors.recv() => door,
+            () = gateway.closing() => break,
+        };
+        match TcpListener::from_std(door.listener) {
+            Ok(listener) => {
+                let accepting = accept(Arc::clone(&gateway), listener, door.closing, tasks.clone());
+                tasks.spawn(gateway.acceptors().track_future(accepting));
+            }
+            Err(error) => tracing::error!(%error, "a listener cannot be served"),
+        }
+    }
+    gateway.drain().begun().await;
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Accepts until the door closes, and then what had already been queued.
+async fn accept(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let mut pause = PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = closing.cancelled() => break,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                pause = PAUSE;
+                receive(&gateway, &tasks, socket, peer);
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                gateway.accept_failed(&error);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    while let Some((socket, peer)) = queued(&listener).await {
+        receive(&gateway, &tasks, socket, peer);
+    }
+}
+
+fn receive(gateway: &Arc<Gateway>, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
+    // The drain begins after the last connection was accepted.
+    if let Some(stay) = gateway.drain().enter() {
+        tasks.spawn(carry(Arc::clone(gateway), socket, peer, stay));
+    }
+}
+
+/// A connection that waits to be accepted, if one does.
+async fn queued(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Errors of `accept(2)` that concern the connection that was to be accepted and nothing else.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    )
+}

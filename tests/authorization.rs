@@ -1,0 +1,146 @@
+//! A client reaches what it is granted and nothing else, and cannot find out what else there is.
+
+use rustls::AlertDescription::AccessDenied;
+
+use crate::harness::{Refusal, Upstream, World};
+
+#[tokio::test]
+async fn a_client_reaches_the_groups_it_is_granted() {
+    let (db, queue) = (Upstream::start("db").await, Upstream::start("queue").await);
+    let mut world = World::with_db(&[&db]);
+    world.group("queue", &[&queue], "");
+    world.client("bob", "groups: [db, queue]");
+    let gateway = world.start().await;
+    let bob = world.identity("bob");
+
+    assert_eq!(
+        bob.visit(gateway.address, "db")
+            .await
+            .unwrap()
+            .upstream()
+            .await,
+        "db"
+    );
+    assert_eq!(
+        bob.visit(gateway.address, "queue")
+            .await
+            .unwrap()
+            .upstream()
+            .await,
+        "queue"
+    );
+}
+
+#[tokio::test]
+async fn a_client_without_a_grant_is_denied_and_the_upstream_never_hears_of_it() {
+    let (db, queue) = (Upstream::start("db").await, Upstream::start("queue").await);
+    let mut world = World::with_db(&[&db]);
+    world.group("queue", &[&queue], "");
+    let gateway = world.start().await;
+
+    let denied = world
+        .identity("alice")
+        .visit(gateway.address, "queue")
+        .await
+        .unwrap_err();
+    assert_eq!(denied, Refusal::Alert(AccessDenied));
+    let record = gateway.record_with("not_granted").await;
+    assert_eq!(
+        (&record["sni"], &record["sent_bytes"]),
+        (&"queue".into(), &0.into())
+    );
+
+    let denied = world
+        .identity("mallory")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap_err();
+    assert_eq!(denied, Refusal::Alert(AccessDenied));
+    gateway.record_with("unknown_client").await;
+    assert_eq!((db.accepted(), queue.accepted()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_name_that_exists_and_one_that_does_not_are_refused_alike() {
+    let (db, queue) = (Upstream::start("db").await, Upstream::start("queue").await);
+    let mut world = World::with_db(&[&db]);
+    world.group("queue", &[&queue], "");
+    let gateway = world.start().await;
+    let alice = world.identity("alice");
+
+    let forbidden = alice.visit(gateway.address, "queue").await.unwrap_err();
+    let unknown = alice
+        .visit(gateway.address, "no-such-name")
+        .await
+        .unwrap_err();
+
+    assert_eq!(forbidden, unknown);
+    gateway.record_with("not_granted").await;
+    gateway.record_with("unknown_sni").await;
+}
+
+#[tokio::test]
+async fn the_exact_name_wins_over_a_wildcard_and_the_longest_wildcard_over_others() {
+    let [exact, near, far] = [
+        Upstream::start("exact").await,
+        Upstream::start("near").await,
+        Upstream::start("far").await,
+    ];
+    let mut world = World::new();
+    world.group("exact", &[&exact], "sni: [a.b.example.test]");
+    world.group("near", &[&near], "sni: [\"*.b.example.test\"]");
+    world.group("far", &[&far], "sni: [\"*.example.test\"]");
+    world.client("alice", "groups: [exact, near, far]");
+    let gateway = world.start().await;
+    let alice = world.identity("alice");
+
+    for (name, reached) in [
+        ("a.b.example.test", "exact"),
+        ("A.B.Example.TEST", "exact"),
+        ("c.b.example.test", "near"),
+        ("b.example.test", "far"),
+        ("x.y.example.test", "far"),
+    ] {
+        let mut connection = alice.visit(gateway.address, name).await.unwrap();
+        assert_eq!(connection.upstream().await, reached, "{name}");
+    }
+    let denied = alice
+        .visit(gateway.address, "example.test")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        denied,
+        Refusal::Alert(AccessDenied),
+        "a wildcard is below, not at"
+    );
+}
+
+#[tokio::test]
+async fn a_protocol_that_the_group_does_not_speak_is_denied_whatever_others_speak() {
+    let (db, web) = (Upstream::start("db").await, Upstream::start("web").await);
+    let mut world = World::new();
+    world.group("db", &[&db], "alpn: [postgresql]");
+    world.group("web", &[&web], "alpn: [http/1.1]");
+    world.client("alice", "groups: [db, web]");
+    let gateway = world.start().await;
+    let alice = world.identity("alice");
+
+    let postgres = alice.offering(&["postgresql"]);
+    assert_eq!(
+        postgres.visit(gateway.address, "db").await.unwrap().alpn(),
+        "postgresql"
+    );
+    let denied = postgres.visit(gateway.address, "web").await.unwrap_err();
+    assert_eq!(denied, Refusal::Alert(AccessDenied));
+    gateway.record_with("alpn_mismatch").await;
+
+    let unheard_of = alice.offering(&["gopher"]);
+    assert_eq!(
+        unheard_of
+            .visit(gateway.address, "db")
+            .await
+            .unwrap()
+            .alpn(),
+        ""
+    );
+}

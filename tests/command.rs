@@ -1,0 +1,122 @@
+//! What the command says, and what its exit codes say.
+
+use std::process::{Command, Output};
+
+use crate::harness::{Upstream, World};
+
+fn portcullis(world: &World, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(world.folder())
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+async fn world() -> World {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.group("queue", &[&upstream], "");
+    world.write_policy();
+    world
+}
+
+#[tokio::test]
+async fn check_passes_what_can_be_served_and_names_what_cannot() {
+    let world = world().await;
+    let fine = portcullis(&world, &["check"]);
+    assert_eq!(fine.status.code(), Some(0), "{}", said(&fine));
+
+    world.write(
+        "policy.yaml",
+        &world.policy().replace("alice: {groups", "alice: {gruops"),
+    );
+    let wrong = portcullis(&world, &["check", "policy.yaml"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        said(&wrong).contains("policy.yaml:9:11: unknown key `gruops`"),
+        "{}",
+        said(&wrong)
+    );
+    assert!(
+        said(&wrong).contains("did you mean `groups`?"),
+        "{}",
+        said(&wrong)
+    );
+
+    world.write_policy();
+    std::fs::copy(world.path("ca.key"), world.path("server.key.ca")).unwrap();
+    std::fs::rename(world.path("server.key.ca"), world.path("server.key")).unwrap();
+    let mismatch = portcullis(&world, &["check"]);
+    assert_eq!(mismatch.status.code(), Some(1));
+    assert!(
+        said(&mismatch).contains("server.key: is not the key of"),
+        "{}",
+        said(&mismatch)
+    );
+}
+
+#[tokio::test]
+async fn explain_answers_as_the_gateway_would() {
+    let world = world().await;
+
+    let allowed = portcullis(&world, &["explain", "alice", "db"]);
+    assert_eq!(allowed.status.code(), Some(0));
+    assert!(
+        said(&allowed).contains("client `alice` is granted `db` (policy.yaml:9)"),
+        "{}",
+        said(&allowed)
+    );
+
+    let denied = portcullis(&world, &["explain", "alice", "queue", "--json"]);
+    assert_eq!(denied.status.code(), Some(3));
+    let answer: serde_json::Value = serde_json::from_slice(&denied.stdout).unwrap();
+    assert_eq!(answer["allowed"], false);
+}
+
+#[tokio::test]
+async fn diff_tells_who_gains_and_who_loses() {
+    let mut world = world().await;
+    let same = portcullis(&world, &["diff", "policy.yaml", "policy.yaml"]);
+    assert_eq!(same.status.code(), Some(0));
+
+    world.client("alice", "groups: [queue]");
+    world.client("bob", "groups: [db]");
+    world.write("new.yaml", &world.policy());
+    let differs = portcullis(&world, &["diff", "policy.yaml", "new.yaml"]);
+    assert_eq!(differs.status.code(), Some(3));
+    for line in [
+        "+ client `alice` may reach `queue`",
+        "- client `alice` may no longer reach `db`",
+        "+ client `bob` may reach `db`",
+    ] {
+        assert!(said(&differs).contains(line), "{}", said(&differs));
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_is_told_from_failure() {
+    let world = world().await;
+    assert_eq!(portcullis(&world, &["frobnicate"]).status.code(), Some(2));
+    let missing = portcullis(&world, &["run", "--policy", "missing.yaml"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(
+        said(&missing).contains("missing.yaml: cannot be read"),
+        "{}",
+        said(&missing)
+    );
+}
+
+#[tokio::test]
+async fn the_demo_goes_as_expected_and_leaves_what_serves() {
+    let world = World::new();
+    let arguments = ["demo", "--once", "--free-ports", "--dir", "demo"];
+    let shown = portcullis(&world, &arguments);
+    assert_eq!(shown.status.code(), Some(0), "{}", said(&shown));
+
+    let check = portcullis(&world, &["check", "demo/policy.yaml"]);
+    assert_eq!(check.status.code(), Some(0), "{}", said(&check));
+}

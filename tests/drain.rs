@@ -1,0 +1,73 @@
+//! A gateway that is told to end lets its connections end first, and says how it went.
+
+use tokio::net::TcpStream;
+
+use crate::harness::{Refusal, Upstream, World};
+
+#[tokio::test]
+async fn a_drain_lets_open_connections_finish_and_takes_no_new_ones() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    let mut early = world
+        .identity("alice")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+
+    gateway.signal("TERM");
+    gateway.logged("draining").await;
+
+    assert_eq!(early.ask("during").await.unwrap(), "a: during");
+    crate::harness::until(async || TcpStream::connect(gateway.address).await.err()).await;
+    early.finish().await;
+    assert_eq!(early.hear().await.unwrap(), "bye");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert_eq!(gateway.record_of(&early).await["reason"], "finished");
+}
+
+#[tokio::test]
+async fn connections_over_the_drains_deadline_are_cut_off_and_the_exit_code_tells() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.gateway_line("timeouts: {drain: 200ms}");
+    let mut gateway = world.start().await;
+    let mut held = world
+        .identity("alice")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+
+    gateway.signal("INT");
+
+    assert_eq!(held.end().await, Refusal::Reset);
+    assert_eq!(gateway.ended().await.code(), Some(1));
+    assert_eq!(gateway.record_of(&held).await["reason"], "drain_deadline");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    let mut held = world
+        .identity("alice")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+
+    gateway.signal("TERM");
+    gateway.logged("draining").await;
+    gateway.signal("TERM");
+
+    assert_eq!(held.end().await, Refusal::Reset);
+    assert_eq!(gateway.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_gateway_with_nothing_to_do_ends_at_once_and_well() {
+    let upstream = Upstream::start("a").await;
+    let mut gateway = World::with_db(&[&upstream]).start().await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}

@@ -1,0 +1,1 @@
+//! What clients that misbehave, all at once, can do to the gateway.

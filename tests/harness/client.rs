@@ -1,0 +1,230 @@
+//! A client with its certificate, its connections, and what it is told when it is refused.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use certgen::{Authority, Issued};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::soon;
+
+/// What a client needs to connect.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity(Arc<ClientConfig>);
+
+impl Identity {
+    /// A client with this certificate.
+    pub(crate) fn of(authority: &Authority, issued: &Issued) -> Self {
+        Self(Arc::new(
+            Self::builder(authority)
+                .with_client_auth_cert(vec![issued.certificate_der()], issued.key_der())
+                .unwrap(),
+        ))
+    }
+
+    /// The same client, offering these protocols.
+    pub(crate) fn offering(&self, protocols: &[&str]) -> Self {
+        let mut config = (*self.0).clone();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        Self(Arc::new(config))
+    }
+
+    fn builder(
+        authority: &Authority,
+    ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate_der().clone()).unwrap();
+        ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+    }
+
+    /// Connects and asks for a name, which the gateway's certificate need not have.
+    pub(crate) async fn connect(
+        &self,
+        gateway: SocketAddr,
+        sni: &str,
+    ) -> Result<Connection, Refusal> {
+        let mut config = (*self.0).clone();
+        let verifier = Arc::new(anyone::Anyone);
+        config.dangerous().set_certificate_verifier(verifier);
+        soon(async {
+            let socket = TcpStream::connect(gateway).await?;
+            let name = ServerName::try_from(sni.to_owned()).unwrap();
+            let source = socket.local_addr()?;
+            let stream = TlsConnector::from(Arc::new(config))
+                .connect(name, socket)
+                .await?;
+            Ok(Connection {
+                stream: BufReader::new(stream),
+                source,
+            })
+        })
+        .await
+    }
+
+    /// Connects, says something and wants an answer: only then has the gateway let it in.
+    pub(crate) async fn visit(
+        &self,
+        gateway: SocketAddr,
+        sni: &str,
+    ) -> Result<Connection, Refusal> {
+        let mut connection = self.connect(gateway, sni).await?;
+        connection.ask("hello").await?;
+        Ok(connection)
+    }
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: BufReader<TlsStream<TcpStream>>,
+    pub(crate) source: SocketAddr,
+}
+
+/// How a client was turned away or broken off.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// By this alert.
+    Alert(AlertDescription),
+    /// By a reset.
+    Reset,
+    /// By an end that TLS did not announce.
+    Truncated,
+    /// By the end that TLS announces.
+    Closed,
+    /// In some other way.
+    Other(String),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        let tls = error
+            .get_ref()
+            .and_then(|source| source.downcast_ref::<rustls::Error>());
+        match (tls, error.kind()) {
+            (Some(rustls::Error::AlertReceived(alert)), _) => Self::Alert(*alert),
+            (None, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::Reset,
+            (None, io::ErrorKind::UnexpectedEof) => Self::Truncated,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl Connection {
+    /// Says a line and reads the answer.
+    pub(crate) async fn ask(&mut self, line: &str) -> Result<String, Refusal> {
+        self.say(line).await?;
+        self.hear().await
+    }
+
+    /// Says a line.
+    pub(crate) async fn say(&mut self, line: &str) -> Result<(), Refusal> {
+        soon(
+            self.stream
+                .get_mut()
+                .write_all(format!("{line}\n").as_bytes()),
+        )
+        .await?;
+        Ok(soon(self.stream.get_mut().flush()).await?)
+    }
+
+    /// Reads a line.
+    pub(crate) async fn hear(&mut self) -> Result<String, Refusal> {
+        let mut line = String::new();
+        if soon(self.stream.read_line(&mut line)).await? == 0 {
+            return Err(Refusal::Closed);
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// The name of the upstream that answers.
+    pub(crate) async fn upstream(&mut self) -> String {
+        let answer = self.ask("who").await.unwrap();
+        answer.split(':').next().unwrap().to_owned()
+    }
+
+    /// Says that nothing more will be said.
+    pub(crate) async fn finish(&mut self) {
+        soon(self.stream.get_mut().shutdown()).await.unwrap();
+    }
+
+    /// Reads until the connection ends, and says how it did.
+    pub(crate) async fn end(&mut self) -> Refusal {
+        let mut rest = Vec::new();
+        match soon(self.stream.read_to_end(&mut rest)).await {
+            Ok(_) => Refusal::Closed,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// The protocol that ALPN chose, empty if none.
+    pub(crate) fn alpn(&self) -> &str {
+        let chosen = self.stream.get_ref().get_ref().1.alpn_protocol();
+        std::str::from_utf8(chosen.unwrap_or_default()).unwrap()
+    }
+
+    /// The socket below TLS.
+    pub(crate) fn socket(&mut self) -> &mut TcpStream {
+        self.stream.get_mut().get_mut().0
+    }
+}
+
+mod anyone {
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+    /// Takes any gateway for the right one: these tests are about clients.
+    #[derive(Debug)]
+    pub(super) struct Anyone;
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            default_provider()
+                .signature_verification_algorithms
+                .supported_schemes()
+        }
+    }
+}

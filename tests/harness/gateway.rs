@@ -1,0 +1,122 @@
+//! A gateway process: its log, its records, its signals and its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use super::{Connection, World, soon, until};
+
+/// An access record.
+pub(crate) type Record = Value;
+
+/// A running gateway. It is killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    process: Child,
+    log: mpsc::Receiver<Value>,
+    pub(crate) address: SocketAddr,
+    records: PathBuf,
+}
+
+impl Gateway {
+    /// Starts the gateway of a world on the policy as it stands, and waits until it serves.
+    pub(crate) async fn start_as_it_is(world: &World) -> Self {
+        let records = world.path("access.log");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["run", "--log-format", "json", "--workers", "2", "--policy"])
+            .arg(world.path("policy.yaml"))
+            .arg("--access-log")
+            .arg(&records)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let (sender, log) = mpsc::channel(10_000);
+        tokio::task::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let event = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                if sender.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let address = ([127, 0, 0, 1], 0).into();
+        let mut gateway = Self {
+            process,
+            log,
+            address,
+            records,
+        };
+        let serving = gateway
+            .logged("serving TLS 1.3 with client certificates")
+            .await;
+        gateway.address = serving["addresses"].as_str().unwrap().parse().unwrap();
+        gateway
+    }
+
+    /// Waits for the next log event with this message.
+    pub(crate) async fn logged(&mut self, message: &str) -> Value {
+        soon(async {
+            loop {
+                let event = self.log.recv().await.expect("the gateway lives");
+                if event["message"] == message {
+                    return event;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Writes the world's policy and waits until it is in force.
+    pub(crate) async fn reload(&mut self, world: &World) -> Value {
+        world.write_policy();
+        self.logged("policy reloaded").await
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.process.id().expect("the gateway lives").to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-s", name, &process])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for the process to end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        soon(self.process.wait()).await.unwrap()
+    }
+
+    /// All records so far.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let text = std::fs::read_to_string(&self.records).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a record is JSON"))
+            .collect()
+    }
+
+    /// Waits for a record that is as wanted.
+    pub(crate) async fn record(&self, wanted: impl Fn(&Record) -> bool) -> Record {
+        until(async || self.records().into_iter().find(&wanted)).await
+    }
+
+    /// Waits for the record of a connection.
+    pub(crate) async fn record_of(&self, connection: &Connection) -> Record {
+        let source = connection.source.to_string();
+        self.record(|record| record["source"] == source.as_str())
+            .await
+    }
+
+    /// Waits for a record with this reason.
+    pub(crate) async fn record_with(&self, reason: &str) -> Record {
+        self.record(|record| record["reason"] == reason).await
+    }
+}

@@ -1,0 +1,188 @@
+//! The vocabulary of the promises: a world with upstreams, clients and a gateway process.
+
+mod client;
+mod gateway;
+mod upstream;
+
+use std::fmt::Write;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use certgen::{Authority, AuthoritySpec, Overwrite};
+use tempfile::TempDir;
+
+pub(crate) use client::{Connection, Identity, Refusal};
+pub(crate) use gateway::Gateway;
+pub(crate) use upstream::Upstream;
+
+/// How long anything may take before a test is called hung.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder with an authority, a gateway's certificate and a policy that is being written.
+#[derive(Debug)]
+pub(crate) struct World {
+    dir: TempDir,
+    pub(crate) authority: Authority,
+    gateway: String,
+    groups: Vec<(String, String)>,
+    clients: Vec<(String, String)>,
+    tail: String,
+}
+
+impl World {
+    /// An authority and a gateway's certificate, no groups, no clients.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        authority.save(dir.path(), Overwrite::Refuse).unwrap();
+        let own = authority.server(&["localhost", "127.0.0.1"]).unwrap();
+        own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+        let gateway = "  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}\n";
+        Self {
+            dir,
+            authority,
+            gateway: gateway.to_owned(),
+            groups: Vec::new(),
+            clients: Vec::new(),
+            tail: String::new(),
+        }
+    }
+
+    /// A world with one group `db` over these upstreams and one client `alice` who may reach it.
+    pub(crate) fn with_db(upstreams: &[&Upstream]) -> Self {
+        let mut world = Self::new();
+        world.group("db", upstreams, "");
+        world.client("alice", "groups: [db]");
+        world
+    }
+
+    /// Adds a line to the gateway's section.
+    pub(crate) fn gateway_line(&mut self, line: &str) {
+        writeln!(self.gateway, "  {line}").unwrap();
+    }
+
+    /// Has the gateway honour `ca.crl`.
+    pub(crate) fn honour_revocations(&mut self) {
+        self.gateway = self.gateway.replace("ca.crt}", "ca.crt, crl: ca.crl}");
+    }
+
+    /// Adds or replaces a group whose upstreams are always taken for healthy, unless `more` says
+    /// otherwise.
+    pub(crate) fn group(&mut self, name: &str, upstreams: &[&Upstream], more: &str) {
+        let addresses: Vec<String> = upstreams
+            .iter()
+            .map(|upstream| format!("\"{}\"", upstream.address()))
+            .collect();
+        self.group_of(name, &addresses.join(", "), more);
+    }
+
+    /// Adds or replaces a group with its upstreams as they are written in a policy.
+    pub(crate) fn group_of(&mut self, name: &str, upstreams: &str, more: &str) {
+        let health = if more.contains("health:") {
+            ""
+        } else {
+            "health: {check: off}, "
+        };
+        let line = format!("{{upstreams: [{upstreams}], {health}{more}}}");
+        put(&mut self.groups, name, line);
+    }
+
+    /// Removes a group.
+    pub(crate) fn remove_group(&mut self, name: &str) {
+        self.groups.retain(|(known, _)| known != name);
+    }
+
+    /// Adds or replaces a client.
+    pub(crate) fn client(&mut self, name: &str, rules: &str) {
+        put(&mut self.clients, name, format!("{{{rules}}}"));
+    }
+
+    /// Removes a client.
+    pub(crate) fn remove_client(&mut self, name: &str) {
+        self.clients.retain(|(known, _)| known != name);
+    }
+
+    /// Adds text at the policy's end.
+    pub(crate) fn tail(&mut self, text: &str) {
+        self.tail.push_str(text);
+    }
+
+    /// A path in the world's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The world's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The policy's text.
+    pub(crate) fn policy(&self) -> String {
+        let mut text = format!(
+            "version: 1\ngateway:\n  listen: [\"127.0.0.1:0\"]\n{}groups:\n",
+            self.gateway
+        );
+        for (name, line) in &self.groups {
+            writeln!(text, "  {name}: {line}").unwrap();
+        }
+        if !self.clients.is_empty() {
+            text.push_str("clients:\n");
+        }
+        for (name, line) in &self.clients {
+            writeln!(text, "  {name}: {line}").unwrap();
+        }
+        text + &self.tail
+    }
+
+    /// Writes the policy as an editor does: aside, then over the old one.
+    pub(crate) fn write_policy(&self) {
+        self.write("policy.yaml", &self.policy());
+    }
+
+    /// Puts a file into place in one step.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let aside = self.path(&format!("{name}.aside"));
+        std::fs::write(&aside, text).unwrap();
+        std::fs::rename(aside, self.path(name)).unwrap();
+    }
+
+    /// A certificate for a client of this name, with what is needed to connect.
+    pub(crate) fn identity(&self, name: &str) -> Identity {
+        Identity::of(&self.authority, &self.authority.client(name).unwrap())
+    }
+
+    /// Starts the gateway on this policy.
+    pub(crate) async fn start(&self) -> Gateway {
+        self.write_policy();
+        Gateway::start_as_it_is(self).await
+    }
+}
+
+fn put(lines: &mut Vec<(String, String)>, name: &str, line: String) {
+    match lines.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = line,
+        None => lines.push((name.to_owned(), line)),
+    }
+}
+
+/// Ends a test that hangs.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it happens soon")
+}
+
+/// Looks again and again until something is so.
+pub(crate) async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    soon(async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}

@@ -1,0 +1,1 @@
+//! Who gets in by which certificate, and who does not.

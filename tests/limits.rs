@@ -1,0 +1,111 @@
+//! A client gets as many connections, and as often, as it is granted.
+
+use crate::harness::{Refusal, Upstream, World};
+
+#[tokio::test]
+async fn a_client_over_its_connections_is_refused_until_one_of_them_ends() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.client("alice", "groups: [db], max_connections: 2");
+    world.client("bob", "groups: [db]");
+    let gateway = world.start().await;
+    let alice = world.identity("alice");
+
+    let mut first = alice.visit(gateway.address, "db").await.unwrap();
+    let _second = alice.visit(gateway.address, "db").await.unwrap();
+    assert_eq!(
+        alice.visit(gateway.address, "db").await.unwrap_err(),
+        Refusal::Reset
+    );
+    gateway.record_with("client_connections").await;
+    world
+        .identity("bob")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+
+    first.finish().await;
+    assert_eq!(first.hear().await.unwrap(), "bye");
+    gateway.record_of(&first).await;
+    alice.visit(gateway.address, "db").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_over_its_rate_is_refused() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.client("alice", "groups: [db], rate: 3/h");
+    let gateway = world.start().await;
+    let alice = world.identity("alice");
+
+    for _ in 0..3 {
+        alice.visit(gateway.address, "db").await.unwrap();
+    }
+    assert_eq!(
+        alice.visit(gateway.address, "db").await.unwrap_err(),
+        Refusal::Reset
+    );
+    gateway.record_with("client_rate").await;
+}
+
+#[tokio::test]
+async fn a_group_that_is_full_refuses() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.group("db", &[&upstream], "max_connections: 1");
+    let gateway = world.start().await;
+    let alice = world.identity("alice");
+
+    let _held = alice.visit(gateway.address, "db").await.unwrap();
+    assert_eq!(
+        alice.visit(gateway.address, "db").await.unwrap_err(),
+        Refusal::Reset
+    );
+    gateway.record_with("group_connections").await;
+}
+
+#[tokio::test]
+async fn a_lowered_limit_refuses_new_ones_and_cuts_nobody() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(alice.visit(gateway.address, "db").await.unwrap());
+    }
+
+    world.client("alice", "groups: [db], max_connections: 1");
+    gateway.reload(&world).await;
+
+    assert_eq!(
+        alice.visit(gateway.address, "db").await.unwrap_err(),
+        Refusal::Reset
+    );
+    for connection in &mut held {
+        assert_eq!(connection.ask("still").await.unwrap(), "a: still");
+    }
+}
+
+#[tokio::test]
+async fn counts_outlive_the_client_that_they_count() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.gateway_line("on_revoke: keep");
+    world.client("alice", "groups: [db], max_connections: 1");
+    world.client("bob", "groups: [db]");
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut held = alice.visit(gateway.address, "db").await.unwrap();
+
+    world.remove_client("alice");
+    gateway.reload(&world).await;
+    world.client("alice", "groups: [db], max_connections: 1");
+    gateway.reload(&world).await;
+
+    assert_eq!(held.ask("still").await.unwrap(), "a: still");
+    assert_eq!(
+        alice.visit(gateway.address, "db").await.unwrap_err(),
+        Refusal::Reset
+    );
+}

@@ -1,0 +1,17 @@
+//! Promises kept from outside: a real gateway process, real sockets, real TLS. One file a promise.
+#![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "a test's runtime ends its tasks")]
+
+mod harness;
+
+mod authorization;
+mod balancing;
+mod command;
+mod drain;
+mod half_close;
+mod health;
+mod limits;
+mod records;
+mod reload;
+mod revocation;
+mod timeouts;
