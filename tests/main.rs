@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod authentication;
 mod authorization;
 mod balancing;
 mod command;

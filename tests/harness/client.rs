@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use certgen::{Authority, Issued};
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -27,6 +28,53 @@ impl Identity {
                 .with_client_auth_cert(vec![issued.certificate_der()], issued.key_der())
                 .unwrap(),
         ))
+    }
+
+    /// A client with a certificate that may be anything.
+    pub(crate) fn of_der(
+        authority: &rcgen::Certificate,
+        certificate: Vec<u8>,
+        key: &rcgen::KeyPair,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        Self::showing(roots, CertifiedKey::new(vec![certificate.into()], key))
+    }
+
+    fn showing(roots: RootCertStore, certified: CertifiedKey) -> Self {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        Self(Arc::new(config))
+    }
+
+    /// The same client, with a certificate behind its own so many times.
+    pub(crate) fn followed_by(&self, junk: &CertificateDer<'static>, times: usize) -> Self {
+        let own = self.0.client_auth_cert_resolver.resolve(&[], &[]).unwrap();
+        let mut chain = own.cert.clone();
+        chain.extend(std::iter::repeat_n(junk.clone(), times));
+        let certified = CertifiedKey::new(chain, Arc::clone(&own.key));
+        Self::showing(RootCertStore::empty(), certified)
+    }
+
+    /// Visits, and tells where from in any case.
+    pub(crate) async fn try_visit(
+        &self,
+        gateway: SocketAddr,
+        sni: &str,
+    ) -> (Result<Connection, Refusal>, String) {
+        let socket = TcpStream::connect(gateway).await.unwrap();
+        let source = socket.local_addr().unwrap().to_string();
+        let visited = async {
+            let mut connection = self.over(socket, sni).await?;
+            connection.ask("hello").await?;
+            Ok(connection)
+        };
+        (visited.await, source)
     }
 
     /// The same client, offering these protocols.
@@ -56,22 +104,19 @@ impl Identity {
         gateway: SocketAddr,
         sni: &str,
     ) -> Result<Connection, Refusal> {
+        let socket = soon(TcpStream::connect(gateway)).await?;
+        self.over(socket, sni).await
+    }
+
+    async fn over(&self, socket: TcpStream, sni: &str) -> Result<Connection, Refusal> {
         let mut config = (*self.0).clone();
         let verifier = Arc::new(anyone::Anyone);
         config.dangerous().set_certificate_verifier(verifier);
-        soon(async {
-            let socket = TcpStream::connect(gateway).await?;
-            let name = ServerName::try_from(sni.to_owned()).unwrap();
-            let source = socket.local_addr()?;
-            let stream = TlsConnector::from(Arc::new(config))
-                .connect(name, socket)
-                .await?;
-            Ok(Connection {
-                stream: BufReader::new(stream),
-                source,
-            })
-        })
-        .await
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        let source = socket.local_addr()?;
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        let stream = BufReader::new(soon(connecting).await?);
+        Ok(Connection { stream, source })
     }
 
     /// Connects, says something and wants an answer: only then has the gateway let it in.
