@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -115,6 +115,7 @@ async fn shake_hands(
     match accepted {
         Ok(stream) => welcome(stream, &verifier),
         Err((error, socket)) => {
+            record.claimed(verifier.take_claim());
             part(socket).await;
             match verifier.take_verdict() {
                 Some(Err(rejection)) => Err(rejection),
@@ -264,8 +265,7 @@ impl Visit<'_> {
         }
     }
 
-    /// Tells the upstream who comes, if it wants to know. The header fits a new socket's buffer, so
-    /// this waits for nobody.
+    /// Tells the upstream who comes, if it wants to know.
     async fn introduce(&self, upstream: &mut TcpStream, record: &Record) -> io::Result<()> {
         let permit = self.holder.permit();
         if permit.group().proxy_protocol.is_none() {
@@ -280,6 +280,7 @@ impl Visit<'_> {
             cipher: self.cipher,
             client: permit.identity().name().as_str(),
         };
-        upstream.write_all(&header.encode()?).await
+        let limit = permit.upstreams().config().dial.connect;
+        timeout(limit, upstream.write_all(&header.encode()?)).await?
     }
 }

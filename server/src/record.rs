@@ -100,6 +100,7 @@ impl Recorder {
             destination,
             generation: 0,
             sni: None,
+            claim: None,
             identity: None,
             group: None,
             upstream: None,
@@ -146,6 +147,7 @@ pub struct Record {
     destination: SocketAddr,
     generation: u64,
     sni: Option<String>,
+    claim: Option<Identity>,
     identity: Option<Identity>,
     group: Option<Arc<str>>,
     upstream: Option<SocketAddr>,
@@ -178,6 +180,12 @@ impl Record {
         self.sni = sni;
     }
 
+    /// The client showed a certificate with this name, and was refused before it could prove that
+    /// it is its own.
+    pub fn claimed(&mut self, claim: Option<Identity>) {
+        self.claim = claim;
+    }
+
     /// The client proved who it is and may reach a group.
     pub fn authorized(&mut self, identity: Identity, group: &Arc<str>) {
         self.identity = Some(identity);
@@ -205,6 +213,7 @@ impl Record {
             source: self.source,
             destination: self.destination,
             sni: self.sni.as_deref(),
+            claimed_client: self.claim.as_ref().map(|claim| claim.name().as_str()),
             client: self
                 .identity
                 .as_ref()
@@ -212,6 +221,7 @@ impl Record {
             certificate: self
                 .identity
                 .as_ref()
+                .or(self.claim.as_ref())
                 .map(|identity| identity.fingerprint().to_string()),
             group: self.group.as_deref(),
             upstream: self.upstream,
@@ -253,6 +263,8 @@ struct Line<'a> {
     destination: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_client: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

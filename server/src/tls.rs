@@ -146,6 +146,7 @@ pub struct Verifier {
     destination: Destination,
     alpn: Option<Vec<u8>>,
     verdict: Mutex<Option<Result<Permit, Rejection>>>,
+    claim: Mutex<Option<Identity>>,
 }
 
 /// Where a client wants to go.
@@ -175,6 +176,7 @@ impl Verifier {
             destination,
             alpn,
             verdict: Mutex::new(None),
+            claim: Mutex::new(None),
         })
     }
 
@@ -201,6 +203,12 @@ impl Verifier {
         self.verdict.lock().take()
     }
 
+    /// Whom the certificate names of a client that the policy refused. The client never got to prove
+    /// that it holds the certificate's key: this is what it claims, not who it is.
+    pub fn take_claim(&self) -> Option<Identity> {
+        self.claim.lock().take()
+    }
+
     fn decide(
         &self,
         leaf: &CertificateDer<'_>,
@@ -212,7 +220,14 @@ impl Verifier {
             .verify(leaf, intermediates, now)
             .map_err(Rejection::Untrusted)?;
         let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
-        let permit = self.running.authorize(identity, &self.destination)?;
+        self.permit(&identity)
+            .inspect_err(|_| *self.claim.lock() = Some(identity))
+    }
+
+    fn permit(&self, identity: &Identity) -> Result<Permit, Rejection> {
+        let permit = self
+            .running
+            .authorize(identity.clone(), &self.destination)?;
         match &self.alpn {
             Some(chosen) if !permit.group().alpn.contains(chosen) => Err(Rejection::Protocol),
             Some(_) | None => Ok(permit),
