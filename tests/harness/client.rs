@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::soon;
+use super::wire::{Cutting, Wire};
 
 /// What a client needs to connect.
 #[derive(Debug, Clone)]
@@ -41,6 +42,14 @@ impl Identity {
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
         Self::showing(roots, CertifiedKey::new(vec![certificate.into()], key))
+    }
+
+    /// A client with a certificate and what is shown behind it.
+    pub(crate) fn with_chain(issued: &Issued, chain: &[&Authority]) -> Self {
+        let mut shown = vec![issued.certificate_der()];
+        shown.extend(chain.iter().map(|one| one.certificate_der().clone()));
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&issued.key_der()).unwrap();
+        Self::showing(RootCertStore::empty(), CertifiedKey::new(shown, key))
     }
 
     fn showing(roots: RootCertStore, certified: CertifiedKey) -> Self {
@@ -70,7 +79,7 @@ impl Identity {
         let socket = TcpStream::connect(gateway).await.unwrap();
         let source = socket.local_addr().unwrap().to_string();
         let visited = async {
-            let mut connection = self.over(socket, sni).await?;
+            let mut connection = self.over(socket, sni, Wire::Straight).await?;
             connection.ask("hello").await?;
             Ok(connection)
         };
@@ -105,18 +114,30 @@ impl Identity {
         sni: &str,
     ) -> Result<Connection, Refusal> {
         let socket = soon(TcpStream::connect(gateway)).await?;
-        self.over(socket, sni).await
+        self.over(socket, sni, Wire::Straight).await
     }
 
-    async fn over(&self, socket: TcpStream, sni: &str) -> Result<Connection, Refusal> {
+    async fn over(&self, socket: TcpStream, sni: &str, wire: Wire) -> Result<Connection, Refusal> {
         let mut config = (*self.0).clone();
         let verifier = Arc::new(anyone::Anyone);
         config.dangerous().set_certificate_verifier(verifier);
         let name = ServerName::try_from(sni.to_owned()).unwrap();
         let source = socket.local_addr()?;
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, socket);
+        let connecting =
+            TlsConnector::from(Arc::new(config)).connect(name, Cutting::new(socket, wire));
         let stream = BufReader::new(soon(connecting).await?);
         Ok(Connection { stream, source })
+    }
+
+    /// Connects over a wire that cuts what is sent.
+    pub(crate) async fn over_wire(
+        &self,
+        gateway: SocketAddr,
+        sni: &str,
+        wire: Wire,
+    ) -> Result<Connection, Refusal> {
+        let socket = soon(TcpStream::connect(gateway)).await?;
+        self.over(socket, sni, wire).await
     }
 
     /// Connects, says something and wants an answer: only then has the gateway let it in.
@@ -134,7 +155,7 @@ impl Identity {
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: BufReader<TlsStream<TcpStream>>,
+    stream: BufReader<TlsStream<Cutting>>,
     pub(crate) source: SocketAddr,
 }
 
@@ -220,8 +241,23 @@ impl Connection {
         std::str::from_utf8(chosen.unwrap_or_default()).unwrap()
     }
 
+    /// Whether the handshake was a whole one.
+    pub(crate) fn handshake(&self) -> rustls::HandshakeKind {
+        self.stream.get_ref().get_ref().1.handshake_kind().unwrap()
+    }
+
+    /// How many tickets have arrived.
+    pub(crate) fn tickets(&self) -> u32 {
+        self.stream.get_ref().get_ref().1.tls13_tickets_received()
+    }
+
+    /// Has what is said from now on changed on its way.
+    pub(crate) fn tamper(&mut self) {
+        self.stream.get_mut().get_mut().0.wire = Wire::Tampered;
+    }
+
     /// The socket below TLS.
-    pub(crate) fn socket(&mut self) -> &mut TcpStream {
+    pub(crate) fn socket(&mut self) -> &mut Cutting {
         self.stream.get_mut().get_mut().0
     }
 }

@@ -3,6 +3,7 @@
 mod client;
 mod gateway;
 mod upstream;
+mod wire;
 
 use std::fmt::Write;
 use std::future::Future;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 pub(crate) use client::{Connection, Identity, Refusal};
 pub(crate) use gateway::Gateway;
 pub(crate) use upstream::Upstream;
+pub(crate) use wire::Wire;
 
 /// How long anything may take before a test is called hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,1 +1,0 @@
-//! Who gets in by which certificate, and who does not.

@@ -1,0 +1,322 @@
+//! Whom the gateway believes: authorities in their time, what they have revoked, and nobody because
+//! of a slip.
+
+use std::process::Command;
+
+use certgen::{Authority, AuthoritySpec, Issued, LeafSpec, Overwrite};
+use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
+use rustls::AlertDescription::{CertificateExpired, CertificateRevoked, UnknownCA};
+use time::{Duration, OffsetDateTime};
+
+use crate::harness::{Identity, Refusal, Upstream, World};
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+/// A client called alice of an authority of one's own.
+fn alice(authority: &Authority) -> Issued {
+    authority.client("alice").unwrap()
+}
+
+/// The same authority's certificate with other dates.
+fn again(authority: &Authority, not_before: OffsetDateTime, not_after: OffsetDateTime) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    authority.save(dir.path(), Overwrite::Refuse).unwrap();
+    let key = std::fs::read_to_string(dir.path().join("ca.key")).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let name = AuthoritySpec::default().common_name;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    (params.not_before, params.not_after) = (not_before, not_after);
+    params
+        .self_signed(&KeyPair::from_pem(&key).unwrap())
+        .unwrap()
+        .pem()
+}
+
+/// What becomes of a client that shows this chain to a gateway that believes these authorities.
+async fn visit(
+    world: &World,
+    authorities: &str,
+    leaf: &Issued,
+    chain: &[&Authority],
+) -> Result<(), (Refusal, String)> {
+    world.write("ca.crt", authorities);
+    let gateway = world.start().await;
+    let client = Identity::with_chain(leaf, chain);
+    let (result, source) = client.try_visit(gateway.address, "db").await;
+    match result {
+        Ok(_) => Ok(()),
+        Err(refusal) => {
+            let record = gateway
+                .record(|record| record["source"] == source.as_str())
+                .await;
+            Err((refusal, record["reason"].as_str().unwrap().to_owned()))
+        }
+    }
+}
+
+fn refused(alert: rustls::AlertDescription, reason: &str) -> Result<(), (Refusal, String)> {
+    Err((Refusal::Alert(alert), reason.to_owned()))
+}
+
+#[tokio::test]
+async fn an_authority_is_believed_in_its_time_only() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let day = Duration::days(1);
+    // The leaf's dates are fine: an authority cannot issue beyond its own, so another copy does.
+    let key_holder = AuthoritySpec {
+        not_after: now() + 90 * day,
+        ..AuthoritySpec::default()
+    };
+    let authority = Authority::new(&key_holder).unwrap();
+    let (good, leaf) = (authority.certificate_pem(), alice(&authority));
+    assert_eq!(visit(&world, good, &leaf, &[]).await, Ok(()));
+
+    let expired = again(&authority, now() - 10 * day, now() - day);
+    assert_eq!(
+        visit(&world, &expired, &leaf, &[]).await,
+        refused(CertificateExpired, "certificate_expired")
+    );
+    let early = again(&authority, now() + day, now() + 10 * day);
+    assert_eq!(
+        visit(&world, &early, &leaf, &[]).await,
+        refused(CertificateExpired, "certificate_expired")
+    );
+    assert_eq!(
+        visit(&world, &format!("{expired}{good}"), &leaf, &[]).await,
+        Ok(()),
+        "one is in date"
+    );
+}
+
+#[tokio::test]
+async fn a_leaf_is_believed_in_its_time_only() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let day = Duration::days(1);
+    let since = now() - 30 * day;
+    let spec = AuthoritySpec {
+        not_before: since,
+        ..AuthoritySpec::default()
+    };
+    let authority = Authority::new(&spec).unwrap();
+    let lasting = |not_before, not_after| {
+        let spec = LeafSpec {
+            not_before,
+            not_after,
+            ..LeafSpec::client("alice")
+        };
+        authority.issue(&spec).unwrap()
+    };
+
+    for leaf in [
+        lasting(since, now() - day),
+        lasting(now() + day, now() + 2 * day),
+    ] {
+        assert_eq!(
+            visit(&world, authority.certificate_pem(), &leaf, &[]).await,
+            refused(CertificateExpired, "certificate_expired")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_with_a_known_name_is_still_a_stranger() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let forged = Authority::new(&AuthoritySpec::default()).unwrap();
+    let other = AuthoritySpec {
+        common_name: "other".to_owned(),
+        ..AuthoritySpec::default()
+    };
+    let other = Authority::new(&other).unwrap();
+
+    for stranger in [&forged, &other] {
+        let leaf = alice(stranger);
+        assert_eq!(
+            visit(
+                &world,
+                world.authority.certificate_pem(),
+                &leaf,
+                &[stranger]
+            )
+            .await,
+            refused(UnknownCA, "unknown_authority")
+        );
+    }
+}
+
+#[tokio::test]
+async fn intermediates_are_followed_and_what_was_revoked_among_them_is_not() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    let root = AuthoritySpec {
+        path_len: 2,
+        ..AuthoritySpec::default()
+    };
+    let root = Authority::new(&root).unwrap();
+    let middle = root.intermediate("middle").unwrap();
+    let leaf = alice(&middle);
+    assert_eq!(
+        visit(&world, root.certificate_pem(), &leaf, &[&middle]).await,
+        Ok(())
+    );
+
+    world.honour_revocations();
+    let list = |authority: &Authority, revoked: &[certgen::Serial]| {
+        authority
+            .crl(revoked, now(), now() + Duration::days(1), 1)
+            .unwrap()
+            .pem()
+            .to_owned()
+    };
+    let middles = format!("{}{}", list(&middle, &[]), middle.certificate_pem());
+    world.write("ca.crl", &format!("{}{middles}", list(&root, &[])));
+    assert_eq!(
+        visit(&world, root.certificate_pem(), &leaf, &[&middle]).await,
+        Ok(()),
+        "nothing is revoked"
+    );
+
+    let serial = certgen::Facts::parse(middle.certificate_der())
+        .unwrap()
+        .serial()
+        .clone();
+    world.write("ca.crl", &format!("{}{middles}", list(&root, &[serial])));
+    assert_eq!(
+        visit(&world, root.certificate_pem(), &leaf, &[&middle]).await,
+        refused(CertificateRevoked, "certificate_revoked"),
+        "the intermediate is"
+    );
+
+    let middles = list(&middle, &[leaf.serial().clone()]);
+    let middles = format!("{middles}{}", middle.certificate_pem());
+    world.write("ca.crl", &format!("{}{middles}", list(&root, &[])));
+    assert_eq!(
+        visit(&world, root.certificate_pem(), &leaf, &[&middle]).await,
+        refused(CertificateRevoked, "certificate_revoked"),
+        "the leaf is"
+    );
+
+    world.write("ca.crl", &list(&root, &[]));
+    assert_eq!(
+        visit(&world, root.certificate_pem(), &leaf, &[&middle]).await,
+        refused(UnknownCA, "revocation_unknown"),
+        "no list speaks for the leaf's issuer"
+    );
+}
+
+#[tokio::test]
+async fn a_list_past_its_time_is_believed_only_on_demand() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.honour_revocations();
+    let leaf = alice(&world.authority);
+    let (day, hour) = (Duration::days(1), Duration::hours(1));
+    let list = world
+        .authority
+        .crl(&[], now() - day, now() - hour, 1)
+        .unwrap();
+    world.write("ca.crl", list.pem());
+    world.write_policy();
+    assert!(start_error(&world).contains("past its nextUpdate"));
+
+    world.write(
+        "policy.yaml",
+        &world
+            .policy()
+            .replace("ca.crl}", "ca.crl, expired_crl: accept}"),
+    );
+    let gateway = crate::harness::Gateway::start_as_it_is(&world).await;
+    let client = Identity::with_chain(&leaf, &[]);
+    client.visit(gateway.address, "db").await.unwrap();
+}
+
+/// Why the gateway does not start on what is in the world's folder.
+fn start_error(world: &World) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "--access-log", "/dev/null", "--policy"])
+        .arg(world.path("policy.yaml"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.honour_revocations();
+    world.write_policy();
+    let authority = world.authority.certificate_pem().to_owned();
+    let leaf = alice(&world.authority);
+    let (tomorrow, number) = (now() + Duration::days(1), 1);
+    let list = world
+        .authority
+        .crl(&[], now(), tomorrow, number)
+        .unwrap()
+        .pem()
+        .to_owned();
+    let foreign = World::new()
+        .authority
+        .crl(&[], now(), tomorrow, number)
+        .unwrap();
+    leaf.save(world.folder(), "alice", Overwrite::Refuse)
+        .unwrap();
+
+    let authorities = [
+        (String::new(), "holds no certificate"),
+        ("no PEM at all".to_owned(), "holds no certificate"),
+        (
+            authority[..authority.len() / 2].to_owned(),
+            "is not whole PEM",
+        ),
+        (
+            format!("{authority}{}", &authority[..200]),
+            "is not whole PEM",
+        ),
+        (
+            leaf.certificate_pem().to_owned(),
+            "certificate 1 is not an authority's",
+        ),
+        (
+            format!("{authority}{}", leaf.key_pem()),
+            "it holds something else too",
+        ),
+    ];
+    world.write("ca.crl", &list);
+    for (text, says) in authorities {
+        world.write("ca.crt", &text);
+        let error = start_error(&world);
+        assert!(
+            error.contains("ca.crt") && error.contains(says),
+            "{says}: {error}"
+        );
+    }
+    std::fs::remove_file(world.path("ca.crt")).unwrap();
+    assert!(start_error(&world).contains("ca.crt: cannot be read"));
+
+    world.write("ca.crt", &authority);
+    let lists = [
+        (String::new(), "holds no revocation list"),
+        (list[..list.len() / 2].to_owned(), "is not whole PEM"),
+        (
+            foreign.pem().to_owned(),
+            "was not signed by a client authority",
+        ),
+        (list.replace('A', "B"), "ca.crl"),
+    ];
+    for (text, says) in lists {
+        world.write("ca.crl", &text);
+        let error = start_error(&world);
+        assert!(
+            error.contains("ca.crl") && error.contains(says),
+            "{says}: {error}"
+        );
+    }
+}
