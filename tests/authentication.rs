@@ -213,6 +213,24 @@ fn names() -> Vec<Row> {
         ),
         typed("UTF-8 that is none", UTF8, b"alice\xff", bad),
         typed("UTF-8 longer than need be", UTF8, b"\xc1\xa1lice", bad),
+        (
+            "bytes behind the name",
+            subject(&[der(
+                0x30,
+                &[CN, &der(UTF8, &[b"alice"]), &der(UTF8, &[b"bob"])],
+            )]),
+            bad,
+        ),
+        (
+            "a name of another class",
+            subject(&[attribute(CN, 0x80 | UTF8, b"alice")]),
+            bad,
+        ),
+        (
+            "a kind of attribute of another class",
+            subject(&[attribute(&[0x86, 0x03, 0x55, 0x04, 0x03], UTF8, b"alice")]),
+            bad,
+        ),
         typed("a surrogate", UTF8, b"\xed\xa0\x80alice", bad),
         text("another case", "Alice", stranger),
         text("all capitals", "ALICE", stranger),

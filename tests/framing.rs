@@ -1,6 +1,12 @@
 //! How bytes are cut on their way changes nothing, and bytes that were changed end nothing cleanly.
 
-use crate::harness::{Refusal, Upstream, Wire, World, until};
+use std::io::Write;
+
+use rustls::AlertDescription::AccessDenied;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{Refusal, Upstream, Wire, World, soon, until};
 
 #[tokio::test]
 async fn a_handshake_in_any_pieces_is_the_same_handshake() {
@@ -56,4 +62,40 @@ async fn no_ticket_is_given_and_no_handshake_is_shortened() {
         assert_eq!(connection.handshake(), rustls::HandshakeKind::Full);
         assert_eq!(connection.tickets(), 0);
     }
+}
+
+/// A socket that is closed while bytes are unread resets, and a reset can overtake the alert.
+#[tokio::test]
+async fn a_refused_client_that_goes_on_talking_is_still_told_why() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let gateway = world.start().await;
+    let mut session = world.identity("mallory").session("db");
+    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+    let mut flight = Vec::new();
+    session.write_tls(&mut flight).unwrap();
+    socket.write_all(&flight).await.unwrap();
+    while session.is_handshaking() {
+        let mut bytes = [0; 4096];
+        let read = soon(socket.read(&mut bytes)).await.unwrap();
+        session.read_tls(&mut &bytes[..read]).unwrap();
+        session.process_new_packets().unwrap();
+    }
+
+    session.writer().write_all(&[0; 32 * 1024]).unwrap();
+    flight.clear();
+    while session.wants_write() {
+        session.write_tls(&mut flight).unwrap();
+    }
+    socket.write_all(&flight).await.unwrap();
+
+    let mut answer = Vec::new();
+    let ended = soon(socket.read_to_end(&mut answer)).await;
+    ended.expect("the end is no reset");
+    session.read_tls(&mut answer.as_slice()).unwrap();
+    assert_eq!(
+        session.process_new_packets().unwrap_err(),
+        rustls::Error::AlertReceived(AccessDenied)
+    );
+    assert_eq!(upstream.accepted(), 0);
 }

@@ -1,18 +1,20 @@
 //! The life of one connection, top to bottom.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lb::{DialReport, Dialed, Stay};
+use rustix::net::{RecvFlags, recv};
 use rustls::server::Acceptor;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::admission::Place;
 use crate::downstream::{TlsClient, reset};
@@ -30,6 +32,12 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How much more of a refused client's bytes is read, so that they do not turn the alert into a
 /// reset.
 const FAREWELL_BYTES: usize = 64 * 1024;
+
+/// How much of a client's first record is waited for: more than a usual `ClientHello`, of which the
+/// key share of X25519MLKEM768 is the largest part.
+const LOOKAHEAD: usize = 4096;
+/// The content type of a handshake record (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
 
 /// A client that proved who it is and may go where it wants to.
 struct Guest {
@@ -72,12 +80,12 @@ async fn greet(
     let deadline = Instant::now() + settings.timeouts.handshake;
     drop(running);
 
-    // A silent client costs a socket and a timer, no more.
-    let spoken = timeout_at(deadline, socket.readable()).await;
-    spoken
-        .map_err(|_| Rejection::HandshakeTimeout)?
-        .map_err(|_| Rejection::HandshakeAbandoned)?;
-    let guest = timeout_at(deadline, Box::pin(shake_hands(gateway, socket, record)))
+    let handshaken = timeout_at(deadline, async {
+        let start = hear(socket).await?;
+        // Large, and not yet needed by a client that stalls before its ClientHello is whole.
+        Box::pin(answer(gateway, start, record)).await
+    });
+    let guest = handshaken
         .await
         .map_err(|_| Rejection::HandshakeTimeout)??;
     drop(handshake);
@@ -85,27 +93,69 @@ async fn greet(
     Ok((guest, place))
 }
 
-async fn shake_hands(
-    gateway: &Gateway,
-    socket: TcpStream,
-    record: &mut Record,
-) -> Result<Guest, Rejection> {
+/// Waits for the `ClientHello`.
+async fn hear(socket: TcpStream) -> Result<StartHandshake<TcpStream>, Rejection> {
     // One segment waits for no other: the handshake is many small ones.
     socket.set_nodelay(true).ok();
-    let port = socket
-        .local_addr()
-        .map_err(|_| Rejection::HandshakeAbandoned)?
-        .port();
-    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
-    let start = match (&mut acceptor).await {
-        Ok(start) => start,
+    let arrived = first_record(&socket).await;
+    arrived.map_err(|_| Rejection::HandshakeAbandoned)?;
+    let mut acceptor = Box::new(LazyConfigAcceptor::new(Acceptor::default(), socket));
+    match (&mut *acceptor).await {
+        Ok(start) => Ok(start),
         Err(error) => {
             if let Some(socket) = acceptor.take_io() {
-                part(socket).await;
+                Box::pin(part(socket)).await;
             }
-            return Err(failed(&error));
+            Err(failed(&error))
         }
-    };
+    }
+}
+
+/// Waits until the first TLS record is whole, or can no longer become so.
+///
+/// The bytes stay in the kernel meanwhile, so that a client that is silent or slow costs a socket
+/// and a timer, and no TLS session with its buffers.
+async fn first_record(socket: &TcpStream) -> io::Result<()> {
+    loop {
+        let ready = socket.ready(Interest::READABLE).await?;
+        if ready.is_read_closed() {
+            return Ok(());
+        }
+        let look = socket.try_io(Interest::READABLE, || {
+            let mut bytes = [MaybeUninit::uninit(); LOOKAHEAD];
+            let ((arrived, _), _) = recv(socket, &mut bytes, RecvFlags::PEEK)?;
+            if is_short(arrived) {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        match look {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}
+
+/// Whether these are the beginning of a handshake record that is not whole (RFC 8446, 5.1).
+fn is_short(bytes: &[u8]) -> bool {
+    match *bytes {
+        [HANDSHAKE, _, _, high, low, ref fragment @ ..] => {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            fragment.len() < length && bytes.len() < LOOKAHEAD
+        }
+        [HANDSHAKE, ..] => true,
+        _ => false,
+    }
+}
+
+/// From the `ClientHello` to a client that is known and authorized.
+async fn answer(
+    gateway: &Gateway,
+    start: StartHandshake<TcpStream>,
+    record: &mut Record,
+) -> Result<Guest, Rejection> {
+    let port = record.addresses().1.port();
     let verifier = Verifier::new(gateway.running(), &start.client_hello(), port);
     record.greeted(verifier.generation(), verifier.destination().sni.clone());
     let accepted = start

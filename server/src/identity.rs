@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
-use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::der_parser::asn1_rs::{Any, Sequence, Tag, ToDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::AttributeTypeAndValue;
 
@@ -119,8 +119,8 @@ pub enum IdentityError {
     /// The common name is not a `UTF8String` or `PrintableString`.
     #[error("the common name is neither a UTF8String nor a PrintableString")]
     StringType,
-    /// The bytes are not what the string type promises.
-    #[error("the common name's bytes do not fit its string type")]
+    /// The bytes are not what the string type promises, or not as DER has them.
+    #[error("the common name's bytes do not fit its string type, or are not DER")]
     Encoding,
     /// The text is no client's name.
     #[error(transparent)]
@@ -184,7 +184,26 @@ fn common_name(certificate: &X509Certificate<'_>) -> Result<ClientName, Identity
     if names.next().is_some() {
         return Err(IdentityError::SeveralNames);
     }
-    Ok(ClientName::new(text(only)?)?)
+    let name = ClientName::new(text(only)?)?;
+    if !is_written(certificate.subject().as_raw(), only) {
+        return Err(IdentityError::Encoding);
+    }
+    Ok(name)
+}
+
+/// Whether a subject has this attribute in the one way that DER writes it (X.690, 10 and 11).
+///
+/// The parser forgives: a class that is not universal, bytes behind the value. Other readers of
+/// the same certificate need not.
+fn is_written(subject: &[u8], attribute: &AttributeTypeAndValue<'_>) -> bool {
+    let value = attribute.attr_value();
+    let value = Any::from_tag_and_data(value.header.tag(), value.data);
+    let (Ok(kind), Ok(value)) = (attribute.attr_type().to_der_vec(), value.to_der_vec()) else {
+        return false;
+    };
+    Sequence::new([kind, value].concat().into())
+        .to_der_vec()
+        .is_ok_and(|only| subject.windows(only.len()).any(|bytes| bytes == only))
 }
 
 fn text<'a>(attribute: &'a AttributeTypeAndValue<'_>) -> Result<&'a str, IdentityError> {

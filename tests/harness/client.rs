@@ -7,7 +7,7 @@ use std::sync::Arc;
 use certgen::{Authority, Issued};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{AlertDescription, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -117,14 +117,25 @@ impl Identity {
         self.over(socket, sni, Wire::Straight).await
     }
 
-    async fn over(&self, socket: TcpStream, sni: &str, wire: Wire) -> Result<Connection, Refusal> {
+    /// The client's side of TLS, which does not ask whose certificate the gateway's is.
+    fn side(&self, sni: &str) -> (Arc<ClientConfig>, ServerName<'static>) {
         let mut config = (*self.0).clone();
         let verifier = Arc::new(anyone::Anyone);
         config.dangerous().set_certificate_verifier(verifier);
         let name = ServerName::try_from(sni.to_owned()).unwrap();
+        (Arc::new(config), name)
+    }
+
+    /// The client's side of TLS without a socket.
+    pub(crate) fn session(&self, sni: &str) -> ClientConnection {
+        let (config, name) = self.side(sni);
+        ClientConnection::new(config, name).unwrap()
+    }
+
+    async fn over(&self, socket: TcpStream, sni: &str, wire: Wire) -> Result<Connection, Refusal> {
+        let (config, name) = self.side(sni);
         let source = socket.local_addr()?;
-        let connecting =
-            TlsConnector::from(Arc::new(config)).connect(name, Cutting::new(socket, wire));
+        let connecting = TlsConnector::from(config).connect(name, Cutting::new(socket, wire));
         let stream = BufReader::new(soon(connecting).await?);
         Ok(Connection { stream, source })
     }
