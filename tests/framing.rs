@@ -82,7 +82,7 @@ async fn a_refused_client_that_goes_on_talking_is_still_told_why() {
         session.process_new_packets().unwrap();
     }
 
-    session.writer().write_all(&[0; 32 * 1024]).unwrap();
+    session.writer().write_all(&vec![0; 32 * 1024]).unwrap();
     flight.clear();
     while session.wants_write() {
         session.write_tls(&mut flight).unwrap();

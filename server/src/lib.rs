@@ -9,6 +9,7 @@ pub mod check;
 pub mod command;
 mod connection;
 pub mod demo;
+pub mod descriptors;
 mod doors;
 pub mod downstream;
 pub mod gateway;

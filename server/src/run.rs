@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
+use crate::descriptors;
 use crate::gateway::{Applied, Gateway, LoadError, Loaded, Workers, base};
 use crate::policy::Policy;
 use crate::record::Recorder;
@@ -56,10 +57,11 @@ pub fn run(settings: Settings) -> Result<Drained, StartError> {
         .build()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
+        let descriptors = descriptors::raise();
         let begin = Instant::now();
         let loaded = Loaded::read(&settings.policy)?;
         let running = Run::start(settings, loaded)?;
-        running.announce(begin.elapsed());
+        running.announce(begin.elapsed(), descriptors);
         Ok(running.until_stopped(signals).await)
     })
 }
@@ -103,7 +105,7 @@ impl Run {
         self.gateway.addresses()
     }
 
-    fn announce(&self, took: Duration) {
+    fn announce(&self, took: Duration, descriptors: Option<u64>) {
         let running = self.gateway.running();
         let policy = running.policy();
         let listening: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
@@ -115,6 +117,7 @@ impl Run {
             "policy in force"
         );
         warn_of_dates(&self.gateway);
+        descriptors::warn(descriptors, policy.gateway().limits.connections);
         tracing::info!(
             addresses = listening.join(" "),
             "serving TLS 1.3 with client certificates"

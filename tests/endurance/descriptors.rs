@@ -25,7 +25,7 @@ async fn without_descriptors_it_waits_quietly_and_serves_when_there_are_some_aga
         "limits: {handshakes: 10000, handshakes_per_source: 10000}",
     ])
     .await;
-    let mut gateway = Gateway::start_with_descriptors(&stage, DESCRIPTORS).await;
+    let mut gateway = Gateway::start_with_descriptors(&stage, DESCRIPTORS / 2, DESCRIPTORS).await;
     let alice = stage.alice();
     alice.visit(gateway.address).await.unwrap();
     let base = gateway.descriptors();
@@ -36,7 +36,13 @@ async fn without_descriptors_it_waits_quietly_and_serves_when_there_are_some_aga
         silent.push(TcpStream::connect(gateway.address).await.unwrap());
     }
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(gateway.descriptors(), DESCRIPTORS, "all are taken");
+    assert_eq!(
+        gateway.descriptors(),
+        DESCRIPTORS,
+        "all that may be had are taken"
+    );
+    let warning = gateway.logged("the policy allows more connections");
+    assert_eq!(warning.len(), 1, "that they are few was said at the start");
     let used = gateway.processor_time();
     sleep(WATCHED).await;
     let used = gateway.processor_time().saturating_sub(used);

@@ -36,11 +36,12 @@ impl Gateway {
         Self::start_by(command, stage, records).await
     }
 
-    /// Starts it with so few descriptors.
-    pub(crate) async fn start_with_descriptors(stage: &Stage, most: usize) -> Self {
+    /// Starts it with so few descriptors, of which it has so few unless it asks.
+    pub(crate) async fn start_with_descriptors(stage: &Stage, usual: usize, most: usize) -> Self {
         let mut command = Command::new("sh");
+        let limits = format!("ulimit -S -n {usual} && ulimit -H -n {most} && exec \"$0\" \"$@\"");
         command
-            .args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")])
+            .args(["-c", &limits])
             .arg(env!("CARGO_BIN_EXE_portcullis"));
         Self::start_by(command, stage, "access.log").await
     }
