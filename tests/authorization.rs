@@ -1,4 +1,4 @@
-//! A client reaches what it is granted and nothing else, and cannot find out what else there is.
+//! A client reaches what it is granted and nothing else.
 
 use rustls::AlertDescription::AccessDenied;
 
@@ -66,25 +66,6 @@ async fn a_client_without_a_grant_is_denied_and_the_upstream_never_hears_of_it()
 }
 
 #[tokio::test]
-async fn a_name_that_exists_and_one_that_does_not_are_refused_alike() {
-    let (db, queue) = (Upstream::start("db").await, Upstream::start("queue").await);
-    let mut world = World::with_db(&[&db]);
-    world.group("queue", &[&queue], "");
-    let gateway = world.start().await;
-    let alice = world.identity("alice");
-
-    let forbidden = alice.visit(gateway.address, "queue").await.unwrap_err();
-    let unknown = alice
-        .visit(gateway.address, "no-such-name")
-        .await
-        .unwrap_err();
-
-    assert_eq!(forbidden, unknown);
-    gateway.record_with("not_granted").await;
-    gateway.record_with("unknown_sni").await;
-}
-
-#[tokio::test]
 async fn the_exact_name_wins_over_a_wildcard_and_the_longest_wildcard_over_others() {
     let [exact, near, far] = [
         Upstream::start("exact").await,
@@ -148,4 +129,31 @@ async fn a_protocol_that_the_group_does_not_speak_is_denied_whatever_others_spea
             .alpn(),
         ""
     );
+}
+
+#[tokio::test]
+async fn a_client_that_says_no_name_reaches_the_group_that_owns_the_port() {
+    let upstream = Upstream::start("db").await;
+    let mut world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    // RFC 6066, section 3: an address is no server name, so TLS sends none.
+    let nameless = "127.0.0.1";
+
+    let denied = alice.visit(gateway.address, nameless).await.unwrap_err();
+    assert_eq!(denied, Refusal::Alert(AccessDenied));
+    assert!(gateway.record_with("no_sni").await["sni"].is_null());
+
+    let port = gateway.address.port();
+    world.group("db", &[&upstream], &format!("ports: [{port}]"));
+    gateway.reload(&world).await;
+    let mut connection = alice.visit(gateway.address, nameless).await.unwrap();
+    assert_eq!(connection.upstream().await, "db");
+
+    world.group("queue", &[&upstream], "");
+    world.client("bob", "groups: [queue]");
+    gateway.reload(&world).await;
+    let bob = world.identity("bob");
+    let denied = bob.visit(gateway.address, nameless).await.unwrap_err();
+    assert_eq!(denied, Refusal::Alert(AccessDenied), "a port is no grant");
 }

@@ -13,6 +13,7 @@ mod framing;
 mod half_close;
 mod health;
 mod limits;
+mod no_oracle;
 mod records;
 mod reload;
 mod revocation;

@@ -44,6 +44,16 @@ impl Identity {
         Self::showing(roots, CertifiedKey::new(vec![certificate.into()], key))
     }
 
+    /// A client without a certificate.
+    pub(crate) fn nobody() -> Self {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        Self(Arc::new(config))
+    }
+
     /// A client with a certificate and what is shown behind it.
     pub(crate) fn with_chain(issued: &Issued, chain: &[&Authority]) -> Self {
         let mut shown = vec![issued.certificate_der()];
@@ -250,6 +260,12 @@ impl Connection {
     pub(crate) fn alpn(&self) -> &str {
         let chosen = self.stream.get_ref().get_ref().1.alpn_protocol();
         std::str::from_utf8(chosen.unwrap_or_default()).unwrap()
+    }
+
+    /// The gateway's certificate.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        let shown = self.stream.get_ref().get_ref().1.peer_certificates();
+        shown.unwrap()[0].to_vec()
     }
 
     /// Whether the handshake was a whole one.

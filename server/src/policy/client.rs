@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::CLIENT;
+use super::keys::CLIENT;
 use super::problem::{At, Problems};
 use super::read::{self, Fields, quote};
 use super::yaml::Node;

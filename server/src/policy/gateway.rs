@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Quota;
-use super::document::{GATEWAY, LIMITS, TIMEOUTS, TLS};
+use super::duration;
+use super::keys::{GATEWAY, LIMITS, TIMEOUTS, TLS};
 use super::problem::Problems;
 use super::read::{self, Fields};
 use super::yaml::{Node, Value};
@@ -209,16 +210,73 @@ fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<Timeouts> {
     let fields = Fields::of(node, "`timeouts`", TIMEOUTS, problems)?;
     let default = Timeouts::default();
     Some(Timeouts {
-        handshake: fields.or("handshake", default.handshake, problems, read::duration),
-        connect: fields.or("connect", default.connect, problems, read::duration),
-        idle: fields.or("idle", default.idle, problems, read::limit),
-        lifetime: fields.or("lifetime", default.lifetime, problems, read::limit),
+        handshake: fields.or("handshake", default.handshake, problems, duration::duration),
+        connect: fields.or("connect", default.connect, problems, duration::duration),
+        idle: fields.or("idle", default.idle, problems, duration::limit),
+        lifetime: fields.or("lifetime", default.lifetime, problems, duration::limit),
         lifetime_jitter: fields.or(
             "lifetime_jitter",
             default.lifetime_jitter,
             problems,
             read::percent,
         ),
-        drain: fields.or("drain", default.drain, problems, read::duration),
+        drain: fields.or("drain", default.drain, problems, duration::duration),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::tests::*;
+
+    #[test]
+    fn each_mistake_in_the_gateways_settings_is_told_with_its_place() {
+        let rest = format!("{GROUPS}clients: {{}}\n");
+        for (from, to, message) in [
+            (
+                "version: 1",
+                "version: 2",
+                "1:10: `2` is no version of this file; expected `1`",
+            ),
+            (
+                "['[::]:8443']",
+                "[]",
+                "2:19: the list is empty; expected at least one of addresses",
+            ),
+            (
+                "'[::]:8443'",
+                "8443",
+                "2:20: `8443` is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`",
+            ),
+            (
+                "'[::]:8443'",
+                "'[::]:1', '[::]:1'",
+                "2:30: `[::]:1` is in the list twice",
+            ),
+            ("key: s.key, ", "", "3:8: `key` is missing in `tls`"),
+            ("key: s.key", "key: ''", "3:34: the text is empty"),
+            (
+                "ca.crt}}",
+                "ca.crt}, steer: {}}",
+                "3:61: unknown key `steer` in `gateway`; expected `listen`, `tls`, `limits`, `timeouts`, `on_revoke`",
+            ),
+            (
+                "ca.crt}}",
+                "ca.crt}, on_revoke: cutt}",
+                "3:72: `cutt` is unknown; expected `cut` or `drain` or `keep`; did you mean `cut`?",
+            ),
+            (
+                "ca.crt}}",
+                "ca.crt}, timeouts: {drain: unlimited}}",
+                "3:79: `unlimited` is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
+            ),
+            (
+                "ca.crt}}",
+                "ca.crt}, limits: {handshakes: 0}}",
+                "3:82: `0` would let nothing through; write `unlimited` for no limit, or take the grant away",
+            ),
+        ] {
+            let text = with(&rest).replacen(from, to, 1);
+            assert_told(&text, message);
+        }
+    }
 }

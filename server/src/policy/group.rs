@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
+use super::duration;
+use super::keys::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
 use super::problem::{At, Problems};
 use super::read::{self, Fields, quote};
 use super::yaml::{Node, Value};
@@ -274,8 +275,8 @@ fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
     let default = Health::default();
     Some(Health {
         check: fields.or("check", default.check, problems, check),
-        interval: fields.or("interval", default.interval, problems, read::duration),
-        timeout: fields.or("timeout", default.timeout, problems, read::duration),
+        interval: fields.or("interval", default.interval, problems, duration::duration),
+        timeout: fields.or("timeout", default.timeout, problems, duration::duration),
         rise: fields.or("rise", default.rise, problems, read::count),
         fall: fields.or("fall", default.fall, problems, read::count),
         jitter: fields.or("jitter", default.jitter, problems, read::percent),
@@ -320,13 +321,13 @@ fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<GroupTimeouts> {
     let fields = Fields::of(node, "`timeouts` of a group", GROUP_TIMEOUTS, problems)?;
     Some(GroupTimeouts {
         connect: fields.or("connect", None, problems, |node, problems| {
-            read::duration(node, problems).map(Some)
+            duration::duration(node, problems).map(Some)
         }),
         idle: fields.or("idle", None, problems, |node, problems| {
-            read::limit(node, problems).map(Some)
+            duration::limit(node, problems).map(Some)
         }),
         lifetime: fields.or("lifetime", None, problems, |node, problems| {
-            read::limit(node, problems).map(Some)
+            duration::limit(node, problems).map(Some)
         }),
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::decide::Index;
-use super::document::{DOCUMENT, TEST};
+use super::keys::{DOCUMENT, TEST};
 use super::problem::{At, Problems, did_you_mean};
 use super::read::{self, Fields, quote};
 use super::yaml::{self, Node, Value};

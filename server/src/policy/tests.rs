@@ -37,7 +37,7 @@ fn the_policy_that_comes_with_the_project_is_valid_and_holds_its_own_tests() {
     assert_eq!((policy.groups().count(), policy.clients().count()), (3, 3));
 }
 
-const GROUPS: &str =
+pub(super) const GROUPS: &str =
     "groups: {web: {upstreams: ['10.0.0.1:1']}, ledger: {upstreams: ['10.0.0.1:1']}}\n";
 
 /// What `text` is refused for.
@@ -257,64 +257,12 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
 }
 
 /// Asserts that `text` is refused for `message`, perhaps among others.
-fn assert_told(text: &str, message: &str) {
+pub(super) fn assert_told(text: &str, message: &str) {
     let told = refused(text);
     assert!(
         told.lines().any(|line| line == format!("p.yaml:{message}")),
         "{message}\n{told}"
     );
-}
-
-#[test]
-fn each_mistake_in_the_gateways_settings_is_told_with_its_place() {
-    let rest = format!("{GROUPS}clients: {{}}\n");
-    for (from, to, message) in [
-        (
-            "version: 1",
-            "version: 2",
-            "1:10: `2` is no version of this file; expected `1`",
-        ),
-        (
-            "['[::]:8443']",
-            "[]",
-            "2:19: the list is empty; expected at least one of addresses",
-        ),
-        (
-            "'[::]:8443'",
-            "8443",
-            "2:20: `8443` is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`",
-        ),
-        (
-            "'[::]:8443'",
-            "'[::]:1', '[::]:1'",
-            "2:30: `[::]:1` is in the list twice",
-        ),
-        ("key: s.key, ", "", "3:8: `key` is missing in `tls`"),
-        ("key: s.key", "key: ''", "3:34: the text is empty"),
-        (
-            "ca.crt}}",
-            "ca.crt}, steer: {}}",
-            "3:61: unknown key `steer` in `gateway`; expected `listen`, `tls`, `limits`, `timeouts`, `on_revoke`",
-        ),
-        (
-            "ca.crt}}",
-            "ca.crt}, on_revoke: cutt}",
-            "3:72: `cutt` is unknown; expected `cut` or `drain` or `keep`; did you mean `cut`?",
-        ),
-        (
-            "ca.crt}}",
-            "ca.crt}, timeouts: {drain: unlimited}}",
-            "3:79: `unlimited` is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
-        ),
-        (
-            "ca.crt}}",
-            "ca.crt}, limits: {handshakes: 0}}",
-            "3:82: `0` would let nothing through; write `unlimited` for no limit, or take the grant away",
-        ),
-    ] {
-        let text = with(&rest).replacen(from, to, 1);
-        assert_told(&text, message);
-    }
 }
 
 #[test]

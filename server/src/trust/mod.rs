@@ -1,13 +1,10 @@
 //! Whom the gateway believes: the client authorities, and what they have revoked.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustls::DistinguishedName;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::pem::{self, SectionKind};
+use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
-use thiserror::Error;
 use webpki::{
     BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage,
     RevocationOptionsBuilder,
@@ -17,12 +14,17 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use crate::identity::Fingerprint;
 use crate::policy::ExpiredCrl;
 
+mod files;
+mod untrusted;
+
+pub use files::{TrustError, certificates};
+use files::{foreign_section, sections};
+pub use untrusted::Untrusted;
+
 /// The most intermediates that a client may show.
 pub const MOST_INTERMEDIATES: usize = 3;
 /// The most bytes of DER that a client's whole chain may have.
 pub const LARGEST_CHAIN: usize = 16 * 1024;
-/// The largest file of certificates or revocations that is read.
-const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 
 /// The client authorities and their revocations, as loaded at one moment.
 #[derive(Debug)]
@@ -40,126 +42,6 @@ pub struct Trust {
 struct Period {
     not_before: u64,
     not_after: u64,
-}
-
-/// Why authorities or revocations could not be loaded.
-#[derive(Debug, Error)]
-pub enum TrustError {
-    /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}", path = .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is far larger than any such file is.
-    #[error("{path}: is larger than {LARGEST_FILE} bytes", path = .path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not whole PEM.
-    #[error("{path}: is not whole PEM: {what}", path = .path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The file has nothing of what it should have.
-    #[error("{path}: holds no {what}", path = .path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// What was looked for.
-        what: &'static str,
-    },
-    /// A certificate in the file cannot be an authority.
-    #[error("{path}: certificate {number} is not an authority's: {what}", path = .path.display())]
-    NotAuthority {
-        /// The file.
-        path: PathBuf,
-        /// Which certificate, counted from 1.
-        number: usize,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// A revocation list is broken, foreign or out of date.
-    #[error("{path}: revocation list {number} {what}", path = .path.display())]
-    Revocations {
-        /// The file.
-        path: PathBuf,
-        /// Which list, counted from 1.
-        number: usize,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-}
-
-/// Why a client's chain is not trusted.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Untrusted {
-    /// The chain is longer or larger than is looked at.
-    #[error("the chain has {intermediates} intermediates and {bytes} bytes")]
-    TooLarge {
-        /// How many certificates beside the leaf.
-        intermediates: usize,
-        /// How many bytes in all.
-        bytes: usize,
-    },
-    /// The chain was looked at and does not hold.
-    #[error("the certificate is not trusted: {0}")]
-    Chain(webpki::Error),
-}
-
-impl Untrusted {
-    /// The reason as the record's closed list has it.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the enum is another crate's, and grows"
-    )]
-    pub fn reason(&self) -> &'static str {
-        use webpki::Error as E;
-        let Self::Chain(error) = self else {
-            return "chain_too_large";
-        };
-        match error {
-            E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => {
-                "certificate_expired"
-            }
-            E::CertRevoked => "certificate_revoked",
-            // A forged authority has the name of a real one, but not its key.
-            E::UnknownIssuer | E::InvalidSignatureForPublicKey => "unknown_authority",
-            E::CrlExpired { .. } | E::UnknownRevocationStatus => "revocation_unknown",
-            E::RequiredEkuNotFoundContext(_) | E::CaUsedAsEndEntity => "certificate_purpose",
-            _ => "bad_certificate",
-        }
-    }
-
-    /// The error that makes rustls send the alert that fits (RFC 8446 6.2).
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the enum is another crate's, and grows"
-    )]
-    pub fn alert(&self) -> rustls::Error {
-        use rustls::CertificateError as C;
-        use webpki::Error as E;
-        let Self::Chain(error) = self else {
-            return C::BadEncoding.into();
-        };
-        match error {
-            E::CertExpired { .. } | E::InvalidCertValidity => C::Expired,
-            E::CertNotValidYet { .. } => C::NotValidYet,
-            E::CertRevoked => C::Revoked,
-            E::UnknownIssuer | E::InvalidSignatureForPublicKey => C::UnknownIssuer,
-            E::CrlExpired { .. } => C::ExpiredRevocationList,
-            E::UnknownRevocationStatus => C::UnknownRevocationStatus,
-            E::RequiredEkuNotFoundContext(_) | E::CaUsedAsEndEntity => C::InvalidPurpose,
-            _ => C::BadEncoding,
-        }
-        .into()
-    }
 }
 
 impl Trust {
@@ -342,50 +224,6 @@ impl Period {
             });
         }
         Ok(())
-    }
-}
-
-/// Reads a file of PEM certificates: at least one, nothing else.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let mut certificates = Vec::new();
-    for (kind, der) in sections(path)? {
-        if kind != SectionKind::Certificate {
-            return Err(foreign_section(path));
-        }
-        certificates.push(CertificateDer::from(der));
-    }
-    if certificates.is_empty() {
-        return Err(TrustError::Empty {
-            path: path.to_owned(),
-            what: "certificate",
-        });
-    }
-    Ok(certificates)
-}
-
-fn sections(path: &Path) -> Result<Vec<(SectionKind, Vec<u8>)>, TrustError> {
-    let unreadable = |source| TrustError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    if fs::metadata(path).map_err(unreadable)?.len() > LARGEST_FILE {
-        return Err(TrustError::TooLarge {
-            path: path.to_owned(),
-        });
-    }
-    let text = fs::read(path).map_err(unreadable)?;
-    <(SectionKind, Vec<u8>)>::pem_slice_iter(&text)
-        .collect::<Result<_, pem::Error>>()
-        .map_err(|error| TrustError::Pem {
-            path: path.to_owned(),
-            what: error.to_string(),
-        })
-}
-
-fn foreign_section(path: &Path) -> TrustError {
-    TrustError::Pem {
-        path: path.to_owned(),
-        what: "it holds something else too".to_owned(),
     }
 }
 

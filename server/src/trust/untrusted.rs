@@ -1,0 +1,68 @@
+//! Why a client's chain is not trusted: for the record, and for the alert.
+
+use thiserror::Error;
+
+/// Why a client's chain is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Untrusted {
+    /// The chain is longer or larger than is looked at.
+    #[error("the chain has {intermediates} intermediates and {bytes} bytes")]
+    TooLarge {
+        /// How many certificates beside the leaf.
+        intermediates: usize,
+        /// How many bytes in all.
+        bytes: usize,
+    },
+    /// The chain was looked at and does not hold.
+    #[error("the certificate is not trusted: {0}")]
+    Chain(webpki::Error),
+}
+
+impl Untrusted {
+    /// The reason as the record's closed list has it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is another crate's, and grows"
+    )]
+    pub fn reason(&self) -> &'static str {
+        use webpki::Error as E;
+        let Self::Chain(error) = self else {
+            return "chain_too_large";
+        };
+        match error {
+            E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => {
+                "certificate_expired"
+            }
+            E::CertRevoked => "certificate_revoked",
+            // A forged authority has the name of a real one, but not its key.
+            E::UnknownIssuer | E::InvalidSignatureForPublicKey => "unknown_authority",
+            E::CrlExpired { .. } | E::UnknownRevocationStatus => "revocation_unknown",
+            E::RequiredEkuNotFoundContext(_) | E::CaUsedAsEndEntity => "certificate_purpose",
+            _ => "bad_certificate",
+        }
+    }
+
+    /// The error that makes rustls send the alert that fits (RFC 8446 6.2).
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is another crate's, and grows"
+    )]
+    pub fn alert(&self) -> rustls::Error {
+        use rustls::CertificateError as C;
+        use webpki::Error as E;
+        let Self::Chain(error) = self else {
+            return C::BadEncoding.into();
+        };
+        match error {
+            E::CertExpired { .. } | E::InvalidCertValidity => C::Expired,
+            E::CertNotValidYet { .. } => C::NotValidYet,
+            E::CertRevoked => C::Revoked,
+            E::UnknownIssuer | E::InvalidSignatureForPublicKey => C::UnknownIssuer,
+            E::CrlExpired { .. } => C::ExpiredRevocationList,
+            E::UnknownRevocationStatus => C::UnknownRevocationStatus,
+            E::RequiredEkuNotFoundContext(_) | E::CaUsedAsEndEntity => C::InvalidPurpose,
+            _ => C::BadEncoding,
+        }
+        .into()
+    }
+}

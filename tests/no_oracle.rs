@@ -1,0 +1,99 @@
+//! Nobody finds out which names there are: what is seen does not depend on it.
+
+use certgen::{Authority, AuthoritySpec};
+
+use crate::harness::{Gateway, Identity, Refusal, Upstream, World};
+
+/// All that a client can see of a gateway that turns it away, apart from random numbers.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    certificate: Vec<u8>,
+    protocol: String,
+    end: Refusal,
+}
+
+/// Asks for a name and talks on until turned away.
+async fn look(client: &Identity, gateway: &Gateway, name: &str) -> Seen {
+    let mut connection = client.connect(gateway.address, name).await.unwrap();
+    let certificate = connection.certificate();
+    let protocol = connection.alpn().to_owned();
+    let end = connection.ask("hello").await.unwrap_err();
+    Seen {
+        certificate,
+        protocol,
+        end,
+    }
+}
+
+/// A gateway with groups that alice may not reach, beside one that she may.
+async fn gateway(world: &mut World, upstream: &Upstream) -> Gateway {
+    world.group("queue", &[upstream], "alpn: [amqp]");
+    world.group(
+        "web",
+        &[upstream],
+        "sni: [\"*.web.test\"], alpn: [http/1.1]",
+    );
+    world.start().await
+}
+
+/// Names that are some group's, and one that is nobody's.
+const NAMES: [&str; 4] = ["queue", "a.web.test", "b.c.web.test", "nowhere.test"];
+
+#[tokio::test]
+async fn names_that_exist_and_names_that_do_not_look_alike() {
+    let upstream = Upstream::start("db").await;
+    let mut world = World::with_db(&[&upstream]);
+    let gateway = gateway(&mut world, &upstream).await;
+    let stranger = Authority::new(&AuthoritySpec::default()).unwrap();
+    let forged = stranger.client("alice").unwrap();
+    let clients = [
+        ("a client without the grant", world.identity("alice")),
+        ("a client that nobody knows", world.identity("mallory")),
+        (
+            "a client of another authority",
+            Identity::with_chain(&forged, &[]),
+        ),
+        ("a client without a certificate", Identity::nobody()),
+    ];
+    let offers: [&[&str]; 4] = [&[], &["amqp"], &["http/1.1", "amqp"], &["gopher"]];
+
+    for (what, client) in clients {
+        for offer in offers {
+            let client = client.offering(offer);
+            let there = look(&client, &gateway, NAMES[0]).await;
+            assert!(matches!(there.end, Refusal::Alert(_)), "{what}: {there:?}");
+            for name in &NAMES[1..] {
+                let seen = look(&client, &gateway, name).await;
+                assert_eq!(seen, there, "{what}, offering {offer:?}, asking for {name}");
+            }
+        }
+    }
+    assert_eq!(upstream.accepted(), 0);
+    gateway.record_with("not_granted").await;
+    gateway.record_with("unknown_sni").await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_denied_cannot_tell_why() {
+    let upstream = Upstream::start("db").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.client("alice", "groups: [db, web]");
+    let gateway = gateway(&mut world, &upstream).await;
+    let denied: [(_, _, _, &[&str]); 4] = [
+        ("not_granted", "alice", "queue", &[]),
+        ("unknown_sni", "alice", "nowhere.test", &[]),
+        ("unknown_client", "mallory", "db", &[]),
+        ("alpn_mismatch", "alice", "a.web.test", &["amqp"]),
+    ];
+
+    let mut seen = Vec::new();
+    for (reason, client, name, offer) in denied {
+        let client = world.identity(client).offering(offer);
+        let there = look(&client, &gateway, name).await;
+        gateway.record_with(reason).await;
+        seen.push((reason, there.end));
+    }
+    for (reason, end) in &seen {
+        assert_eq!(end, &seen[0].1, "{reason}");
+    }
+}
