@@ -94,8 +94,12 @@ pub(crate) fn reset_on_drop(socket: &TcpStream) {
     SockRef::from(socket).set_linger(at_once).unwrap();
 }
 
-/// Reads until the connection ends, and says whether it was reset.
-pub(crate) async fn was_reset(mut socket: TcpStream) -> bool {
-    let end = soon(socket.read_to_end(&mut Vec::new())).await;
+/// Reads until the connection ends, and says whether it was reset: perhaps so soon that connecting
+/// already tells.
+pub(crate) async fn was_reset(connected: io::Result<TcpStream>) -> bool {
+    let end = match connected {
+        Ok(mut socket) => soon(socket.read_to_end(&mut Vec::new())).await,
+        Err(error) => Err(error),
+    };
     end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }

@@ -85,11 +85,13 @@ impl Gateway {
         self.log.lock().len()
     }
 
-    /// All records so far.
+    /// All records so far, without one that is being written.
     pub(crate) fn records(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.records).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("a record is JSON"))
+        let bytes = std::fs::read(&self.records).unwrap();
+        bytes
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line.ends_with(b"\n"))
+            .map(|line| serde_json::from_slice(line).expect("a record is JSON"))
             .collect()
     }
 
