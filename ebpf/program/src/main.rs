@@ -1,0 +1,183 @@
+//! The kernel's half: reads what the kernel knows, asks `ebpf-common` what to do, does it.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the target has no atomic types that add")]
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::ptr::read_volatile;
+
+use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::macros::{map, sk_lookup, sk_reuseport};
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuHashMap, ReusePortSockArray, SockMap};
+use aya_ebpf::programs::{SkLookupContext, SkReuseportContext};
+use ebpf_common::{
+    Arrival, Counters, Destination, Loads, MOST_WORKERS, PORT_BITS, Tables, Verdict, index, least,
+    nth, verdict,
+};
+
+/// Ports that are the gateway's at every address.
+#[map]
+static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+/// Ports that are the gateway's at some addresses.
+#[map]
+static PREFIXES: LpmTrie<Destination, u8> = LpmTrie::with_max_entries(1 << 20, 0);
+/// What came to each port.
+#[map]
+static COUNTERS: PerCpuHashMap<u16, Counters> =
+    PerCpuHashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+/// A listener of the group that serves, by whose means the group is found.
+#[map]
+static HANDLES: SockMap = SockMap::with_max_entries(1, 0);
+/// The workers' listeners.
+#[map]
+static LISTENERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MOST_WORKERS, 0);
+/// How busy the workers are.
+#[map]
+static LOADS: Array<Loads> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// How many workers there are.
+#[map]
+static WORKERS: Array<u32> = Array::with_max_entries(1, 0);
+/// Whose turn it is among equals.
+#[map]
+static TURN: Array<u64> = Array::with_max_entries(1, 0);
+
+struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn has_port(&self, port: u16) -> bool {
+        // SAFETY: the entry is only asked for; nothing reads it.
+        unsafe { PORTS.get(port) }.is_some()
+    }
+
+    #[inline(always)]
+    fn has_destination(&self, destination: &Destination) -> bool {
+        PREFIXES
+            .get(Key::new(PORT_BITS + 128, *destination))
+            .is_some()
+    }
+}
+
+/// Hands connections to steered ports to the gateway's listeners.
+#[sk_lookup]
+pub fn steer(context: SkLookupContext) -> u32 {
+    let arrival = arrival(&context);
+    if verdict(&Maps, &arrival) == Verdict::Pass {
+        return SK_PASS;
+    }
+    // What is steered is the gateway's or nobody's: another listener on the port gets nothing, also
+    // while there is no gateway.
+    let found = HANDLES.redirect_sk_lookup(&context, 0, 0).is_ok();
+    count(arrival.port, found);
+    if found { SK_PASS } else { SK_DROP }
+}
+
+#[inline(always)]
+fn arrival(context: &SkLookupContext) -> Arrival {
+    let lookup = context.lookup;
+    // Every field is read before any is looked at: the verifier refuses pointers into the context
+    // that depend on a branch.
+    // SAFETY: the kernel passes a valid context, and each field is read as wide as it is.
+    let (family, protocol, ip4, ip6, port) = unsafe {
+        (
+            read_volatile(&raw const (*lookup).family),
+            read_volatile(&raw const (*lookup).protocol),
+            read_volatile(&raw const (*lookup).local_ip4),
+            [
+                read_volatile(&raw const (*lookup).local_ip6[0]),
+                read_volatile(&raw const (*lookup).local_ip6[1]),
+                read_volatile(&raw const (*lookup).local_ip6[2]),
+                read_volatile(&raw const (*lookup).local_ip6[3]),
+            ],
+            read_volatile(&raw const (*lookup).local_port),
+        )
+    };
+    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = ip6.map(u32::to_ne_bytes);
+    Arrival {
+        family,
+        protocol,
+        ip4: ip4.to_ne_bytes(),
+        ip6: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
+        port: port as u16,
+    }
+}
+
+#[inline(always)]
+fn count(port: u16, steered: bool) {
+    let counters = match COUNTERS.get_ptr_mut(port) {
+        Some(counters) => counters,
+        None => {
+            // Another processor may have been faster, which is as good.
+            let _ = COUNTERS.insert(port, Counters::default(), u64::from(BPF_NOEXIST));
+            let Some(counters) = COUNTERS.get_ptr_mut(port) else {
+                return;
+            };
+            counters
+        }
+    };
+    // SAFETY: the entry is this processor's own, and entries are never removed while it runs.
+    unsafe {
+        if steered {
+            (*counters).steered += 1;
+        } else {
+            (*counters).unserved += 1;
+        }
+    }
+}
+
+/// Gives a connection to the least busy worker.
+#[sk_reuseport(migrate)]
+pub fn choose(context: SkReuseportContext) -> u32 {
+    let workers = WORKERS.get(0).copied().unwrap_or(0);
+    let turn = turn();
+    let Some(loads) = LOADS.get_ptr_mut(0) else {
+        return SK_DROP;
+    };
+    // SAFETY: the entry is there for ever. Its numbers change at any time, and any of them will do.
+    let least = least(workers, turn, unsafe { &*loads });
+    if let Some(worker) = least
+        && give(&context, worker, loads)
+    {
+        return SK_PASS;
+    }
+    // That worker is gone: any other will do.
+    for step in 0..MOST_WORKERS {
+        if step >= workers {
+            break;
+        }
+        if give(&context, nth(workers, turn, step), loads) {
+            return SK_PASS;
+        }
+    }
+    SK_DROP
+}
+
+#[inline(always)]
+fn give(context: &SkReuseportContext, worker: u32, loads: *mut Loads) -> bool {
+    let given = LISTENERS.select_reuseport(context, worker).is_ok();
+    if given {
+        // SAFETY: the entry is there for ever, and the index is in bounds.
+        add_one(unsafe { &raw mut (*loads)[index(worker)].chosen });
+    }
+    given
+}
+
+#[inline(always)]
+fn turn() -> u32 {
+    TURN.get_ptr_mut(0).map_or(0, add_one) as u32
+}
+
+/// Adds atomically, and returns what was there before.
+#[inline(always)]
+fn add_one(number: *mut u64) -> u64 {
+    // SAFETY: callers point at an entry of an array, which is aligned and never freed.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(number, 1) }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

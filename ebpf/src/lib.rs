@@ -1,0 +1,24 @@
+//! Steering: the kernel hands connections to any number of ports to one group of listeners.
+//!
+//! A program at the network namespace's `sk_lookup` hook (kernel documentation: `bpf/prog_sk_lookup`)
+//! finds out whether a connection's destination is the gateway's, and a program of the group
+//! (`SO_ATTACH_REUSEPORT_EBPF`) gives it to the worker that has the fewest connections. Rules are
+//! entries of maps. Programs, maps and the attachment are pinned in a folder of a bpffs: so they
+//! outlive the process, and a process without any capability can use them if the files are its own.
+//!
+//! What is steered is the gateway's or nobody's: while no gateway serves, such connections are
+//! refused, even if something else listens on their port.
+
+mod error;
+mod object;
+mod place;
+mod rules;
+mod steering;
+mod sys;
+
+pub use ebpf_common::{Counters, MOST_WORKERS};
+pub use error::SteerError;
+pub use object::{Owner, load, unload};
+pub use place::Place;
+pub use rules::{Prefix, PrefixError, Rule};
+pub use steering::{Applied, Loads, Steering};

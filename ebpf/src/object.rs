@@ -1,0 +1,227 @@
+//! The privileged half: loading, attaching, pinning, and undoing it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::maps::{MapData, MapInfo};
+use aya::programs::links::FdLink;
+use aya::programs::{SkLookup, SkReuseport};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use rustix::fs::{Gid, Uid, chown};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::{Place, SteerError, sys};
+
+/// The programs, as `ebpf/regen` built them.
+static OBJECT: &[u8] = include_bytes_aligned!("../objects/portcullis.o");
+
+pub(crate) const LINK: &str = "link";
+pub(crate) const STEER: &str = "steer";
+pub(crate) const CHOOSE: &str = "choose";
+
+/// A map's name, and the sizes of its keys and values.
+pub(crate) const MAPS: [(&str, usize, usize); 8] = [
+    ("PORTS", 2, 1),
+    ("PREFIXES", crate::rules::PREFIX_KEY, 1),
+    ("COUNTERS", 2, size_of::<crate::Counters>()),
+    ("HANDLES", 4, 4),
+    ("LISTENERS", 4, 4),
+    ("LOADS", 4, size_of::<ebpf_common::Loads>()),
+    ("WORKERS", 4, 4),
+    ("TURN", 4, 8),
+];
+
+/// The user that the maps are to belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub user: u32,
+    /// The group's number.
+    pub group: u32,
+}
+
+/// Loads the programs into the kernel, attaches them to this network namespace and pins all of it.
+///
+/// What is pinned there already stays: rules and counters are kept, the program is exchanged without
+/// a moment in which none is attached. Returns the numbers of other programs at the same hook, which
+/// decide before or after this one.
+pub fn load(place: &Place, owner: Option<Owner>) -> Result<Vec<u32>, SteerError> {
+    place.check()?;
+    require_capabilities()?;
+    let folder = place.path();
+    fs::create_dir_all(folder).map_err(SteerError::system(format!(
+        "{}: cannot be made",
+        folder.display()
+    )))?;
+    check_maps(place)?;
+    let mut object = pinned(place)?;
+    let namespace = File::open("/proc/thread-self/ns/net")
+        .map_err(SteerError::system("the network namespace cannot be opened"))?;
+    attach(place, &mut object, &namespace)?;
+    if let Some(owner) = owner {
+        give(place, owner)?;
+    }
+    foreign(place, &namespace)
+}
+
+/// Takes the programs out of the kernel, and all that is pinned with them.
+pub fn unload(place: &Place) -> Result<(), SteerError> {
+    place.check()?;
+    let folder = place.path();
+    let names = [LINK, STEER, CHOOSE]
+        .into_iter()
+        .chain(MAPS.map(|(name, ..)| name));
+    let mut any = false;
+    for name in names {
+        let pin = place.pin(name);
+        match fs::remove_file(&pin) {
+            Ok(()) => any = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(SteerError::system(format!(
+                    "{}: cannot be removed",
+                    pin.display()
+                ))(error));
+            }
+        }
+    }
+    if !any {
+        return Err(SteerError::NotLoaded(folder.to_owned()));
+    }
+    fs::remove_dir(folder).map_err(SteerError::system(format!(
+        "{}: cannot be removed",
+        folder.display()
+    )))
+}
+
+fn require_capabilities() -> Result<(), SteerError> {
+    let held = capabilities(None)
+        .map_err(|error| SteerError::system("capabilities cannot be read")(error.into()))?
+        .effective;
+    let all = held.contains(CapabilitySet::SYS_ADMIN);
+    for (capability, name) in [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    ] {
+        let implied = all && capability == CapabilitySet::BPF;
+        if !held.contains(capability) && !implied {
+            return Err(SteerError::Capability(name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the maps that are pinned there are those of this version.
+pub(crate) fn check_maps(place: &Place) -> Result<(), SteerError> {
+    for (name, key, value) in MAPS {
+        let path = place.pin(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapData::from_pin(&path).and_then(|map| map.info());
+        let info = info.map_err(|error| denied(&path, error))?;
+        check_map(&path, &info, key, value)?;
+    }
+    Ok(())
+}
+
+fn check_map(path: &Path, info: &MapInfo, key: usize, value: usize) -> Result<(), SteerError> {
+    let found = (info.key_size() as usize, info.value_size() as usize);
+    if found == (key, value) {
+        return Ok(());
+    }
+    Err(SteerError::Incompatible {
+        path: path.to_owned(),
+        what: format!(
+            "keys and values of {found:?} bytes instead of {:?}",
+            (key, value)
+        ),
+    })
+}
+
+/// What it means that a pin cannot be used.
+pub(crate) fn denied(path: &Path, error: aya::maps::MapError) -> SteerError {
+    if rustix::fs::access(
+        path,
+        rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK,
+    )
+    .is_ok()
+    {
+        return error.into();
+    }
+    SteerError::NotOurs(path.to_owned())
+}
+
+/// The programs and maps, the maps pinned: those that were there, or new ones.
+fn pinned(place: &Place) -> Result<Ebpf, SteerError> {
+    let pins = MAPS.map(|(name, ..)| (name, place.pin(name)));
+    let mut loader = EbpfLoader::new();
+    for (name, pin) in &pins {
+        loader.map_pin_path(name, pin.as_path());
+    }
+    Ok(loader.load(OBJECT)?)
+}
+
+fn attach(place: &Place, object: &mut Ebpf, namespace: &File) -> Result<(), SteerError> {
+    let choose: &mut SkReuseport = object
+        .program_mut(CHOOSE)
+        .expect("the object has it")
+        .try_into()?;
+    choose.load()?;
+    renew(&place.pin(CHOOSE), |path| Ok(choose.pin(path)?))?;
+
+    let steer: &mut SkLookup = object
+        .program_mut(STEER)
+        .expect("the object has it")
+        .try_into()?;
+    steer.load()?;
+    renew(&place.pin(STEER), |path| Ok(steer.pin(path)?))?;
+    let link = place.pin(LINK);
+    if link.exists() {
+        return sys::update_link(&link, steer.fd()?.as_fd()).map_err(SteerError::system(
+            "the attached program cannot be exchanged",
+        ));
+    }
+    let attached = steer.attach(namespace)?;
+    let attached = FdLink::from(steer.take_link(attached)?);
+    attached.pin(link)?;
+    Ok(())
+}
+
+/// Pins something over what was pinned there.
+fn renew(path: &Path, pin: impl FnOnce(&Path) -> Result<(), SteerError>) -> Result<(), SteerError> {
+    // A bpffs takes no names with dots.
+    let mut aside = path.as_os_str().to_owned();
+    aside.push("-aside");
+    let aside = Path::new(&aside);
+    fs::remove_file(aside).ok();
+    pin(aside)?;
+    fs::rename(aside, path).map_err(SteerError::system(format!(
+        "{}: cannot be made",
+        path.display()
+    )))
+}
+
+/// The maps, and the program that a gateway attaches to its own sockets, become the user's. What
+/// decides for the whole namespace stays root's.
+fn give(place: &Place, owner: Owner) -> Result<(), SteerError> {
+    for name in MAPS.map(|(name, ..)| name).into_iter().chain([CHOOSE]) {
+        let path = place.pin(name);
+        let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
+        chown(&path, Some(user), Some(group)).map_err(|error| {
+            SteerError::system(format!("{}: cannot be given away", path.display()))(error.into())
+        })?;
+    }
+    Ok(())
+}
+
+/// Other programs at the hook.
+fn foreign(place: &Place, namespace: &File) -> Result<Vec<u32>, SteerError> {
+    let own = aya::programs::ProgramInfo::from_pin(place.pin(STEER))?.id();
+    let all = sys::lookup_programs(namespace).map_err(SteerError::system(
+        "the namespace's programs cannot be listed",
+    ))?;
+    Ok(all.into_iter().filter(|id| *id != own).collect())
+}

@@ -1,0 +1,188 @@
+//! Which destinations are steered.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ebpf_common::{Destination, PORT_BITS};
+use thiserror::Error;
+
+/// Addresses that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix {
+    address: IpAddr,
+    length: u8,
+}
+
+/// Why a text is no prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PrefixError {
+    /// It is not an address, perhaps with a slash and a length.
+    #[error("expected an address or a prefix such as `192.0.2.0/24` or `2001:db8::/32`")]
+    Form,
+    /// The length is more than an address has bits.
+    #[error("the length is more than the address has bits")]
+    Length,
+    /// The address has bits behind the prefix.
+    #[error("the address has bits behind its first {0}")]
+    Behind(u8),
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| PrefixError::Form)?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            Some(length) => length.parse().map_err(|_| PrefixError::Form)?,
+            None => bits,
+        };
+        if length > bits {
+            return Err(PrefixError::Length);
+        }
+        let prefix = Self { address, length };
+        if prefix.truncated() == address {
+            Ok(prefix)
+        } else {
+            Err(PrefixError::Behind(length))
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl Prefix {
+    fn truncated(self) -> IpAddr {
+        let length = u32::from(self.length);
+        match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+                Ipv4Addr::from(u32::from(address) & mask).into()
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+                Ipv6Addr::from(u128::from(address) & mask).into()
+            }
+        }
+    }
+}
+
+/// One rule: what goes there is steered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rule {
+    /// A port at every address.
+    Port(u16),
+    /// A port at some addresses.
+    At(u16, Prefix),
+}
+
+impl Rule {
+    /// The port.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Port(port) | Self::At(port, _) => port,
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "*:{port}"),
+            Self::At(port, prefix) if prefix.address.is_ipv6() => write!(f, "[{prefix}]:{port}"),
+            Self::At(port, prefix) => write!(f, "{prefix}:{port}"),
+        }
+    }
+}
+
+/// The bytes of `BPF_MAP_TYPE_LPM_TRIE`'s key: the length in bits, then the destination.
+pub(crate) const PREFIX_KEY: usize = 4 + size_of::<Destination>();
+
+/// A prefix as the map's key has it.
+pub(crate) fn key(port: u16, prefix: Prefix) -> [u8; PREFIX_KEY] {
+    let (address, outer) = match prefix.address {
+        IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
+        IpAddr::V6(address) => (address, 0),
+    };
+    let length = PORT_BITS + outer + u32::from(prefix.length);
+    let mut key = [0; PREFIX_KEY];
+    key[..4].copy_from_slice(&length.to_ne_bytes());
+    key[4..].copy_from_slice(&Destination::new(port, address.octets()).to_bytes());
+    key
+}
+
+/// What [`key`] was made of.
+pub(crate) fn from_key(length: u32, destination: [u8; PREFIX_KEY - 4]) -> Option<(u16, Prefix)> {
+    let (port, address) = destination.split_first_chunk::<2>()?;
+    let address = Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?);
+    let length = u8::try_from(length.checked_sub(PORT_BITS)?).ok()?;
+    let prefix = match address.to_ipv4_mapped() {
+        Some(address) if length >= 96 => Prefix {
+            address: address.into(),
+            length: length - 96,
+        },
+        _ => Prefix {
+            address: address.into(),
+            length,
+        },
+    };
+    Some((u16::from_be_bytes(*port), prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_an_address_and_the_bits_that_count() {
+        for text in [
+            "192.0.2.0/24",
+            "0.0.0.0/0",
+            "2001:db8::/32",
+            "::/0",
+            "::1/128",
+        ] {
+            assert_eq!(text.parse::<Prefix>().unwrap().to_string(), text);
+        }
+        let whole: Prefix = "192.0.2.1".parse().unwrap();
+        assert_eq!(whole.to_string(), "192.0.2.1/32");
+        for (text, error) in [
+            ("", PrefixError::Form),
+            ("192.0.2", PrefixError::Form),
+            ("192.0.2.0/x", PrefixError::Form),
+            ("192.0.2.0/33", PrefixError::Length),
+            ("::/129", PrefixError::Length),
+            ("192.0.2.1/24", PrefixError::Behind(24)),
+            ("2001:db8::1/32", PrefixError::Behind(32)),
+        ] {
+            assert_eq!(text.parse::<Prefix>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_have_the_length_in_bits_then_port_and_address_in_the_order_of_the_wire() {
+        let key4 = key(443, "192.0.2.0/24".parse().unwrap());
+        assert_eq!(key4[..4], (16 + 96 + 24_u32).to_ne_bytes());
+        assert_eq!(key4[4..6], [1, 187]);
+        assert_eq!(key4[16..], [0xff, 0xff, 192, 0, 2, 0]);
+        for text in ["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "::/0"] {
+            let prefix = text.parse().unwrap();
+            let key = key(443, prefix);
+            let length = u32::from_ne_bytes(key[..4].try_into().unwrap());
+            let back = from_key(length, key[4..].try_into().unwrap());
+            assert_eq!(back, Some((443, prefix)), "{text}");
+        }
+        let key6 = key(443, "2001:db8::/32".parse().unwrap());
+        assert_eq!(key6[..4], (16 + 32_u32).to_ne_bytes());
+        assert_eq!(key6[6..10], [0x20, 1, 0x0d, 0xb8]);
+    }
+}

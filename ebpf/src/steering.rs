@@ -1,0 +1,254 @@
+//! The unprivileged half: rules, listeners and counters of an instance that is loaded.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use aya::maps::{
+    Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, ReusePortSockArray, SockMap,
+};
+use aya::programs::SkReuseport;
+use aya::programs::sk_reuseport::SkReuseportAttachType;
+use ebpf_common::{Counters, MOST_WORKERS};
+
+use crate::object::{CHOOSE, check_maps, denied};
+use crate::rules::{PREFIX_KEY, Rule, from_key, key};
+use crate::{Place, SteerError, sys};
+
+/// `BPF_NOEXIST`.
+const NEW: u64 = 1;
+
+/// An instance that is loaded: its maps, and the rules that are in them.
+#[derive(Debug)]
+pub struct Steering {
+    place: Place,
+    ports: MapData,
+    prefixes: MapData,
+    rules: BTreeSet<Rule>,
+    loads: Arc<Loads>,
+    serving: bool,
+}
+
+/// What a change of the rules came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// How many rules are new.
+    pub added: usize,
+    /// How many are gone.
+    pub removed: usize,
+}
+
+impl Steering {
+    /// Opens what [`crate::load`] pinned, and clears rules that were left behind.
+    pub fn open(place: &Place) -> Result<Self, SteerError> {
+        place.check()?;
+        if !place.pin("PORTS").exists() {
+            return Err(SteerError::NotLoaded(place.path().to_owned()));
+        }
+        check_maps(place)?;
+        let loads = map(place, "LOADS")?;
+        let loads = sys::Shared::map(loads.fd().as_fd())
+            .map_err(SteerError::system("the workers' loads cannot be mapped"))?;
+        Ok(Self {
+            place: place.clone(),
+            ports: map(place, "PORTS")?,
+            prefixes: map(place, "PREFIXES")?,
+            rules: BTreeSet::new(),
+            loads: Arc::new(Loads(loads)),
+            serving: false,
+        })
+    }
+
+    /// Where it is pinned.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Has connections come to these listeners, one for each worker, which are of one
+    /// `SO_REUSEPORT` group with `handle`, a listener that nobody accepts from.
+    ///
+    /// All must be listening. Until [`Steering::apply`], nothing is steered.
+    pub fn serve(
+        &mut self,
+        listeners: &[&TcpListener],
+        handle: &TcpListener,
+    ) -> Result<(), SteerError> {
+        let workers = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
+        if workers > MOST_WORKERS {
+            return Err(SteerError::TooManyWorkers(listeners.len()));
+        }
+        // Taken first: whoever has the handle's place is the instance's gateway.
+        handles(&self.place)?
+            .set(0, handle, NEW)
+            .map_err(|error| taken(&self.place, error))?;
+        self.serving = true;
+        self.clear()?;
+        let array = Map::ReusePortSockArray(map(&self.place, "LISTENERS")?);
+        let mut array: ReusePortSockArray<MapData> = array.try_into()?;
+        for (slot, listener) in (0..).zip(listeners) {
+            array.set(slot, *listener, 0)?;
+        }
+        let count = Map::Array(map(&self.place, "WORKERS")?);
+        let mut count: Array<MapData, u32> = count.try_into()?;
+        count.set(0, workers, 0)?;
+        for slot in self.loads.0.slots() {
+            slot.open.store(0, Relaxed);
+            slot.chosen.store(0, Relaxed);
+        }
+        let choose = SkReuseport::from_pin(
+            self.place.pin(CHOOSE),
+            SkReuseportAttachType::SelectOrMigrate,
+        )?;
+        Ok(choose.attach(handle)?)
+    }
+
+    /// The workers' loads.
+    pub fn loads(&self) -> Arc<Loads> {
+        Arc::clone(&self.loads)
+    }
+
+    /// Has these rules hold and no others, by their difference to those that hold now.
+    ///
+    /// The additions come first. If one of the calls fails, what holds is what it was, or that with
+    /// some of the changes; the next call makes up for it.
+    pub fn apply(&mut self, rules: BTreeSet<Rule>) -> Result<Applied, SteerError> {
+        let added: Vec<Rule> = rules.difference(&self.rules).copied().collect();
+        let removed: Vec<Rule> = self.rules.difference(&rules).copied().collect();
+        let refused = |what| SteerError::system(format!("the rules cannot be {what}"));
+        let (ports, prefixes) = keys(&added);
+        sys::put_all(self.ports.fd().as_fd(), &ports).map_err(refused("added"))?;
+        sys::put_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("added"))?;
+        self.rules.extend(&added);
+        let (ports, prefixes) = keys(&removed);
+        sys::remove_all(self.ports.fd().as_fd(), &ports).map_err(refused("removed"))?;
+        sys::remove_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("removed"))?;
+        self.rules = rules;
+        Ok(Applied {
+            added: added.len(),
+            removed: removed.len(),
+        })
+    }
+
+    /// Takes the handle away: connections to steered ports are refused from now on, and those that
+    /// wait at the listeners can still be accepted.
+    pub fn retire(&mut self) -> Result<(), SteerError> {
+        if std::mem::take(&mut self.serving) {
+            handles(&self.place)?.clear_index(&0)?;
+        }
+        Ok(())
+    }
+
+    /// What came to each port that ever was steered.
+    pub fn counters(place: &Place) -> Result<Vec<(u16, Counters)>, SteerError> {
+        let counters = Map::PerCpuHashMap(map(place, "COUNTERS")?);
+        let counters: PerCpuHashMap<MapData, u16, [u64; 2]> = counters.try_into()?;
+        let mut all = Vec::new();
+        for entry in &counters {
+            let (port, each) = entry?;
+            let sum = |n: usize| each.iter().map(|counters| counters[n]).sum();
+            all.push((
+                port,
+                Counters {
+                    steered: sum(0),
+                    unserved: sum(1),
+                },
+            ));
+        }
+        all.sort_unstable_by_key(|(port, _)| *port);
+        Ok(all)
+    }
+
+    /// The rules that are in the maps, whoever put them there.
+    pub fn rules(place: &Place) -> Result<BTreeSet<Rule>, SteerError> {
+        stored(place)
+    }
+
+    /// Forgets what another process left in the maps.
+    fn clear(&mut self) -> Result<(), SteerError> {
+        self.rules = stored(&self.place)?;
+        self.apply(BTreeSet::new()).map(drop)
+    }
+}
+
+fn map(place: &Place, name: &str) -> Result<MapData, SteerError> {
+    let path = place.pin(name);
+    if !path.exists() {
+        return Err(SteerError::NotLoaded(place.path().to_owned()));
+    }
+    MapData::from_pin(&path).map_err(|error| denied(&path, error))
+}
+
+fn handles(place: &Place) -> Result<SockMap<MapData>, SteerError> {
+    Ok(Map::SockMap(map(place, "HANDLES")?).try_into()?)
+}
+
+fn taken(place: &Place, error: MapError) -> SteerError {
+    let exists = matches!(
+        &error,
+        MapError::SyscallError(call) if call.io_error.kind() == io::ErrorKind::AlreadyExists
+    );
+    if exists {
+        SteerError::Taken(place.path().to_owned())
+    } else {
+        error.into()
+    }
+}
+
+/// The rules that are in the maps.
+fn stored(place: &Place) -> Result<BTreeSet<Rule>, SteerError> {
+    let ports = Map::HashMap(map(place, "PORTS")?);
+    let ports: HashMap<MapData, u16, u8> = ports.try_into()?;
+    let prefixes = Map::LpmTrie(map(place, "PREFIXES")?);
+    let prefixes: LpmTrie<MapData, [u8; PREFIX_KEY - 4], u8> = prefixes.try_into()?;
+    let mut rules = BTreeSet::new();
+    for port in ports.keys() {
+        rules.insert(Rule::Port(port?));
+    }
+    for key in prefixes.keys() {
+        let key = key?;
+        let at = from_key(key.prefix_len(), key.data());
+        rules.extend(at.map(|(port, prefix)| Rule::At(port, prefix)));
+    }
+    Ok(rules)
+}
+
+/// The keys of both tables.
+fn keys(rules: &[Rule]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
+    let (mut ports, mut prefixes) = (Vec::new(), Vec::new());
+    for rule in rules {
+        match *rule {
+            Rule::Port(port) => ports.push(port.to_ne_bytes()),
+            Rule::At(port, prefix) => prefixes.push(key(port, prefix)),
+        }
+    }
+    (ports, prefixes)
+}
+
+/// How busy each worker is, shared with the kernel.
+#[derive(Debug)]
+pub struct Loads(sys::Shared);
+
+impl Loads {
+    /// A worker has one connection more.
+    pub fn enter(&self, worker: usize) {
+        self.0.slots()[worker].open.fetch_add(1, Relaxed);
+    }
+
+    /// A worker has one connection less.
+    pub fn leave(&self, worker: usize) {
+        self.0.slots()[worker].open.fetch_sub(1, Relaxed);
+    }
+
+    /// A worker has accepted all that it was given.
+    pub fn settle(&self, worker: usize) {
+        self.0.slots()[worker].chosen.store(0, Relaxed);
+    }
+
+    /// How many connections a worker has.
+    pub fn open(&self, worker: usize) -> u64 {
+        self.0.slots()[worker].open.load(Relaxed)
+    }
+}

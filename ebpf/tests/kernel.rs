@@ -1,0 +1,285 @@
+//! What the kernel does with the programs. `ebpf/tests/kernel.sh` runs this as root in a network
+//! namespace of its own; it needs a bpffs at `PORTCULLIS_BPFFS`.
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aya::maps::{HashMap, Map};
+use ebpf::{Place, Rule, SteerError, Steering};
+use socket2::{Domain, Socket, Type};
+
+/// An instance that is unloaded at the end.
+struct Instance(Place);
+
+impl Instance {
+    fn new(name: &str) -> Self {
+        let bpffs = PathBuf::from(std::env::var_os("PORTCULLIS_BPFFS").expect("run kernel.sh"));
+        Self(Place::new(&bpffs, name).unwrap())
+    }
+
+    fn loaded(name: &str) -> Self {
+        let instance = Self::new(name);
+        ebpf::load(&instance.0, None).unwrap();
+        instance
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        ebpf::unload(&self.0).ok();
+    }
+}
+
+/// Listeners of one group: one for each worker, and the handle.
+fn group(workers: usize) -> (Vec<TcpListener>, TcpListener) {
+    let mut address: SocketAddr = "[::ffff:127.0.0.1]:0".parse().unwrap();
+    let mut listeners = Vec::new();
+    for _ in 0..=workers {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        socket.set_only_v6(false).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(4096).unwrap();
+        let listener = TcpListener::from(socket);
+        address = listener.local_addr().unwrap();
+        listeners.push(listener);
+    }
+    let handle = listeners.pop().unwrap();
+    (listeners, handle)
+}
+
+fn serve(instance: &Instance, workers: usize) -> (Steering, Vec<TcpListener>, TcpListener) {
+    let mut steering = Steering::open(&instance.0).unwrap();
+    let (listeners, handle) = group(workers);
+    let all: Vec<&TcpListener> = listeners.iter().collect();
+    steering.serve(&all, &handle).unwrap();
+    (steering, listeners, handle)
+}
+
+fn at(port: u16, prefix: &str) -> Rule {
+    Rule::At(port, prefix.parse().unwrap())
+}
+
+fn connect(address: &str) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(5))
+}
+
+#[track_caller]
+fn refused(address: &str) {
+    let error = connect(address).expect_err(address);
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{address}");
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn rules_steer_their_destinations_and_nothing_else() {
+    let instance = Instance::loaded("rules");
+    let (mut steering, listeners, _handle) = serve(&instance, 1);
+    refused("127.0.0.1:5432");
+    let rules = [
+        Rule::Port(5432),
+        at(443, "192.0.2.0/24"),
+        at(443, "2001:db8::/32"),
+    ];
+    let applied = steering.apply(rules.into()).unwrap();
+    assert_eq!((applied.added, applied.removed), (3, 0));
+    assert_eq!(Steering::rules(&instance.0).unwrap(), rules.into());
+
+    for address in [
+        "127.0.0.1:5432",
+        "[::1]:5432",
+        "192.0.2.1:443",
+        "[2001:db8::1]:443",
+    ] {
+        let client = connect(address).expect(address);
+        let (server, peer) = listeners[0].accept().unwrap();
+        let plain = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+        assert_eq!(plain(peer), plain(client.local_addr().unwrap()));
+        let destination = plain(server.local_addr().unwrap());
+        assert_eq!(
+            destination,
+            plain(address.parse().unwrap()),
+            "it is still to be seen"
+        );
+    }
+    refused("127.0.0.1:443");
+    refused("[::1]:443");
+    refused("192.0.2.1:444");
+
+    let applied = steering.apply([Rule::Port(5432)].into()).unwrap();
+    assert_eq!((applied.added, applied.removed), (0, 2));
+    refused("192.0.2.1:443");
+    connect("192.0.2.1:5432").unwrap();
+
+    steering.retire().unwrap();
+    refused("127.0.0.1:5432");
+    let counters = Steering::counters(&instance.0).unwrap();
+    let of = |port| {
+        counters
+            .iter()
+            .find(|(counted, _)| *counted == port)
+            .unwrap()
+            .1
+    };
+    assert_eq!((of(5432).steered, of(5432).unserved), (3, 1));
+    assert_eq!((of(443).steered, of(443).unserved), (2, 0));
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn what_is_steered_is_nobody_elses_while_no_gateway_serves() {
+    let instance = Instance::loaded("closed");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let (mut steering, listeners, handle) = serve(&instance, 1);
+    steering.apply([Rule::Port(address.port())].into()).unwrap();
+    connect(&address.to_string()).unwrap();
+    listeners[0].accept().unwrap();
+
+    // As a process that is killed leaves it.
+    drop((listeners, handle, steering));
+    refused(&address.to_string());
+
+    ebpf::unload(&instance.0).unwrap();
+    connect(&address.to_string()).unwrap();
+    other.accept().unwrap();
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn the_next_gateway_takes_over_what_a_killed_one_left() {
+    let instance = Instance::loaded("next");
+    let (mut first, listeners, handle) = serve(&instance, 2);
+    first
+        .apply([Rule::Port(7001), Rule::Port(7002)].into())
+        .unwrap();
+
+    let (rivals, rival) = group(1);
+    let mut second = Steering::open(&instance.0).unwrap();
+    let error = second.serve(&[&rivals[0]], &rival).unwrap_err();
+    assert!(matches!(error, SteerError::Taken(_)), "{error}");
+
+    drop((listeners, handle, first));
+    second.serve(&[&rivals[0]], &rival).unwrap();
+    assert_eq!(Steering::rules(&instance.0).unwrap(), BTreeSet::new());
+    second.apply([Rule::Port(7002)].into()).unwrap();
+    refused("127.0.0.1:7001");
+    connect("127.0.0.1:7002").unwrap();
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn loading_again_exchanges_the_program_and_keeps_the_rest() {
+    let instance = Instance::loaded("again");
+    let (mut steering, _listeners, _handle) = serve(&instance, 1);
+    steering.apply([Rule::Port(7003)].into()).unwrap();
+    let mut connected = 0;
+    for _ in 0..20 {
+        ebpf::load(&instance.0, None).unwrap();
+        for _ in 0..20 {
+            connect("127.0.0.1:7003").unwrap();
+            connected += 1;
+        }
+    }
+    let counters = Steering::counters(&instance.0).unwrap();
+    assert_eq!(counters[0].1.steered, connected);
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn another_instance_at_the_hook_is_told_of() {
+    let first = Instance::loaded("first");
+    let second = Instance::new("second");
+    assert_eq!(ebpf::load(&second.0, None).unwrap().len(), 1);
+    drop(first);
+    assert_eq!(ebpf::load(&second.0, None).unwrap().len(), 0);
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn a_pin_of_other_sizes_is_refused_and_left_alone() {
+    let instance = Instance::new("other");
+    std::fs::create_dir_all(instance.0.path()).unwrap();
+    let foreign = HashMap::<_, u64, u64>::create(16, 0).unwrap();
+    let pin = instance.0.path().join("PORTS");
+    foreign.pin(&pin).unwrap();
+    let error = ebpf::load(&instance.0, None).unwrap_err();
+    assert!(matches!(error, SteerError::Incompatible { .. }), "{error}");
+    let error = Steering::open(&instance.0).unwrap_err();
+    assert!(matches!(error, SteerError::Incompatible { .. }), "{error}");
+    assert!(pin.exists());
+    let map = Map::HashMap(aya::maps::MapData::from_pin(&pin).unwrap());
+    HashMap::<_, u64, u64>::try_from(map).unwrap();
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn twenty_thousand_rules_are_one_call() {
+    let instance = Instance::loaded("many");
+    let (mut steering, _listeners, _handle) = serve(&instance, 1);
+    let ports = |range: std::ops::Range<u16>| range.map(Rule::Port).collect::<BTreeSet<_>>();
+    for (what, rules) in [
+        ("20,000 ports added", ports(10_000..30_000)),
+        ("20,000 ports changed for others", ports(30_000..50_000)),
+        ("one port added", ports(30_000..50_001)),
+    ] {
+        let begin = Instant::now();
+        let applied = steering.apply(rules.clone()).unwrap();
+        println!("{what}: {applied:?} in {:.1?}", begin.elapsed());
+        assert_eq!(Steering::rules(&instance.0).unwrap(), rules);
+    }
+    refused("127.0.0.1:10000");
+    connect("127.0.0.1:50000").unwrap();
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn the_least_busy_worker_gets_the_next_connection() {
+    let instance = Instance::loaded("least");
+    let (mut steering, listeners, _handle) = serve(&instance, 4);
+    steering.apply([Rule::Port(7004)].into()).unwrap();
+    let loads = steering.loads();
+    let mut held = Vec::new();
+    let mut connect_one = || {
+        held.push(connect("127.0.0.1:7004").unwrap());
+    };
+    let mut take = |worker: usize| {
+        let taken = listeners[worker].accept().unwrap();
+        loads.enter(worker);
+        loads.settle(worker);
+        taken
+    };
+
+    // All at once, before anybody accepts: still one each.
+    (0..4).for_each(|_| connect_one());
+    let mut taken: Vec<_> = (0..4).map(&mut take).collect();
+    // One that ends makes room with its worker.
+    drop(taken.remove(2));
+    loads.leave(2);
+    connect_one();
+    taken.push(take(2));
+    assert_eq!([0, 1, 2, 3].map(|worker| loads.open(worker)), [1; 4]);
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn a_worker_that_is_gone_gets_nothing_and_what_waited_for_it_moves() {
+    let instance = Instance::loaded("gone");
+    let (mut steering, mut listeners, _handle) = serve(&instance, 2);
+    steering.apply([Rule::Port(7005)].into()).unwrap();
+    let clients: Vec<_> = (0..10)
+        .map(|_| connect("127.0.0.1:7005").unwrap())
+        .collect();
+
+    drop(listeners.remove(0));
+    let late = connect("127.0.0.1:7005").unwrap();
+    let served: Vec<_> = (0..11).map(|_| listeners[0].accept().unwrap()).collect();
+    drop(served);
+    for mut client in clients.into_iter().chain([late]) {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed, not reset");
+    }
+}
