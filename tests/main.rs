@@ -17,5 +17,6 @@ mod no_oracle;
 mod records;
 mod reload;
 mod revocation;
+mod steering;
 mod timeouts;
 mod trust;

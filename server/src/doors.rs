@@ -16,6 +16,8 @@ pub(crate) struct Door {
     pub(crate) listener: TcpListener,
     /// Cancelled when no more may come in here.
     pub(crate) closing: CancellationToken,
+    /// Whether the kernel chose the worker, by its load.
+    pub(crate) steered: bool,
 }
 
 /// The doors that are open, and the workers that stand at them.
@@ -80,13 +82,7 @@ impl Doors {
         for (wanted, bound, listeners) in bound.0 {
             let closing = self.closing.child_token();
             for (worker, listener) in self.workers.iter().zip(listeners) {
-                let door = Door {
-                    listener,
-                    closing: closing.clone(),
-                };
-                if worker.try_send(door).is_err() {
-                    tracing::error!(address = %bound, "a worker does not take its listener");
-                }
+                hand_over(worker, listener, closing.clone(), false);
             }
             self.open.insert(wanted, Open { bound, closing });
         }
@@ -99,8 +95,31 @@ impl Doors {
         });
     }
 
+    /// Has each worker stand at one of the listeners that are steered to, until all doors close.
+    pub(crate) fn open_steered(&self, listeners: Vec<TcpListener>) {
+        for (worker, listener) in self.workers.iter().zip(listeners) {
+            hand_over(worker, listener, self.closing.clone(), true);
+        }
+    }
+
     /// The addresses that are open, with real ports.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.open.values().map(|open| open.bound).collect()
+    }
+}
+
+fn hand_over(
+    worker: &mpsc::Sender<Door>,
+    listener: TcpListener,
+    closing: CancellationToken,
+    steered: bool,
+) {
+    let door = Door {
+        listener,
+        closing,
+        steered,
+    };
+    if worker.try_send(door).is_err() {
+        tracing::error!("a worker does not take its listener");
     }
 }

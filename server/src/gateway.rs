@@ -4,12 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use ebpf::{Loads, Place};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
@@ -24,6 +25,7 @@ use crate::live::{Lapsed, Live};
 use crate::policy::{Change, OnRevoke, Policy, PolicyError};
 use crate::record::Recorder;
 use crate::running::Running;
+use crate::steer::{self, Steered, Unsteered};
 use crate::tls::{Tls, TlsError};
 use crate::worker;
 
@@ -42,6 +44,8 @@ pub struct Gateway {
     recorder: Arc<Recorder>,
     closing: CancellationToken,
     doors: Mutex<Doors>,
+    steered: Mutex<Option<Steered>>,
+    loads: OnceLock<Arc<Loads>>,
     acceptors: TaskTracker,
     drain: Drain,
     accept_failures: AtomicU64,
@@ -73,6 +77,9 @@ pub enum LoadError {
         /// What the system said.
         source: io::Error,
     },
+    /// Steering is required, and cannot be had.
+    #[error("steering is required: {0}")]
+    Unsteered(#[from] Unsteered),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -140,6 +147,8 @@ impl Gateway {
         let closing = CancellationToken::new();
         Arc::new(Self {
             doors: Mutex::new(Doors::new(closing.clone())),
+            steered: Mutex::new(None),
+            loads: OnceLock::new(),
             closing,
             running: ArcSwap::from_pointee(running),
             balancer,
@@ -153,8 +162,13 @@ impl Gateway {
         })
     }
 
-    /// Starts the workers and opens the policy's addresses.
-    pub fn serve(self: &Arc<Self>, workers: NonZeroUsize) -> Result<Workers, LoadError> {
+    /// Starts the workers, opens the policy's addresses, and steers to them at `place` if the policy
+    /// wants to.
+    pub fn serve(
+        self: &Arc<Self>,
+        workers: NonZeroUsize,
+        place: Option<&Place>,
+    ) -> Result<Workers, LoadError> {
         let mut doors = self.doors.lock();
         let mut queues = Vec::new();
         for _ in 0..workers.get() {
@@ -165,6 +179,13 @@ impl Gateway {
         let running = self.running();
         let addresses = &running.policy().gateway().listen;
         let bound = doors.bind(addresses)?;
+        let steered = match place {
+            Some(place) => steer::start(place, running.policy(), workers.get())?,
+            None => None,
+        };
+        if let Some((steered, _)) = &steered {
+            self.loads.get_or_init(|| steered.loads());
+        }
         let start = |(number, queue)| worker::start(number, Arc::clone(self), queue);
         let threads = queues
             .into_iter()
@@ -173,6 +194,11 @@ impl Gateway {
             .collect::<Result<_, _>>();
         let threads = threads.map_err(LoadError::Thread)?;
         doors.open(bound, addresses);
+        if let Some((mut steered, listeners)) = steered {
+            doors.open_steered(listeners);
+            steered.apply(running.policy());
+            *self.steered.lock() = Some(steered);
+        }
         Ok(Workers { threads })
     }
 
@@ -200,6 +226,9 @@ impl Gateway {
         self.running.store(Arc::clone(&next));
         Running::retire(&changes, &self.balancer);
         doors.open(bound, &addresses);
+        if let Some(steered) = self.steered.lock().as_mut() {
+            steered.apply(next.policy());
+        }
         let took = start.elapsed();
         let lapsed = self.live.lapsed(&next, trust_changed, UnixTime::now());
         let gateway = next.policy().gateway();
@@ -247,10 +276,25 @@ impl Gateway {
     /// Stops accepting, once what already waits in the listeners' queues is accepted, and begins
     /// the drain.
     pub async fn close(&self) {
+        if let Some(steered) = self.steered.lock().as_mut() {
+            steered.retire();
+        }
         self.closing.cancel();
         self.acceptors.close();
         self.acceptors.wait().await;
         self.drain.begin();
+    }
+
+    /// Leaves the kernel as it was, once the drain is over.
+    pub fn end_steering(&self) {
+        if let Some(steered) = self.steered.lock().take() {
+            steered.end();
+        }
+    }
+
+    /// How busy the workers are, if the kernel is to know.
+    pub(crate) fn loads(&self) -> Option<&Arc<Loads>> {
+        self.loads.get()
     }
 
     /// Waits until no more may be accepted. Cancel safe.

@@ -23,6 +23,7 @@ pub mod run;
 pub mod running;
 pub mod settings;
 pub mod sink;
+pub mod steer;
 pub mod tls;
 pub mod tls_probe;
 pub mod trust;

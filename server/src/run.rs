@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebpf::Place;
 use lb::Drained;
 use thiserror::Error;
 use tokio::runtime;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub workers: Option<NonZeroUsize>,
     /// Where access records go.
     pub records: Sink,
+    /// Where the kernel's half is pinned; without it nothing is steered.
+    pub place: Option<Place>,
 }
 
 /// Why a gateway did not start.
@@ -85,7 +88,7 @@ impl Run {
             .workers
             .map_or_else(std::thread::available_parallelism, Ok)?;
         gateway.balancer().start();
-        let workers = gateway.serve(workers)?;
+        let workers = gateway.serve(workers, settings.place.as_ref())?;
         Ok(Self {
             gateway,
             workers,
@@ -158,6 +161,7 @@ impl Run {
             Drained::Clean,
             "the balancer has no connections of its own"
         );
+        gateway.end_steering();
         gateway.recorder().confess();
         gateway.recorder().sink().flush();
         drained

@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use ebpf::Loads;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -56,12 +57,20 @@ pub(crate) fn start(
     Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            runtime.block_on(work(gateway, doors));
+            runtime.block_on(work(Post { gateway, number }, doors));
         })
 }
 
-async fn work(gateway: Arc<Gateway>, mut doors: mpsc::Receiver<Door>) {
+/// A worker's place in the gateway.
+#[derive(Debug, Clone)]
+struct Post {
+    gateway: Arc<Gateway>,
+    number: usize,
+}
+
+async fn work(post: Post, mut doors: mpsc::Receiver<Door>) {
     let tasks = TaskTracker::new();
+    let gateway = Arc::clone(&post.gateway);
     loop {
         let door = tokio::select! {
             Some(door) = doors.recv() => door,
@@ -69,7 +78,8 @@ async fn work(gateway: Arc<Gateway>, mut doors: mpsc::Receiver<Door>) {
         };
         match TcpListener::from_std(door.listener) {
             Ok(listener) => {
-                let accepting = accept(Arc::clone(&gateway), listener, door.closing, tasks.clone());
+                let (closing, steered) = (door.closing, door.steered);
+                let accepting = accept(post.clone(), listener, closing, steered, tasks.clone());
                 tasks.spawn(gateway.acceptors().track_future(accepting));
             }
             Err(error) => tracing::error!(%error, "a listener cannot be served"),
@@ -82,41 +92,81 @@ async fn work(gateway: Arc<Gateway>, mut doors: mpsc::Receiver<Door>) {
 
 /// Accepts until the door closes, and then what had already been queued.
 async fn accept(
-    gateway: Arc<Gateway>,
+    post: Post,
     listener: TcpListener,
     closing: CancellationToken,
+    steered: bool,
     tasks: TaskTracker,
 ) {
     let mut pause = PAUSE;
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
+            accepted = next(&post, &listener, steered) => accepted,
             () = closing.cancelled() => break,
         };
         match accepted {
             Ok((socket, peer)) => {
                 pause = PAUSE;
-                receive(&gateway, &tasks, socket, peer);
+                post.receive(&tasks, socket, peer);
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                gateway.accept_failed(&error);
+                post.gateway.accept_failed(&error);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
     while let Some((socket, peer)) = queued(&listener).await {
-        receive(&gateway, &tasks, socket, peer);
+        post.receive(&tasks, socket, peer);
     }
 }
 
-fn receive(gateway: &Arc<Gateway>, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
-    // The drain begins after the last connection was accepted.
-    if let Some(stay) = gateway.drain().enter() {
-        tasks.spawn(carry(Arc::clone(gateway), socket, peer, stay));
+impl Post {
+    fn receive(&self, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
+        let busy = self.gateway.loads().map(|loads| {
+            loads.enter(self.number);
+            Busy(Arc::clone(loads), self.number)
+        });
+        // The drain begins after the last connection was accepted.
+        if let Some(stay) = self.gateway.drain().enter() {
+            let carried = carry(Arc::clone(&self.gateway), socket, peer, stay);
+            tasks.spawn(async move {
+                carried.await;
+                drop(busy);
+            });
+        }
     }
+}
+
+/// One connection of a worker, as long as it is counted.
+#[derive(Debug)]
+struct Busy(Arc<Loads>, usize);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.leave(self.1);
+    }
+}
+
+/// The next connection. A worker that finds none waiting has all that the kernel has given it.
+async fn next(
+    post: &Post,
+    listener: &TcpListener,
+    steered: bool,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let accepted = listener.poll_accept(cx);
+        if steered
+            && accepted.is_pending()
+            && let Some(loads) = post.gateway.loads()
+        {
+            loads.settle(post.number);
+        }
+        accepted
+    })
+    .await
 }
 
 /// A connection that waits to be accepted, if one does.

@@ -26,9 +26,18 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts the gateway of a world on the policy as it stands, and waits until it serves.
     pub(crate) async fn start_as_it_is(world: &World) -> Self {
+        Self::start_under(world, &["env"], 2).await
+    }
+
+    /// Starts it by a command that takes a program and its arguments, with so many workers.
+    pub(crate) async fn start_under(world: &World, command: &[&str], workers: usize) -> Self {
         let records = world.path("access.log");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["run", "--log-format", "json", "--workers", "2", "--policy"])
+        let mut process = Command::new(command[0])
+            .args(&command[1..])
+            .arg(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["run", "--log-format", "json", "--workers"])
+            .arg(workers.to_string())
+            .arg("--policy")
             .arg(world.path("policy.yaml"))
             .arg("--access-log")
             .arg(&records)

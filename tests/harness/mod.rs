@@ -120,6 +120,21 @@ impl World {
         self.dir.path()
     }
 
+    /// The policy's text with one more line in the gateway's section.
+    pub(crate) fn policy_with(&self, line: &str) -> String {
+        self.policy()
+            .replacen("groups:\n", &format!("  {line}\ngroups:\n"), 1)
+    }
+
+    /// Makes all files of the world a user's, by name.
+    pub(crate) fn give_to(&self, user: &str) {
+        let given = std::process::Command::new("chown")
+            .args(["-R", user])
+            .arg(self.folder())
+            .status();
+        assert!(given.unwrap().success());
+    }
+
     /// The policy's text.
     pub(crate) fn policy(&self) -> String {
         let mut text = format!(

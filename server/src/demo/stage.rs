@@ -62,6 +62,7 @@ impl Stage {
             policy: path.clone(),
             workers: Some(WORKERS),
             records: sink,
+            place: None,
         };
         let run = Run::start(settings, loaded)?;
         let dir = arguments.dir.clone();

@@ -76,6 +76,11 @@ impl Index {
             .find_map(|suffix| self.below.get(suffix))
     }
 
+    /// The ports that lead to a group.
+    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
+        self.ports.keys().copied()
+    }
+
     /// The group that clients reach by this port without a name.
     pub(super) fn by_port(&self, port: u16) -> Option<&Arc<Group>> {
         self.ports.get(&port)

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
+use super::values::{Duration, DurationLimit, Percent, PortOrRange, Quota, Rate};
+
 /// A policy of Portcullis: who may reach what, how often and how fast.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, title = "Portcullis policy")]
@@ -36,6 +38,8 @@ struct Gateway {
     listen: Vec<String>,
     /// The files behind mutual TLS.
     tls: Tls,
+    /// The ports that the kernel is to hand to the gateway besides. Without it: none.
+    steer: Option<Steer>,
     /// How much of the gateway may be in use.
     limits: Option<Limits>,
     /// How long things may take.
@@ -43,6 +47,33 @@ struct Gateway {
     /// What happens to a connection whose client, grant or certificate is no longer good. Without
     /// it: `cut`.
     on_revoke: Option<OnRevoke>,
+}
+
+/// What the kernel steers to the gateway: these ports and those that groups own.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is there for its schema")]
+struct Steer {
+    /// What it means that the kernel cannot. Without it: `auto`.
+    mode: Option<SteerMode>,
+    /// The ports: numbers, or ranges such as `7000-7100`.
+    #[schemars(length(min = 1))]
+    ports: Option<Vec<PortOrRange>>,
+    /// At which addresses: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: at all.
+    #[schemars(length(min = 1))]
+    addresses: Option<Vec<String>>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is there for its schema")]
+enum SteerMode {
+    /// The gateway does not start.
+    Required,
+    /// It says so and serves the addresses that it listens on.
+    Auto,
+    /// It does not try.
+    Off,
 }
 
 /// The files behind mutual TLS. Relative paths start at the policy's folder.
@@ -323,44 +354,6 @@ struct Test {
 enum Expect {
     Allow,
     Deny,
-}
-
-/// A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`.
-#[derive(Debug, JsonSchema)]
-#[expect(dead_code, reason = "it is there for its schema")]
-struct Duration(#[schemars(regex(pattern = "^[0-9]*[1-9][0-9]*(ms|s|m|h|d)$"))] String);
-
-/// A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`, or `unlimited`.
-#[derive(Debug, JsonSchema)]
-#[expect(dead_code, reason = "it is there for its schema")]
-struct DurationLimit(
-    #[schemars(regex(pattern = "^([0-9]*[1-9][0-9]*(ms|s|m|h|d)|unlimited)$"))] String,
-);
-
-/// A share from `0%` to `100%`.
-#[derive(Debug, JsonSchema)]
-#[expect(dead_code, reason = "it is there for its schema")]
-struct Percent(#[schemars(regex(pattern = "^(100|[0-9]{1,2})%$"))] String);
-
-/// A rate such as `5/s`, `300/m` or `1000/h`.
-#[derive(Debug, JsonSchema)]
-#[expect(dead_code, reason = "it is there for its schema")]
-struct Rate(#[schemars(regex(pattern = "^[0-9]*[1-9][0-9]*/(s|m|h)$"))] String);
-
-/// A number from 1, or `unlimited`.
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "it is there for its schema")]
-enum Quota {
-    AtMost(#[schemars(range(min = 1))] u32),
-    Word(Unlimited),
-}
-
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-#[expect(dead_code, reason = "it is there for its schema")]
-enum Unlimited {
-    Unlimited,
 }
 
 /// The JSON schema of the policy's file.

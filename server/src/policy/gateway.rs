@@ -9,6 +9,7 @@ use super::duration;
 use super::keys::{GATEWAY, LIMITS, TIMEOUTS, TLS};
 use super::problem::Problems;
 use super::read::{self, Fields};
+use super::steer::{self, Steer};
 use super::yaml::{Node, Value};
 
 /// What holds for the whole gateway.
@@ -18,6 +19,8 @@ pub struct Gateway {
     pub listen: Vec<SocketAddr>,
     /// The files behind mutual TLS.
     pub tls: TlsFiles,
+    /// What the kernel is to hand to it besides; `None` if nothing.
+    pub steer: Option<Steer>,
     /// How much of the gateway may be in use.
     pub limits: GatewayLimits,
     /// How long things may take.
@@ -120,11 +123,15 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
         ];
         read::word(node, &words, problems)
     });
+    let steer = fields.or("steer", None, problems, |node, problems| {
+        steer::read(node, problems).map(Some)
+    });
     let limits = fields.or("limits", GatewayLimits::default(), problems, limits);
     let timeouts = fields.or("timeouts", Timeouts::default(), problems, timeouts);
     Some(Gateway {
         listen: listen?,
         tls: tls?,
+        steer,
         limits,
         timeouts,
         on_revoke,
@@ -256,8 +263,8 @@ mod tests {
             ("key: s.key", "key: ''", "3:34: the text is empty"),
             (
                 "ca.crt}}",
-                "ca.crt}, steer: {}}",
-                "3:61: unknown key `steer` in `gateway`; expected `listen`, `tls`, `limits`, `timeouts`, `on_revoke`",
+                "ca.crt}, quota: {}}",
+                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `limits`, `timeouts`, `on_revoke`",
             ),
             (
                 "ca.crt}}",

@@ -1,7 +1,8 @@
 //! The keys that are read, by where they stand.
 
 pub(super) const DOCUMENT: &[&str] = &["version", "gateway", "groups", "clients", "tests"];
-pub(super) const GATEWAY: &[&str] = &["listen", "tls", "limits", "timeouts", "on_revoke"];
+pub(super) const GATEWAY: &[&str] = &["listen", "tls", "steer", "limits", "timeouts", "on_revoke"];
+pub(super) const STEER: &[&str] = &["mode", "ports", "addresses"];
 pub(super) const TLS: &[&str] = &["certificate", "key", "client_ca", "crl", "expired_crl"];
 pub(super) const LIMITS: &[&str] = &["connections", "handshakes", "handshakes_per_source"];
 pub(super) const TIMEOUTS: &[&str] = &[
@@ -60,6 +61,7 @@ mod tests {
         for (name, keys) in [
             ("Gateway", GATEWAY),
             ("Tls", TLS),
+            ("Steer", STEER),
             ("Limits", LIMITS),
             ("Timeouts", TIMEOUTS),
             ("Group", GROUP),

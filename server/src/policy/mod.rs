@@ -26,8 +26,10 @@ mod parse;
 mod pieces;
 mod problem;
 mod read;
+mod steer;
 #[cfg(test)]
 mod tests;
+mod values;
 mod yaml;
 
 pub use change::Change;
@@ -43,6 +45,7 @@ pub use group::{
 };
 pub use name::{SniName, SniNameError};
 pub use problem::{PolicyError, Problem};
+pub use steer::{Steer, SteerMode};
 
 /// Who may reach what: one revision, immutable and cheap to clone.
 ///

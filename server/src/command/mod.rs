@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ebpf::Place;
 use lb::Drained;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -18,6 +19,11 @@ use crate::policy::{self, Policy};
 use crate::record;
 use crate::run::{self, Settings};
 use crate::sink::{Output, Sink};
+use crate::steer::rivals;
+
+mod steering;
+
+use steering::{Bindings, Status};
 
 /// Failed, invalid, or connections were cut off.
 const FAILED: u8 = 1;
@@ -103,6 +109,22 @@ enum Action {
         #[arg(long, env = "PORTCULLIS_JSON")]
         json: bool,
     },
+    /// Load, look at or unload the kernel's half, which steers ports to a gateway.
+    Steer {
+        #[command(flatten)]
+        instance: steering::Instance,
+        #[command(subcommand)]
+        action: steering::Action,
+    },
+    /// List what the kernel steers, and how many connections came to each port: `steered` to the
+    /// gateway, or `unserved` because there was none.
+    Bindings {
+        #[command(flatten)]
+        instance: steering::Instance,
+        /// Print JSON.
+        #[arg(long, env = "PORTCULLIS_JSON")]
+        json: bool,
+    },
     /// Print the JSON schema of the policy's file, for editors.
     Schema,
     /// Print a large policy, for measuring.
@@ -126,6 +148,8 @@ struct RunArguments {
     /// Where access records are appended, one JSON object a line; `-` is standard output.
     #[arg(long, env = "PORTCULLIS_ACCESS_LOG", default_value = "-")]
     access_log: PathBuf,
+    #[command(flatten)]
+    instance: steering::Instance,
 }
 
 impl Command {
@@ -152,6 +176,14 @@ impl Command {
                 print(&difference, json);
                 Ok(if difference.is_empty() { 0 } else { DIFFERS })
             })),
+            Action::Steer { instance, action } => steer(&instance.place(), &action),
+            Action::Bindings { instance, json } => match Bindings::of(&instance.place()) {
+                Ok(bindings) => {
+                    print(&bindings, json);
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error),
+            },
             Action::Schema => say(&policy::schema()),
             Action::Generate { groups, clients } => say(&policy::generate(groups, clients)),
         }
@@ -222,6 +254,7 @@ fn serve(arguments: RunArguments) -> ExitCode {
         policy: arguments.policy,
         workers: arguments.workers,
         records,
+        place: Some(arguments.instance.place()),
     };
     match run::run(settings) {
         Ok(Drained::Clean) => {
@@ -234,6 +267,29 @@ fn serve(arguments: RunArguments) -> ExitCode {
         }
         Err(error) => fail(&error),
     }
+}
+
+fn steer(place: &Place, action: &steering::Action) -> ExitCode {
+    let done = match *action {
+        steering::Action::Load { user } => ebpf::load(place, user).map(|foreign| {
+            let path = place.path().display();
+            let mut text = format!("{path}: loaded\n");
+            if let Some(warning) = rivals(&foreign) {
+                text = format!("{text}{warning}\n");
+            }
+            say(&text)
+        }),
+        steering::Action::Status { json } => Status::of(place).map(|status| {
+            print(&status, json);
+            if status.is_loaded() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            }
+        }),
+        steering::Action::Unload => ebpf::unload(place).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| fail(&error))
 }
 
 fn show(arguments: &DemoArguments) -> ExitCode {

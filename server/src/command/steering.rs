@@ -1,0 +1,160 @@
+//! What can be asked of the kernel's half: `portcullis steer` and `portcullis bindings`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use ebpf::{Counters, Owner, Place, Steering};
+use nix::unistd::{Uid, User};
+use serde::Serialize;
+
+/// Which of the kernel's halves is meant.
+#[derive(Debug, Args)]
+pub(super) struct Instance {
+    /// The name that steering is pinned under; gateways with different names share a machine.
+    #[arg(long, env = "PORTCULLIS_INSTANCE", default_value = "default", value_parser = instance)]
+    instance: String,
+    /// Where a bpffs is mounted.
+    #[arg(long, env = "PORTCULLIS_BPFFS", default_value = "/sys/fs/bpf")]
+    bpffs: PathBuf,
+}
+
+impl Instance {
+    /// Its folder.
+    pub(super) fn place(&self) -> Place {
+        Place::new(&self.bpffs, &self.instance).expect("the name was looked at")
+    }
+}
+
+fn instance(name: &str) -> Result<String, String> {
+    let named = Place::new(&PathBuf::new(), name).map(|_| name.to_owned());
+    named.ok_or_else(|| "expected letters, digits, `-` and `_`".to_owned())
+}
+
+/// What can be done with the kernel's half.
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Load it into this network namespace, or exchange the programs of one that is loaded.
+    ///
+    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`, and a gateway that runs as `--user` needs no privileges
+    /// afterwards. Rules and counters that are there are kept.
+    Load {
+        /// The user that gateways run as, by name or number.
+        #[arg(long, env = "PORTCULLIS_USER", value_parser = owner)]
+        user: Option<Owner>,
+    },
+    /// Tell whether it is loaded.
+    Status {
+        /// Print JSON.
+        #[arg(long, env = "PORTCULLIS_JSON")]
+        json: bool,
+    },
+    /// Take it out of the kernel: connections go where they went without it.
+    Unload,
+}
+
+fn owner(user: &str) -> Result<Owner, String> {
+    let found = match user.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(user),
+    };
+    match found {
+        Ok(Some(user)) => Ok(Owner {
+            user: user.uid.as_raw(),
+            group: user.gid.as_raw(),
+        }),
+        Ok(None) => Err("there is no such user".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether the kernel's half is loaded.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    place: PathBuf,
+    loaded: bool,
+    rules: usize,
+}
+
+impl Status {
+    /// Looks.
+    pub(super) fn of(place: &Place) -> Result<Self, ebpf::SteerError> {
+        let rules = match Steering::rules(place) {
+            Ok(rules) => Some(rules.len()),
+            Err(ebpf::SteerError::NotLoaded(_)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            place: place.path().to_owned(),
+            loaded: rules.is_some(),
+            rules: rules.unwrap_or(0),
+        })
+    }
+
+    /// Whether it is.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place.display();
+        match self.rules {
+            _ if !self.loaded => writeln!(f, "{place}: nothing is loaded"),
+            1 => writeln!(f, "{place}: loaded, with 1 rule"),
+            rules => writeln!(f, "{place}: loaded, with {rules} rules"),
+        }
+    }
+}
+
+/// What is steered, and what came there.
+#[derive(Debug, Serialize)]
+pub(super) struct Bindings(Vec<Binding>);
+
+#[derive(Debug, Serialize)]
+struct Binding {
+    rule: String,
+    /// Of the rule's port, at all addresses.
+    steered: u64,
+    unserved: u64,
+}
+
+impl Bindings {
+    /// Reads them out of the kernel.
+    pub(super) fn of(place: &Place) -> Result<Self, ebpf::SteerError> {
+        let rules = Steering::rules(place)?;
+        let counters: BTreeMap<u16, Counters> = Steering::counters(place)?.into_iter().collect();
+        let bindings = rules.into_iter().map(|rule| {
+            let counted = counters.get(&rule.port()).copied().unwrap_or_default();
+            Binding {
+                rule: rule.to_string(),
+                steered: counted.steered,
+                unserved: counted.unserved,
+            }
+        });
+        Ok(Self(bindings.collect()))
+    }
+}
+
+impl fmt::Display for Bindings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = self.0.iter().map(|binding| binding.rule.len());
+        let width = rules.max().unwrap_or(0).max("DESTINATION".len());
+        writeln!(
+            f,
+            "{:width$}  {:>12}  {:>12}",
+            "DESTINATION", "STEERED", "UNSERVED"
+        )?;
+        for binding in &self.0 {
+            let Binding {
+                rule,
+                steered,
+                unserved,
+            } = binding;
+            writeln!(f, "{rule:width$}  {steered:>12}  {unserved:>12}")?;
+        }
+        Ok(())
+    }
+}

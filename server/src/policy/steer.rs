@@ -1,0 +1,166 @@
+//! Which ports the kernel is to hand to the gateway.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use ebpf::{Prefix, Rule};
+
+use super::Policy;
+use super::keys::STEER;
+use super::problem::Problems;
+use super::read::{self, Fields, quote};
+use super::yaml::Node;
+
+/// Which ports the kernel is to hand to the gateway, beside those that it listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steer {
+    /// What it means that the kernel cannot.
+    pub mode: SteerMode,
+    /// The ports, from first to last.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// At which addresses; at all of them if there are none.
+    pub addresses: Vec<Prefix>,
+}
+
+/// What it means that the kernel cannot steer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SteerMode {
+    /// The gateway does not start.
+    Required,
+    /// It says so and serves the addresses that it listens on.
+    Auto,
+    /// It does not try.
+    Off,
+}
+
+/// Reads `steer:`. `None` comes with a problem.
+pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Steer> {
+    let fields = Fields::of(node, "`steer`", STEER, problems)?;
+    let mode = fields.or("mode", SteerMode::Auto, problems, |node, problems| {
+        let words = [
+            ("required", SteerMode::Required),
+            ("auto", SteerMode::Auto),
+            ("off", SteerMode::Off),
+        ];
+        read::word(node, &words, problems)
+    });
+    let list =
+        |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, ports);
+    let ports = fields.or("ports", Vec::new(), problems, list);
+    let list = |node: &Node<'_>, problems: &mut Problems| {
+        read::list(node, "addresses or prefixes", problems, prefix)
+    };
+    let addresses = fields.or("addresses", Vec::new(), problems, list);
+    Some(Steer {
+        mode,
+        ports,
+        addresses,
+    })
+}
+
+/// A port, or the first and last of several.
+fn ports(node: &Node<'_>, problems: &mut Problems) -> Option<RangeInclusive<u16>> {
+    let said = read::text(node, problems)?;
+    let (first, last) = said.split_once('-').unwrap_or((said, said));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 1 <= first && first <= last => Some(first..=last),
+        _ => {
+            let said = quote(said);
+            let expected = "a number from 1 to 65535, or a range such as `7000-7100`";
+            problems.report(node.at, format!("{said} is no port; expected {expected}"));
+            None
+        }
+    }
+}
+
+fn prefix(node: &Node<'_>, problems: &mut Problems) -> Option<Prefix> {
+    let said = read::text(node, problems)?;
+    let prefix = said.parse::<Prefix>();
+    if let Err(error) = &prefix {
+        problems.report(node.at, format!("{} is no prefix: {error}", quote(said)));
+    }
+    prefix.ok()
+}
+
+impl Policy {
+    /// What the kernel is to hand to the gateway: the ports of `steer`, and those that a group owns,
+    /// at the addresses of `steer`.
+    pub fn bindings(&self) -> BTreeSet<Rule> {
+        let Some(steer) = self.gateway.steer.as_ref() else {
+            return BTreeSet::new();
+        };
+        let ports = steer.ports.iter().cloned().flatten();
+        ports
+            .chain(self.index.ports())
+            .flat_map(|port| {
+                let all = steer.addresses.is_empty().then_some(Rule::Port(port));
+                let some = steer.addresses.iter();
+                all.into_iter()
+                    .chain(some.map(move |&prefix| Rule::At(port, prefix)))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::tests::{assert_told, policy, with};
+
+    fn steering(steer: &str) -> String {
+        let groups = "groups: {a: {ports: [8500], upstreams: ['10.0.0.1:1']}}\nclients: {}\n";
+        with(groups).replacen("ca.crt}}", &format!("ca.crt}}, steer: {{{steer}}}}}"), 1)
+    }
+
+    fn bindings(steer: &str) -> Vec<String> {
+        let rules = policy(&steering(steer)).bindings();
+        rules.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ports_of_the_gateway_and_of_groups_are_steered_at_the_addresses_that_are_given() {
+        assert_eq!(bindings(""), ["*:8500"]);
+        assert_eq!(
+            bindings("ports: [443, '7000-7002', 7001]"),
+            ["*:443", "*:7000", "*:7001", "*:7002", "*:8500"]
+        );
+        assert_eq!(
+            bindings("ports: [443], addresses: [192.0.2.0/24, '2001:db8::1']"),
+            [
+                "192.0.2.0/24:443",
+                "[2001:db8::1/128]:443",
+                "192.0.2.0/24:8500",
+                "[2001:db8::1/128]:8500"
+            ]
+        );
+        let without = steering("").replacen(", steer: {}", "", 1);
+        assert!(policy(&without).bindings().is_empty());
+    }
+
+    #[test]
+    fn each_mistake_is_told_with_its_place() {
+        for (steer, message) in [
+            (
+                "ports: [0]",
+                "3:77: `0` is no port; expected a number from 1 to 65535, or a range such as `7000-7100`",
+            ),
+            (
+                "ports: ['9-8']",
+                "3:77: `9-8` is no port; expected a number from 1 to 65535, or a range such as `7000-7100`",
+            ),
+            (
+                "addresses: [192.0.2.1/24]",
+                "3:81: `192.0.2.1/24` is no prefix: the address has bits behind its first 24",
+            ),
+            (
+                "mode: on",
+                "3:75: `on` is unknown; expected `required` or `auto` or `off`",
+            ),
+            (
+                "port: [1]",
+                "3:69: unknown key `port` in `steer`; did you mean `ports`?",
+            ),
+        ] {
+            assert_told(&steering(steer), message);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the kernel hands to this gateway, beside what comes to its own addresses.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use ebpf::{Applied, Loads, Place, SteerError, Steering};
+use thiserror::Error;
+
+use crate::policy::{Policy, SteerMode};
+use crate::worker;
+
+/// Why nothing can be steered.
+#[derive(Debug, Error)]
+pub enum Unsteered {
+    /// The kernel's half cannot be had.
+    #[error(transparent)]
+    Kernel(#[from] SteerError),
+    /// There are no listeners to steer to.
+    #[error("the listeners that are steered to cannot be bound: {0}")]
+    Listen(#[from] io::Error),
+}
+
+/// The kernel's half of a gateway that serves.
+#[derive(Debug)]
+pub(crate) struct Steered {
+    steering: Steering,
+    /// By its means the kernel finds the workers' listeners; nobody accepts from it.
+    _handle: TcpListener,
+    /// Whether it goes when the gateway does.
+    is_own: bool,
+}
+
+/// What is steered to: nothing yet, and the workers' listeners.
+pub(crate) type Started = (Steered, Vec<TcpListener>);
+
+/// Takes an instance's place in the kernel, if the policy wants to steer. What is not loaded there is
+/// loaded, if that is allowed.
+pub(crate) fn start(
+    place: &Place,
+    policy: &Policy,
+    workers: usize,
+) -> Result<Option<Started>, Unsteered> {
+    let Some(steer) = &policy.gateway().steer else {
+        return Ok(None);
+    };
+    let started = match steer.mode {
+        SteerMode::Off => return Ok(None),
+        SteerMode::Required | SteerMode::Auto => Steered::start(place, workers),
+    };
+    match started {
+        Ok(started) => Ok(Some(started)),
+        Err(error) if steer.mode == SteerMode::Required => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "nothing is steered; what `listen` names is served");
+            Ok(None)
+        }
+    }
+}
+
+impl Steered {
+    fn start(place: &Place, workers: usize) -> Result<Started, Unsteered> {
+        let (mut steering, is_own) = match Steering::open(place) {
+            Err(SteerError::NotLoaded(_)) => {
+                let foreign = ebpf::load(place, None)?;
+                if let Some(warning) = rivals(&foreign) {
+                    tracing::warn!("{warning}");
+                }
+                (Steering::open(place)?, true)
+            }
+            opened => (opened?, false),
+        };
+        let (listeners, handle) = group(workers)?;
+        steering.serve(&listeners.iter().collect::<Vec<_>>(), &handle)?;
+        let steered = Self {
+            steering,
+            _handle: handle,
+            is_own,
+        };
+        Ok((steered, listeners))
+    }
+
+    /// How busy the workers are, as the kernel is to know.
+    pub(crate) fn loads(&self) -> Arc<Loads> {
+        self.steering.loads()
+    }
+
+    /// Has the kernel steer what the policy names, from now on. If it cannot, that is logged, and
+    /// the next reload tries again.
+    pub(crate) fn apply(&mut self, policy: &Policy) {
+        let rules = policy.bindings();
+        let all = rules.len();
+        match self.steering.apply(rules) {
+            Ok(Applied {
+                added: 0,
+                removed: 0,
+            }) => {}
+            Ok(Applied { added, removed }) => {
+                let instance = self.steering.place().path().display();
+                tracing::info!(rules = all, added, removed, %instance, "steering");
+            }
+            Err(error) => tracing::error!(%error, "not all that the policy names is steered"),
+        }
+    }
+
+    /// Lets no more come. What waits at the listeners can be accepted.
+    pub(crate) fn retire(&mut self) {
+        if let Err(error) = self.steering.retire() {
+            tracing::error!(%error, "steering does not end");
+        }
+    }
+
+    /// Leaves the kernel as it was found.
+    pub(crate) fn end(self) {
+        let place = self.steering.place().clone();
+        if self.is_own
+            && let Err(error) = ebpf::unload(&place)
+        {
+            tracing::error!(%error, "steering stays loaded");
+        }
+    }
+}
+
+/// What is to be said of other programs that decide where connections go, by their numbers.
+pub fn rivals(foreign: &[u32]) -> Option<String> {
+    (!foreign.is_empty()).then(|| {
+        format!(
+            "other sk_lookup programs are attached to this network namespace and may decide first: \
+             {foreign:?} (`bpftool prog show id N` tells what they are)"
+        )
+    })
+}
+
+/// The listeners that are steered to: the workers', and the handle.
+///
+/// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
+/// and is itself reached from this machine at most.
+fn group(workers: usize) -> io::Result<(Vec<TcpListener>, TcpListener)> {
+    let loopback = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+    let handle = worker::bind(SocketAddr::new(loopback.into(), 0))?;
+    let address = handle.local_addr()?;
+    let listeners = (0..workers).map(|_| worker::bind(address));
+    Ok((listeners.collect::<Result<_, _>>()?, handle))
+}
