@@ -9,6 +9,7 @@
 //! What is steered is the gateway's or nobody's: while no gateway serves, such connections are
 //! refused, even if something else listens on their port.
 
+mod bans;
 mod error;
 mod object;
 mod place;
@@ -16,6 +17,7 @@ mod rules;
 mod steering;
 mod sys;
 
+pub use bans::Bans;
 pub use ebpf_common::{Counters, MOST_WORKERS};
 pub use error::SteerError;
 pub use object::{Owner, load, unload};

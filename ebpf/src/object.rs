@@ -22,10 +22,11 @@ pub(crate) const STEER: &str = "steer";
 pub(crate) const CHOOSE: &str = "choose";
 
 /// A map's name, and the sizes of its keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 8] = [
+pub(crate) const MAPS: [(&str, usize, usize); 9] = [
     ("PORTS", 2, 1),
     ("PREFIXES", crate::rules::PREFIX_KEY, 1),
     ("COUNTERS", 2, size_of::<crate::Counters>()),
+    ("BANS", size_of::<ebpf_common::Source>(), 8),
     ("HANDLES", 4, 4),
     ("LISTENERS", 4, 4),
     ("LOADS", 4, size_of::<ebpf_common::Loads>()),

@@ -61,6 +61,13 @@ impl fmt::Display for Prefix {
 }
 
 impl Prefix {
+    /// Whether an address begins like this.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let same_family = self.address.is_ipv4() == address.is_ipv4();
+        let there = Self { address, ..self };
+        same_family && there.truncated() == self.address
+    }
+
     fn truncated(self) -> IpAddr {
         let length = u32::from(self.length);
         match self.address {
@@ -153,6 +160,12 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Prefix>().unwrap().to_string(), text);
         }
+        let has = |prefix: &str, address: &str| {
+            let prefix: Prefix = prefix.parse().unwrap();
+            prefix.contains(address.parse().unwrap())
+        };
+        assert!(has("192.0.2.0/24", "192.0.2.9") && !has("192.0.2.0/24", "192.0.3.9"));
+        assert!(has("::/0", "::1") && !has("::/0", "192.0.2.9"));
         let whole: Prefix = "192.0.2.1".parse().unwrap();
         assert_eq!(whole.to_string(), "192.0.2.1/32");
         for (text, error) in [

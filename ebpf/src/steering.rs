@@ -144,7 +144,7 @@ impl Steering {
     /// What came to each port that ever was steered.
     pub fn counters(place: &Place) -> Result<Vec<(u16, Counters)>, SteerError> {
         let counters = Map::PerCpuHashMap(map(place, "COUNTERS")?);
-        let counters: PerCpuHashMap<MapData, u16, [u64; 2]> = counters.try_into()?;
+        let counters: PerCpuHashMap<MapData, u16, [u64; 3]> = counters.try_into()?;
         let mut all = Vec::new();
         for entry in &counters {
             let (port, each) = entry?;
@@ -154,6 +154,7 @@ impl Steering {
                 Counters {
                     steered: sum(0),
                     unserved: sum(1),
+                    banned: sum(2),
                 },
             ));
         }
@@ -173,7 +174,7 @@ impl Steering {
     }
 }
 
-fn map(place: &Place, name: &str) -> Result<MapData, SteerError> {
+pub(crate) fn map(place: &Place, name: &str) -> Result<MapData, SteerError> {
     let path = place.pin(name);
     if !path.exists() {
         return Err(SteerError::NotLoaded(place.path().to_owned()));

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map};
-use ebpf::{Place, Rule, SteerError, Steering};
+use ebpf::{Bans, Counters, Place, Rule, SteerError, Steering};
 use socket2::{Domain, Socket, Type};
 
 /// An instance that is unloaded at the end.
@@ -282,4 +282,45 @@ fn a_worker_that_is_gone_gets_nothing_and_what_waited_for_it_moves() {
     for mut client in clients.into_iter().chain([late]) {
         assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed, not reset");
     }
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn a_banned_source_is_refused_until_its_time_is_over() {
+    let instance = Instance::loaded("bans");
+    let (mut steering, _listeners, _handle) = serve(&instance, 1);
+    steering.apply([Rule::Port(7006)].into()).unwrap();
+    let bans = Bans::open(&instance.0).unwrap();
+    let hour = Duration::from_hours(1);
+    bans.ban("192.0.2.1".parse().unwrap(), hour).unwrap();
+    bans.ban("2001:db8::9".parse().unwrap(), hour).unwrap();
+
+    // On loopback the source is the destination's address.
+    connect("127.0.0.1:7006").unwrap();
+    refused("192.0.2.1:7006");
+    refused("[2001:db8::1]:7006");
+    let counters = Steering::counters(&instance.0).unwrap()[0].1;
+    let Counters {
+        steered,
+        unserved,
+        banned,
+    } = counters;
+    assert_eq!((steered, unserved, banned), (1, 0, 2));
+    let all = bans.all().unwrap();
+    let banned: Vec<_> = all.iter().map(|(source, _)| source.to_string()).collect();
+    assert_eq!(banned, ["192.0.2.1", "2001:db8::"]);
+
+    let neighbour = "2001:db8::5".parse().unwrap();
+    assert!(bans.lift(neighbour).unwrap(), "of the same 64 bits");
+    assert!(!bans.lift(neighbour).unwrap());
+    connect("[2001:db8::1]:7006").unwrap();
+
+    let short = Duration::from_millis(300);
+    let begin = Instant::now();
+    bans.ban("192.0.2.1".parse().unwrap(), short).unwrap();
+    while connect("192.0.2.1:7006").is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "it does not end");
+    }
+    assert!(begin.elapsed() >= short, "{:?}", begin.elapsed());
+    assert!(bans.all().unwrap().is_empty());
 }

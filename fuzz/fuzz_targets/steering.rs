@@ -1,7 +1,7 @@
 //! What the kernel's half decides about any connection, beside the rules said in another way.
 #![no_main]
 
-use ebpf_common::{Arrival, Destination, Load, Loads, Tables, Verdict, least, verdict};
+use ebpf_common::{Arrival, Destination, Load, Loads, Source, Tables, Verdict, least, verdict};
 use libfuzzer_sys::fuzz_target;
 
 const TCP: u32 = 6;
@@ -12,6 +12,7 @@ const IPV6: u32 = 10;
 struct Rules<'r> {
     ports: &'r [u16],
     destinations: &'r [(u16, [u8; 16])],
+    banned: bool,
 }
 
 impl Tables for Rules<'_> {
@@ -23,6 +24,10 @@ impl Tables for Rules<'_> {
         self.destinations
             .iter()
             .any(|&(port, address)| Destination::new(port, address) == *destination)
+    }
+
+    fn is_banned(&self, _: &Source) -> bool {
+        self.banned
     }
 }
 
@@ -44,10 +49,13 @@ fuzz_target!(
             ip4: [a, b, c, d],
             ip6: address,
             port,
+            source4: [a, b, c, d],
+            source6: address,
         };
         let rules = Rules {
             ports: &ports,
             destinations: &destinations,
+            banned: turn % 2 == 0,
         };
         let whole = match family {
             IPV4 => Some(
@@ -60,7 +68,12 @@ fuzz_target!(
         };
         let named = whole.is_some_and(|whole| destinations.contains(&(port, whole)));
         let ours = protocol == TCP && whole.is_some() && (ports.contains(&port) || named);
-        assert_eq!(verdict(&rules, &arrival) == Verdict::Steer, ours);
+        let wanted = match (ours, rules.banned) {
+            (false, _) => Verdict::Pass,
+            (true, false) => Verdict::Steer,
+            (true, true) => Verdict::Refuse,
+        };
+        assert_eq!(verdict(&rules, &arrival), wanted);
 
         let mut all: Loads = [Load::default(); 64];
         for (load, open) in all.iter_mut().zip(&loads) {

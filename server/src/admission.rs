@@ -86,7 +86,7 @@ impl Admission {
 
 /// Who shares a bound: one IPv4 address, or one IPv6 network of 64 bits, which is what a single
 /// site has at its disposal (RFC 6177).
-fn network(source: IpAddr) -> IpAddr {
+pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))

@@ -57,7 +57,12 @@ pub(crate) async fn carry(gateway: Arc<Gateway>, socket: TcpStream, peer: Socket
     let outcome = match greet(&gateway, socket, &mut record).await {
         // Handshakes are large and over soon, relays small and long: each in its own allocation.
         Ok((guest, place)) => Box::pin(serve(&gateway, guest, place, &mut record)).await,
-        Err(rejection) => Outcome::Rejected(rejection),
+        Err(rejection) => {
+            if rejection.is_failed_handshake() {
+                gateway.handshake_failed(peer.ip());
+            }
+            Outcome::Rejected(rejection)
+        }
     };
     record.end(outcome);
     drop(record);

@@ -1,7 +1,7 @@
 //! The gateway: what its workers share, its start, its changes and its end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ebpf::{Loads, Place};
+use ebpf::{Bans, Loads, Place};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, network};
 use crate::doors::Doors;
+use crate::failures::Failures;
 use crate::live::{Lapsed, Live};
 use crate::policy::{Change, OnRevoke, Policy, PolicyError};
 use crate::record::Recorder;
@@ -46,6 +47,8 @@ pub struct Gateway {
     doors: Mutex<Doors>,
     steered: Mutex<Option<Steered>>,
     loads: OnceLock<Arc<Loads>>,
+    bans: OnceLock<Bans>,
+    failures: Failures,
     acceptors: TaskTracker,
     drain: Drain,
     accept_failures: AtomicU64,
@@ -149,6 +152,8 @@ impl Gateway {
             doors: Mutex::new(Doors::new(closing.clone())),
             steered: Mutex::new(None),
             loads: OnceLock::new(),
+            bans: OnceLock::new(),
+            failures: Failures::default(),
             closing,
             running: ArcSwap::from_pointee(running),
             balancer,
@@ -185,6 +190,10 @@ impl Gateway {
         };
         if let Some((steered, _)) = &steered {
             self.loads.get_or_init(|| steered.loads());
+            let bans = steered.bans().map_err(Unsteered::from)?;
+            self.bans.get_or_init(|| bans);
+        } else if running.policy().gateway().ban.is_some() {
+            tracing::warn!("nothing is steered, so nobody is banned");
         }
         let start = |(number, queue)| worker::start(number, Arc::clone(self), queue);
         let threads = queues
@@ -295,6 +304,23 @@ impl Gateway {
     /// How busy the workers are, if the kernel is to know.
     pub(crate) fn loads(&self) -> Option<&Arc<Loads>> {
         self.loads.get()
+    }
+
+    /// Counts a failed handshake, and bans its source if it was one too many.
+    pub(crate) fn handshake_failed(&self, source: IpAddr) {
+        let running = self.running();
+        let (Some(rule), Some(bans)) = (&running.policy().gateway().ban, self.bans.get()) else {
+            return;
+        };
+        let source = network(source);
+        if !rule.concerns(source) || !self.failures.count(source, rule, Instant::now()) {
+            return;
+        }
+        let (failures, seconds) = (rule.failures, rule.duration.as_secs());
+        match bans.ban(source, rule.duration) {
+            Ok(()) => tracing::warn!(%source, failures, seconds, "source banned"),
+            Err(error) => tracing::error!(%error, %source, "a source cannot be banned"),
+        }
     }
 
     /// Waits until no more may be accepted. Cancel safe.

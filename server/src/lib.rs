@@ -12,6 +12,7 @@ pub mod demo;
 pub mod descriptors;
 mod doors;
 pub mod downstream;
+mod failures;
 pub mod gateway;
 pub mod identity;
 pub mod live;

@@ -62,6 +62,27 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// Whether the client began a handshake, and did not come through it.
+    pub fn is_failed_handshake(&self) -> bool {
+        match self {
+            Self::HandshakeTimeout
+            | Self::HandshakeAbandoned
+            | Self::Tls(_)
+            | Self::NoCertificate
+            | Self::Untrusted(_)
+            | Self::Identity(_)
+            | Self::Policy(_)
+            | Self::Protocol => true,
+            Self::GatewayFull
+            | Self::HandshakesFull
+            | Self::SourceHandshakesFull
+            | Self::Limited(_)
+            | Self::Dial(_)
+            | Self::Lapsed
+            | Self::Header(_) => false,
+        }
+    }
+
     /// The reason as the record's closed list has it.
     pub fn reason(&self) -> &'static str {
         match self {

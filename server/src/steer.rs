@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use ebpf::{Applied, Loads, Place, SteerError, Steering};
+use ebpf::{Applied, Bans, Loads, Place, SteerError, Steering};
 use thiserror::Error;
 
 use crate::policy::{Policy, SteerMode};
@@ -83,6 +83,11 @@ impl Steered {
     /// How busy the workers are, as the kernel is to know.
     pub(crate) fn loads(&self) -> Arc<Loads> {
         self.steering.loads()
+    }
+
+    /// The sources that are banned.
+    pub(crate) fn bans(&self) -> Result<Bans, SteerError> {
+        Bans::open(self.steering.place())
     }
 
     /// Has the kernel steer what the policy names, from now on. If it cannot, that is logged, and

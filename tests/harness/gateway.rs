@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -97,6 +98,17 @@ impl Gateway {
             .args(["-s", name, &process])
             .status();
         assert!(sent.unwrap().success());
+    }
+
+    /// The processor time that the process has used so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let process = self.process.id().expect("the gateway lives");
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        // proc_pid_stat(5): utime and stime, in ticks of a hundredth of a second.
+        let fields = stat.rsplit(") ").next().unwrap().split(' ');
+        let ticks = fields.skip(11).take(2);
+        let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
     }
 
     /// Waits for the process to end.

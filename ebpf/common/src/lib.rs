@@ -7,4 +7,6 @@ mod choice;
 mod steering;
 
 pub use choice::{Load, Loads, MOST_WORKERS, index, least, nth};
-pub use steering::{Arrival, Counters, Destination, PORT_BITS, Tables, Verdict, verdict};
+pub use steering::{
+    Arrival, Counters, Destination, PORT_BITS, Source, Tables, Verdict, mapped, network, verdict,
+};

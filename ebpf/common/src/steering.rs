@@ -35,6 +35,20 @@ impl Destination {
     }
 }
 
+/// Who shares a ban: an IPv4 address in its mapped form, or the first 64 bits of an IPv6 address, which
+/// is what a single site has at its disposal (RFC 6177).
+pub type Source = [u8; 16];
+
+/// Who an IPv6 address shares a ban with.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "the kernel's verifier sees one function"
+)]
+pub const fn network(address: [u8; 16]) -> Source {
+    (u128::from_be_bytes(address) & (u128::MAX << 64)).to_be_bytes()
+}
+
 /// What came to one port since steering began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -43,6 +57,8 @@ pub struct Counters {
     pub steered: u64,
     /// Connections that were refused because no gateway was there.
     pub unserved: u64,
+    /// Connections that were refused because their source is banned.
+    pub banned: u64,
 }
 
 /// What the kernel knows of an arriving connection: the fields of `struct bpf_sk_lookup`.
@@ -58,6 +74,10 @@ pub struct Arrival {
     pub ip6: [u8; 16],
     /// The destination's port.
     pub port: u16,
+    /// The source, if it is an IPv4 address, in the order of memory.
+    pub source4: [u8; 4],
+    /// The source, if it is an IPv6 address.
+    pub source6: [u8; 16],
 }
 
 /// The rules, wherever they are kept.
@@ -66,6 +86,8 @@ pub trait Tables {
     fn has_port(&self, port: u16) -> bool;
     /// Whether this port is the gateway's at this address.
     fn has_destination(&self, destination: &Destination) -> bool;
+    /// Whether this source may not come now.
+    fn is_banned(&self, source: &Source) -> bool;
 }
 
 /// What is to become of an arriving connection.
@@ -75,6 +97,8 @@ pub enum Verdict {
     Pass,
     /// It is the gateway's.
     Steer,
+    /// It is refused: it would be the gateway's, but its source is banned.
+    Refuse,
 }
 
 /// Decides about an arriving connection.
@@ -87,25 +111,28 @@ pub fn verdict(tables: &impl Tables, arrival: &Arrival) -> Verdict {
     if arrival.protocol != TCP {
         return Verdict::Pass;
     }
-    let address = match arrival.family {
-        IPV4 => mapped(arrival.ip4),
-        IPV6 => arrival.ip6,
+    let (address, source) = match arrival.family {
+        IPV4 => (mapped(arrival.ip4), mapped(arrival.source4)),
+        IPV6 => (arrival.ip6, network(arrival.source6)),
         _ => return Verdict::Pass,
     };
     let destination = Destination::new(arrival.port, address);
-    if tables.has_port(arrival.port) || tables.has_destination(&destination) {
-        Verdict::Steer
-    } else {
-        Verdict::Pass
+    if !tables.has_port(arrival.port) && !tables.has_destination(&destination) {
+        return Verdict::Pass;
     }
+    if tables.is_banned(&source) {
+        return Verdict::Refuse;
+    }
+    Verdict::Steer
 }
 
+/// An IPv4 address in its mapped form.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
     reason = "the kernel's verifier sees one function"
 )]
-const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+pub const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
@@ -123,6 +150,7 @@ mod tests {
     struct Rules {
         ports: HashSet<u16>,
         prefixes: Vec<(u32, Destination)>,
+        banned: Vec<Source>,
     }
 
     impl Tables for Rules {
@@ -145,6 +173,10 @@ mod tests {
                 port == known_port && differs == 0
             })
         }
+
+        fn is_banned(&self, source: &Source) -> bool {
+            self.banned.contains(source)
+        }
     }
 
     struct Everything;
@@ -156,6 +188,10 @@ mod tests {
 
         fn has_destination(&self, _: &Destination) -> bool {
             true
+        }
+
+        fn is_banned(&self, _: &Source) -> bool {
+            false
         }
     }
 
@@ -170,6 +206,8 @@ mod tests {
             ip4,
             ip6,
             port,
+            source4: [192, 0, 2, 7],
+            source6: [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8],
         }
     }
 
@@ -190,6 +228,7 @@ mod tests {
                 prefix("2001:db8::", 32, 443),
                 prefix("0.0.0.0", 0, 22),
             ],
+            banned: Vec::new(),
         };
         for (address, port, verdict_is) in [
             ("198.51.100.1", 5432, Verdict::Steer),
@@ -207,12 +246,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_banned_source_is_refused_where_it_would_be_steered_and_only_there() {
+        let mut rules = Rules {
+            ports: [443].into(),
+            ..Rules::default()
+        };
+        let (v4, v6) = (
+            arrival([127, 0, 0, 1].into(), 443),
+            arrival([0; 16].into(), 443),
+        );
+        rules.banned.push(mapped(v4.source4));
+        assert_eq!(verdict(&rules, &v4), Verdict::Refuse);
+        assert_eq!(verdict(&rules, &v6), Verdict::Steer);
+        assert_eq!(verdict(&rules, &Arrival { port: 80, ..v4 }), Verdict::Pass);
+
+        rules.banned.push(network(v6.source6));
+        let mut neighbour = v6;
+        neighbour.source6[15] ^= 0xff;
+        assert_eq!(
+            verdict(&rules, &neighbour),
+            Verdict::Refuse,
+            "of the same 64 bits"
+        );
+        neighbour.source6[7] ^= 1;
+        assert_eq!(verdict(&rules, &neighbour), Verdict::Steer);
+    }
+
     proptest! {
         #[test]
         fn nothing_but_tcp_over_ip_is_ever_steered(
             family: u32, protocol: u32, ip4: [u8; 4], ip6: [u8; 16], port: u16,
         ) {
-            let arrival = Arrival { family, protocol, ip4, ip6, port };
+            let arrival = Arrival { family, protocol, ip4, ip6, port, source4: ip4, source6: ip6 };
             let ours = protocol == TCP && (family == IPV4 || family == IPV6);
             prop_assert_eq!(verdict(&Everything, &arrival) == Verdict::Steer, ours);
         }
@@ -220,7 +286,7 @@ mod tests {
         #[test]
         fn what_no_rule_names_passes(address: [u8; 16], own: u16, port: u16) {
             prop_assume!(own != port);
-            let rules = Rules { ports: [own].into(), prefixes: vec![(PORT_BITS, Destination::new(own, [0; 16]))] };
+            let rules = Rules { ports: [own].into(), prefixes: vec![(PORT_BITS, Destination::new(own, [0; 16]))], banned: Vec::new() };
             let address = IpAddr::V6(Ipv6Addr::from(address));
             prop_assert_eq!(verdict(&rules, &arrival(address, port)), Verdict::Pass);
         }

@@ -9,13 +9,16 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{map, sk_lookup, sk_reuseport};
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuHashMap, ReusePortSockArray, SockMap};
+use aya_ebpf::maps::{
+    Array, HashMap, LpmTrie, LruHashMap, PerCpuHashMap, ReusePortSockArray, SockMap,
+};
 use aya_ebpf::programs::{SkLookupContext, SkReuseportContext};
 use ebpf_common::{
-    Arrival, Counters, Destination, Loads, MOST_WORKERS, PORT_BITS, Tables, Verdict, index, least,
-    nth, verdict,
+    Arrival, Counters, Destination, Loads, MOST_WORKERS, PORT_BITS, Source, Tables, Verdict, index,
+    least, nth, verdict,
 };
 
 /// Ports that are the gateway's at every address.
@@ -24,6 +27,10 @@ static PORTS: HashMap<u16, u8> = HashMap::with_max_entries(65_536, BPF_F_NO_PREA
 /// Ports that are the gateway's at some addresses.
 #[map]
 static PREFIXES: LpmTrie<Destination, u8> = LpmTrie::with_max_entries(1 << 20, 0);
+/// Who is banned, and until when, in nanoseconds of the monotonic clock. The ban of whoever came least
+/// recently gives way to a new one.
+#[map]
+static BANS: LruHashMap<Source, u64> = LruHashMap::with_max_entries(65_536, 0);
 /// What came to each port.
 #[map]
 static COUNTERS: PerCpuHashMap<u16, Counters> =
@@ -59,20 +66,38 @@ impl Tables for Maps {
             .get(Key::new(PORT_BITS + 128, *destination))
             .is_some()
     }
+
+    #[inline(always)]
+    fn is_banned(&self, source: &Source) -> bool {
+        // SAFETY: the value is eight aligned bytes, which are read at once.
+        let until = unsafe { BANS.get(source).copied() };
+        // SAFETY: the helper has no preconditions.
+        until.is_some_and(|until| unsafe { bpf_ktime_get_ns() } < until)
+    }
 }
 
 /// Hands connections to steered ports to the gateway's listeners.
 #[sk_lookup]
 pub fn steer(context: SkLookupContext) -> u32 {
     let arrival = arrival(&context);
-    if verdict(&Maps, &arrival) == Verdict::Pass {
-        return SK_PASS;
+    match verdict(&Maps, &arrival) {
+        Verdict::Pass => return SK_PASS,
+        Verdict::Steer => {}
+        Verdict::Refuse => {
+            count(arrival.port, |counters| counters.banned += 1);
+            return SK_DROP;
+        }
     }
     // What is steered is the gateway's or nobody's: another listener on the port gets nothing, also
     // while there is no gateway.
     let found = HANDLES.redirect_sk_lookup(&context, 0, 0).is_ok();
-    count(arrival.port, found);
-    if found { SK_PASS } else { SK_DROP }
+    if found {
+        count(arrival.port, |counters| counters.steered += 1);
+        SK_PASS
+    } else {
+        count(arrival.port, |counters| counters.unserved += 1);
+        SK_DROP
+    }
 }
 
 #[inline(always)]
@@ -81,10 +106,17 @@ fn arrival(context: &SkLookupContext) -> Arrival {
     // Every field is read before any is looked at: the verifier refuses pointers into the context
     // that depend on a branch.
     // SAFETY: the kernel passes a valid context, and each field is read as wide as it is.
-    let (family, protocol, ip4, ip6, port) = unsafe {
+    let (family, protocol, source4, source6, ip4, ip6, port) = unsafe {
         (
             read_volatile(&raw const (*lookup).family),
             read_volatile(&raw const (*lookup).protocol),
+            read_volatile(&raw const (*lookup).remote_ip4),
+            [
+                read_volatile(&raw const (*lookup).remote_ip6[0]),
+                read_volatile(&raw const (*lookup).remote_ip6[1]),
+                read_volatile(&raw const (*lookup).remote_ip6[2]),
+                read_volatile(&raw const (*lookup).remote_ip6[3]),
+            ],
             read_volatile(&raw const (*lookup).local_ip4),
             [
                 read_volatile(&raw const (*lookup).local_ip6[0]),
@@ -95,18 +127,25 @@ fn arrival(context: &SkLookupContext) -> Arrival {
             read_volatile(&raw const (*lookup).local_port),
         )
     };
-    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = ip6.map(u32::to_ne_bytes);
     Arrival {
         family,
         protocol,
         ip4: ip4.to_ne_bytes(),
-        ip6: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p],
+        ip6: bytes(ip6),
         port: port as u16,
+        source4: source4.to_ne_bytes(),
+        source6: bytes(source6),
     }
 }
 
 #[inline(always)]
-fn count(port: u16, steered: bool) {
+fn bytes(words: [u32; 4]) -> [u8; 16] {
+    let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = words.map(u32::to_ne_bytes);
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+#[inline(always)]
+fn count(port: u16, add: impl Fn(&mut Counters)) {
     let counters = match COUNTERS.get_ptr_mut(port) {
         Some(counters) => counters,
         None => {
@@ -119,13 +158,7 @@ fn count(port: u16, steered: bool) {
         }
     };
     // SAFETY: the entry is this processor's own, and entries are never removed while it runs.
-    unsafe {
-        if steered {
-            (*counters).steered += 1;
-        } else {
-            (*counters).unserved += 1;
-        }
-    }
+    add(unsafe { &mut *counters });
 }
 
 /// Gives a connection to the least busy worker.

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ebpf::Place;
+use ebpf::{Bans, Place, SteerError};
 use lb::Drained;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -23,7 +24,7 @@ use crate::steer::rivals;
 
 mod steering;
 
-use steering::{Bindings, Status};
+use steering::{Banned, Bindings, Status};
 
 /// Failed, invalid, or connections were cut off.
 const FAILED: u8 = 1;
@@ -125,6 +126,21 @@ enum Action {
         #[arg(long, env = "PORTCULLIS_JSON")]
         json: bool,
     },
+    /// List the sources that are banned.
+    Bans {
+        #[command(flatten)]
+        instance: steering::Instance,
+        /// Print JSON.
+        #[arg(long, env = "PORTCULLIS_JSON")]
+        json: bool,
+    },
+    /// Lift the ban of a source, if it is banned.
+    Unban {
+        /// An address of the source.
+        source: IpAddr,
+        #[command(flatten)]
+        instance: steering::Instance,
+    },
     /// Print the JSON schema of the policy's file, for editors.
     Schema,
     /// Print a large policy, for measuring.
@@ -177,13 +193,9 @@ impl Command {
                 Ok(if difference.is_empty() { 0 } else { DIFFERS })
             })),
             Action::Steer { instance, action } => steer(&instance.place(), &action),
-            Action::Bindings { instance, json } => match Bindings::of(&instance.place()) {
-                Ok(bindings) => {
-                    print(&bindings, json);
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(&error),
-            },
+            Action::Bindings { instance, json } => shown(Bindings::of(&instance.place()), json),
+            Action::Bans { instance, json } => shown(Banned::of(&instance.place()), json),
+            Action::Unban { source, instance } => unban(&instance.place(), source),
             Action::Schema => say(&policy::schema()),
             Action::Generate { groups, clients } => say(&policy::generate(groups, clients)),
         }
@@ -265,6 +277,24 @@ fn serve(arguments: RunArguments) -> ExitCode {
             tracing::warn!(connections, "connections were cut off");
             ExitCode::from(FAILED)
         }
+        Err(error) => fail(&error),
+    }
+}
+
+fn shown<T: fmt::Display + Serialize>(found: Result<T, SteerError>, json: bool) -> ExitCode {
+    match found {
+        Ok(found) => {
+            print(&found, json);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn unban(place: &Place, source: IpAddr) -> ExitCode {
+    match Bans::open(place).and_then(|bans| bans.lift(source)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => fail(&format!("{source} is not banned")),
         Err(error) => fail(&error),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ebpf::{Counters, Owner, Place, Steering};
+use ebpf::{Bans, Counters, Owner, Place, Steering};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
@@ -119,6 +120,7 @@ struct Binding {
     /// Of the rule's port, at all addresses.
     steered: u64,
     unserved: u64,
+    banned: u64,
 }
 
 impl Bindings {
@@ -132,6 +134,7 @@ impl Bindings {
                 rule: rule.to_string(),
                 steered: counted.steered,
                 unserved: counted.unserved,
+                banned: counted.banned,
             }
         });
         Ok(Self(bindings.collect()))
@@ -144,16 +147,52 @@ impl fmt::Display for Bindings {
         let width = rules.max().unwrap_or(0).max("DESTINATION".len());
         writeln!(
             f,
-            "{:width$}  {:>12}  {:>12}",
-            "DESTINATION", "STEERED", "UNSERVED"
+            "{:width$}  {:>12}  {:>12}  {:>12}",
+            "DESTINATION", "STEERED", "UNSERVED", "BANNED"
         )?;
         for binding in &self.0 {
             let Binding {
                 rule,
                 steered,
                 unserved,
+                banned,
             } = binding;
-            writeln!(f, "{rule:width$}  {steered:>12}  {unserved:>12}")?;
+            writeln!(
+                f,
+                "{rule:width$}  {steered:>12}  {unserved:>12}  {banned:>12}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Who is banned, and how many seconds longer.
+#[derive(Debug, Serialize)]
+pub(super) struct Banned(Vec<BannedSource>);
+
+#[derive(Debug, Serialize)]
+struct BannedSource {
+    source: IpAddr,
+    seconds: f64,
+}
+
+impl Banned {
+    /// Reads it out of the kernel.
+    pub(super) fn of(place: &Place) -> Result<Self, ebpf::SteerError> {
+        let all = Bans::open(place)?.all()?.into_iter();
+        let sources = all.map(|(source, left)| BannedSource {
+            source,
+            seconds: left.as_secs_f64(),
+        });
+        Ok(Self(sources.collect()))
+    }
+}
+
+impl fmt::Display for Banned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for BannedSource { source, seconds } in &self.0 {
+            let bits = if source.is_ipv6() { "/64" } else { "" };
+            writeln!(f, "{source}{bits} for {seconds:.0} s more")?;
         }
         Ok(())
     }

@@ -40,6 +40,8 @@ struct Gateway {
     tls: Tls,
     /// The ports that the kernel is to hand to the gateway besides. Without it: none.
     steer: Option<Steer>,
+    /// Which sources the kernel turns away for a while, on steered ports. Without it: none.
+    ban: Option<Ban>,
     /// How much of the gateway may be in use.
     limits: Option<Limits>,
     /// How long things may take.
@@ -62,6 +64,25 @@ struct Steer {
     /// At which addresses: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: at all.
     #[schemars(length(min = 1))]
     addresses: Option<Vec<String>>,
+}
+
+/// Sources that fail the handshake over and over are banned: an IPv4 address, or the 64-bit network of
+/// an IPv6 address.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is there for its schema")]
+struct Ban {
+    /// How many failed handshakes it takes. Without it: 20.
+    #[schemars(range(min = 1))]
+    failures: Option<u32>,
+    /// Within which time. Without it: `10s`.
+    within: Option<Duration>,
+    /// How long the ban lasts. Without it: `60s`.
+    r#for: Option<Duration>,
+    /// Whom it never concerns: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: it
+    /// concerns all.
+    #[schemars(length(min = 1))]
+    never: Option<Vec<String>>,
 }
 
 #[derive(Debug, JsonSchema)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Quota;
+use super::ban::{self, Ban};
 use super::duration;
 use super::keys::{GATEWAY, LIMITS, TIMEOUTS, TLS};
 use super::problem::Problems;
@@ -21,6 +22,8 @@ pub struct Gateway {
     pub tls: TlsFiles,
     /// What the kernel is to hand to it besides; `None` if nothing.
     pub steer: Option<Steer>,
+    /// Which sources the kernel turns away for a while; `None` if none.
+    pub ban: Option<Ban>,
     /// How much of the gateway may be in use.
     pub limits: GatewayLimits,
     /// How long things may take.
@@ -126,12 +129,16 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
     let steer = fields.or("steer", None, problems, |node, problems| {
         steer::read(node, problems).map(Some)
     });
+    let ban = fields.or("ban", None, problems, |node, problems| {
+        ban::read(node, problems).map(Some)
+    });
     let limits = fields.or("limits", GatewayLimits::default(), problems, limits);
     let timeouts = fields.or("timeouts", Timeouts::default(), problems, timeouts);
     Some(Gateway {
         listen: listen?,
         tls: tls?,
         steer,
+        ban,
         limits,
         timeouts,
         on_revoke,
@@ -264,7 +271,7 @@ mod tests {
             (
                 "ca.crt}}",
                 "ca.crt}, quota: {}}",
-                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `limits`, `timeouts`, `on_revoke`",
+                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `ban`, `limits`, `timeouts`, `on_revoke`",
             ),
             (
                 "ca.crt}}",

@@ -1,7 +1,16 @@
 //! The keys that are read, by where they stand.
 
 pub(super) const DOCUMENT: &[&str] = &["version", "gateway", "groups", "clients", "tests"];
-pub(super) const GATEWAY: &[&str] = &["listen", "tls", "steer", "limits", "timeouts", "on_revoke"];
+pub(super) const GATEWAY: &[&str] = &[
+    "listen",
+    "tls",
+    "steer",
+    "ban",
+    "limits",
+    "timeouts",
+    "on_revoke",
+];
+pub(super) const BAN: &[&str] = &["failures", "within", "for", "never"];
 pub(super) const STEER: &[&str] = &["mode", "ports", "addresses"];
 pub(super) const TLS: &[&str] = &["certificate", "key", "client_ca", "crl", "expired_crl"];
 pub(super) const LIMITS: &[&str] = &["connections", "handshakes", "handshakes_per_source"];
@@ -62,6 +71,7 @@ mod tests {
             ("Gateway", GATEWAY),
             ("Tls", TLS),
             ("Steer", STEER),
+            ("Ban", BAN),
             ("Limits", LIMITS),
             ("Timeouts", TIMEOUTS),
             ("Group", GROUP),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
 
+mod ban;
 mod change;
 mod client;
 mod decide;
@@ -32,6 +33,7 @@ mod tests;
 mod values;
 mod yaml;
 
+pub use ban::Ban;
 pub use change::Change;
 pub use client::{Client, Rate};
 pub use decide::{Decision, DenyReason, Rule};

@@ -47,10 +47,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Steer> {
     let list =
         |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, ports);
     let ports = fields.or("ports", Vec::new(), problems, list);
-    let list = |node: &Node<'_>, problems: &mut Problems| {
-        read::list(node, "addresses or prefixes", problems, prefix)
-    };
-    let addresses = fields.or("addresses", Vec::new(), problems, list);
+    let addresses = fields.or("addresses", Vec::new(), problems, prefixes);
     Some(Steer {
         mode,
         ports,
@@ -71,6 +68,11 @@ fn ports(node: &Node<'_>, problems: &mut Problems) -> Option<RangeInclusive<u16>
             None
         }
     }
+}
+
+/// Addresses and prefixes.
+pub(super) fn prefixes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Prefix>> {
+    read::list(node, "addresses or prefixes", problems, prefix)
 }
 
 fn prefix(node: &Node<'_>, problems: &mut Problems) -> Option<Prefix> {

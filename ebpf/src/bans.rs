@@ -1,0 +1,78 @@
+//! Sources that may not come for a while.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map, MapData};
+use ebpf_common::{Source, mapped, network};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::steering::map;
+use crate::{Place, SteerError};
+
+/// The table of an instance's bans: 65,536 sources at most, of which the one that came least recently
+/// gives way.
+#[derive(Debug)]
+pub struct Bans(Place);
+
+impl Bans {
+    /// Opens it.
+    pub fn open(place: &Place) -> Result<Self, SteerError> {
+        map(place, "BANS").map(|_| Self(place.clone()))
+    }
+
+    fn table(&self) -> Result<HashMap<MapData, Source, u64>, SteerError> {
+        Ok(Map::LruHashMap(map(&self.0, "BANS")?).try_into()?)
+    }
+
+    /// Refuses connections to steered ports from an IPv4 address, or from the 64-bit network of an IPv6
+    /// address, for so long from now on.
+    pub fn ban(&self, source: IpAddr, duration: Duration) -> Result<(), SteerError> {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let until = now().saturating_add(nanoseconds);
+        Ok(self.table()?.insert(key(source), until, 0)?)
+    }
+
+    /// Who is banned, and how much longer.
+    pub fn all(&self) -> Result<Vec<(IpAddr, Duration)>, SteerError> {
+        let now = now();
+        let mut bans = Vec::new();
+        let table = self.table()?;
+        for entry in &table {
+            let (source, until) = entry?;
+            let left = Duration::from_nanos(until.saturating_sub(now));
+            if !left.is_zero() {
+                bans.push((IpAddr::from(source).to_canonical(), left));
+            }
+        }
+        bans.sort_unstable();
+        Ok(bans)
+    }
+
+    /// Lets a source come again; tells whether it was banned.
+    pub fn lift(&self, source: IpAddr) -> Result<bool, SteerError> {
+        let banned = self.all()?;
+        let key = key(source);
+        let is_banned = banned.iter().any(|(one, _)| self::key(*one) == key);
+        if is_banned {
+            self.table()?.remove(&key)?;
+        }
+        Ok(is_banned)
+    }
+}
+
+fn key(source: IpAddr) -> Source {
+    match source.to_canonical() {
+        IpAddr::V4(source) => mapped(source.octets()),
+        IpAddr::V6(source) => network(source.octets()),
+    }
+}
+
+/// The clock of `bpf_ktime_get_ns`.
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
+}

@@ -1,0 +1,115 @@
+//! Sources that fail the handshake over and over.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::policy::Ban;
+
+/// The most sources that are remembered at a time; further ones are not counted.
+const MOST_SOURCES: usize = 65_536;
+
+/// Failed handshakes by source.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<HashMap<IpAddr, Window>>);
+
+/// A source's failures since the first of them.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    since: Instant,
+    failures: u32,
+}
+
+impl Failures {
+    /// Counts a failure of a source, and tells whether the source is to be banned for it. Then it
+    /// begins anew.
+    pub(crate) fn count(&self, source: IpAddr, rule: &Ban, now: Instant) -> bool {
+        let mut sources = self.0.lock();
+        if sources.len() >= MOST_SOURCES && !sources.contains_key(&source) {
+            sources.retain(|_, window| window.is_open(rule.within, now));
+            if sources.len() >= MOST_SOURCES {
+                return false;
+            }
+        }
+        let window = sources.entry(source).or_insert(Window {
+            since: now,
+            failures: 0,
+        });
+        if !window.is_open(rule.within, now) {
+            *window = Window {
+                since: now,
+                failures: 0,
+            };
+        }
+        window.failures += 1;
+        let full = window.failures >= rule.failures.get();
+        if full {
+            sources.remove(&source);
+        }
+        full
+    }
+}
+
+impl Window {
+    fn is_open(&self, within: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn rule() -> Ban {
+        Ban {
+            failures: NonZeroU32::new(3).unwrap(),
+            within: Duration::from_secs(10),
+            duration: Duration::from_mins(1),
+            never: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn so_many_failures_within_the_time_are_a_ban_and_then_it_begins_anew() {
+        let (failures, rule, start) = (Failures::default(), rule(), Instant::now());
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let told = [
+            failures.count(one, &rule, at(0)),
+            failures.count(one, &rule, at(4)),
+            failures.count(other, &rule, at(5)),
+            failures.count(one, &rule, at(9)),
+            failures.count(one, &rule, at(9)),
+        ];
+        assert_eq!(told, [false, false, false, true, false]);
+        assert!(
+            !failures.count(one, &rule, at(19)),
+            "two windows of one each"
+        );
+        assert!(!failures.count(one, &rule, at(20)));
+        assert!(failures.count(one, &rule, at(28)));
+    }
+
+    #[test]
+    fn no_more_sources_are_remembered_than_there_is_room_for() {
+        let (failures, rule, start) = (Failures::default(), rule(), Instant::now());
+        let source = |n: usize| IpAddr::from(Ipv4Addr::from(u32::try_from(n).unwrap()));
+        for n in 0..MOST_SOURCES + 10 {
+            assert!(!failures.count(source(n), &rule, start));
+        }
+        assert_eq!(failures.0.lock().len(), MOST_SOURCES);
+        let later = start + rule.within;
+        for _ in 0..2 {
+            assert!(!failures.count(source(MOST_SOURCES), &rule, later));
+        }
+        assert!(
+            failures.count(source(MOST_SOURCES), &rule, later),
+            "there is room again"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! Which sources are banned, and for how long.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ebpf::Prefix;
+
+use super::keys::BAN;
+use super::problem::Problems;
+use super::read::{self, Fields};
+use super::yaml::Node;
+use super::{duration, steer};
+
+/// Which sources are banned: those that fail the handshake over and over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ban {
+    /// How many failed handshakes it takes.
+    pub failures: NonZeroU32,
+    /// Within which time.
+    pub within: Duration,
+    /// How long the ban lasts.
+    pub duration: Duration,
+    /// Whom it never concerns.
+    pub never: Vec<Prefix>,
+}
+
+impl Ban {
+    /// Whether a source may be banned at all.
+    pub fn concerns(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        !self.never.iter().any(|prefix| prefix.contains(source))
+    }
+}
+
+/// Reads `ban:`. `None` comes with a problem.
+pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Ban> {
+    let fields = Fields::of(node, "`ban`", BAN, problems)?;
+    let failures = NonZeroU32::new(20).expect("20 is not zero");
+    let failures = fields.or("failures", failures, problems, read::count);
+    let mut time = |key, usual| {
+        fields.or(
+            key,
+            Duration::from_secs(usual),
+            problems,
+            duration::duration,
+        )
+    };
+    let (within, duration) = (time("within", 10), time("for", 60));
+    let never = fields.or("never", Vec::new(), problems, steer::prefixes);
+    Some(Ban {
+        failures,
+        within,
+        duration,
+        never,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::policy::tests::{assert_told, policy, with};
+
+    fn banning(ban: &str) -> String {
+        let groups = "groups: {a: {upstreams: ['10.0.0.1:1']}}\nclients: {}\n";
+        with(groups).replacen("ca.crt}}", &format!("ca.crt}}, ban: {{{ban}}}}}"), 1)
+    }
+
+    #[test]
+    fn a_ban_has_usual_numbers_and_spares_whom_it_is_told_to() {
+        let read = policy(&banning("for: 2m, never: [192.0.2.0/24]"));
+        let ban = read.gateway().ban.clone().unwrap();
+        assert_eq!(
+            (ban.failures.get(), ban.within),
+            (20, Duration::from_secs(10))
+        );
+        assert_eq!(ban.duration, Duration::from_mins(2));
+        let concerns = |source: &str| ban.concerns(source.parse().unwrap());
+        assert!(concerns("198.51.100.1") && concerns("2001:db8::1"));
+        assert!(!concerns("192.0.2.9") && !concerns("::ffff:192.0.2.9"));
+        assert_eq!(
+            policy(&banning("").replace(", ban: {}", "")).gateway().ban,
+            None
+        );
+    }
+
+    #[test]
+    fn each_mistake_is_told_with_its_place() {
+        for (ban, message) in [
+            (
+                "failures: 0",
+                "3:77: `0` is no count; expected a number from 1",
+            ),
+            (
+                "for: unlimited",
+                "3:72: `unlimited` is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
+            ),
+            (
+                "never: [x]",
+                "3:75: `x` is no prefix: expected an address or a prefix such as `192.0.2.0/24` or `2001:db8::/32`",
+            ),
+        ] {
+            assert_told(&banning(ban), message);
+        }
+    }
+}
