@@ -74,6 +74,12 @@ pub fn unload(place: &Place) -> Result<(), SteerError> {
     let names = [LINK, STEER, CHOOSE]
         .into_iter()
         .chain(MAPS.map(|(name, ..)| name));
+    let link = place.pin(LINK);
+    if link.exists() {
+        sys::detach_link(&link).map_err(SteerError::system(
+            "the attached program cannot be detached",
+        ))?;
+    }
     let mut any = false;
     for name in names {
         let pin = place.pin(name);

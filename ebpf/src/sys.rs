@@ -22,6 +22,8 @@ const UPDATE_BATCH: libc::c_long = 26;
 const DELETE_BATCH: libc::c_long = 27;
 /// `BPF_LINK_UPDATE`.
 const LINK_UPDATE: libc::c_long = 29;
+/// `BPF_LINK_DETACH`.
+const LINK_DETACH: libc::c_long = 34;
 /// `BPF_SK_LOOKUP`, the attach type.
 const SK_LOOKUP: u32 = 36;
 /// How many programs of a namespace are asked for at once; the kernel attaches at most 64.
@@ -123,6 +125,25 @@ fn batch<const N: usize>(
 
 /// Has a pinned link run another program from now on.
 pub(crate) fn update_link(pin: &Path, program: impl AsFd) -> io::Result<()> {
+    let link = pinned(pin)?;
+    let mut attribute = LinkUpdate {
+        link: number(link.as_raw_fd()),
+        program: number(program.as_fd().as_raw_fd()),
+        flags: 0,
+        old_program: 0,
+    };
+    bpf(LINK_UPDATE, &mut attribute).map(drop)
+}
+
+/// Has a pinned link run nothing any more, as soon as this returns. (When the last of its descriptors
+/// and pins goes, the kernel does the same a little later.)
+pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
+    let pinned = pinned(pin)?;
+    let mut link = number(pinned.as_raw_fd());
+    bpf(LINK_DETACH, &mut link).map(drop)
+}
+
+fn pinned(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut attribute = ObjectGet {
         path: path.as_ptr() as u64,
@@ -131,14 +152,7 @@ pub(crate) fn update_link(pin: &Path, program: impl AsFd) -> io::Result<()> {
     };
     let link = bpf(OBJECT_GET, &mut attribute)?;
     // SAFETY: the call has just made it, and nobody else knows it.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
-    let mut attribute = LinkUpdate {
-        link: number(link.as_fd().as_raw_fd()),
-        program: number(program.as_fd().as_raw_fd()),
-        flags: 0,
-        old_program: 0,
-    };
-    bpf(LINK_UPDATE, &mut attribute).map(drop)
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }
 
 /// The programs at the `sk_lookup` hook of a network namespace, by their numbers.
