@@ -108,6 +108,13 @@ impl Loaded {
         &self.policy
     }
 
+    /// The same with some changes of the policy.
+    #[must_use]
+    pub fn changed(mut self, changes: &[Change]) -> Self {
+        self.policy = self.policy.apply(changes);
+        self
+    }
+
     /// The TLS side.
     pub fn tls(&self) -> &Tls {
         &self.tls
@@ -299,6 +306,11 @@ impl Gateway {
         if let Some(steered) = self.steered.lock().take() {
             steered.end();
         }
+    }
+
+    /// Whether the kernel hands connections to it on ports that it does not listen on.
+    pub fn is_steered_to(&self) -> bool {
+        self.loads.get().is_some()
     }
 
     /// How busy the workers are, if the kernel is to know.

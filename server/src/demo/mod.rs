@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use thiserror::Error;
 use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::gateway::LoadError;
 use crate::run::StartError;
@@ -91,7 +92,11 @@ pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
         let expected = table.is_as_expected();
         if !arguments.once {
             say(&stage.invitation())?;
-            tokio::signal::ctrl_c().await?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = tokio::signal::ctrl_c() => interrupted?,
+                _ = terminate.recv() => {}
+            }
         }
         stage.strike().await;
         Ok(expected)
@@ -139,6 +144,8 @@ async fn perform(stage: &mut Stage) -> Result<Table, DemoError> {
     for visit in visits {
         table.rows.push(stage.play(&visit).await?);
     }
+    let steered = Visit::of("standard-client", "ui-servers", Answer::Served, "finished");
+    table.rows.extend(stage.play_steered(&steered).await?);
     table.rows.push(
         stage
             .play_over_the_limit("free-trial-client", "ui-servers")

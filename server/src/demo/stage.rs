@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certgen::{Authority, AuthoritySpec, Issued, Overwrite};
+use ebpf::Place;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -17,13 +18,15 @@ use tokio_util::task::TaskTracker;
 use super::visit::{self, Answer, Served, Visit, Who};
 use super::{DemoArguments, DemoError, PATIENCE, Row, WORKERS, upstream};
 use crate::gateway::Loaded;
-use crate::policy::{Policy, Quota};
+use crate::policy::{Change, Gateway, Policy, Quota, Steer, SteerMode};
 use crate::record;
 use crate::run::{Run, Settings};
 use crate::sink::Sink;
 
 /// The policy that is shown where no other is at hand.
 const BUILT_IN: &str = include_str!("../../../policy.yaml");
+/// Where a bpffs is, usually.
+const BPFFS: &str = "/sys/fs/bpf";
 /// How many records may wait to be read.
 const RECORDS: usize = 1024;
 
@@ -34,6 +37,7 @@ pub(super) struct Stage {
     dir: PathBuf,
     policy: PathBuf,
     run: Run,
+    steered: u16,
     records: mpsc::Receiver<Value>,
     upstreams: TaskTracker,
     end: CancellationToken,
@@ -57,12 +61,15 @@ impl Stage {
         let authority = Authority::load_or_create(&arguments.dir)?;
         issue_missing(&authority, &arguments.dir, &path)?;
         let loaded = Loaded::read(&path)?;
+        let steered = free_port()?;
+        let loaded = steering(loaded, steered);
         let (sink, records) = read_along()?;
         let settings = Settings {
             policy: path.clone(),
             workers: Some(WORKERS),
             records: sink,
-            place: None,
+            // A place of its own: gateways that serve here are left alone.
+            place: Place::new(Path::new(BPFFS), &format!("demo-{}", std::process::id())),
         };
         let run = Run::start(settings, loaded)?;
         let dir = arguments.dir.clone();
@@ -71,6 +78,7 @@ impl Stage {
             dir,
             policy: path,
             run,
+            steered,
             records,
             upstreams,
             end,
@@ -95,21 +103,37 @@ impl Stage {
         Ok(())
     }
 
+    /// Plays one visit to a port that nobody listens on, if the kernel steers it to the gateway.
+    pub(super) async fn play_steered(&mut self, visit: &Visit) -> Result<Option<Row>, DemoError> {
+        if !self.run.gateway().is_steered_to() {
+            return Ok(None);
+        }
+        let address = SocketAddr::new(self.address().ip(), self.steered);
+        let mut row = self.play_at(address, visit).await?;
+        row.sni = format!("{}, port {}, steered", visit.sni, self.steered);
+        Ok(Some(row))
+    }
+
     /// Plays one visit and finds the gateway's word on it.
     pub(super) async fn play(&mut self, visit: &Visit) -> Result<Row, DemoError> {
+        self.play_at(self.address(), visit).await
+    }
+
+    async fn play_at(&mut self, address: SocketAddr, visit: &Visit) -> Result<Row, DemoError> {
         let certificate = match visit.who {
             Who::Client(name) => Some(self.authority.client(name)?),
             Who::Stranger(name) => Some(stranger(name)?),
             Who::Nobody => None,
         };
-        let (source, answer, said) = match self.visit(certificate.as_ref(), visit.sni).await? {
-            Ok(served) => {
-                let (source, said) = (served.source, served.said.clone());
-                served.leave().await?;
-                (Some(source), Answer::Served, said)
-            }
-            Err(refused) => (refused.source, refused.answer, refused.said),
-        };
+        let (source, answer, said) =
+            match self.visit(address, certificate.as_ref(), visit.sni).await? {
+                Ok(served) => {
+                    let (source, said) = (served.source, served.said.clone());
+                    served.leave().await?;
+                    (Some(source), Answer::Served, said)
+                }
+                Err(refused) => (refused.source, refused.answer, refused.said),
+            };
         let reason = self.reason(source).await;
         let expected = answer == visit.answer && reason == visit.reason;
         Ok(Row {
@@ -131,15 +155,16 @@ impl Stage {
         let most = self.most_connections(client)?;
         let mut held = Vec::new();
         for _ in 0..most {
-            if let Ok(served) = self.visit(Some(&certificate), sni).await? {
+            if let Ok(served) = self.visit(self.address(), Some(&certificate), sni).await? {
                 held.push(served);
             }
         }
         let allowed = held.len();
-        let (source, answer, said) = match self.visit(Some(&certificate), sni).await? {
-            Ok(served) => (Some(served.source), Answer::Served, served.said.clone()),
-            Err(refused) => (refused.source, refused.answer, refused.said),
-        };
+        let (source, answer, said) =
+            match self.visit(self.address(), Some(&certificate), sni).await? {
+                Ok(served) => (Some(served.source), Answer::Served, served.said.clone()),
+                Err(refused) => (refused.source, refused.answer, refused.said),
+            };
         let reason = self.reason(source).await;
         for served in held {
             served.leave().await?;
@@ -169,11 +194,12 @@ impl Stage {
 
     async fn visit(
         &self,
+        address: SocketAddr,
         certificate: Option<&Issued>,
         sni: &str,
     ) -> Result<Result<Served, visit::Refused>, DemoError> {
         let config = visit::configuration(&self.authority, certificate)?;
-        Ok(visit::visit(self.address(), config, sni).await)
+        Ok(visit::visit(address, config, sni).await)
     }
 
     /// The reason in the record of the connection that came from `source`.
@@ -281,6 +307,24 @@ async fn script(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>)
 
 fn free(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), 0)
+}
+
+/// A port on which nobody listens.
+fn free_port() -> io::Result<u16> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// The same with a port that the kernel is to steer, if it can.
+fn steering(loaded: Loaded, port: u16) -> Loaded {
+    let steer = Steer {
+        mode: SteerMode::Auto,
+        ports: vec![port..=port],
+        addresses: Vec::new(),
+    };
+    let mut gateway = Gateway::clone(loaded.policy().gateway());
+    gateway.steer = Some(steer);
+    loaded.changed(&[Change::Gateway(gateway.into())])
 }
 
 /// Issues the gateway's certificate and one for each client of the policy, unless they are there.
