@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use ebpf::{Place, Steering};
+use ebpf::{Place, Role, Steering};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::harness::{Connection, Gateway, Identity, Upstream, World, until};
 
+const KILLS: usize = 20;
 const KNOCKS: usize = 50_000;
 const WORKERS: usize = 4;
 const CONNECTIONS: usize = 2000;
@@ -35,7 +37,7 @@ fn clear() {
 
 /// How much more the busiest worker has than the idlest, as a share of what they have on average.
 fn spread() -> f64 {
-    let loads = Steering::open(&place()).unwrap().loads();
+    let loads = Steering::open(&place(), Role::Primary).unwrap().loads();
     let open: Vec<f64> = (0..WORKERS)
         .map(|worker| f64::from(u32::try_from(loads.open(worker)).unwrap()))
         .collect();
@@ -103,7 +105,7 @@ async fn a_hundred_reloads_that_change_ports_cost_nobody_a_connection() {
         held.push(alice.visit(address, "db").await.unwrap());
     }
 
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     let mut visitors = JoinSet::new();
     for _ in 0..3 {
         let (alice, stopped) = (alice.clone(), stopped.clone());
@@ -172,7 +174,7 @@ async fn workers_get_equally_many_connections() {
         let held = crowd(&alice, address).await;
         spreads.push(spread());
         drop(held);
-        let loads = Steering::open(&place()).unwrap().loads();
+        let loads = Steering::open(&place(), Role::Primary).unwrap().loads();
         let idle = || (0..WORKERS).all(|worker| loads.open(worker) == 0);
         until(async || idle().then_some(())).await;
     }
@@ -344,4 +346,97 @@ async fn a_banned_source_costs_the_gateway_nothing() {
         "{KNOCKS} connections: the gateway's processor time is {without:?} without a ban, {with:?} with one"
     );
     assert!(with < without);
+}
+
+/// A gateway that stands by for the world's own.
+fn stand_by(world: &World) -> tokio::process::Child {
+    let standby = tokio::process::Command::new(PORTCULLIS)
+        .args(["run", "--standby", "--workers", "2", "--policy"])
+        .arg(world.path("policy.yaml"))
+        .arg("--access-log")
+        .arg(world.path("standby.log"))
+        .kill_on_drop(true)
+        .spawn();
+    standby.unwrap()
+}
+
+/// What became of connections that were made one after the other.
+#[derive(Debug, Default)]
+struct Visits {
+    served: usize,
+    refused: usize,
+    /// In the hands of a process that was killed.
+    lost: usize,
+}
+
+async fn visit_on(alice: Identity, address: SocketAddr, over: watch::Receiver<bool>) -> Visits {
+    let mut visits = Visits::default();
+    while !*over.borrow() {
+        if TcpStream::connect(address).await.is_err() {
+            visits.refused += 1;
+        }
+        let said = format!("{} {}", visits.served, "x".repeat(1000));
+        let visited = async {
+            let mut connection = alice.visit(address, "db").await?;
+            connection.ask(&said).await
+        };
+        match visited.await {
+            Ok(heard) => {
+                assert_eq!(heard, format!("db: {said}"));
+                visits.served += 1;
+            }
+            Err(_) => visits.lost += 1,
+        }
+    }
+    visits
+}
+
+#[tokio::test]
+#[ignore = "steering.sh runs it as root"]
+async fn a_killed_primary_is_followed_by_the_standby_and_nobody_is_refused() {
+    clear();
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("steer: {mode: required, ports: [5432]}");
+    world.write_policy();
+    assert!(portcullis(&["steer", "load"]).status.success());
+    let mut primary = world.start().await;
+    let standby = stand_by(&world);
+    until(async || {
+        let steering = Steering::open(&place(), Role::Standby).unwrap();
+        steering.has_standby().unwrap().then_some(())
+    })
+    .await;
+    let address: SocketAddr = "192.0.2.1:5432".parse().unwrap();
+    let (over, watched) = watch::channel(false);
+    let mut visitors = JoinSet::new();
+    for _ in 0..3 {
+        visitors.spawn(visit_on(world.identity("alice"), address, watched.clone()));
+    }
+
+    for _ in 0..KILLS {
+        primary.signal("KILL");
+        primary.ended().await;
+        let alice = world.identity("alice");
+        alice
+            .visit(address, "db")
+            .await
+            .expect("the standby serves");
+        primary = world.start().await;
+        alice
+            .visit(address, "db")
+            .await
+            .expect("the primary is back");
+    }
+    over.send(true).unwrap();
+    let all = visitors.join_all().await;
+    let sum = |count: fn(&Visits) -> usize| all.iter().map(count).sum::<usize>();
+    let (served, refused, lost) = (sum(|v| v.served), sum(|v| v.refused), sum(|v| v.lost));
+    println!("{KILLS} kills: {served} served, {refused} refused, {lost} in a killed process");
+    assert_eq!(refused, 0);
+    // Each of three visitors has one connection at a time.
+    assert!(lost <= 3 * KILLS, "{lost}");
+    let records = std::fs::read_to_string(world.path("standby.log")).unwrap();
+    assert!(records.lines().count() >= KILLS, "the standby served");
+    drop(standby);
 }

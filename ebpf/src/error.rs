@@ -41,8 +41,13 @@ pub enum SteerError {
         what: String,
     },
     /// Another gateway has its listeners there.
-    #[error("another gateway serves the instance in {path}", path = .0.display())]
-    Taken(PathBuf),
+    #[error("another gateway is {role} of the instance in {path}", path = .path.display())]
+    Taken {
+        /// The instance.
+        path: PathBuf,
+        /// What it is.
+        role: crate::Role,
+    },
     /// There are more workers than slots.
     #[error("{0} workers are too many to steer to: at most {most}", most = crate::MOST_WORKERS)]
     TooManyWorkers(usize),

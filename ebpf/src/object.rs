@@ -12,6 +12,8 @@ use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::fs::{Gid, Uid, chown};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use ebpf_common::{MOST_WORKERS, ROLES};
+
 use crate::{Place, SteerError, sys};
 
 /// The programs, as `ebpf/regen` built them.
@@ -21,17 +23,18 @@ pub(crate) const LINK: &str = "link";
 pub(crate) const STEER: &str = "steer";
 pub(crate) const CHOOSE: &str = "choose";
 
-/// A map's name, and the sizes of its keys and values.
-pub(crate) const MAPS: [(&str, usize, usize); 9] = [
-    ("PORTS", 2, 1),
-    ("PREFIXES", crate::rules::PREFIX_KEY, 1),
-    ("COUNTERS", 2, size_of::<crate::Counters>()),
-    ("BANS", size_of::<ebpf_common::Source>(), 8),
-    ("HANDLES", 4, 4),
-    ("LISTENERS", 4, 4),
-    ("LOADS", 4, size_of::<ebpf_common::Loads>()),
-    ("WORKERS", 4, 4),
-    ("TURN", 4, 8),
+/// A map's name, the sizes of its keys and values, and how many it can hold.
+pub(crate) const MAPS: [(&str, usize, usize, u32); 10] = [
+    ("PORTS", 2, 1, 65_536),
+    ("PREFIXES", crate::rules::PREFIX_KEY, 1, 1 << 20),
+    ("COUNTERS", 2, size_of::<crate::Counters>(), 65_536),
+    ("BANS", size_of::<ebpf_common::Source>(), 8, 65_536),
+    ("HANDLES", 4, 4, ROLES),
+    ("LISTENERS", 4, 4, ROLES * MOST_WORKERS),
+    ("LOADS", 4, size_of::<ebpf_common::Loads>(), ROLES),
+    ("WORKERS", 4, 4, ROLES),
+    ("GROUP", 4, 4, 1),
+    ("TURN", 4, 8, 1),
 ];
 
 /// The user that the maps are to belong to.
@@ -122,29 +125,27 @@ fn require_capabilities() -> Result<(), SteerError> {
 
 /// Whether the maps that are pinned there are those of this version.
 pub(crate) fn check_maps(place: &Place) -> Result<(), SteerError> {
-    for (name, key, value) in MAPS {
+    for (name, key, value, most) in MAPS {
         let path = place.pin(name);
         if !path.exists() {
             continue;
         }
         let info = MapData::from_pin(&path).and_then(|map| map.info());
         let info = info.map_err(|error| denied(&path, error))?;
-        check_map(&path, &info, key, value)?;
+        check_map(&path, &info, (key, value, most))?;
     }
     Ok(())
 }
 
-fn check_map(path: &Path, info: &MapInfo, key: usize, value: usize) -> Result<(), SteerError> {
-    let found = (info.key_size() as usize, info.value_size() as usize);
-    if found == (key, value) {
+fn check_map(path: &Path, info: &MapInfo, wanted: (usize, usize, u32)) -> Result<(), SteerError> {
+    let sizes = (info.key_size() as usize, info.value_size() as usize);
+    let found = (sizes.0, sizes.1, info.max_entries());
+    if found == wanted {
         return Ok(());
     }
     Err(SteerError::Incompatible {
         path: path.to_owned(),
-        what: format!(
-            "keys and values of {found:?} bytes instead of {:?}",
-            (key, value)
-        ),
+        what: format!("key, value and entries {found:?} instead of {wanted:?}"),
     })
 }
 

@@ -54,6 +54,13 @@ impl FromStr for Prefix {
     }
 }
 
+impl From<IpAddr> for Prefix {
+    fn from(address: IpAddr) -> Self {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, length }
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
@@ -61,6 +68,12 @@ impl fmt::Display for Prefix {
 }
 
 impl Prefix {
+    /// All addresses of IPv4.
+    pub const ALL_IPV4: Self = Self {
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        length: 0,
+    };
+
     /// Whether an address begins like this.
     pub fn contains(self, address: IpAddr) -> bool {
         let same_family = self.address.is_ipv4() == address.is_ipv4();

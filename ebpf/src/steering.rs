@@ -1,6 +1,7 @@
 //! The unprivileged half: rules, listeners and counters of an instance that is loaded.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -12,7 +13,7 @@ use aya::maps::{
 };
 use aya::programs::SkReuseport;
 use aya::programs::sk_reuseport::SkReuseportAttachType;
-use ebpf_common::{Counters, MOST_WORKERS};
+use ebpf_common::{Counters, MOST_WORKERS, slot};
 
 use crate::object::{CHOOSE, check_maps, denied};
 use crate::rules::{PREFIX_KEY, Rule, from_key, key};
@@ -29,7 +30,35 @@ pub struct Steering {
     prefixes: MapData,
     rules: BTreeSet<Rule>,
     loads: Arc<Loads>,
+    role: Role,
     serving: bool,
+}
+
+/// What a gateway is to an instance, of which it can have one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It serves.
+    Primary,
+    /// It serves while there is no primary.
+    Standby,
+}
+
+impl Role {
+    const fn number(self) -> u32 {
+        match self {
+            Self::Primary => 0,
+            Self::Standby => 1,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "the primary",
+            Self::Standby => "the standby",
+        })
+    }
 }
 
 /// What a change of the rules came to.
@@ -42,8 +71,8 @@ pub struct Applied {
 }
 
 impl Steering {
-    /// Opens what [`crate::load`] pinned, and clears rules that were left behind.
-    pub fn open(place: &Place) -> Result<Self, SteerError> {
+    /// Opens what [`crate::load`] pinned.
+    pub fn open(place: &Place, role: Role) -> Result<Self, SteerError> {
         place.check()?;
         if !place.pin("PORTS").exists() {
             return Err(SteerError::NotLoaded(place.path().to_owned()));
@@ -57,7 +86,11 @@ impl Steering {
             ports: map(place, "PORTS")?,
             prefixes: map(place, "PREFIXES")?,
             rules: BTreeSet::new(),
-            loads: Arc::new(Loads(loads)),
+            loads: Arc::new(Loads {
+                shared: loads,
+                role,
+            }),
+            role,
             serving: false,
         })
     }
@@ -70,7 +103,9 @@ impl Steering {
     /// Has connections come to these listeners, one for each worker, which are of one
     /// `SO_REUSEPORT` group with `handle`, a listener that nobody accepts from.
     ///
-    /// All must be listening. Until [`Steering::apply`], nothing is steered.
+    /// All must be listening, at best on the port of [`Steering::group`], so that connections that
+    /// wait can move from one process to the other. The rules that are there stay until
+    /// [`Steering::apply`].
     pub fn serve(
         &mut self,
         listeners: &[&TcpListener],
@@ -80,29 +115,43 @@ impl Steering {
         if workers > MOST_WORKERS {
             return Err(SteerError::TooManyWorkers(listeners.len()));
         }
-        // Taken first: whoever has the handle's place is the instance's gateway.
+        let role = self.role.number();
+        // Taken first: whoever has the handle's place has the role.
         handles(&self.place)?
-            .set(0, handle, NEW)
-            .map_err(|error| taken(&self.place, error))?;
+            .set(role, handle, NEW)
+            .map_err(|error| taken(&self.place, self.role, error))?;
         self.serving = true;
-        self.clear()?;
+        self.rules = stored(&self.place)?;
         let array = Map::ReusePortSockArray(map(&self.place, "LISTENERS")?);
         let mut array: ReusePortSockArray<MapData> = array.try_into()?;
-        for (slot, listener) in (0..).zip(listeners) {
-            array.set(slot, *listener, 0)?;
+        for (worker, listener) in (0..).zip(listeners) {
+            array.set(slot(role, worker), *listener, 0)?;
         }
-        let count = Map::Array(map(&self.place, "WORKERS")?);
-        let mut count: Array<MapData, u32> = count.try_into()?;
-        count.set(0, workers, 0)?;
-        for slot in self.loads.0.slots() {
-            slot.open.store(0, Relaxed);
-            slot.chosen.store(0, Relaxed);
+        for worker in 0..MOST_WORKERS {
+            let load = self.loads.slot(worker as usize);
+            load.open.store(0, Relaxed);
+            load.chosen.store(0, Relaxed);
+        }
+        numbers(&self.place, "WORKERS")?.set(role, workers, 0)?;
+        if let Ok(address) = handle.local_addr() {
+            numbers(&self.place, "GROUP")?.set(0, u32::from(address.port()), 0)?;
         }
         let choose = SkReuseport::from_pin(
             self.place.pin(CHOOSE),
             SkReuseportAttachType::SelectOrMigrate,
         )?;
         Ok(choose.attach(handle)?)
+    }
+
+    /// The port that the listeners of this instance's gateways were last bound to, if there were any.
+    pub fn group(&self) -> Result<Option<u16>, SteerError> {
+        let port = numbers(&self.place, "GROUP")?.get(&0, 0)?;
+        Ok(u16::try_from(port).ok().filter(|port| *port != 0))
+    }
+
+    /// Whether a standby has served here and has not been retired.
+    pub fn has_standby(&self) -> Result<bool, SteerError> {
+        Ok(numbers(&self.place, "WORKERS")?.get(&Role::Standby.number(), 0)? > 0)
     }
 
     /// The workers' loads.
@@ -115,6 +164,10 @@ impl Steering {
     /// The additions come first. If one of the calls fails, what holds is what it was, or that with
     /// some of the changes; the next call makes up for it.
     pub fn apply(&mut self, rules: BTreeSet<Rule>) -> Result<Applied, SteerError> {
+        if self.has_standby()? {
+            // The other process may have changed them.
+            self.rules = stored(&self.place)?;
+        }
         let added: Vec<Rule> = rules.difference(&self.rules).copied().collect();
         let removed: Vec<Rule> = self.rules.difference(&rules).copied().collect();
         let refused = |what| SteerError::system(format!("the rules cannot be {what}"));
@@ -136,7 +189,10 @@ impl Steering {
     /// wait at the listeners can still be accepted.
     pub fn retire(&mut self) -> Result<(), SteerError> {
         if std::mem::take(&mut self.serving) {
-            handles(&self.place)?.clear_index(&0)?;
+            handles(&self.place)?.clear_index(&self.role.number())?;
+            if self.role == Role::Standby {
+                numbers(&self.place, "WORKERS")?.set(self.role.number(), 0, 0)?;
+            }
         }
         Ok(())
     }
@@ -166,12 +222,6 @@ impl Steering {
     pub fn rules(place: &Place) -> Result<BTreeSet<Rule>, SteerError> {
         stored(place)
     }
-
-    /// Forgets what another process left in the maps.
-    fn clear(&mut self) -> Result<(), SteerError> {
-        self.rules = stored(&self.place)?;
-        self.apply(BTreeSet::new()).map(drop)
-    }
 }
 
 pub(crate) fn map(place: &Place, name: &str) -> Result<MapData, SteerError> {
@@ -186,13 +236,20 @@ fn handles(place: &Place) -> Result<SockMap<MapData>, SteerError> {
     Ok(Map::SockMap(map(place, "HANDLES")?).try_into()?)
 }
 
-fn taken(place: &Place, error: MapError) -> SteerError {
+fn numbers(place: &Place, name: &str) -> Result<Array<MapData, u32>, SteerError> {
+    Ok(Map::Array(map(place, name)?).try_into()?)
+}
+
+fn taken(place: &Place, role: Role, error: MapError) -> SteerError {
     let exists = matches!(
         &error,
         MapError::SyscallError(call) if call.io_error.kind() == io::ErrorKind::AlreadyExists
     );
     if exists {
-        SteerError::Taken(place.path().to_owned())
+        SteerError::Taken {
+            path: place.path().to_owned(),
+            role,
+        }
     } else {
         error.into()
     }
@@ -228,28 +285,36 @@ fn keys(rules: &[Rule]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
     (ports, prefixes)
 }
 
-/// How busy each worker is, shared with the kernel.
+/// How busy each worker of one process is, shared with the kernel.
 #[derive(Debug)]
-pub struct Loads(sys::Shared);
+pub struct Loads {
+    shared: sys::Shared,
+    role: Role,
+}
 
 impl Loads {
+    fn slot(&self, worker: usize) -> &sys::Slot {
+        let first = slot(self.role.number(), 0) as usize;
+        &self.shared.slots()[first + worker]
+    }
+
     /// A worker has one connection more.
     pub fn enter(&self, worker: usize) {
-        self.0.slots()[worker].open.fetch_add(1, Relaxed);
+        self.slot(worker).open.fetch_add(1, Relaxed);
     }
 
     /// A worker has one connection less.
     pub fn leave(&self, worker: usize) {
-        self.0.slots()[worker].open.fetch_sub(1, Relaxed);
+        self.slot(worker).open.fetch_sub(1, Relaxed);
     }
 
     /// A worker has accepted all that it was given.
     pub fn settle(&self, worker: usize) {
-        self.0.slots()[worker].chosen.store(0, Relaxed);
+        self.slot(worker).chosen.store(0, Relaxed);
     }
 
     /// How many connections a worker has.
     pub fn open(&self, worker: usize) -> u64 {
-        self.0.slots()[worker].open.load(Relaxed)
+        self.slot(worker).open.load(Relaxed)
     }
 }

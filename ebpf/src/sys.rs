@@ -9,7 +9,7 @@ use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
-use ebpf_common::{Load, MOST_WORKERS};
+use ebpf_common::{Load, MOST_WORKERS, ROLES};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// `BPF_OBJ_GET` of `linux/bpf.h`.
@@ -184,7 +184,8 @@ pub(crate) struct Slot {
 }
 
 const _: () = assert!(size_of::<Slot>() == size_of::<Load>());
-const LENGTH: usize = MOST_WORKERS as usize * size_of::<Slot>();
+const SLOTS: usize = (ROLES * MOST_WORKERS) as usize;
+const LENGTH: usize = SLOTS * size_of::<Slot>();
 
 // SAFETY: all that is behind the pointer is atomic, and lives as long as the mapping.
 unsafe impl Send for Shared {}
@@ -192,7 +193,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// Maps the table of loads, a `BPF_F_MMAPABLE` array whose one entry is `ebpf_common::Loads`.
+    /// Maps the table of loads, a `BPF_F_MMAPABLE` array of [`ROLES`] `ebpf_common::Loads`.
     pub(crate) fn map(table: BorrowedFd<'_>) -> io::Result<Self> {
         // SAFETY: the kernel chooses the address; nothing else is mapped there.
         let start = unsafe {
@@ -212,7 +213,7 @@ impl Shared {
 
     pub(crate) fn slots(&self) -> &[Slot] {
         // SAFETY: the mapping has this many slots, is aligned to a page, and lives as long as self.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr(), MOST_WORKERS as usize) }
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr(), SLOTS) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map};
-use ebpf::{Bans, Counters, Place, Rule, SteerError, Steering};
+use ebpf::{Bans, Counters, Place, Role, Rule, SteerError, Steering};
 use socket2::{Domain, Socket, Type};
 
 /// An instance that is unloaded at the end.
@@ -35,8 +35,9 @@ impl Drop for Instance {
 }
 
 /// Listeners of one group: one for each worker, and the handle.
-fn group(workers: usize) -> (Vec<TcpListener>, TcpListener) {
+fn group(workers: usize, port: u16) -> (Vec<TcpListener>, TcpListener) {
     let mut address: SocketAddr = "[::ffff:127.0.0.1]:0".parse().unwrap();
+    address.set_port(port);
     let mut listeners = Vec::new();
     for _ in 0..=workers {
         let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
@@ -53,8 +54,16 @@ fn group(workers: usize) -> (Vec<TcpListener>, TcpListener) {
 }
 
 fn serve(instance: &Instance, workers: usize) -> (Steering, Vec<TcpListener>, TcpListener) {
-    let mut steering = Steering::open(&instance.0).unwrap();
-    let (listeners, handle) = group(workers);
+    serve_as(Role::Primary, instance, workers)
+}
+
+fn serve_as(
+    role: Role,
+    instance: &Instance,
+    workers: usize,
+) -> (Steering, Vec<TcpListener>, TcpListener) {
+    let mut steering = Steering::open(&instance.0, role).unwrap();
+    let (listeners, handle) = group(workers, steering.group().unwrap().unwrap_or(0));
     let all: Vec<&TcpListener> = listeners.iter().collect();
     steering.serve(&all, &handle).unwrap();
     (steering, listeners, handle)
@@ -158,15 +167,15 @@ fn the_next_gateway_takes_over_what_a_killed_one_left() {
         .apply([Rule::Port(7001), Rule::Port(7002)].into())
         .unwrap();
 
-    let (rivals, rival) = group(1);
-    let mut second = Steering::open(&instance.0).unwrap();
+    let (rivals, rival) = group(1, 0);
+    let mut second = Steering::open(&instance.0, Role::Primary).unwrap();
     let error = second.serve(&[&rivals[0]], &rival).unwrap_err();
-    assert!(matches!(error, SteerError::Taken(_)), "{error}");
+    assert!(matches!(error, SteerError::Taken { .. }), "{error}");
 
     drop((listeners, handle, first));
     second.serve(&[&rivals[0]], &rival).unwrap();
-    assert_eq!(Steering::rules(&instance.0).unwrap(), BTreeSet::new());
-    second.apply([Rule::Port(7002)].into()).unwrap();
+    let applied = second.apply([Rule::Port(7002)].into()).unwrap();
+    assert_eq!((applied.added, applied.removed), (0, 1));
     refused("127.0.0.1:7001");
     connect("127.0.0.1:7002").unwrap();
 }
@@ -209,7 +218,7 @@ fn a_pin_of_other_sizes_is_refused_and_left_alone() {
     foreign.pin(&pin).unwrap();
     let error = ebpf::load(&instance.0, None).unwrap_err();
     assert!(matches!(error, SteerError::Incompatible { .. }), "{error}");
-    let error = Steering::open(&instance.0).unwrap_err();
+    let error = Steering::open(&instance.0, Role::Primary).unwrap_err();
     assert!(matches!(error, SteerError::Incompatible { .. }), "{error}");
     assert!(pin.exists());
     let map = Map::HashMap(aya::maps::MapData::from_pin(&pin).unwrap());
@@ -323,4 +332,38 @@ fn a_banned_source_is_refused_until_its_time_is_over() {
     }
     assert!(begin.elapsed() >= short, "{:?}", begin.elapsed());
     assert!(bans.all().unwrap().is_empty());
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn a_standby_serves_while_there_is_no_primary_and_what_waited_moves_to_it() {
+    let instance = Instance::loaded("standby");
+    let (mut primary, listeners, handle) = serve(&instance, 2);
+    primary.apply([Rule::Port(7007)].into()).unwrap();
+    let (mut standby, others, _other) = serve_as(Role::Standby, &instance, 2);
+    for listener in &others {
+        listener.set_nonblocking(true).unwrap();
+    }
+    let accepted = || {
+        let all = others
+            .iter()
+            .map(|listener| std::iter::from_fn(|| listener.accept().ok()).count());
+        all.sum::<usize>()
+    };
+
+    let waiting: Vec<_> = (0..40)
+        .map(|_| connect("127.0.0.1:7007").unwrap())
+        .collect();
+    assert_eq!(accepted(), 0, "the primary has them all");
+    drop((primary, listeners, handle));
+    let late = connect("[::1]:7007").unwrap();
+    assert_eq!(accepted(), 41);
+    drop((waiting, late));
+
+    let (_primary, listeners, _handle) = serve(&instance, 1);
+    connect("127.0.0.1:7007").unwrap();
+    listeners[0].accept().unwrap();
+    assert_eq!(accepted(), 0, "the primary is back");
+    standby.retire().unwrap();
+    assert!(!standby.has_standby().unwrap());
 }

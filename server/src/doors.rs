@@ -26,6 +26,7 @@ pub(crate) struct Doors {
     closing: CancellationToken,
     workers: Vec<mpsc::Sender<Door>>,
     open: BTreeMap<SocketAddr, Open>,
+    stay_closed: bool,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,13 @@ impl Doors {
             closing,
             workers: Vec::new(),
             open: BTreeMap::new(),
+            stay_closed: false,
         }
+    }
+
+    /// No address is to be opened, whatever is asked for.
+    pub(crate) fn keep_closed(&mut self) {
+        self.stay_closed = true;
     }
 
     /// Adds a worker, which gets its listeners through this queue.
@@ -57,7 +64,7 @@ impl Doors {
     pub(crate) fn bind(&self, addresses: &[SocketAddr]) -> Result<Bound, LoadError> {
         let new = addresses
             .iter()
-            .filter(|address| !self.open.contains_key(address));
+            .filter(|address| !self.stay_closed && !self.open.contains_key(address));
         let bound = new.map(|&wanted| {
             let refused = |source: io::Error| LoadError::Listen {
                 address: wanted,

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ebpf::{Bans, Loads, Place};
+use ebpf::{Bans, Loads, Place, Role};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
@@ -174,12 +174,12 @@ impl Gateway {
         })
     }
 
-    /// Starts the workers, opens the policy's addresses, and steers to them at `place` if the policy
-    /// wants to.
+    /// Starts the workers, opens the policy's addresses, and steers to them in an instance if the policy
+    /// wants to. A standby opens no addresses: they would be served beside the primary's.
     pub fn serve(
         self: &Arc<Self>,
         workers: NonZeroUsize,
-        place: Option<&Place>,
+        instance: Option<&(Place, Role)>,
     ) -> Result<Workers, LoadError> {
         let mut doors = self.doors.lock();
         let mut queues = Vec::new();
@@ -189,10 +189,13 @@ impl Gateway {
             queues.push(queue);
         }
         let running = self.running();
+        if let Some((_, Role::Standby)) = instance {
+            doors.keep_closed();
+        }
         let addresses = &running.policy().gateway().listen;
         let bound = doors.bind(addresses)?;
-        let steered = match place {
-            Some(place) => steer::start(place, running.policy(), workers.get())?,
+        let steered = match instance {
+            Some((place, role)) => steer::start(place, *role, running.policy(), workers.get())?,
             None => None,
         };
         if let Some((steered, _)) = &steered {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebpf::Place;
+use ebpf::{Place, Role};
 use lb::Drained;
 use thiserror::Error;
 use tokio::runtime;
@@ -38,8 +38,8 @@ pub struct Settings {
     pub workers: Option<NonZeroUsize>,
     /// Where access records go.
     pub records: Sink,
-    /// Where the kernel's half is pinned; without it nothing is steered.
-    pub place: Option<Place>,
+    /// Where the kernel's half is pinned, and what the gateway is to it; without it nothing is steered.
+    pub instance: Option<(Place, Role)>,
 }
 
 /// Why a gateway did not start.
@@ -88,7 +88,7 @@ impl Run {
             .workers
             .map_or_else(std::thread::available_parallelism, Ok)?;
         gateway.balancer().start();
-        let workers = gateway.serve(workers, settings.place.as_ref())?;
+        let workers = gateway.serve(workers, settings.instance.as_ref())?;
         Ok(Self {
             gateway,
             workers,
@@ -121,6 +121,10 @@ impl Run {
         );
         warn_of_dates(&self.gateway);
         descriptors::warn(descriptors, policy.gateway().limits.connections);
+        if listening.is_empty() {
+            tracing::info!("standing by: what is steered comes here while there is no primary");
+            return;
+        }
         tracing::info!(
             addresses = listening.join(" "),
             "serving TLS 1.3 with client certificates"

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use ebpf::{Applied, Bans, Loads, Place, SteerError, Steering};
+use ebpf::{Applied, Bans, Loads, Place, Role, SteerError, Steering};
 use thiserror::Error;
 
 use crate::policy::{Policy, SteerMode};
@@ -16,6 +16,9 @@ pub enum Unsteered {
     /// The kernel's half cannot be had.
     #[error(transparent)]
     Kernel(#[from] SteerError),
+    /// A standby needs what it is steered by.
+    #[error("a standby needs eBPF: the policy has no `steer`, or turns it off")]
+    NoStandby,
     /// There are no listeners to steer to.
     #[error("the listeners that are steered to cannot be bound: {0}")]
     Listen(#[from] io::Error),
@@ -38,19 +41,20 @@ pub(crate) type Started = (Steered, Vec<TcpListener>);
 /// loaded, if that is allowed.
 pub(crate) fn start(
     place: &Place,
+    role: Role,
     policy: &Policy,
     workers: usize,
 ) -> Result<Option<Started>, Unsteered> {
-    let Some(steer) = &policy.gateway().steer else {
-        return Ok(None);
+    let mode = policy.gateway().steer.as_ref().map(|steer| steer.mode);
+    let required = match (mode, role) {
+        (None | Some(SteerMode::Off), Role::Primary) => return Ok(None),
+        (None | Some(SteerMode::Off), Role::Standby) => return Err(Unsteered::NoStandby),
+        (Some(SteerMode::Required), _) | (_, Role::Standby) => true,
+        (Some(SteerMode::Auto), Role::Primary) => false,
     };
-    let started = match steer.mode {
-        SteerMode::Off => return Ok(None),
-        SteerMode::Required | SteerMode::Auto => Steered::start(place, workers),
-    };
-    match started {
+    match Steered::start(place, role, workers) {
         Ok(started) => Ok(Some(started)),
-        Err(error) if steer.mode == SteerMode::Required => Err(error),
+        Err(error) if required => Err(error),
         Err(error) => {
             tracing::warn!(%error, "nothing is steered; what `listen` names is served");
             Ok(None)
@@ -59,18 +63,18 @@ pub(crate) fn start(
 }
 
 impl Steered {
-    fn start(place: &Place, workers: usize) -> Result<Started, Unsteered> {
-        let (mut steering, is_own) = match Steering::open(place) {
-            Err(SteerError::NotLoaded(_)) => {
+    fn start(place: &Place, role: Role, workers: usize) -> Result<Started, Unsteered> {
+        let (mut steering, is_own) = match Steering::open(place, role) {
+            Err(SteerError::NotLoaded(_)) if role == Role::Primary => {
                 let foreign = ebpf::load(place, None)?;
                 if let Some(warning) = rivals(&foreign) {
                     tracing::warn!("{warning}");
                 }
-                (Steering::open(place)?, true)
+                (Steering::open(place, role)?, true)
             }
             opened => (opened?, false),
         };
-        let (listeners, handle) = group(workers)?;
+        let (listeners, handle) = group(steering.group()?, workers)?;
         steering.serve(&listeners.iter().collect::<Vec<_>>(), &handle)?;
         let steered = Self {
             steering,
@@ -115,12 +119,10 @@ impl Steered {
         }
     }
 
-    /// Leaves the kernel as it was found.
+    /// Leaves the kernel as it was found, unless another gateway stands by there.
     pub(crate) fn end(self) {
-        let place = self.steering.place().clone();
-        if self.is_own
-            && let Err(error) = ebpf::unload(&place)
-        {
+        let is_left = self.is_own && !self.steering.has_standby().unwrap_or(false);
+        if is_left && let Err(error) = ebpf::unload(self.steering.place()) {
             tracing::error!(%error, "steering stays loaded");
         }
     }
@@ -136,13 +138,19 @@ pub fn rivals(foreign: &[u32]) -> Option<String> {
     })
 }
 
-/// The listeners that are steered to: the workers', and the handle.
+/// The listeners that are steered to: the workers', and the handle. If there is another gateway, they
+/// are of one group with its own.
 ///
 /// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
 /// and is itself reached from this machine at most.
-fn group(workers: usize) -> io::Result<(Vec<TcpListener>, TcpListener)> {
-    let loopback = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
-    let handle = worker::bind(SocketAddr::new(loopback.into(), 0))?;
+fn group(known: Option<u16>, workers: usize) -> io::Result<(Vec<TcpListener>, TcpListener)> {
+    let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
+    let joined = known.map(|port| worker::bind(loopback(port)));
+    let handle = match joined {
+        Some(Ok(handle)) => handle,
+        // Nobody was here, or a stranger has taken the port since.
+        None | Some(Err(_)) => worker::bind(loopback(0))?,
+    };
     let address = handle.local_addr()?;
     let listeners = (0..workers).map(|_| worker::bind(address));
     Ok((listeners.collect::<Result<_, _>>()?, handle))

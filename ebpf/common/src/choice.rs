@@ -5,6 +5,19 @@ use core::hint::black_box;
 /// The most workers that a gateway can have when it steers: the slots of their listeners.
 pub const MOST_WORKERS: u32 = 64;
 
+/// The processes that can have workers: the primary, and the one that stands by.
+pub const ROLES: u32 = 2;
+
+/// A worker's slot among the listeners of both processes.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "the kernel's verifier sees one function"
+)]
+pub const fn slot(role: u32, worker: u32) -> u32 {
+    role * MOST_WORKERS + worker % MOST_WORKERS
+}
+
 /// The bits of a step from worker to worker.
 const STEP_BITS: u32 = 8;
 /// The highest step.
@@ -94,6 +107,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_slots_of_two_processes_are_apart() {
+        let slots = (0..ROLES).flat_map(|role| (0..MOST_WORKERS).map(move |n| slot(role, n)));
+        assert!(slots.eq(0..ROLES * MOST_WORKERS));
+    }
 
     #[test]
     fn equals_take_turns() {

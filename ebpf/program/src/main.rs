@@ -17,8 +17,8 @@ use aya_ebpf::maps::{
 };
 use aya_ebpf::programs::{SkLookupContext, SkReuseportContext};
 use ebpf_common::{
-    Arrival, Counters, Destination, Loads, MOST_WORKERS, PORT_BITS, Source, Tables, Verdict, index,
-    least, nth, verdict,
+    Arrival, Counters, Destination, Loads, MOST_WORKERS, PORT_BITS, ROLES, Source, Tables, Verdict,
+    index, least, nth, slot, verdict,
 };
 
 /// Ports that are the gateway's at every address.
@@ -35,18 +35,22 @@ static BANS: LruHashMap<Source, u64> = LruHashMap::with_max_entries(65_536, 0);
 #[map]
 static COUNTERS: PerCpuHashMap<u16, Counters> =
     PerCpuHashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
-/// A listener of the group that serves, by whose means the group is found.
+/// A listener of each process, by whose means its group is found. A socket that is closed is gone.
 #[map]
-static HANDLES: SockMap = SockMap::with_max_entries(1, 0);
+static HANDLES: SockMap = SockMap::with_max_entries(ROLES, 0);
 /// The workers' listeners.
 #[map]
-static LISTENERS: ReusePortSockArray = ReusePortSockArray::with_max_entries(MOST_WORKERS, 0);
-/// How busy the workers are.
+static LISTENERS: ReusePortSockArray =
+    ReusePortSockArray::with_max_entries(ROLES * MOST_WORKERS, 0);
+/// How busy the workers of each process are.
 #[map]
-static LOADS: Array<Loads> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// How many workers there are.
+static LOADS: Array<Loads> = Array::with_max_entries(ROLES, BPF_F_MMAPABLE);
+/// How many workers each process has.
 #[map]
-static WORKERS: Array<u32> = Array::with_max_entries(1, 0);
+static WORKERS: Array<u32> = Array::with_max_entries(ROLES, 0);
+/// The port that the group listens on, for a process that joins it. Nothing here reads it.
+#[map]
+static GROUP: Array<u32> = Array::with_max_entries(1, 0);
 /// Whose turn it is among equals.
 #[map]
 static TURN: Array<u64> = Array::with_max_entries(1, 0);
@@ -90,7 +94,7 @@ pub fn steer(context: SkLookupContext) -> u32 {
     }
     // What is steered is the gateway's or nobody's: another listener on the port gets nothing, also
     // while there is no gateway.
-    let found = HANDLES.redirect_sk_lookup(&context, 0, 0).is_ok();
+    let found = (0..ROLES).any(|role| HANDLES.redirect_sk_lookup(&context, role, 0).is_ok());
     if found {
         count(arrival.port, |counters| counters.steered += 1);
         SK_PASS
@@ -161,36 +165,47 @@ fn count(port: u16, add: impl Fn(&mut Counters)) {
     add(unsafe { &mut *counters });
 }
 
-/// Gives a connection to the least busy worker.
+/// Gives a connection to the least busy worker of the primary, or else of the process that stands by.
 #[sk_reuseport(migrate)]
 pub fn choose(context: SkReuseportContext) -> u32 {
-    let workers = WORKERS.get(0).copied().unwrap_or(0);
     let turn = turn();
-    let Some(loads) = LOADS.get_ptr_mut(0) else {
-        return SK_DROP;
+    if (0..ROLES).any(|role| choose_of(&context, role, turn)) {
+        SK_PASS
+    } else {
+        SK_DROP
+    }
+}
+
+#[inline(always)]
+fn choose_of(context: &SkReuseportContext, role: u32, turn: u32) -> bool {
+    let workers = WORKERS.get(role).copied().unwrap_or(0);
+    let Some(loads) = LOADS.get_ptr_mut(role) else {
+        return false;
     };
     // SAFETY: the entry is there for ever. Its numbers change at any time, and any of them will do.
     let least = least(workers, turn, unsafe { &*loads });
     if let Some(worker) = least
-        && give(&context, worker, loads)
+        && give(context, role, worker, loads)
     {
-        return SK_PASS;
+        return true;
     }
     // That worker is gone: any other will do.
     for step in 0..MOST_WORKERS {
         if step >= workers {
             break;
         }
-        if give(&context, nth(workers, turn, step), loads) {
-            return SK_PASS;
+        if give(context, role, nth(workers, turn, step), loads) {
+            return true;
         }
     }
-    SK_DROP
+    false
 }
 
 #[inline(always)]
-fn give(context: &SkReuseportContext, worker: u32, loads: *mut Loads) -> bool {
-    let given = LISTENERS.select_reuseport(context, worker).is_ok();
+fn give(context: &SkReuseportContext, role: u32, worker: u32, loads: *mut Loads) -> bool {
+    let given = LISTENERS
+        .select_reuseport(context, slot(role, worker))
+        .is_ok();
     if given {
         // SAFETY: the entry is there for ever, and the index is in bounds.
         add_one(unsafe { &raw mut (*loads)[index(worker)].chosen });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ebpf::{Bans, Place, SteerError};
+use ebpf::{Bans, Place, Role, SteerError};
 use lb::Drained;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -164,6 +164,10 @@ struct RunArguments {
     /// Where access records are appended, one JSON object a line; `-` is standard output.
     #[arg(long, env = "PORTCULLIS_ACCESS_LOG", default_value = "-")]
     access_log: PathBuf,
+    /// Stand by for the gateway of the same instance, and serve what is steered while there is none.
+    /// Needs `portcullis steer load`, and opens none of the policy's `listen` addresses.
+    #[arg(long, env = "PORTCULLIS_STANDBY")]
+    standby: bool,
     #[command(flatten)]
     instance: steering::Instance,
 }
@@ -262,11 +266,16 @@ fn serve(arguments: RunArguments) -> ExitCode {
             ));
         }
     };
+    let role = if arguments.standby {
+        Role::Standby
+    } else {
+        Role::Primary
+    };
     let settings = Settings {
         policy: arguments.policy,
         workers: arguments.workers,
         records,
-        place: Some(arguments.instance.place()),
+        instance: Some((arguments.instance.place(), role)),
     };
     match run::run(settings) {
         Ok(Drained::Clean) => {

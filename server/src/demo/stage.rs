@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certgen::{Authority, AuthoritySpec, Issued, Overwrite};
-use ebpf::Place;
+use ebpf::{Place, Role};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -69,7 +69,8 @@ impl Stage {
             workers: Some(WORKERS),
             records: sink,
             // A place of its own: gateways that serve here are left alone.
-            place: Place::new(Path::new(BPFFS), &format!("demo-{}", std::process::id())),
+            instance: Place::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
+                .map(|place| (place, Role::Primary)),
         };
         let run = Run::start(settings, loaded)?;
         let dir = arguments.dir.clone();

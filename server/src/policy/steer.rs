@@ -1,6 +1,7 @@
 //! Which ports the kernel is to hand to the gateway.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ebpf::{Prefix, Rule};
@@ -86,12 +87,14 @@ fn prefix(node: &Node<'_>, problems: &mut Problems) -> Option<Prefix> {
 
 impl Policy {
     /// What the kernel is to hand to the gateway: the ports of `steer`, and those that a group owns,
-    /// at the addresses of `steer`.
+    /// at the addresses of `steer`; and the addresses that the gateway listens on, so that what holds
+    /// for steered connections holds for those.
     pub fn bindings(&self) -> BTreeSet<Rule> {
         let Some(steer) = self.gateway.steer.as_ref() else {
             return BTreeSet::new();
         };
         let ports = steer.ports.iter().cloned().flatten();
+        let own = self.gateway.listen.iter().copied().filter_map(listened);
         ports
             .chain(self.index.ports())
             .flat_map(|port| {
@@ -100,7 +103,19 @@ impl Policy {
                 all.into_iter()
                     .chain(some.map(move |&prefix| Rule::At(port, prefix)))
             })
+            .chain(own)
             .collect()
+    }
+}
+
+/// What comes to an address that is listened on, unless the kernel chooses its port.
+fn listened(address: SocketAddr) -> Option<Rule> {
+    let (ip, port) = (address.ip(), address.port());
+    match ip {
+        _ if port == 0 => None,
+        IpAddr::V6(ip) if ip.is_unspecified() => Some(Rule::Port(port)),
+        IpAddr::V4(ip) if ip.is_unspecified() => Some(Rule::At(port, Prefix::ALL_IPV4)),
+        IpAddr::V4(_) | IpAddr::V6(_) => Some(Rule::At(port, ip.into())),
     }
 }
 
@@ -120,14 +135,19 @@ mod tests {
 
     #[test]
     fn ports_of_the_gateway_and_of_groups_are_steered_at_the_addresses_that_are_given() {
-        assert_eq!(bindings(""), ["*:8500"]);
+        assert_eq!(bindings(""), ["*:8443", "*:8500"]);
+        let own =
+            policy(&steering("").replace("'[::]:8443'", "'0.0.0.0:1', '[::1]:2', '10.0.0.1:0'"));
+        let own: Vec<_> = own.bindings().iter().map(ToString::to_string).collect();
+        assert_eq!(own, ["*:8500", "0.0.0.0/0:1", "[::1/128]:2"]);
         assert_eq!(
             bindings("ports: [443, '7000-7002', 7001]"),
-            ["*:443", "*:7000", "*:7001", "*:7002", "*:8500"]
+            ["*:443", "*:7000", "*:7001", "*:7002", "*:8443", "*:8500"]
         );
         assert_eq!(
             bindings("ports: [443], addresses: [192.0.2.0/24, '2001:db8::1']"),
             [
+                "*:8443",
                 "192.0.2.0/24:443",
                 "[2001:db8::1/128]:443",
                 "192.0.2.0/24:8500",
