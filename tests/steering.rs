@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use ebpf::{Place, Role, Steering};
 use tokio::net::TcpStream;
@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Connection, Gateway, Identity, Upstream, World, until};
 
-const KILLS: usize = 20;
+const ENDS: usize = 20;
+const VISITORS: usize = 3;
 const KNOCKS: usize = 50_000;
 const WORKERS: usize = 4;
 const CONNECTIONS: usize = 2000;
@@ -355,6 +356,7 @@ fn stand_by(world: &World) -> tokio::process::Child {
         .arg(world.path("policy.yaml"))
         .arg("--access-log")
         .arg(world.path("standby.log"))
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn();
     standby.unwrap()
@@ -391,9 +393,8 @@ async fn visit_on(alice: Identity, address: SocketAddr, over: watch::Receiver<bo
     visits
 }
 
-#[tokio::test]
-#[ignore = "steering.sh runs it as root"]
-async fn a_killed_primary_is_followed_by_the_standby_and_nobody_is_refused() {
+/// Ends the primary with a signal, again and again, beside a standby and under load.
+async fn end_primaries(signal: &str) -> Visits {
     clear();
     let db = Upstream::start("db").await;
     let mut world = World::with_db(&[&db]);
@@ -401,7 +402,7 @@ async fn a_killed_primary_is_followed_by_the_standby_and_nobody_is_refused() {
     world.write_policy();
     assert!(portcullis(&["steer", "load"]).status.success());
     let mut primary = world.start().await;
-    let standby = stand_by(&world);
+    let _standby = stand_by(&world);
     until(async || {
         let steering = Steering::open(&place(), Role::Standby).unwrap();
         steering.has_standby().unwrap().then_some(())
@@ -410,33 +411,47 @@ async fn a_killed_primary_is_followed_by_the_standby_and_nobody_is_refused() {
     let address: SocketAddr = "192.0.2.1:5432".parse().unwrap();
     let (over, watched) = watch::channel(false);
     let mut visitors = JoinSet::new();
-    for _ in 0..3 {
-        visitors.spawn(visit_on(world.identity("alice"), address, watched.clone()));
+    for _ in 0..VISITORS {
+        let alice = world.identity("alice");
+        visitors.spawn(visit_on(alice, address, watched.clone()));
     }
 
-    for _ in 0..KILLS {
-        primary.signal("KILL");
+    let alice = world.identity("alice");
+    for _ in 0..ENDS {
+        primary.signal(signal);
         primary.ended().await;
-        let alice = world.identity("alice");
-        alice
-            .visit(address, "db")
-            .await
-            .expect("the standby serves");
+        let standby = alice.visit(address, "db").await;
+        standby.expect("the standby serves");
         primary = world.start().await;
-        alice
-            .visit(address, "db")
-            .await
-            .expect("the primary is back");
+        let primary = alice.visit(address, "db").await;
+        primary.expect("the primary is back");
     }
     over.send(true).unwrap();
     let all = visitors.join_all().await;
-    let sum = |count: fn(&Visits) -> usize| all.iter().map(count).sum::<usize>();
-    let (served, refused, lost) = (sum(|v| v.served), sum(|v| v.refused), sum(|v| v.lost));
-    println!("{KILLS} kills: {served} served, {refused} refused, {lost} in a killed process");
-    assert_eq!(refused, 0);
-    // Each of three visitors has one connection at a time.
-    assert!(lost <= 3 * KILLS, "{lost}");
+    let sum = |count: fn(&Visits) -> usize| all.iter().map(count).sum();
+    let visits = Visits {
+        served: sum(|visits| visits.served),
+        refused: sum(|visits| visits.refused),
+        lost: sum(|visits| visits.lost),
+    };
+    println!("{ENDS} times SIG{signal}: {visits:?}");
     let records = std::fs::read_to_string(world.path("standby.log")).unwrap();
-    assert!(records.lines().count() >= KILLS, "the standby served");
-    drop(standby);
+    assert!(records.lines().count() >= ENDS, "the standby served");
+    visits
+}
+
+#[tokio::test]
+#[ignore = "steering.sh runs it as root"]
+async fn a_killed_primary_is_followed_by_the_standby_and_nobody_is_refused() {
+    let visits = end_primaries("KILL").await;
+    assert_eq!(visits.refused, 0);
+    // Each visitor has one connection at a time.
+    assert!(visits.lost <= VISITORS * ENDS, "{visits:?}");
+}
+
+#[tokio::test]
+#[ignore = "steering.sh runs it as root"]
+async fn a_primary_that_is_stopped_gives_way_to_the_standby_without_a_loss() {
+    let visits = end_primaries("TERM").await;
+    assert_eq!((visits.refused, visits.lost), (0, 0), "{visits:?}");
 }

@@ -116,7 +116,14 @@ impl Steering {
             return Err(SteerError::TooManyWorkers(listeners.len()));
         }
         let role = self.role.number();
-        // Taken first: whoever has the handle's place has the role.
+        // Before anything leads to the group: without its program, connections would come to the
+        // handle too.
+        let choose = SkReuseport::from_pin(
+            self.place.pin(CHOOSE),
+            SkReuseportAttachType::SelectOrMigrate,
+        )?;
+        choose.attach(handle)?;
+        // Whoever has the handle's place has the role; only then may the rest be written.
         handles(&self.place)?
             .set(role, handle, NEW)
             .map_err(|error| taken(&self.place, self.role, error))?;
@@ -136,11 +143,7 @@ impl Steering {
         if let Ok(address) = handle.local_addr() {
             numbers(&self.place, "GROUP")?.set(0, u32::from(address.port()), 0)?;
         }
-        let choose = SkReuseport::from_pin(
-            self.place.pin(CHOOSE),
-            SkReuseportAttachType::SelectOrMigrate,
-        )?;
-        Ok(choose.attach(handle)?)
+        Ok(())
     }
 
     /// The port that the listeners of this instance's gateways were last bound to, if there were any.
@@ -185,14 +188,12 @@ impl Steering {
         })
     }
 
-    /// Takes the handle away: connections to steered ports are refused from now on, and those that
-    /// wait at the listeners can still be accepted.
+    /// Takes the handle away: connections to steered ports go to the other process from now on, or are
+    /// refused, and those that wait at the listeners can still be accepted.
     pub fn retire(&mut self) -> Result<(), SteerError> {
         if std::mem::take(&mut self.serving) {
             handles(&self.place)?.clear_index(&self.role.number())?;
-            if self.role == Role::Standby {
-                numbers(&self.place, "WORKERS")?.set(self.role.number(), 0, 0)?;
-            }
+            numbers(&self.place, "WORKERS")?.set(self.role.number(), 0, 0)?;
         }
         Ok(())
     }
