@@ -13,7 +13,13 @@ const MOST_SOURCES: usize = 65_536;
 
 /// Failed handshakes by source.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<HashMap<IpAddr, Window>>);
+pub(crate) struct Failures(Mutex<Sources>);
+
+#[derive(Debug, Default)]
+struct Sources {
+    windows: HashMap<IpAddr, Window>,
+    swept: Option<Instant>,
+}
 
 /// A source's failures since the first of them.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +33,10 @@ impl Failures {
     /// begins anew.
     pub(crate) fn count(&self, source: IpAddr, rule: &Ban, now: Instant) -> bool {
         let mut sources = self.0.lock();
-        if sources.len() >= MOST_SOURCES && !sources.contains_key(&source) {
-            sources.retain(|_, window| window.is_open(rule.within, now));
-            if sources.len() >= MOST_SOURCES {
-                return false;
-            }
+        if !sources.has_room_for(source, rule.within, now) {
+            return false;
         }
-        let window = sources.entry(source).or_insert(Window {
+        let window = sources.windows.entry(source).or_insert(Window {
             since: now,
             failures: 0,
         });
@@ -46,9 +49,25 @@ impl Failures {
         window.failures += 1;
         let full = window.failures >= rule.failures.get();
         if full {
-            sources.remove(&source);
+            sources.windows.remove(&source);
         }
         full
+    }
+}
+
+impl Sources {
+    /// Makes room by forgetting what is over, at most once in the rule's time: with more sources than
+    /// there is room for, looking through all of them for each would be what an attacker wants.
+    fn has_room_for(&mut self, source: IpAddr, within: Duration, now: Instant) -> bool {
+        if self.windows.len() < MOST_SOURCES || self.windows.contains_key(&source) {
+            return true;
+        }
+        let is_due = |swept| now.saturating_duration_since(swept) >= within;
+        if self.swept.is_none_or(is_due) {
+            self.windows.retain(|_, window| window.is_open(within, now));
+            self.swept = Some(now);
+        }
+        self.windows.len() < MOST_SOURCES
     }
 }
 
@@ -99,17 +118,24 @@ mod tests {
     fn no_more_sources_are_remembered_than_there_is_room_for() {
         let (failures, rule, start) = (Failures::default(), rule(), Instant::now());
         let source = |n: usize| IpAddr::from(Ipv4Addr::from(u32::try_from(n).unwrap()));
-        for n in 0..MOST_SOURCES + 10 {
+        let remembered = || failures.0.lock().windows.len();
+        for n in 0..MOST_SOURCES {
             assert!(!failures.count(source(n), &rule, start));
         }
-        assert_eq!(failures.0.lock().len(), MOST_SOURCES);
-        let later = start + rule.within;
-        for _ in 0..2 {
-            assert!(!failures.count(source(MOST_SOURCES), &rule, later));
-        }
-        assert!(
-            failures.count(source(MOST_SOURCES), &rule, later),
-            "there is room again"
+        let one_more = source(MOST_SOURCES);
+
+        let early = start + rule.within / 2;
+        failures.count(one_more, &rule, early);
+        assert_eq!(remembered(), MOST_SOURCES);
+        let over = start + rule.within;
+        failures.count(one_more, &rule, over);
+        assert_eq!(
+            remembered(),
+            MOST_SOURCES,
+            "not looked through again so soon"
         );
+        let due = early + rule.within;
+        failures.count(one_more, &rule, due);
+        assert_eq!(remembered(), 1, "there is room again");
     }
 }

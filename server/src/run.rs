@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebpf::{Place, Role};
+use ebpf::{MOST_WORKERS, Place, Role};
 use lb::Drained;
 use thiserror::Error;
 use tokio::runtime;
@@ -84,9 +84,10 @@ impl Run {
     pub fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
         let watch = Watch::new(files(&settings.policy, loaded.policy()));
         let gateway = Gateway::new(loaded, Recorder::new(settings.records));
-        let workers = settings
-            .workers
-            .map_or_else(std::thread::available_parallelism, Ok)?;
+        let workers = match settings.workers {
+            Some(workers) => workers,
+            None => usual_workers(gateway.running().policy())?,
+        };
         gateway.balancer().start();
         let workers = gateway.serve(workers, settings.instance.as_ref())?;
         Ok(Self {
@@ -226,6 +227,16 @@ impl Run {
             self.tasks.spawn(lapsed.end(how, drain));
         }
     }
+}
+
+/// One worker a processor, but no more than the kernel can steer to.
+fn usual_workers(policy: &Policy) -> io::Result<NonZeroUsize> {
+    let processors = std::thread::available_parallelism()?;
+    let most = NonZeroUsize::new(MOST_WORKERS as usize);
+    let steers = policy.gateway().steer.is_some();
+    Ok(most
+        .filter(|_| steers)
+        .map_or(processors, |most| processors.min(most)))
 }
 
 /// Does work on a thread of its own, and its threads', that get what processor time the workers
