@@ -74,6 +74,22 @@ impl Prefix {
         length: 0,
     };
 
+    /// Those that share a ban: an IPv4 address alone, an IPv6 address with all of its first 64 bits.
+    pub fn banned_with(source: IpAddr) -> Self {
+        let address = source.to_canonical();
+        let length = if address.is_ipv4() { 32 } else { 64 };
+        let whole = Self { address, length };
+        Self {
+            address: whole.truncated(),
+            length,
+        }
+    }
+
+    /// Whether some address begins like both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
+
     /// Whether an address begins like this.
     pub fn contains(self, address: IpAddr) -> bool {
         let same_family = self.address.is_ipv4() == address.is_ipv4();
@@ -179,6 +195,13 @@ mod tests {
         };
         assert!(has("192.0.2.0/24", "192.0.2.9") && !has("192.0.2.0/24", "192.0.3.9"));
         assert!(has("::/0", "::1") && !has("::/0", "192.0.2.9"));
+        let overlap = |a: &str, b: &str| {
+            let (a, b): (Prefix, Prefix) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(a.overlaps(b), b.overlaps(a));
+            a.overlaps(b)
+        };
+        assert!(overlap("2001:db8::/64", "2001:db8::5") && overlap("::/0", "2001:db8::/64"));
+        assert!(!overlap("2001:db8::/64", "2001:db8:0:1::5") && !overlap("::/0", "0.0.0.0/0"));
         let whole: Prefix = "192.0.2.1".parse().unwrap();
         assert_eq!(whole.to_string(), "192.0.2.1/32");
         for (text, error) in [

@@ -245,8 +245,10 @@ impl Gateway {
         self.running.store(Arc::clone(&next));
         Running::retire(&changes, &self.balancer);
         doors.open(bound, &addresses);
-        if let Some(steered) = self.steered.lock().as_mut() {
-            steered.apply(next.policy());
+        match self.steered.lock().as_mut() {
+            Some(steered) => steered.apply(next.policy()),
+            None if next.policy().bindings().is_empty() => {}
+            None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
         }
         let took = start.elapsed();
         let lapsed = self.live.lapsed(&next, trust_changed, UnixTime::now());

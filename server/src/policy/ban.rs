@@ -26,10 +26,10 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// Whether a source may be banned at all.
+    /// Whether a source may be banned at all: not if the ban would meet anybody whom it never concerns.
     pub fn concerns(&self, source: IpAddr) -> bool {
-        let source = source.to_canonical();
-        !self.never.iter().any(|prefix| prefix.contains(source))
+        let met = Prefix::banned_with(source);
+        !self.never.iter().any(|prefix| prefix.overlaps(met))
     }
 }
 
@@ -79,6 +79,12 @@ mod tests {
         let concerns = |source: &str| ban.concerns(source.parse().unwrap());
         assert!(concerns("198.51.100.1") && concerns("2001:db8::1"));
         assert!(!concerns("192.0.2.9") && !concerns("::ffff:192.0.2.9"));
+        let read = policy(&banning("never: ['2001:db8::5']"));
+        let ban = read.gateway().ban.clone().unwrap();
+        let concerns = |source: &str| ban.concerns(source.parse().unwrap());
+        assert!(!concerns("2001:db8::5"));
+        assert!(!concerns("2001:db8::6"), "its ban would meet its neighbour");
+        assert!(concerns("2001:db8:0:1::5"));
         assert_eq!(
             policy(&banning("").replace(", ban: {}", "")).gateway().ban,
             None

@@ -61,7 +61,7 @@ struct Steer {
     /// The ports: numbers, or ranges such as `7000-7100`.
     #[schemars(length(min = 1))]
     ports: Option<Vec<PortOrRange>>,
-    /// At which addresses: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: at all.
+    /// At which addresses: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: at every one.
     #[schemars(length(min = 1))]
     addresses: Option<Vec<String>>,
 }

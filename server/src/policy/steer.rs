@@ -90,7 +90,8 @@ impl Policy {
     /// at the addresses of `steer`; and the addresses that the gateway listens on, so that what holds
     /// for steered connections holds for those.
     pub fn bindings(&self) -> BTreeSet<Rule> {
-        let Some(steer) = self.gateway.steer.as_ref() else {
+        let steer = self.gateway.steer.as_ref();
+        let Some(steer) = steer.filter(|steer| steer.mode != SteerMode::Off) else {
             return BTreeSet::new();
         };
         let ports = steer.ports.iter().cloned().flatten();
@@ -136,6 +137,7 @@ mod tests {
     #[test]
     fn ports_of_the_gateway_and_of_groups_are_steered_at_the_addresses_that_are_given() {
         assert_eq!(bindings(""), ["*:8443", "*:8500"]);
+        assert!(bindings("mode: off, ports: [443]").is_empty());
         let own =
             policy(&steering("").replace("'[::]:8443'", "'0.0.0.0:1', '[::1]:2', '10.0.0.1:0'"));
         let own: Vec<_> = own.bindings().iter().map(ToString::to_string).collect();
