@@ -166,7 +166,21 @@ impl Balancer {
         Ok(address)
     }
 
-    /// Returns what [`Balancer::choose`] counted.
+    /// Counts a connection that somebody else chose, also on an upstream that is not configured.
+    pub(crate) fn adopt(&mut self, address: SocketAddr) {
+        self.members.entry(address).or_insert(Member {
+            active: 0,
+            weight: NonZeroU32::MIN,
+            turn: 0,
+            tier: Tier::Out,
+            removed: true,
+        });
+        self.open += 1;
+        // Before anything that could forget it.
+        self.change(address, |member| member.active += 1);
+    }
+
+    /// Returns what [`Balancer::choose`] or [`Balancer::adopt`] counted.
     pub(crate) fn give_back(&mut self, address: SocketAddr) {
         self.open -= 1;
         self.change(address, |member| member.active -= 1);

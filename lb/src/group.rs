@@ -98,6 +98,21 @@ impl Group {
         Ok(Lease::counted(Arc::clone(self), address))
     }
 
+    /// Counts a connection to an upstream that another process has, whatever the limits say and
+    /// whether or not the upstream is configured here.
+    pub fn adopt(self: &Arc<Self>, upstream: SocketAddr) -> Lease {
+        self.book.lock().balancer.adopt(upstream);
+        Lease::counted(Arc::clone(self), upstream)
+    }
+
+    /// Believes what another process found out about an upstream, unless something is known here.
+    /// Probes go on from there.
+    pub fn assume(&self, upstream: SocketAddr, health: Health) {
+        self.book
+            .lock()
+            .observe(upstream, |condition, _| condition.or(health));
+    }
+
     pub(crate) fn give_back(&self, address: SocketAddr) {
         self.book.lock().balancer.give_back(address);
     }

@@ -76,6 +76,17 @@ impl Condition {
         }
     }
 
+    /// What is known, or else what somebody else knows.
+    pub(crate) fn or(self, elsewhere: Health) -> Self {
+        match (self, elsewhere) {
+            (Self::Unknown { .. }, Health::Up) => Self::UP,
+            (Self::Unknown { .. }, Health::Down) => Self::DOWN,
+            (Self::Unknown { .. }, Health::Unknown) | (Self::Up { .. } | Self::Down { .. }, _) => {
+                self
+            }
+        }
+    }
+
     pub(crate) fn health(self) -> Health {
         match self {
             Self::Unknown { .. } => Health::Unknown,
@@ -216,6 +227,16 @@ mod tests {
             Health::Up,
             "a late failure of an old dial is no news"
         );
+    }
+
+    #[test]
+    fn what_is_known_here_counts_more_than_what_is_known_elsewhere() {
+        let heard = |condition: Condition, elsewhere| condition.or(elsewhere).health();
+        assert_eq!(heard(Condition::UNKNOWN, Health::Up), Health::Up);
+        assert_eq!(heard(Condition::UNKNOWN, Health::Down), Health::Down);
+        assert_eq!(heard(Condition::UNKNOWN, Health::Unknown), Health::Unknown);
+        assert_eq!(heard(Condition::UP, Health::Down), Health::Up);
+        assert_eq!(heard(Condition::DOWN, Health::Up), Health::Down);
     }
 
     #[test]

@@ -71,6 +71,15 @@ impl<C: Clock + Clone> Limiter<C> {
         }
     }
 
+    /// Counts a connection of `client` that another process has admitted, whatever the limits say.
+    pub fn adopt(&self, client: &Name) -> Admission {
+        *self.open.entry(Arc::clone(client)).or_default() += 1;
+        Admission {
+            open: Arc::clone(&self.open),
+            client: Arc::clone(client),
+        }
+    }
+
     /// How many connections `client` has open.
     pub fn open(&self, client: &str) -> u32 {
         self.open.get(client).map_or(0, |open| *open)
@@ -235,6 +244,17 @@ mod tests {
             (0, 0),
             "nothing is remembered"
         );
+    }
+
+    #[test]
+    fn an_adopted_connection_counts_beyond_the_limit_and_towards_it() {
+        let (limiter, _, client) = limiter();
+        let adopted = [limiter.adopt(&client), limiter.adopt(&client)];
+        assert!(limiter.admit(&client, &at_most(2)).is_err());
+        let _beyond = limiter.adopt(&client);
+        drop(adopted);
+        assert!(limiter.admit(&client, &at_most(2)).is_ok());
+        assert_eq!(limiter.open("billing"), 1);
     }
 
     #[test]

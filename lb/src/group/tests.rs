@@ -51,6 +51,7 @@ enum Step {
     Arrive {
         tried: Vec<u16>,
     },
+    Adopt(u16),
     Leave(usize),
     Panic(usize),
     FailDial(usize),
@@ -87,6 +88,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let when_all_down = prop_oneof![Just(WhenAllDown::Refuse), Just(WhenAllDown::TryAll)];
     prop_oneof![
         8 => vec(0..6_u16, 0..3).prop_map(|tried| Step::Arrive { tried }),
+        1 => (0..8_u16).prop_map(Step::Adopt),
         3 => any::<usize>().prop_map(Step::Leave),
         1 => any::<usize>().prop_map(Step::Panic),
         2 => any::<usize>().prop_map(Step::FailDial),
@@ -162,6 +164,7 @@ fn take_out(held: &mut Vec<Lease>, which: usize) -> Option<Lease> {
 fn take_step(group: &Arc<Group>, step: Step, held: &mut Vec<Lease>) {
     match step {
         Step::Arrive { tried } => arrive(group, &tried, held),
+        Step::Adopt(port) => held.push(group.adopt(address(port))),
         Step::Leave(which) => drop(take_out(held, which)),
         Step::Panic(which) => {
             let lease = take_out(held, which);
@@ -220,6 +223,15 @@ fn an_upstream_takes_no_connection_before_it_passed_a_probe() {
     assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
     group.probed(address(1), Observation::Passed);
     assert_eq!(group.lease(&[]).unwrap().address(), address(1));
+}
+
+#[test]
+fn what_another_process_knows_serves_before_the_first_probe() {
+    let group = group(config(upstreams([1, 2]), Check::Tcp));
+    group.assume(address(1), Health::Up);
+    group.assume(address(7), Health::Up);
+    assert_eq!(group.lease(&[]).unwrap().address(), address(1));
+    assert_eq!(health(&group, 2), Health::Unknown);
 }
 
 #[test]
