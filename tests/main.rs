@@ -20,3 +20,4 @@ mod revocation;
 mod steering;
 mod timeouts;
 mod trust;
+mod upgrade;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::harness::{Connection, Gateway, Identity, Upstream, World, until};
+use crate::upgrade::{upgrade_under_load, with_a_limited_client};
 
 const ENDS: usize = 20;
 const VISITORS: usize = 3;
@@ -454,4 +455,21 @@ async fn a_killed_primary_is_followed_by_the_standby_and_nobody_is_refused() {
 async fn a_primary_that_is_stopped_gives_way_to_the_standby_without_a_loss() {
     let visits = end_primaries("TERM").await;
     assert_eq!((visits.refused, visits.lost), (0, 0), "{visits:?}");
+}
+
+#[tokio::test]
+#[ignore = "steering.sh runs it as root"]
+async fn fifty_upgrades_in_a_row_cost_nobody_a_connection() {
+    clear();
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world.gateway_line("steer: {mode: required, ports: [443]}");
+    with_a_limited_client(&mut world);
+    let mut gateway = world.start().await;
+    let addresses = ["192.0.2.1:443", "[2001:db8::1]:443"].map(|text| text.parse().unwrap());
+    upgrade_under_load(&world, &mut gateway, &addresses, 50).await;
+    gateway.signal("TERM");
+    let is_gone = || (!place().path().exists()).then_some(());
+    until(async || is_gone()).await;
 }

@@ -23,4 +23,4 @@ pub use error::SteerError;
 pub use object::{Owner, load, unload};
 pub use place::Place;
 pub use rules::{Prefix, PrefixError, Rule};
-pub use steering::{Applied, Loads, Role, Steering};
+pub use steering::{Applied, Loads, Role, Start, Steering};

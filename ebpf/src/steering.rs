@@ -6,7 +6,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use aya::maps::{
     Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, ReusePortSockArray, SockMap,
@@ -19,6 +19,8 @@ use crate::object::{CHOOSE, check_maps, denied};
 use crate::rules::{PREFIX_KEY, Rule, from_key, key};
 use crate::{Place, SteerError, sys};
 
+/// `BPF_ANY`.
+const ANY: u64 = 0;
 /// `BPF_NOEXIST`.
 const NEW: u64 = 1;
 
@@ -48,6 +50,25 @@ impl Role {
         match self {
             Self::Primary => 0,
             Self::Standby => 1,
+        }
+    }
+}
+
+/// How a process comes to its role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// By being the only one that has it.
+    Fresh,
+    /// By the handle and the listeners of a process that had it.
+    Inherited,
+}
+
+impl Start {
+    /// How the handle is put into its slot.
+    const fn claim(self) -> u64 {
+        match self {
+            Self::Fresh => NEW,
+            Self::Inherited => ANY,
         }
     }
 }
@@ -89,6 +110,7 @@ impl Steering {
             loads: Arc::new(Loads {
                 shared: loads,
                 role,
+                left: AtomicBool::new(false),
             }),
             role,
             serving: false,
@@ -106,10 +128,14 @@ impl Steering {
     /// All must be listening, at best on the port of [`Steering::group`], so that connections that
     /// wait can move from one process to the other. The rules that are there stay until
     /// [`Steering::apply`].
+    ///
+    /// Whoever has inherited the handle has the role of the process that had it before, and the first
+    /// listeners must be that process's, in their order.
     pub fn serve(
         &mut self,
         listeners: &[&TcpListener],
         handle: &TcpListener,
+        start: Start,
     ) -> Result<(), SteerError> {
         let workers = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
         if workers > MOST_WORKERS {
@@ -125,14 +151,20 @@ impl Steering {
         choose.attach(handle)?;
         // Whoever has the handle's place has the role; only then may the rest be written.
         handles(&self.place)?
-            .set(role, handle, NEW)
+            .set(role, handle, start.claim())
             .map_err(|error| taken(&self.place, self.role, error))?;
         self.serving = true;
         self.rules = stored(&self.place)?;
         let array = Map::ReusePortSockArray(map(&self.place, "LISTENERS")?);
         let mut array: ReusePortSockArray<MapData> = array.try_into()?;
         for (worker, listener) in (0..).zip(listeners) {
-            array.set(slot(role, worker), *listener, 0)?;
+            match array.set(slot(role, worker), *listener, ANY) {
+                // A socket has one slot at most, and this one is already there.
+                Err(MapError::SyscallError(call))
+                    if start == Start::Inherited
+                        && call.io_error.kind() == io::ErrorKind::ResourceBusy => {}
+                put => put?,
+            }
         }
         for worker in 0..MOST_WORKERS {
             let load = self.loads.slot(worker as usize);
@@ -186,6 +218,12 @@ impl Steering {
             added: added.len(),
             removed: removed.len(),
         })
+    }
+
+    /// Leaves the role to the process that is given the listeners and the handle, or takes it back.
+    pub fn leave(&mut self, left: bool) {
+        self.serving = !left;
+        self.loads.left.store(left, Relaxed);
     }
 
     /// Takes the handle away: connections to steered ports go to the other process from now on, or are
@@ -291,6 +329,8 @@ fn keys(rules: &[Rule]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
 pub struct Loads {
     shared: sys::Shared,
     role: Role,
+    /// Whether another process counts there now.
+    left: AtomicBool,
 }
 
 impl Loads {
@@ -301,12 +341,21 @@ impl Loads {
 
     /// A worker has one connection more.
     pub fn enter(&self, worker: usize) {
-        self.slot(worker).open.fetch_add(1, Relaxed);
+        if !self.left.load(Relaxed) {
+            self.slot(worker).open.fetch_add(1, Relaxed);
+        }
     }
 
     /// A worker has one connection less.
     pub fn leave(&self, worker: usize) {
-        self.slot(worker).open.fetch_sub(1, Relaxed);
+        if !self.left.load(Relaxed) {
+            // One that came before the count began anew is not in it.
+            let less = |open: u64| open.checked_sub(1);
+            self.slot(worker)
+                .open
+                .fetch_update(Relaxed, Relaxed, less)
+                .ok();
+        }
     }
 
     /// A worker has accepted all that it was given.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map};
-use ebpf::{Bans, Counters, Place, Role, Rule, SteerError, Steering};
+use ebpf::{Bans, Counters, Place, Role, Rule, Start, SteerError, Steering};
 use socket2::{Domain, Socket, Type};
 
 /// An instance that is unloaded at the end.
@@ -65,7 +65,7 @@ fn serve_as(
     let mut steering = Steering::open(&instance.0, role).unwrap();
     let (listeners, handle) = group(workers, steering.group().unwrap().unwrap_or(0));
     let all: Vec<&TcpListener> = listeners.iter().collect();
-    steering.serve(&all, &handle).unwrap();
+    steering.serve(&all, &handle, Start::Fresh).unwrap();
     (steering, listeners, handle)
 }
 
@@ -169,11 +169,13 @@ fn the_next_gateway_takes_over_what_a_killed_one_left() {
 
     let (rivals, rival) = group(1, 0);
     let mut second = Steering::open(&instance.0, Role::Primary).unwrap();
-    let error = second.serve(&[&rivals[0]], &rival).unwrap_err();
+    let error = second
+        .serve(&[&rivals[0]], &rival, Start::Fresh)
+        .unwrap_err();
     assert!(matches!(error, SteerError::Taken { .. }), "{error}");
 
     drop((listeners, handle, first));
-    second.serve(&[&rivals[0]], &rival).unwrap();
+    second.serve(&[&rivals[0]], &rival, Start::Fresh).unwrap();
     let applied = second.apply([Rule::Port(7002)].into()).unwrap();
     assert_eq!((applied.added, applied.removed), (0, 1));
     refused("127.0.0.1:7001");

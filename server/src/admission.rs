@@ -73,6 +73,14 @@ impl Admission {
         ))
     }
 
+    /// Counts a connection that another process has let in, whatever the limits say.
+    pub fn adopt(&self) -> Option<Place> {
+        let connection = self.connections.claim(lb::Limit::Unlimited)?;
+        Some(Place {
+            _connection: connection,
+        })
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> u32 {
         self.connections.open()

@@ -7,7 +7,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::Serialize;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::gateway::{LoadError, Loaded};
+use crate::load::{LoadError, Loaded};
 use crate::tls::Tls;
 
 /// How long before a certificate's end a check begins to warn.

@@ -24,7 +24,6 @@ use crate::proxy_header::{ProxyHeader, unmapped};
 use crate::record::{Outcome, Record};
 use crate::rejection::Rejection;
 use crate::running::Permit;
-use crate::settings;
 use crate::tls::Verifier;
 
 /// How long a client that was refused may take to read why.
@@ -254,16 +253,13 @@ async fn serve(
         cipher,
         chain,
     } = guest;
-    let limits = settings::client(permit.client());
-    let name = permit.identity().name().shared();
-    let admission = match gateway.balancer().admit(name, &limits) {
-        Ok(admission) => admission,
-        Err(denied) => {
+    let holder = match gateway.enter(record.connection(), permit, chain).await {
+        Ok(holder) => holder,
+        Err(rejection) => {
             reset(stream.get_ref().0);
-            return Outcome::Rejected(Rejection::Limited(denied));
+            return Outcome::Rejected(rejection);
         }
     };
-    let holder = gateway.live().enter(record.connection(), permit, chain);
     if !holder.still_holds(&gateway.running(), UnixTime::now()) {
         reset(stream.get_ref().0);
         return Outcome::Rejected(Rejection::Lapsed);
@@ -285,7 +281,6 @@ async fn serve(
             lb::Downstream::abort(&mut client);
         }
     }
-    drop(admission);
     outcome
 }
 
@@ -307,6 +302,7 @@ impl Visit<'_> {
             Ok(dialed) => dialed,
             Err(error) => return Outcome::Rejected(Rejection::Dial(error)),
         };
+        self.holder.dialed(lease.address());
         if let Err(error) = self.introduce(&mut stream, record).await {
             return Outcome::Rejected(Rejection::Header(error));
         }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::LoadError;
+use crate::inherited::{Inherited, Purpose};
+use crate::load::LoadError;
 use crate::worker;
 
 /// A listener on its way to its worker.
@@ -26,6 +28,8 @@ pub(crate) struct Doors {
     closing: CancellationToken,
     workers: Vec<mpsc::Sender<Door>>,
     open: BTreeMap<SocketAddr, Open>,
+    /// By the slots that the kernel knows them by.
+    steered: Vec<TcpListener>,
     stay_closed: bool,
 }
 
@@ -33,6 +37,7 @@ pub(crate) struct Doors {
 struct Open {
     bound: SocketAddr,
     closing: CancellationToken,
+    listeners: Vec<TcpListener>,
 }
 
 /// Listeners that are bound, but that nobody stands at yet.
@@ -46,6 +51,7 @@ impl Doors {
             closing,
             workers: Vec::new(),
             open: BTreeMap::new(),
+            steered: Vec::new(),
             stay_closed: false,
         }
     }
@@ -55,13 +61,23 @@ impl Doors {
         self.stay_closed = true;
     }
 
+    /// Whether no address is to be opened.
+    pub(crate) fn stay_closed(&self) -> bool {
+        self.stay_closed
+    }
+
     /// Adds a worker, which gets its listeners through this queue.
     pub(crate) fn staff(&mut self, worker: mpsc::Sender<Door>) {
         self.workers.push(worker);
     }
 
-    /// Binds those of the addresses that are not open yet, for every worker, or none of them.
-    pub(crate) fn bind(&self, addresses: &[SocketAddr]) -> Result<Bound, LoadError> {
+    /// Binds those of the addresses that are not open yet, for every worker, or none of them. What was
+    /// inherited is not bound again.
+    pub(crate) fn bind(
+        &self,
+        addresses: &[SocketAddr],
+        inherited: &mut Inherited,
+    ) -> Result<Bound, LoadError> {
         let new = addresses
             .iter()
             .filter(|address| !self.stay_closed && !self.open.contains_key(address));
@@ -70,13 +86,23 @@ impl Doors {
                 address: wanted,
                 source,
             };
+            let mut listeners = inherited.take_doors(wanted);
             let mut address = wanted;
-            let mut listeners = Vec::with_capacity(self.workers.len());
-            for _ in &self.workers {
-                let listener = worker::bind(address).map_err(refused)?;
-                // The first worker's port 0 has become a real one for the others.
+            for listener in &listeners {
+                listener.set_nonblocking(true).map_err(refused)?;
                 address = listener.local_addr().map_err(refused)?;
-                listeners.push(listener);
+            }
+            let is_given = !listeners.is_empty();
+            while listeners.len() < self.workers.len() {
+                match worker::bind(address) {
+                    Ok(listener) => listeners.push(listener),
+                    // Whoever bound the first had more rights, or wants it to be the only one: the
+                    // workers share it.
+                    Err(_) if is_given => break,
+                    Err(error) => return Err(refused(error)),
+                }
+                // The first worker's port 0 has become a real one for the others.
+                address = listeners[0].local_addr().map_err(refused)?;
             }
             Ok((wanted, address, listeners))
         });
@@ -88,10 +114,13 @@ impl Doors {
     pub(crate) fn open(&mut self, bound: Bound, addresses: &[SocketAddr]) {
         for (wanted, bound, listeners) in bound.0 {
             let closing = self.closing.child_token();
-            for (worker, listener) in self.workers.iter().zip(listeners) {
-                hand_over(worker, listener, closing.clone(), false);
-            }
-            self.open.insert(wanted, Open { bound, closing });
+            self.stand(&listeners, &closing, false);
+            let open = Open {
+                bound,
+                closing,
+                listeners,
+            };
+            self.open.insert(wanted, open);
         }
         self.open.retain(|wanted, open| {
             let stays = addresses.contains(wanted);
@@ -103,30 +132,49 @@ impl Doors {
     }
 
     /// Has each worker stand at one of the listeners that are steered to, until all doors close.
-    pub(crate) fn open_steered(&self, listeners: Vec<TcpListener>) {
-        for (worker, listener) in self.workers.iter().zip(listeners) {
-            hand_over(worker, listener, self.closing.clone(), true);
-        }
+    pub(crate) fn open_steered(&mut self, listeners: Vec<TcpListener>) {
+        self.stand(&listeners, &self.closing, true);
+        self.steered = listeners;
+    }
+
+    /// Closes the listeners, which others may have too, and opens no more. To be called once nobody
+    /// stands at them any more.
+    pub(crate) fn shut(&mut self) {
+        self.keep_closed();
+        self.open.clear();
+        self.steered.clear();
+    }
+
+    /// The listeners and what each is for.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (Purpose, BorrowedFd<'_>)> {
+        let doors = self.open.iter().flat_map(|(&wanted, open)| {
+            let listeners = open.listeners.iter();
+            listeners.map(move |listener| (Purpose::Listen(wanted), listener.as_fd()))
+        });
+        let steered = self.steered.iter().enumerate();
+        doors.chain(steered.map(|(slot, listener)| (Purpose::Steered(slot), listener.as_fd())))
     }
 
     /// The addresses that are open, with real ports.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.open.values().map(|open| open.bound).collect()
     }
-}
 
-fn hand_over(
-    worker: &mpsc::Sender<Door>,
-    listener: TcpListener,
-    closing: CancellationToken,
-    steered: bool,
-) {
-    let door = Door {
-        listener,
-        closing,
-        steered,
-    };
-    if worker.try_send(door).is_err() {
-        tracing::error!("a worker does not take its listener");
+    /// Has every worker stand at one of the listeners, and somebody at each. There may be more or fewer
+    /// of them than workers if they were inherited.
+    fn stand(&self, listeners: &[TcpListener], closing: &CancellationToken, steered: bool) {
+        let posts = self.workers.len().max(listeners.len());
+        let each = self.workers.iter().cycle().zip(listeners.iter().cycle());
+        for (worker, listener) in each.take(posts) {
+            let door = listener.try_clone().map(|listener| Door {
+                listener,
+                closing: closing.clone(),
+                steered,
+            });
+            let handed = door.map(|door| worker.try_send(door).is_ok());
+            if !matches!(handed, Ok(true)) {
+                tracing::error!("a worker does not get its listener; are descriptors short?");
+            }
+        }
     }
 }

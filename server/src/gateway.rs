@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,21 +14,25 @@ use ebpf::{Bans, Loads, Place, Role};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
-use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, network};
-use crate::doors::Doors;
+use crate::doors::{Bound, Doors};
 use crate::failures::Failures;
+use crate::inherited::Inherited;
 use crate::live::{Lapsed, Live};
-use crate::policy::{Change, OnRevoke, Policy, PolicyError};
+use crate::load::{LoadError, Loaded, base, text};
+use crate::policy::{Change, OnRevoke};
+use crate::pulse::Pulse;
 use crate::record::Recorder;
 use crate::running::Running;
 use crate::steer::{self, Steered, Unsteered};
-use crate::tls::{Tls, TlsError};
+use crate::tls::Tls;
 use crate::worker;
+
+mod handover;
 
 /// How many listeners may be on their way to one worker.
 const DOORS_WAITING: usize = 1024;
@@ -51,87 +55,11 @@ pub struct Gateway {
     failures: Failures,
     acceptors: TaskTracker,
     drain: Drain,
+    pulse: Pulse,
+    /// Whether somebody keeps the listeners when this process ends.
+    leaves_listeners: AtomicBool,
     accept_failures: AtomicU64,
     accept_reported: Mutex<Option<Instant>>,
-}
-
-/// Why a policy could not be put in force. What was in force stays so.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// The policy's file cannot be read.
-    #[error("{path}: cannot be read: {source}", path = .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The policy is not valid.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// A file that the policy names is no good.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A listener cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Steering is required, and cannot be had.
-    #[error("steering is required: {0}")]
-    Unsteered(#[from] Unsteered),
-    /// A thread could not be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-}
-
-/// What a policy's file and the files it names say, whole and valid.
-#[derive(Debug)]
-pub struct Loaded {
-    policy: Policy,
-    tls: Tls,
-}
-
-impl Loaded {
-    /// Reads and checks the policy's file and all that it names.
-    pub fn read(path: &Path) -> Result<Self, LoadError> {
-        let policy = Policy::parse(&path.display().to_string(), &text(path)?)?;
-        let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
-        Ok(Self { policy, tls })
-    }
-
-    /// The policy.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// The same with some changes of the policy.
-    #[must_use]
-    pub fn changed(mut self, changes: &[Change]) -> Self {
-        self.policy = self.policy.apply(changes);
-        self
-    }
-
-    /// The TLS side.
-    pub fn tls(&self) -> &Tls {
-        &self.tls
-    }
-}
-
-/// Reads a policy's file.
-pub fn text(path: &Path) -> Result<String, LoadError> {
-    std::fs::read_to_string(path).map_err(|source| LoadError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// The folder that a policy's relative paths start from: its own.
-pub fn base(policy: &Path) -> &Path {
-    policy.parent().unwrap_or(Path::new(""))
 }
 
 /// What one change of the policy did.
@@ -153,7 +81,8 @@ impl Gateway {
     /// A gateway with a policy in force, that listens nowhere yet.
     pub fn new(loaded: Loaded, recorder: Recorder) -> Arc<Self> {
         let balancer = LoadBalancer::new(lb::Config::default());
-        let running = Running::first(loaded.policy, Arc::new(loaded.tls), &balancer);
+        let (policy, tls) = loaded.into_parts();
+        let running = Running::first(policy, Arc::new(tls), &balancer);
         let closing = CancellationToken::new();
         Arc::new(Self {
             doors: Mutex::new(Doors::new(closing.clone())),
@@ -169,18 +98,21 @@ impl Gateway {
             recorder: Arc::new(recorder),
             acceptors: TaskTracker::new(),
             drain: Drain::new(),
+            pulse: Pulse::default(),
+            leaves_listeners: AtomicBool::new(false),
             accept_failures: AtomicU64::new(0),
             accept_reported: Mutex::new(None),
         })
     }
 
-    /// Starts the workers, opens the policy's addresses, and steers to them in an instance if the policy
-    /// wants to. A standby opens no addresses: they would be served beside the primary's.
-    pub fn serve(
+    /// Starts the workers and binds what the policy wants, apart from what is inherited, but lets nobody
+    /// in yet. A standby binds no addresses: they would be served beside the primary's.
+    pub fn prepare(
         self: &Arc<Self>,
         workers: NonZeroUsize,
         instance: Option<&(Place, Role)>,
-    ) -> Result<Workers, LoadError> {
+        mut inherited: Inherited,
+    ) -> Result<Prepared, LoadError> {
         let mut doors = self.doors.lock();
         let mut queues = Vec::new();
         for _ in 0..workers.get() {
@@ -192,33 +124,58 @@ impl Gateway {
         if let Some((_, Role::Standby)) = instance {
             doors.keep_closed();
         }
-        let addresses = &running.policy().gateway().listen;
-        let bound = doors.bind(addresses)?;
+        let bound = doors.bind(&running.policy().gateway().listen, &mut inherited)?;
         let steered = match instance {
-            Some((place, role)) => steer::start(place, *role, running.policy(), workers.get())?,
+            Some((place, role)) => {
+                let policy = running.policy();
+                steer::prepare(place, *role, policy, workers.get(), &mut inherited)?
+            }
             None => None,
         };
-        if let Some((steered, _)) = &steered {
-            self.loads.get_or_init(|| steered.loads());
-            let bans = steered.bans().map_err(Unsteered::from)?;
-            self.bans.get_or_init(|| bans);
-        } else if running.policy().gateway().ban.is_some() {
-            tracing::warn!("nothing is steered, so nobody is banned");
-        }
         let start = |(number, queue)| worker::start(number, Arc::clone(self), queue);
         let threads = queues
             .into_iter()
             .enumerate()
             .map(start)
             .collect::<Result<_, _>>();
-        let threads = threads.map_err(LoadError::Thread)?;
-        doors.open(bound, addresses);
+        Ok(Prepared {
+            bound,
+            steered,
+            workers: Workers {
+                threads: threads.map_err(LoadError::Thread)?,
+            },
+        })
+    }
+
+    /// Takes its place in the kernel, if it has one, and lets clients in.
+    pub fn open(&self, prepared: Prepared) -> Result<Workers, LoadError> {
+        let Prepared {
+            bound,
+            steered,
+            workers,
+        } = prepared;
+        let running = self.running();
+        let steered = match steered {
+            Some(steered) => steered.begin(workers.threads.len()).inspect_err(|_| {
+                // The workers have nothing to do.
+                self.closing.cancel();
+                self.drain.begin();
+            })?,
+            None => None,
+        };
+        let mut doors = self.doors.lock();
         if let Some((mut steered, listeners)) = steered {
+            self.loads.get_or_init(|| steered.loads());
+            let bans = steered.bans().map_err(Unsteered::from)?;
+            self.bans.get_or_init(|| bans);
             doors.open_steered(listeners);
             steered.apply(running.policy());
             *self.steered.lock() = Some(steered);
+        } else if running.policy().gateway().ban.is_some() {
+            tracing::warn!("nothing is steered, so nobody is banned");
         }
-        Ok(Workers { threads })
+        doors.open(bound, &running.policy().gateway().listen);
+        Ok(workers)
     }
 
     /// Where the gateway listens, with real ports.
@@ -239,7 +196,7 @@ impl Gateway {
         let trust_changed = !before.tls().trust().is_the_same(tls.trust());
         let addresses = policy.gateway().listen.clone();
         let mut doors = self.doors.lock();
-        let bound = doors.bind(&addresses)?;
+        let bound = doors.bind(&addresses, &mut Inherited::default())?;
         let start = Instant::now();
         let next = Arc::new(before.next(policy, &changes, Arc::new(tls), &self.balancer));
         self.running.store(Arc::clone(&next));
@@ -247,7 +204,7 @@ impl Gateway {
         doors.open(bound, &addresses);
         match self.steered.lock().as_mut() {
             Some(steered) => steered.apply(next.policy()),
-            None if next.policy().bindings().is_empty() => {}
+            None if next.policy().bindings().is_empty() || doors.stay_closed() => {}
             None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
         }
         let took = start.elapsed();
@@ -297,20 +254,35 @@ impl Gateway {
     /// Stops accepting, once what already waits in the listeners' queues is accepted, and begins
     /// the drain.
     pub async fn close(&self) {
-        if let Some(steered) = self.steered.lock().as_mut() {
+        if let Some(steered) = self.steered.lock().as_mut()
+            && !self.leaves_listeners.load(Relaxed)
+        {
             steered.retire();
         }
         self.closing.cancel();
         self.acceptors.close();
         self.acceptors.wait().await;
+        self.doors.lock().shut();
         self.drain.begin();
     }
 
     /// Leaves the kernel as it was, once the drain is over.
     pub fn end_steering(&self) {
-        if let Some(steered) = self.steered.lock().take() {
+        if let Some(steered) = self.steered.lock().take()
+            && !self.leaves_listeners.load(Relaxed)
+        {
             steered.end();
         }
+    }
+
+    /// Somebody keeps the listeners when this process ends: what is steered to them waits there.
+    pub(crate) fn leave_listeners_open(&self) {
+        self.leaves_listeners.store(true, Relaxed);
+    }
+
+    /// Whether the workers live.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Whether the kernel hands connections to it on ports that it does not listen on.
@@ -364,6 +336,14 @@ impl Gateway {
             tracing::error!(%error, failures, "connections cannot be accepted; is the limit of open files too low?");
         }
     }
+}
+
+/// A gateway that is ready to let clients in.
+#[derive(Debug)]
+pub struct Prepared {
+    bound: Bound,
+    steered: Option<steer::Prepared>,
+    workers: Workers,
 }
 
 /// The workers of a gateway that serves.

@@ -4,6 +4,7 @@
 //! may, how often and how fast, and the least-loaded healthy upstream gets the connection.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod admission;
 pub mod check;
 pub mod command;
@@ -15,9 +16,12 @@ pub mod downstream;
 mod failures;
 pub mod gateway;
 pub mod identity;
+pub mod inherited;
 pub mod live;
+pub mod load;
 pub mod policy;
 pub mod proxy_header;
+mod pulse;
 pub mod record;
 pub mod rejection;
 pub mod run;
@@ -25,6 +29,8 @@ pub mod running;
 pub mod settings;
 pub mod sink;
 pub mod steer;
+pub mod succession;
+pub mod systemd;
 pub mod tls;
 pub mod tls_probe;
 pub mod trust;

@@ -1,16 +1,22 @@
-//! The connections that hold a permit, so that one that lapses can be ended.
+//! The connections that hold a permit, so that one that lapses can be ended, and so that the process
+//! that follows this one can count them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use lb::{Admission, Lease};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Place;
 use crate::policy::OnRevoke;
 use crate::running::{Permit, Running};
+use crate::succession::heir::Heir;
+use crate::succession::message::Carried;
 
 /// Over how long connections that are cut off together are spread.
 pub const CUT_SPREAD: Duration = Duration::from_secs(1);
@@ -18,9 +24,23 @@ pub const CUT_SPREAD: Duration = Duration::from_secs(1);
 const SHARDS: usize = 16;
 
 /// The table of connections that hold a permit.
+///
+/// Whoever changes it holds `heir` for reading, so that the process that follows is told of every
+/// change that is not in what it was given, and of no other.
 #[derive(Debug, Default)]
 pub struct Live {
     shards: [Mutex<HashMap<u64, Arc<Entry>>>; SHARDS],
+    adopted: Mutex<HashMap<u64, Adopted>>,
+    heir: RwLock<Option<Arc<Heir>>>,
+}
+
+/// A connection of an older process, as it counts here.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) client: Admission,
+    pub(crate) group: Arc<str>,
+    pub(crate) upstream: Option<Lease>,
+    pub(crate) _place: Place,
 }
 
 /// What is needed to ask again whether a connection may be.
@@ -29,14 +49,16 @@ struct Entry {
     permit: Permit,
     chain: Vec<CertificateDer<'static>>,
     lapsed: CancellationToken,
+    upstream: OnceLock<SocketAddr>,
 }
 
-/// A connection's line in the table, taken out on drop.
+/// A connection's line in the table, taken out on drop, and its client's admission.
 #[derive(Debug)]
 pub struct Holder {
     live: Arc<Live>,
     connection: u64,
     entry: Arc<Entry>,
+    _admission: Admission,
 }
 
 impl Live {
@@ -49,11 +71,13 @@ impl Live {
         connection: u64,
         permit: Permit,
         chain: Vec<CertificateDer<'static>>,
+        admission: Admission,
     ) -> Holder {
         let entry = Arc::new(Entry {
             permit,
             chain,
             lapsed: CancellationToken::new(),
+            upstream: OnceLock::new(),
         });
         self.shard(connection)
             .lock()
@@ -62,6 +86,75 @@ impl Live {
             live: Arc::clone(self),
             connection,
             entry,
+            _admission: admission,
+        }
+    }
+
+    /// Who counts the clients instead of this process. It stays so while this is held; whoever enters
+    /// a connection does so meanwhile.
+    pub(crate) fn heir(&self) -> RwLockReadGuard<'_, Option<Arc<Heir>>> {
+        self.heir.read()
+    }
+
+    /// Has another process count the clients from now on. Returns what it does not know yet.
+    pub(crate) fn hand_over(&self, heir: Arc<Heir>) -> Vec<Carried> {
+        let mut counting = self.heir.write();
+        *counting = Some(heir);
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let shard = shard.lock();
+            all.extend(shard.iter().map(|(&connection, entry)| Carried {
+                connection,
+                client: entry.permit.identity().name().as_str().to_owned(),
+                group: entry.permit.group().name.to_string(),
+                upstream: entry.upstream.get().copied(),
+            }));
+        }
+        let adopted = self.adopted.lock();
+        all.extend(adopted.iter().map(|(&connection, adopted)| Carried {
+            connection,
+            client: adopted.client.client().to_string(),
+            group: adopted.group.to_string(),
+            upstream: adopted.upstream.as_ref().map(Lease::address),
+        }));
+        all
+    }
+
+    /// Has this process count the clients itself.
+    pub(crate) fn take_back(&self) {
+        *self.heir.write() = None;
+    }
+
+    /// Counts a connection of an older process. Whoever enters it holds [`Live::heir`].
+    pub(crate) fn adopt(&self, connection: u64, adopted: Adopted) {
+        self.adopted.lock().insert(connection, adopted);
+    }
+
+    /// A connection of an older process has reached its upstream. `lease` counts it there, if the
+    /// group is known.
+    pub(crate) fn adopted_dialed(
+        &self,
+        connection: u64,
+        upstream: SocketAddr,
+        lease: impl FnOnce(&str) -> Option<Lease>,
+    ) {
+        let heir = self.heir();
+        if let Some(adopted) = self.adopted.lock().get_mut(&connection) {
+            adopted.upstream = lease(&adopted.group);
+            if let Some(heir) = &*heir {
+                heir.dialed(connection, upstream);
+            }
+        }
+    }
+
+    /// A connection of an older process has ended.
+    pub(crate) fn release(&self, connection: u64) {
+        let heir = self.heir();
+        let released = self.adopted.lock().remove(&connection);
+        if released.is_some()
+            && let Some(heir) = &*heir
+        {
+            heir.ended(connection);
         }
     }
 
@@ -128,6 +221,16 @@ impl Holder {
             || self.entry.holds(running, Some(now))
     }
 
+    /// The connection has reached its upstream.
+    pub fn dialed(&self, upstream: SocketAddr) {
+        let heir = self.live.heir();
+        // It is dialed once.
+        self.entry.upstream.set(upstream).ok();
+        if let Some(heir) = &*heir {
+            heir.dialed(self.connection, upstream);
+        }
+    }
+
     /// Waits until the permit has lapsed and the connection must end. Cancel safe.
     pub async fn lapsed(&self) {
         self.entry.lapsed.cancelled().await;
@@ -136,10 +239,14 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
+        let heir = self.live.heir();
         self.live
             .shard(self.connection)
             .lock()
             .remove(&self.connection);
+        if let Some(heir) = &*heir {
+            heir.ended(self.connection);
+        }
     }
 }
 

@@ -89,11 +89,16 @@ impl Recorder {
         &self.sink
     }
 
+    /// A number for a connection, which no other of this process has.
+    pub fn number(&self) -> u64 {
+        self.connections.fetch_add(1, Relaxed) + 1
+    }
+
     /// Begins the record of a connection.
     pub fn begin(self: &Arc<Self>, source: SocketAddr, destination: SocketAddr) -> Record {
         Record {
             recorder: Arc::clone(self),
-            connection: self.connections.fetch_add(1, Relaxed) + 1,
+            connection: self.number(),
             began: Instant::now(),
             wall: OffsetDateTime::now_utc(),
             source,

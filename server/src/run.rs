@@ -1,34 +1,44 @@
-//! `portcullis run`: one gateway from its start to its end, with its signals and its reloads.
+//! `portcullis run`: one gateway from its start to its end, with its signals, its reloads and upgrades.
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf::{MOST_WORKERS, Place, Role};
 use lb::Drained;
+use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{Admin, Asked, Upgrade};
 use crate::descriptors;
-use crate::gateway::{Applied, Gateway, LoadError, Loaded, Workers, base};
+use crate::gateway::{Gateway, Prepared, Workers};
+use crate::inherited::Inherited;
+use crate::load::{LoadError, Loaded, base};
 use crate::policy::Policy;
 use crate::record::Recorder;
 use crate::sink::Sink;
+use crate::succession::{Elder, Orders, SuccessionError, Summary};
+use crate::systemd::{self, Store};
 use crate::watch::Watch;
+
+mod attempt;
+mod reload;
+mod signals;
+mod upgrade;
+
+use attempt::Attempt;
+use reload::warn_of_dates;
+use signals::{Signals, Watchdog};
 
 /// How often it is said how many records were suppressed.
 const CONFESS: Duration = Duration::from_secs(10);
-/// The nice value of a reload's threads.
-const LOWEST_PRIORITY: i32 = 19;
-/// How many changes of one reload are logged one by one.
-const CHANGES_LOGGED: usize = 20;
-
 /// How a gateway is to run.
 #[derive(Debug)]
 pub struct Settings {
@@ -48,28 +58,58 @@ pub enum StartError {
     /// The policy cannot be put in force.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The process that it was to follow goes on, or is gone.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
+    /// The admin socket cannot be opened.
+    #[error("{path}: cannot be opened: {source}", path = .path.display())]
+    Admin {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system refused something that every process needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
 
-/// Runs a gateway until a signal ends it.
-pub fn run(settings: Settings) -> Result<Drained, StartError> {
+/// Runs a gateway until a signal ends it, or until another process has followed it and its last
+/// connection has ended. One that was only to be seen able to serve ends with `None`.
+pub fn run(settings: Settings, succeed: bool) -> Result<Option<Drained>, StartError> {
+    let executable = std::env::current_exe()?;
+    // Before there are threads: it changes the environment.
+    let kept = systemd::inherited()?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
         let descriptors = descriptors::raise();
-        let begin = Instant::now();
-        let loaded = Loaded::read(&settings.policy)?;
-        let running = Run::start(settings, loaded)?;
-        running.announce(begin.elapsed(), descriptors);
-        Ok(running.until_stopped(signals).await)
+        if !succeed {
+            let mut running = Run::begin(settings, kept, None, descriptors).await?;
+            running.executable = executable;
+            return Ok(Some(running.until_ended(signals).await));
+        }
+        let mut elder = Elder::at_standard_input()?;
+        let inherited = elder.inherit().await?;
+        let begun = Run::begin(settings, inherited, Some(&mut elder), descriptors).await;
+        match begun {
+            Ok(mut running) => {
+                running.executable = executable;
+                running.follow(elder);
+                Ok(Some(running.until_ended(signals).await))
+            }
+            Err(StartError::Succession(SuccessionError::Dismissed)) => Ok(None),
+            Err(error) => {
+                elder.fail(error.to_string()).await;
+                Err(error)
+            }
+        }
     })
 }
 
-/// A gateway that serves, with what it takes to reload and end it.
+/// A gateway that serves, with what it takes to reload, upgrade and end it.
 #[derive(Debug)]
 pub struct Run {
     gateway: Arc<Gateway>,
@@ -77,26 +117,130 @@ pub struct Run {
     policy: PathBuf,
     watch: Watch,
     tasks: TaskTracker,
+    executable: PathBuf,
+    admin: Option<Admin>,
+    asked: mpsc::Receiver<Asked>,
+    orders: watch::Sender<Orders>,
+    store: Option<Store>,
 }
 
-impl Run {
-    /// Starts serving. Must be called within a runtime, which then carries the health probes.
-    pub fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
+/// A gateway that could serve.
+struct Ready {
+    gateway: Arc<Gateway>,
+    prepared: Prepared,
+    policy: PathBuf,
+    watch: Watch,
+    admin: Option<UnixListener>,
+}
+
+impl Ready {
+    fn new(
+        settings: Settings,
+        loaded: Loaded,
+        mut inherited: Inherited,
+    ) -> Result<Self, StartError> {
         let watch = Watch::new(files(&settings.policy, loaded.policy()));
         let gateway = Gateway::new(loaded, Recorder::new(settings.records));
         let workers = match settings.workers {
             Some(workers) => workers,
             None => usual_workers(gateway.running().policy())?,
         };
-        gateway.balancer().start();
-        let workers = gateway.serve(workers, settings.instance.as_ref())?;
+        let admin = inherited.take_admin();
+        let prepared = gateway.prepare(workers, settings.instance.as_ref(), inherited)?;
         Ok(Self {
             gateway,
-            workers,
+            prepared,
             policy: settings.policy,
             watch,
-            tasks: TaskTracker::new(),
+            admin,
         })
+    }
+
+    fn summary(&self) -> Summary {
+        let running = self.gateway.running();
+        Summary {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            groups: running.policy().groups().count(),
+            clients: running.policy().clients().count(),
+        }
+    }
+
+    fn open(self) -> Result<Run, StartError> {
+        let Self {
+            gateway,
+            prepared,
+            policy,
+            watch,
+            admin,
+        } = self;
+        let (asking, asked) = mpsc::channel(1);
+        let admin = match &gateway.running().policy().gateway().admin {
+            Some(path) => {
+                let path = base(&policy).join(path);
+                let opened = Admin::open(path.clone(), admin, asking);
+                Some(opened.map_err(|source| StartError::Admin { path, source })?)
+            }
+            None => None,
+        };
+        let workers = gateway.open(prepared)?;
+        gateway.balancer().start();
+        Ok(Run {
+            gateway,
+            workers,
+            policy,
+            watch,
+            tasks: TaskTracker::new(),
+            executable: PathBuf::new(),
+            admin,
+            asked,
+            orders: watch::Sender::default(),
+            store: None,
+        })
+    }
+}
+
+impl Run {
+    /// Starts serving. Must be called within a runtime, which then carries the health probes.
+    pub fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
+        Ready::new(settings, loaded, Inherited::default())?.open()
+    }
+
+    /// Starts serving, with what was inherited, as soon as the process that is followed has stopped.
+    async fn begin(
+        settings: Settings,
+        inherited: Inherited,
+        mut elder: Option<&mut Elder>,
+        descriptors: Option<u64>,
+    ) -> Result<Self, StartError> {
+        let begin = Instant::now();
+        let loaded = Loaded::read(&settings.policy)?;
+        let took = begin.elapsed();
+        let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
+        let ready = Ready::new(settings, loaded, inherited)?;
+        if let Some(elder) = &mut elder {
+            elder.take_over(&ready.gateway, ready.summary()).await?;
+        }
+        let mut running = ready.open()?;
+        if let Some(elder) = elder {
+            elder.serving().await?;
+        }
+        if store.is_some() {
+            running.gateway.leave_listeners_open();
+        }
+        running.store = store;
+        running.keep_listeners();
+        systemd::tell(&[NotifyState::Ready]);
+        running.announce(took, descriptors);
+        Ok(running)
+    }
+
+    /// Counts the connections of the process that was followed, until it ends.
+    fn follow(&self, elder: Elder) {
+        if let Some(stay) = self.gateway.drain().enter() {
+            let gateway = Arc::clone(&self.gateway);
+            let orders = self.orders.subscribe();
+            self.tasks.spawn(elder.follow(gateway, orders, stay));
+        }
     }
 
     /// The gateway.
@@ -132,16 +276,31 @@ impl Run {
         );
     }
 
-    /// Serves until a signal ends it: drains at the first, ends at once at the second.
-    async fn until_stopped(mut self, mut signals: Signals) -> Drained {
+    /// Serves until a signal ends it, or until another process follows and nothing is left to do.
+    async fn until_ended(mut self, mut signals: Signals) -> Drained {
         let mut confess = interval(CONFESS);
         confess.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watchdog = Watchdog::new(systemd::watchdog());
+        let mut attempt = Attempt::default();
         loop {
             tokio::select! {
                 () = self.watch.changed() => self.reload().await,
-                _ = signals.reload.recv() => self.reload().await,
+                _ = signals.reload.recv() => {
+                    self.orders.send_modify(|orders| orders.reloads += 1);
+                    self.reload().await;
+                }
                 _ = signals.reopen.recv() => self.gateway.recorder().sink().reopen(),
                 _ = confess.tick() => self.gateway.recorder().confess(),
+                () = watchdog.tick() => Watchdog::tell(self.gateway.pulse()),
+                _ = signals.upgrade.recv() => self.try_upgrade(&mut attempt, Upgrade::default(), None),
+                Some(asked) = self.asked.recv() => {
+                    self.try_upgrade(&mut attempt, asked.upgrade, Some(asked.answer));
+                }
+                (wanted, candidate) = attempt.ready() => {
+                    if let Some(successor) = self.decide(wanted, candidate).await {
+                        return self.be_followed(successor, signals).await;
+                    }
+                }
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
             }
@@ -151,14 +310,28 @@ impl Run {
     }
 
     /// Drains until `deadline`, or until `impatient` is done.
-    pub async fn stop(self, deadline: Duration, impatient: impl Future<Output = ()>) -> Drained {
-        let gateway = self.gateway;
+    pub async fn stop(
+        mut self,
+        deadline: Duration,
+        impatient: impl Future<Output = ()>,
+    ) -> Drained {
+        let gateway = Arc::clone(&self.gateway);
         tracing::info!(open = gateway.drain().open(), ?deadline, "draining");
+        systemd::tell(&[NotifyState::Stopping]);
+        self.orders.send_modify(|orders| orders.drain = true);
+        if let Some(admin) = self.admin.take() {
+            admin.close();
+        }
         gateway.close().await;
         let drained = tokio::select! {
             drained = gateway.drain().finish(deadline) => drained,
             () = impatient => gateway.drain().finish(Duration::ZERO).await,
         };
+        self.wind_up(drained).await
+    }
+
+    async fn wind_up(self, drained: Drained) -> Drained {
+        let gateway = self.gateway;
         self.workers.join();
         let probes = gateway.balancer().stop(Duration::ZERO).await;
         debug_assert_eq!(
@@ -172,59 +345,13 @@ impl Run {
         drained
     }
 
-    /// Reads the policy and its files again. Whatever is wrong with them, what is in force stays.
-    pub async fn reload(&mut self) {
-        let gateway = Arc::clone(&self.gateway);
-        let path = self.policy.clone();
-        let begin = Instant::now();
-        // The files are stamped before they are read: a write in between is seen as a new change.
-        let running = gateway.running();
-        self.watch.follow(files(&path, running.policy()));
-        let reading = behind_the_workers(move || {
-            let applied = gateway.reload(&path)?;
-            let files = files(&path, gateway.running().policy());
-            Ok::<_, LoadError>((applied, files))
-        });
-        match reading.await {
-            Ok(Ok((applied, files))) => {
-                if !self.watch.follows(&files) {
-                    self.watch.follow(files);
-                }
-                self.report(applied, begin.elapsed());
+    /// Has the service manager keep what is listened at now, if it keeps anything.
+    fn keep_listeners(&mut self) {
+        if let Some(store) = &mut self.store {
+            match self.gateway.listeners() {
+                Ok((listeners, _)) => store.keep(&listeners),
+                Err(error) => tracing::warn!(%error, "the listeners cannot be kept"),
             }
-            Ok(Err(error)) => {
-                let generation = running.generation();
-                tracing::error!(%error, generation, "the policy was not reloaded; the old one stays in force");
-            }
-            Err(error) => {
-                tracing::error!(%error, "the reload did not end; the old policy stays in force");
-            }
-        }
-    }
-
-    fn report(&self, applied: Applied, took: Duration) {
-        let Applied {
-            generation,
-            changes,
-            took: in_force,
-            lapsed,
-            on_revoke,
-        } = applied;
-        for change in changes.iter().take(CHANGES_LOGGED) {
-            tracing::info!(%change, "changed");
-        }
-        tracing::info!(
-            generation,
-            changes = changes.len(),
-            lapsed = lapsed.len(),
-            took_ms = took.as_millis(),
-            apply_us = in_force.as_micros(),
-            "policy reloaded"
-        );
-        warn_of_dates(&self.gateway);
-        if !lapsed.is_empty() {
-            let (how, drain) = on_revoke;
-            self.tasks.spawn(lapsed.end(how, drain));
         }
     }
 }
@@ -239,39 +366,6 @@ fn usual_workers(policy: &Policy) -> io::Result<NonZeroUsize> {
         .map_or(processors, |most| processors.min(most)))
 }
 
-/// Does work on a thread of its own, and its threads', that get what processor time the workers
-/// leave: connections are not to notice that a large policy is read.
-async fn behind_the_workers<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, oneshot::error::RecvError> {
-    let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("reload".to_owned())
-        .spawn(move || {
-            // Linux has a nice value for each thread (sched(7)); where it cannot be had, so be it.
-            rustix::process::nice(LOWEST_PRIORITY).ok();
-            // Nobody waits any more if the gateway ends meanwhile.
-            done.send(work()).ok();
-        });
-    if let Err(error) = thread {
-        tracing::error!(%error, "no thread can be had for a reload");
-    }
-    result.await
-}
-
-fn warn_of_dates(gateway: &Gateway) {
-    let now = rustls_pki_types::UnixTime::now();
-    let running = gateway.running();
-    let (valid, all) = running.tls().trust().valid_authorities(now);
-    if valid < all {
-        tracing::warn!(
-            valid,
-            all,
-            "client authorities are out of date; their clients are refused"
-        );
-    }
-}
-
 /// The policy's file and the files that it names.
 fn files(path: &std::path::Path, policy: &Policy) -> Vec<PathBuf> {
     let tls = &policy.gateway().tls;
@@ -281,32 +375,4 @@ fn files(path: &std::path::Path, policy: &Policy) -> Vec<PathBuf> {
     std::iter::once(path.to_owned())
         .chain(named.map(|file| base(path).join(file)))
         .collect()
-}
-
-/// The signals that a gateway listens to.
-#[derive(Debug)]
-struct Signals {
-    reload: Signal,
-    reopen: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            reload: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for a signal that ends the gateway. Cancel safe.
-    async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

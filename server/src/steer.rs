@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use ebpf::{Applied, Bans, Loads, Place, Role, SteerError, Steering};
+use ebpf::{Applied, Bans, Loads, Place, Role, Start, SteerError, Steering};
 use thiserror::Error;
 
+use crate::inherited::Inherited;
 use crate::policy::{Policy, SteerMode};
 use crate::worker;
 
@@ -29,32 +31,107 @@ pub enum Unsteered {
 pub(crate) struct Steered {
     steering: Steering,
     /// By its means the kernel finds the workers' listeners; nobody accepts from it.
-    _handle: TcpListener,
+    handle: TcpListener,
     /// Whether it goes when the gateway does.
     is_own: bool,
 }
 
-/// What is steered to: nothing yet, and the workers' listeners.
-pub(crate) type Started = (Steered, Vec<TcpListener>);
+/// What it takes to have the kernel steer to this gateway. Nothing has changed in the kernel yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    place: Place,
+    role: Role,
+    listeners: Vec<TcpListener>,
+    handle: TcpListener,
+    start: Start,
+    is_required: bool,
+    /// Whether the process that served before had loaded it.
+    was_own: bool,
+}
 
-/// Takes an instance's place in the kernel, if the policy wants to steer. What is not loaded there is
-/// loaded, if that is allowed.
-pub(crate) fn start(
+/// Prepares to take an instance's place in the kernel, if the policy wants to steer.
+pub(crate) fn prepare(
     place: &Place,
     role: Role,
     policy: &Policy,
     workers: usize,
-) -> Result<Option<Started>, Unsteered> {
+    inherited: &mut Inherited,
+) -> Result<Option<Prepared>, Unsteered> {
     let mode = policy.gateway().steer.as_ref().map(|steer| steer.mode);
-    let required = match (mode, role) {
+    let is_required = match (mode, role) {
         (None | Some(SteerMode::Off), Role::Primary) => return Ok(None),
         (None | Some(SteerMode::Off), Role::Standby) => return Err(Unsteered::NoStandby),
         (Some(SteerMode::Required), _) | (_, Role::Standby) => true,
         (Some(SteerMode::Auto), Role::Primary) => false,
     };
-    match Steered::start(place, role, workers) {
-        Ok(started) => Ok(Some(started)),
-        Err(error) if required => Err(error),
+    let was_own = inherited.has_loaded();
+    let prepared = match inherited.take_steered() {
+        Some((listeners, handle)) => join(listeners, &handle, workers)
+            .map(|listeners| (listeners, handle, Start::Inherited))
+            .map_err(Unsteered::from),
+        None => group(place, role, workers),
+    };
+    optional(
+        is_required,
+        prepared.map(|(listeners, handle, start)| Prepared {
+            place: place.clone(),
+            role,
+            listeners,
+            handle,
+            start,
+            is_required,
+            was_own,
+        }),
+    )
+}
+
+impl Prepared {
+    /// Takes the instance's place. What is not loaded there is loaded, if that is allowed. Returns the
+    /// workers' listeners too, by their slots.
+    pub(crate) fn begin(
+        self,
+        workers: usize,
+    ) -> Result<Option<(Steered, Vec<TcpListener>)>, Unsteered> {
+        let is_required = self.is_required;
+        optional(is_required, self.take_place(workers))
+    }
+
+    fn take_place(self, workers: usize) -> Result<(Steered, Vec<TcpListener>), Unsteered> {
+        let Self {
+            place,
+            role,
+            listeners,
+            handle,
+            start,
+            was_own,
+            ..
+        } = self;
+        let (mut steering, is_own) = match Steering::open(&place, role) {
+            Err(SteerError::NotLoaded(_)) if role == Role::Primary => {
+                let foreign = ebpf::load(&place, None)?;
+                if let Some(warning) = rivals(&foreign) {
+                    tracing::warn!("{warning}");
+                }
+                (Steering::open(&place, role)?, true)
+            }
+            opened => (opened?, was_own),
+        };
+        let serving: Vec<_> = listeners.iter().take(workers).collect();
+        steering.serve(&serving, &handle, start)?;
+        let steered = Steered {
+            steering,
+            handle,
+            is_own,
+        };
+        Ok((steered, listeners))
+    }
+}
+
+/// An error is one only if steering is required.
+fn optional<T>(is_required: bool, result: Result<T, Unsteered>) -> Result<Option<T>, Unsteered> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if is_required => Err(error),
         Err(error) => {
             tracing::warn!(%error, "nothing is steered; what `listen` names is served");
             Ok(None)
@@ -63,27 +140,6 @@ pub(crate) fn start(
 }
 
 impl Steered {
-    fn start(place: &Place, role: Role, workers: usize) -> Result<Started, Unsteered> {
-        let (mut steering, is_own) = match Steering::open(place, role) {
-            Err(SteerError::NotLoaded(_)) if role == Role::Primary => {
-                let foreign = ebpf::load(place, None)?;
-                if let Some(warning) = rivals(&foreign) {
-                    tracing::warn!("{warning}");
-                }
-                (Steering::open(place, role)?, true)
-            }
-            opened => (opened?, false),
-        };
-        let (listeners, handle) = group(steering.group()?, workers)?;
-        steering.serve(&listeners.iter().collect::<Vec<_>>(), &handle)?;
-        let steered = Self {
-            steering,
-            _handle: handle,
-            is_own,
-        };
-        Ok((steered, listeners))
-    }
-
     /// How busy the workers are, as the kernel is to know.
     pub(crate) fn loads(&self) -> Arc<Loads> {
         self.steering.loads()
@@ -112,6 +168,21 @@ impl Steered {
         }
     }
 
+    /// By its means the kernel finds the workers' listeners.
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// Whether it goes when the gateway does.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// Leaves the gateway's role to the process that has the same listeners, or takes it back.
+    pub(crate) fn leave(&mut self, left: bool) {
+        self.steering.leave(left);
+    }
+
     /// Lets no more come. What waits at the listeners can be accepted.
     pub(crate) fn retire(&mut self) {
         if let Err(error) = self.steering.retire() {
@@ -138,12 +209,20 @@ pub fn rivals(foreign: &[u32]) -> Option<String> {
     })
 }
 
-/// The listeners that are steered to: the workers', and the handle. If there is another gateway, they
-/// are of one group with its own.
+/// What is steered to: the workers' listeners, and the handle. If there is another gateway, they are of
+/// one group with its own.
 ///
 /// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
 /// and is itself reached from this machine at most.
-fn group(known: Option<u16>, workers: usize) -> io::Result<(Vec<TcpListener>, TcpListener)> {
+fn group(
+    place: &Place,
+    role: Role,
+    workers: usize,
+) -> Result<(Vec<TcpListener>, TcpListener, Start), Unsteered> {
+    let known = match Steering::open(place, role) {
+        Err(SteerError::NotLoaded(_)) if role == Role::Primary => None,
+        opened => opened?.group()?,
+    };
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
     let joined = known.map(|port| worker::bind(loopback(port)));
     let handle = match joined {
@@ -151,7 +230,21 @@ fn group(known: Option<u16>, workers: usize) -> io::Result<(Vec<TcpListener>, Tc
         // Nobody was here, or a stranger has taken the port since.
         None | Some(Err(_)) => worker::bind(loopback(0))?,
     };
-    let address = handle.local_addr()?;
-    let listeners = (0..workers).map(|_| worker::bind(address));
-    Ok((listeners.collect::<Result<_, _>>()?, handle))
+    let listeners = join(Vec::new(), &handle, workers)?;
+    Ok((listeners, handle, Start::Fresh))
+}
+
+/// Binds what is missing of a listener for each worker, in one group with the handle.
+fn join(
+    mut listeners: Vec<TcpListener>,
+    handle: &TcpListener,
+    workers: usize,
+) -> io::Result<Vec<TcpListener>> {
+    while listeners.len() < workers {
+        listeners.push(worker::bind(handle.local_addr()?)?);
+    }
+    listeners
+        .iter()
+        .try_for_each(|listener| listener.set_nonblocking(true))?;
+    Ok(listeners)
 }

@@ -68,7 +68,16 @@ struct Post {
     number: usize,
 }
 
-async fn work(post: Post, mut doors: mpsc::Receiver<Door>) {
+/// Works until the end of the drain, and says all the while that it is alive.
+async fn work(post: Post, doors: mpsc::Receiver<Door>) {
+    let answering = post.gateway.pulse().answer();
+    tokio::select! {
+        () = answering => {}
+        () = serve(post, doors) => {}
+    }
+}
+
+async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
     let tasks = TaskTracker::new();
     let gateway = Arc::clone(&post.gateway);
     loop {
@@ -118,8 +127,12 @@ async fn accept(
             }
         }
     }
-    while let Some((socket, peer)) = queued(&listener).await {
-        post.receive(&tasks, socket, peer);
+    // No more than could be: others may go on to come if another process has the listener too.
+    for _ in 0..BACKLOG {
+        match queued(&listener).await {
+            Some((socket, peer)) => post.receive(&tasks, socket, peer),
+            None => return,
+        }
     }
 }
 

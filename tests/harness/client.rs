@@ -142,7 +142,13 @@ impl Identity {
         ClientConnection::new(config, name).unwrap()
     }
 
-    async fn over(&self, socket: TcpStream, sni: &str, wire: Wire) -> Result<Connection, Refusal> {
+    /// Makes a connection of a socket that is connected.
+    pub(crate) async fn over(
+        &self,
+        socket: TcpStream,
+        sni: &str,
+        wire: Wire,
+    ) -> Result<Connection, Refusal> {
         let (config, name) = self.side(sni);
         let source = socket.local_addr()?;
         let connecting = TlsConnector::from(config).connect(name, Cutting::new(socket, wire));

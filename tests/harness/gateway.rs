@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,10 +15,12 @@ use super::{Connection, World, soon, until};
 /// An access record.
 pub(crate) type Record = Value;
 
-/// A running gateway. It is killed when dropped.
+/// A running gateway. It is killed when dropped, with all processes that have followed the first.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     process: Child,
+    followers: Vec<u32>,
+    policy: PathBuf,
     log: mpsc::Receiver<Value>,
     pub(crate) address: SocketAddr,
     records: PathBuf,
@@ -61,6 +63,8 @@ impl Gateway {
         let address = ([127, 0, 0, 1], 0).into();
         let mut gateway = Self {
             process,
+            followers: Vec::new(),
+            policy: world.path("policy.yaml"),
             log,
             address,
             records,
@@ -91,9 +95,45 @@ impl Gateway {
         self.logged("policy reloaded").await
     }
 
-    /// Sends a signal by its name.
+    /// Has a new process follow, with more arguments of `portcullis upgrade`. Returns what it prints,
+    /// or the error that it prints.
+    pub(crate) async fn upgrade(&mut self, arguments: &[&str]) -> Result<Value, String> {
+        let upgrade = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["upgrade", "--json", "--policy"])
+            .arg(&self.policy)
+            .args(arguments)
+            .output();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = soon(upgrade).await.unwrap();
+        if !status.success() {
+            assert_eq!(status.code(), Some(1));
+            return Err(String::from_utf8(stderr).unwrap());
+        }
+        let upgraded: Value = serde_json::from_slice(&stdout).unwrap();
+        if upgraded["dry_run"] == false {
+            let follower = upgraded["pid"].as_u64().unwrap();
+            self.followers.push(follower.try_into().unwrap());
+        }
+        Ok(upgraded)
+    }
+
+    /// The process that has followed last, without having been asked for.
+    pub(crate) fn is_followed_by(&mut self, process: u32) {
+        self.followers.push(process);
+    }
+
+    /// The process that serves.
+    pub(crate) fn process(&self) -> u32 {
+        let first = || self.process.id().expect("the gateway lives");
+        self.followers.last().copied().unwrap_or_else(first)
+    }
+
+    /// Sends the process that serves a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let process = self.process.id().expect("the gateway lives").to_string();
+        let process = self.process().to_string();
         let sent = std::process::Command::new("kill")
             .args(["-s", name, &process])
             .status();
@@ -102,7 +142,7 @@ impl Gateway {
 
     /// The processor time that the process has used so far.
     pub(crate) fn processor_time(&self) -> Duration {
-        let process = self.process.id().expect("the gateway lives");
+        let process = self.process();
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
         // proc_pid_stat(5): utime and stime, in ticks of a hundredth of a second.
         let fields = stat.rsplit(") ").next().unwrap().split(' ');
@@ -111,7 +151,7 @@ impl Gateway {
         Duration::from_millis(10 * ticks)
     }
 
-    /// Waits for the process to end.
+    /// Waits for the first process to end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         soon(self.process.wait()).await.unwrap()
     }
@@ -141,5 +181,18 @@ impl Gateway {
     /// Waits for a record with this reason.
     pub(crate) async fn record_with(&self, reason: &str) -> Record {
         self.record(|record| record["reason"] == reason).await
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        for &process in &self.followers {
+            let process = i32::try_from(process).ok();
+            let process = process.and_then(rustix::process::Pid::from_raw);
+            if let Some(process) = process {
+                // Most have ended.
+                rustix::process::kill_process(process, rustix::process::Signal::KILL).ok();
+            }
+        }
     }
 }

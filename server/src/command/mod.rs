@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::check;
 use crate::demo::{self, DemoArguments};
-use crate::gateway::{self, LoadError};
+use crate::load::{self, LoadError};
 use crate::policy::{self, Policy};
 use crate::record;
 use crate::run::{self, Settings};
@@ -23,6 +23,7 @@ use crate::sink::{Output, Sink};
 use crate::steer::rivals;
 
 mod steering;
+mod upgrade;
 
 use steering::{Banned, Bindings, Status};
 
@@ -67,8 +68,8 @@ enum Action {
     /// Serve a policy until SIGTERM or SIGINT.
     ///
     /// SIGHUP reloads the policy and all files that it names (changed files are noticed without
-    /// it), SIGUSR1 reopens the file of access records, SIGTERM and SIGINT drain, a second one
-    /// ends at once.
+    /// it), SIGUSR1 reopens the file of access records, SIGUSR2 upgrades to the program that now is
+    /// where this one was started from, SIGTERM and SIGINT drain, a second one ends at once.
     Run(RunArguments),
     /// Show all of it in one minute, without any preparation.
     ///
@@ -110,6 +111,14 @@ enum Action {
         #[arg(long, env = "PORTCULLIS_JSON")]
         json: bool,
     },
+    /// Have a new process of the same or another program take the running gateway's place, without the
+    /// loss of a connection.
+    ///
+    /// The new process gets the listeners, what the probes have found out, and the counts of
+    /// connections. Not before the new one has loaded the policy and serves does the old one stop
+    /// accepting; it keeps its connections until they end. If the new process does not get ready, nothing
+    /// changes. Needs `gateway.admin.socket` in the policy; without it, SIGUSR2 does the same.
+    Upgrade(upgrade::Arguments),
     /// Load, look at or unload the kernel's half, which steers ports to a gateway.
     Steer {
         #[command(flatten)]
@@ -170,6 +179,9 @@ struct RunArguments {
     standby: bool,
     #[command(flatten)]
     instance: steering::Instance,
+    /// Follow the process that started this one.
+    #[arg(long, hide = true)]
+    succeed: bool,
 }
 
 impl Command {
@@ -196,6 +208,7 @@ impl Command {
                 print(&difference, json);
                 Ok(if difference.is_empty() { 0 } else { DIFFERS })
             })),
+            Action::Upgrade(arguments) => upgrade::upgrade(&arguments),
             Action::Steer { instance, action } => steer(&instance.place(), &action),
             Action::Bindings { instance, json } => shown(Bindings::of(&instance.place()), json),
             Action::Bans { instance, json } => shown(Banned::of(&instance.place()), json),
@@ -209,7 +222,7 @@ impl Command {
 fn load(path: &Path) -> Result<Policy, LoadError> {
     Ok(Policy::parse(
         &path.display().to_string(),
-        &gateway::text(path)?,
+        &load::text(path)?,
     )?)
 }
 
@@ -277,12 +290,13 @@ fn serve(arguments: RunArguments) -> ExitCode {
         records,
         instance: Some((arguments.instance.place(), role)),
     };
-    match run::run(settings) {
-        Ok(Drained::Clean) => {
+    match run::run(settings, arguments.succeed) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(Drained::Clean)) => {
             tracing::info!("every connection ended by itself");
             ExitCode::SUCCESS
         }
-        Ok(Drained::CutOff { connections }) => {
+        Ok(Some(Drained::CutOff { connections })) => {
             tracing::warn!(connections, "connections were cut off");
             ExitCode::from(FAILED)
         }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::gateway::LoadError;
+use crate::load::LoadError;
 use crate::run::StartError;
 use stage::Stage;
 use visit::{Answer, Visit};

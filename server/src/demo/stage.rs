@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::visit::{self, Answer, Served, Visit, Who};
 use super::{DemoArguments, DemoError, PATIENCE, Row, WORKERS, upstream};
-use crate::gateway::Loaded;
+use crate::load::Loaded;
 use crate::policy::{Change, Gateway, Policy, Quota, Steer, SteerMode};
 use crate::record;
 use crate::run::{Run, Settings};
@@ -264,8 +264,8 @@ async fn script(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>)
         }
         Err(error) => return Err(error.into()),
     };
-    let policy = Policy::parse(&file.display().to_string(), &text)
-        .map_err(crate::gateway::LoadError::from)?;
+    let policy =
+        Policy::parse(&file.display().to_string(), &text).map_err(crate::load::LoadError::from)?;
     let mut changed = text;
     let mut listeners = Vec::new();
     let addresses: BTreeSet<SocketAddr> = policy
@@ -332,7 +332,7 @@ fn steering(loaded: Loaded, port: u16) -> Loaded {
 fn issue_missing(authority: &Authority, dir: &Path, policy: &Path) -> Result<(), DemoError> {
     let text = std::fs::read_to_string(policy)?;
     let policy = Policy::parse(&policy.display().to_string(), &text)
-        .map_err(crate::gateway::LoadError::from)?;
+        .map_err(crate::load::LoadError::from)?;
     if !dir.join("server.crt").exists() {
         let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1", "no-such-group"]
             .map(str::to_owned)

@@ -42,6 +42,8 @@ struct Gateway {
     steer: Option<Steer>,
     /// Which sources the kernel turns away for a while, on steered ports. Without it: none.
     ban: Option<Ban>,
+    /// Where operators reach the running gateway. Without it: nowhere.
+    admin: Option<Admin>,
     /// How much of the gateway may be in use.
     limits: Option<Limits>,
     /// How long things may take.
@@ -83,6 +85,15 @@ struct Ban {
     /// concerns all.
     #[schemars(length(min = 1))]
     never: Option<Vec<String>>,
+}
+
+/// Where operators reach the running gateway.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is there for its schema")]
+struct Admin {
+    /// The path of a unix socket that speaks HTTP. A relative one starts at the policy's folder.
+    socket: String,
 }
 
 #[derive(Debug, JsonSchema)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Quota;
 use super::ban::{self, Ban};
 use super::duration;
-use super::keys::{GATEWAY, LIMITS, TIMEOUTS, TLS};
+use super::keys::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
 use super::problem::Problems;
 use super::read::{self, Fields};
 use super::steer::{self, Steer};
@@ -24,6 +24,8 @@ pub struct Gateway {
     pub steer: Option<Steer>,
     /// Which sources the kernel turns away for a while; `None` if none.
     pub ban: Option<Ban>,
+    /// The path of the socket where operators reach the gateway, as it is written; `None` if nowhere.
+    pub admin: Option<PathBuf>,
     /// How much of the gateway may be in use.
     pub limits: GatewayLimits,
     /// How long things may take.
@@ -132,6 +134,11 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
     let ban = fields.or("ban", None, problems, |node, problems| {
         ban::read(node, problems).map(Some)
     });
+    let admin = fields.or("admin", None, problems, |node, problems| {
+        let fields = Fields::of(node, "`admin`", ADMIN, problems)?;
+        let socket = fields.need("socket", problems)?;
+        path(socket, problems).map(Some)
+    });
     let limits = fields.or("limits", GatewayLimits::default(), problems, limits);
     let timeouts = fields.or("timeouts", Timeouts::default(), problems, timeouts);
     Some(Gateway {
@@ -139,6 +146,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
         tls: tls?,
         steer,
         ban,
+        admin,
         limits,
         timeouts,
         on_revoke,
@@ -271,7 +279,7 @@ mod tests {
             (
                 "ca.crt}}",
                 "ca.crt}, quota: {}}",
-                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `ban`, `limits`, `timeouts`, `on_revoke`",
+                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `ban`, `admin`, `limits`, `timeouts`, `on_revoke`",
             ),
             (
                 "ca.crt}}",

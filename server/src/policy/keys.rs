@@ -6,11 +6,13 @@ pub(super) const GATEWAY: &[&str] = &[
     "tls",
     "steer",
     "ban",
+    "admin",
     "limits",
     "timeouts",
     "on_revoke",
 ];
 pub(super) const BAN: &[&str] = &["failures", "within", "for", "never"];
+pub(super) const ADMIN: &[&str] = &["socket"];
 pub(super) const STEER: &[&str] = &["mode", "ports", "addresses"];
 pub(super) const TLS: &[&str] = &["certificate", "key", "client_ca", "crl", "expired_crl"];
 pub(super) const LIMITS: &[&str] = &["connections", "handshakes", "handshakes_per_source"];
@@ -72,6 +74,7 @@ mod tests {
             ("Tls", TLS),
             ("Steer", STEER),
             ("Ban", BAN),
+            ("Admin", ADMIN),
             ("Limits", LIMITS),
             ("Timeouts", TIMEOUTS),
             ("Group", GROUP),

@@ -1,0 +1,381 @@
+//! The socket where operators reach the running gateway: HTTP with JSON (RFC 9112, RFC 8259), so that
+//! `curl --unix-socket` is a client too.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::succession::{Summary, UpgradeError};
+
+/// Who may connect at all; who may change something is asked again.
+const MODE: u32 = 0o660;
+/// How many connections are served at a time; others wait.
+const CONNECTIONS: usize = 8;
+/// How long a client may take to ask.
+const ASK: Duration = Duration::from_secs(5);
+/// The longest body of a request.
+const LONGEST: usize = 64 << 10;
+/// How long a new process may take to be ready, if nothing else is said.
+pub const USUAL_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What can be asked of `POST /upgrade`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upgrade {
+    /// The program of the new process; the one that the gateway was started from if absent.
+    pub binary: Option<PathBuf>,
+    /// Only to see whether it would work.
+    pub dry_run: bool,
+    /// How many seconds the new process may take to be ready; 60 if absent.
+    pub timeout_seconds: Option<u64>,
+}
+
+/// What came of an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// Whether it was only to be seen whether it would work.
+    pub dry_run: bool,
+    /// The program of the new process.
+    pub binary: PathBuf,
+    /// What it has found.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// How many listeners it has got.
+    pub listeners: usize,
+    /// The new process.
+    pub pid: u32,
+    /// The process that served before.
+    pub old_pid: u32,
+    /// How many connections stay with that until they end.
+    pub connections: usize,
+}
+
+impl fmt::Display for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            binary,
+            summary,
+            listeners,
+            pid,
+            old_pid,
+            connections,
+            ..
+        } = self;
+        let Summary {
+            version,
+            groups,
+            clients,
+        } = summary;
+        let binary = binary.display();
+        if self.dry_run {
+            writeln!(
+                f,
+                "{binary} ({version}) is able to serve: {groups} groups, {clients} clients, {listeners} \
+                 listeners to hand over\n\
+                 {connections} connections would stay with process {old_pid} until they end\n\
+                 nothing has changed"
+            )
+        } else {
+            writeln!(
+                f,
+                "process {pid} serves: {binary} ({version}), {groups} groups, {clients} clients, \
+                 {listeners} listeners handed over\n\
+                 process {old_pid} keeps {connections} connections until they end"
+            )
+        }
+    }
+}
+
+/// A request, and where its answer is waited for.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub upgrade: Upgrade,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Upgraded, UpgradeError>>,
+}
+
+/// The open socket. Dropping it stops serving, but the file stays: it may be another process's by now.
+#[derive(Debug)]
+pub struct Admin {
+    path: PathBuf,
+    listener: Arc<UnixListener>,
+    _serving: DropGuard,
+}
+
+impl Admin {
+    /// Opens the socket, unless it was inherited, and serves it on the tokio runtime that calls this.
+    pub fn open(
+        path: PathBuf,
+        inherited: Option<StdListener>,
+        asked: mpsc::Sender<Asked>,
+    ) -> io::Result<Self> {
+        let tasks = TaskTracker::new();
+        let same = |listener: &StdListener| {
+            let address = listener.local_addr().ok();
+            address.is_some_and(|address| address.as_pathname() == Some(&path))
+        };
+        let listener = match inherited.filter(same) {
+            Some(listener) => listener,
+            None => bind(&path)?,
+        };
+        listener.set_nonblocking(true)?;
+        let listener = Arc::new(UnixListener::from_std(listener)?);
+        let closing = CancellationToken::new();
+        let serving = serve(Arc::clone(&listener), asked);
+        tasks.spawn(closing.clone().run_until_cancelled_owned(serving));
+        Ok(Self {
+            path,
+            listener,
+            _serving: closing.drop_guard(),
+        })
+    }
+
+    /// The socket, for another process to have too.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Stops serving, and nobody else will.
+    pub fn close(self) {
+        // Somebody may have removed it already.
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Binds a socket where there is none, or one that nobody listens at any more.
+fn bind(path: &Path) -> io::Result<StdListener> {
+    let listener = match StdListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if StdStream::connect(path).is_ok() {
+                return Err(error);
+            }
+            fs::remove_file(path)?;
+            StdListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    Ok(listener)
+}
+
+async fn serve(listener: Arc<UnixListener>, asked: mpsc::Sender<Asked>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let tasks = TaskTracker::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let asked = asked.clone();
+                tasks.spawn(async move {
+                    converse(stream, asked).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "the admin socket cannot be served");
+                // Descriptors are short, most likely.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, asked: mpsc::Sender<Asked>) {
+    let Ok(peer) = stream.peer_cred() else {
+        return;
+    };
+    let (user, process) = (peer.uid(), peer.pid());
+    let answer = service_fn(async |request: Request<Incoming>| {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answer = answer(request, user, &asked).await;
+        let (status, body) = match answer {
+            Ok(upgraded) => (
+                StatusCode::OK,
+                serde_json::to_vec(&upgraded).unwrap_or_default(),
+            ),
+            Err(error) => {
+                let said = serde_json::json!({"error": error.to_string()});
+                (error.status(), said.to_string().into_bytes())
+            }
+        };
+        tracing::info!(%method, path, user, process, status = status.as_u16(), "admin request");
+        Ok::<_, Infallible>(
+            Response::builder()
+                .status(status)
+                .header("content-type", "application/json")
+                .body(Full::<Bytes>::from(body))
+                .expect("the parts are valid"),
+        )
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ASK)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection broke off");
+    }
+}
+
+/// Why a request was not granted.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// There is nothing there.
+    #[error("there is nothing here; there is POST /upgrade")]
+    Unknown,
+    /// The peer may not change anything.
+    #[error("only root and the gateway's own user may do this, not user {0}")]
+    Forbidden(u32),
+    /// The body is not what is expected.
+    #[error("the body is not what is expected: {0}")]
+    Body(String),
+    /// The body did not come in time.
+    #[error("the body did not come within {ASK:?}")]
+    Slow,
+    /// The gateway is about to end.
+    #[error("the gateway ends")]
+    Ending,
+    /// It was tried, and could not be done.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
+}
+
+impl AdminError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upgrade(_) => StatusCode::CONFLICT,
+        }
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    user: u32,
+    asked: &mpsc::Sender<Asked>,
+) -> Result<Upgraded, AdminError> {
+    if request.method() != Method::POST || request.uri().path() != "/upgrade" {
+        return Err(AdminError::Unknown);
+    }
+    // Whoever names a program has it run as the gateway's user.
+    if !may_change(user) {
+        return Err(AdminError::Forbidden(user));
+    }
+    let body = timeout(ASK, body(request.into_body()))
+        .await
+        .map_err(|_| AdminError::Slow)??;
+    let upgrade = if body.is_empty() {
+        Upgrade::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| AdminError::Body(error.to_string()))?
+    };
+    let (answer, upgraded) = oneshot::channel();
+    let request = Asked { upgrade, answer };
+    asked.send(request).await.map_err(|_| AdminError::Ending)?;
+    Ok(upgraded.await.map_err(|_| AdminError::Ending)??)
+}
+
+async fn body(
+    body: impl Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+) -> Result<Bytes, AdminError> {
+    let collected = Limited::new(body, LONGEST).collect().await;
+    let collected = collected.map_err(|error| {
+        AdminError::Body(if error.is::<LengthLimitError>() {
+            format!("it is longer than {LONGEST} bytes")
+        } else {
+            error.to_string()
+        })
+    });
+    Ok(collected?.to_bytes())
+}
+
+fn may_change(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
+
+/// Why the gateway could not be asked.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// Nobody listens there.
+    #[error("{path}: no gateway can be reached: {source}", path = .path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The gateway broke off.
+    #[error("the gateway gave no answer: {0}")]
+    Silent(String),
+    /// The gateway refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What a refusal looks like.
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+/// Asks a gateway for an upgrade.
+pub async fn ask(socket: &Path, upgrade: &Upgrade) -> Result<Upgraded, AskError> {
+    let unreachable = |source| AskError::Unreachable {
+        path: socket.to_owned(),
+        source,
+    };
+    let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+    let silent = |error: &dyn fmt::Display| AskError::Silent(error.to_string());
+    let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.map_err(|error| silent(&error))?;
+    let answered = async move {
+        let body = serde_json::to_vec(upgrade).unwrap_or_default();
+        let request = Request::post("/upgrade")
+            .header("host", "portcullis")
+            .body(Full::<Bytes>::from(body))
+            .expect("the parts are valid");
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        Ok::<_, hyper::Error>((head.status, body.collect().await?.to_bytes()))
+    };
+    // The gateway closes the connection behind its answer.
+    let (answered, _) = tokio::join!(answered, connection);
+    let (status, body) = answered.map_err(|error| silent(&error))?;
+    if status == StatusCode::OK {
+        return serde_json::from_slice(&body).map_err(|error| silent(&error));
+    }
+    let refusal: Refusal = serde_json::from_slice(&body).map_err(|error| silent(&error))?;
+    Err(AskError::Refused(refusal.error))
+}

@@ -1,0 +1,82 @@
+//! `portcullis upgrade`: asks the running gateway for a process to follow it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{fail, load, print};
+use crate::admin::{self, Upgrade};
+use crate::load::base;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The program of the new process [default: the path that the gateway was started from].
+    #[arg(long, env = "PORTCULLIS_BINARY")]
+    binary: Option<PathBuf>,
+    /// Only tell whether it would succeed, and what it would come to.
+    #[arg(long, env = "PORTCULLIS_DRY_RUN")]
+    dry_run: bool,
+    /// How many seconds the new process may take to be ready [default: 60].
+    #[arg(long, env = "PORTCULLIS_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+    /// The gateway's admin socket [default: the policy's].
+    #[arg(long, env = "PORTCULLIS_SOCKET")]
+    socket: Option<PathBuf>,
+    /// The policy's file.
+    #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+    policy: PathBuf,
+    /// Print JSON.
+    #[arg(long, env = "PORTCULLIS_JSON")]
+    json: bool,
+}
+
+pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
+    let socket = match &arguments.socket {
+        Some(socket) => socket.clone(),
+        None => match policys_socket(&arguments.policy) {
+            Ok(socket) => socket,
+            Err(error) => return fail(&error),
+        },
+    };
+    let binary = arguments.binary.as_ref().map(|binary| {
+        let found = binary.canonicalize();
+        found.map_err(|error| format!("{}: {error}", binary.display()))
+    });
+    let binary = match binary.transpose() {
+        Ok(binary) => binary,
+        Err(error) => return fail(&error),
+    };
+    let wanted = Upgrade {
+        binary,
+        dry_run: arguments.dry_run,
+        timeout_seconds: arguments.timeout,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let answer = match runtime {
+        Ok(runtime) => runtime.block_on(admin::ask(&socket, &wanted)),
+        Err(error) => return fail(&error),
+    };
+    match answer {
+        Ok(upgraded) => {
+            print(&upgraded, arguments.json);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// Where the policy has the gateway's admin socket.
+fn policys_socket(policy: &Path) -> Result<PathBuf, String> {
+    let loaded = load(policy).map_err(|error| error.to_string())?;
+    let socket = loaded.gateway().admin.as_ref();
+    let socket = socket.ok_or_else(|| {
+        format!(
+            "{}: has no `gateway.admin.socket`; send SIGUSR2 to the gateway instead",
+            policy.display()
+        )
+    })?;
+    Ok(base(policy).join(socket))
+}

@@ -1,0 +1,206 @@
+//! What one process of a gateway hands to the next: listeners, what it knows, whom it counts.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use lb::{Admission, ClientLimits, Health, Name};
+use rustls_pki_types::CertificateDer;
+
+use super::Gateway;
+use crate::inherited::Purpose;
+use crate::live::{Adopted, Holder};
+use crate::rejection::Rejection;
+use crate::running::Permit;
+use crate::settings;
+use crate::steer::Steered;
+use crate::succession::heir::Heir;
+use crate::succession::message::{Carried, Known};
+
+/// A client that wants to come in.
+struct Arrival<'a> {
+    connection: u64,
+    client: &'a Name,
+    group: &'a str,
+    limits: ClientLimits,
+}
+
+impl Gateway {
+    /// Lets a client in, if its limits allow it: those of this process and of the others that serve the
+    /// gateway's clients together.
+    pub(crate) async fn enter(
+        &self,
+        connection: u64,
+        permit: Permit,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> Result<Holder, Rejection> {
+        let limits = settings::client(permit.client());
+        let client = Arc::clone(permit.identity().name().shared());
+        let group = Arc::clone(&permit.group().name);
+        let arrival = Arrival {
+            connection,
+            client: &client,
+            group: &group,
+            limits,
+        };
+        let entered = |admission| self.live.enter(connection, permit, chain, admission);
+        self.admitted(arrival, entered).await
+    }
+
+    /// Lets a client of an older process in, as its limits are here.
+    pub(crate) async fn enter_elsewhere(
+        &self,
+        client: &str,
+        group: &str,
+    ) -> Result<u64, Rejection> {
+        let running = self.running();
+        let known = running.policy().client(client).ok_or(Rejection::Lapsed)?;
+        let connection = self.recorder.number();
+        let arrival = Arrival {
+            connection,
+            client: &client.into(),
+            group,
+            limits: settings::client(known),
+        };
+        let entered = |admission| self.adopt(connection, admission, group, None);
+        self.admitted(arrival, entered)
+            .await?
+            .ok_or(Rejection::GatewayFull)?;
+        Ok(connection)
+    }
+
+    /// Admits a client here or where clients are counted now, and enters it in the same moment.
+    async fn admitted<T>(
+        &self,
+        arrival: Arrival<'_>,
+        enter: impl FnOnce(Admission) -> T,
+    ) -> Result<T, Rejection> {
+        let Arrival {
+            connection,
+            client,
+            group,
+            limits,
+        } = arrival;
+        let mut admitted_by: Option<Arc<Heir>> = None;
+        loop {
+            let heir = {
+                let heir = self.live.heir();
+                match (&*heir, &admitted_by) {
+                    (None, _) => {
+                        let admission = self.balancer.admit(client, &limits);
+                        return Ok(enter(admission.map_err(Rejection::Limited)?));
+                    }
+                    (Some(heir), Some(by)) if Arc::ptr_eq(heir, by) => {
+                        return Ok(enter(self.balancer.limiter().adopt(client)));
+                    }
+                    (Some(heir), _) => Arc::clone(heir),
+                }
+            };
+            // Without an answer nobody counts there any more, and soon it is said who does.
+            if let Some(verdict) = heir.ask(connection, client, group).await {
+                verdict.into_result()?;
+                admitted_by = Some(heir);
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Counts a connection that an older process has, whatever the limits say.
+    pub(crate) fn take_over(&self, carried: &Carried) -> Option<u64> {
+        let connection = self.recorder.number();
+        let _heir = self.live.heir();
+        let client = self
+            .balancer
+            .limiter()
+            .adopt(&carried.client.as_str().into());
+        self.adopt(connection, client, &carried.group, carried.upstream)?;
+        Some(connection)
+    }
+
+    fn adopt(
+        &self,
+        connection: u64,
+        client: Admission,
+        group: &str,
+        upstream: Option<SocketAddr>,
+    ) -> Option<()> {
+        let known = self.balancer.group(group);
+        let adopted = Adopted {
+            client,
+            group: group.into(),
+            upstream: known
+                .zip(upstream)
+                .map(|(group, upstream)| group.adopt(upstream)),
+            _place: self.admission.adopt()?,
+        };
+        self.live.adopt(connection, adopted);
+        Some(())
+    }
+
+    /// A connection of an older process has reached its upstream.
+    pub(crate) fn dialed_elsewhere(&self, connection: u64, upstream: SocketAddr) {
+        self.live.adopted_dialed(connection, upstream, |group| {
+            Some(self.balancer.group(group)?.adopt(upstream))
+        });
+    }
+
+    /// What the probes have found out.
+    pub(crate) fn known_health(&self) -> Vec<Known> {
+        let mut known = Vec::new();
+        for group in self.balancer.groups() {
+            known.extend(group.upstreams().iter().filter_map(|upstream| {
+                let is_up = match upstream.health {
+                    Health::Up => true,
+                    Health::Down => false,
+                    Health::Unknown => return None,
+                };
+                Some(Known {
+                    group: group.name().to_string(),
+                    upstream: upstream.address,
+                    is_up,
+                })
+            }));
+        }
+        known
+    }
+
+    /// Believes what the probes of an older process have found out.
+    pub(crate) fn assume(&self, known: &Known) {
+        if let Some(group) = self.balancer.group(&known.group) {
+            group.assume(known.upstream, known.health());
+        }
+    }
+
+    /// The listeners, for another process to have too, and whether the kernel's half goes with the
+    /// gateway.
+    pub(crate) fn listeners(&self) -> io::Result<(Vec<(Purpose, OwnedFd)>, bool)> {
+        let doors = self.doors.lock();
+        let steered = self.steered.lock();
+        let mut all = doors
+            .listeners()
+            .map(|(purpose, listener)| Ok((purpose, listener.try_clone_to_owned()?)))
+            .collect::<io::Result<Vec<_>>>()?;
+        if let Some(steered) = &*steered {
+            all.push((Purpose::Handle, steered.handle().try_clone_to_owned()?));
+        }
+        let is_own = steered.as_ref().is_some_and(Steered::is_own);
+        Ok((all, is_own))
+    }
+
+    /// Has another process say how busy the workers are, or takes that back.
+    pub(crate) fn give_way(&self, given: bool) {
+        if let Some(steered) = self.steered.lock().as_mut() {
+            steered.leave(given);
+        }
+    }
+
+    /// Leaves the kernel as another process has it now.
+    pub(crate) fn forget_steering(&self) {
+        drop(self.steered.lock().take());
+    }
+}
+
+#[cfg(test)]
+mod tests;

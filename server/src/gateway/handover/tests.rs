@@ -1,0 +1,200 @@
+//! What the new process was given and what it is told come to the connections that there are, whatever
+//! happens while the one process hands over to the other.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+
+use certgen::{Authority, AuthoritySpec, Overwrite};
+use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::error::TryRecvError;
+
+use super::*;
+use crate::identity::Identity;
+use crate::load::Loaded;
+use crate::record::Recorder;
+use crate::sink::{Output, Sink};
+use crate::succession::message::{ToHeir, Verdict};
+use crate::tls::Destination;
+
+const ROUNDS: usize = 100;
+const THREADS: usize = 4;
+const LIMIT: u32 = 2;
+const POLICY: &str = "
+version: 1
+gateway:
+  listen: ['127.0.0.1:0']
+  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
+groups:
+  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
+clients:
+  alice: {groups: [db], max_connections: 2}
+";
+
+/// A gateway with one client, and the client's certificate.
+fn gateway() -> (TempDir, Arc<Gateway>, CertificateDer<'static>) {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+    authority.save(dir.path(), Overwrite::Refuse).unwrap();
+    let own = authority.server(&["localhost"]).unwrap();
+    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+    let policy = dir.path().join("policy.yaml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let sink = Sink::open(Output::File(dir.path().join("log")), |_| String::new()).unwrap();
+    let gateway = Gateway::new(Loaded::read(&policy).unwrap(), Recorder::new(sink));
+    let alice = authority.client("alice").unwrap().certificate_der();
+    (dir, gateway, alice)
+}
+
+/// Comes in, reaches an upstream, leaves, until told to stop. Says how often it came in.
+async fn come_and_go(
+    gateway: &Gateway,
+    alice: &CertificateDer<'static>,
+    stop: &AtomicBool,
+) -> usize {
+    let upstream = "127.0.0.1:1".parse().unwrap();
+    let mut came = 0;
+    while !stop.load(SeqCst) {
+        let destination = Destination {
+            sni: Some("db".to_owned()),
+            port: 1,
+        };
+        let identity = Identity::of(alice).unwrap();
+        let permit = gateway.running().authorize(identity, &destination).unwrap();
+        let connection = gateway.recorder.number();
+        match gateway.enter(connection, permit, Vec::new()).await {
+            Ok(holder) => {
+                holder.dialed(upstream);
+                came += 1;
+            }
+            Err(Rejection::Limited(_)) => {}
+            Err(rejection) => panic!("{rejection}"),
+        }
+    }
+    came
+}
+
+/// The new process, as far as it counts.
+struct Other {
+    counted: HashMap<u64, Option<SocketAddr>>,
+    /// What it was told and cannot be.
+    wrong: Vec<String>,
+}
+
+impl Other {
+    fn hear(&mut self, heir: &Heir, message: &ToHeir) {
+        match *message {
+            ToHeir::Arrived { connection, .. } => {
+                let verdict = if self.counted.len() < LIMIT as usize {
+                    if self.counted.insert(connection, None).is_some() {
+                        self.wrong.push(format!("{connection} arrives twice"));
+                    }
+                    Verdict::Admitted
+                } else {
+                    Verdict::Connections(NonZeroU32::new(LIMIT).unwrap())
+                };
+                heir.answer(connection, verdict);
+            }
+            ToHeir::Dialed {
+                connection,
+                upstream,
+            } => {
+                let counted = self.counted.get_mut(&connection);
+                if counted.is_none_or(|before| before.replace(upstream).is_some()) {
+                    self.wrong
+                        .push(format!("{connection} dials twice, or is not counted"));
+                }
+            }
+            ToHeir::Ended { connection } => {
+                if self.counted.remove(&connection).is_none() {
+                    self.wrong
+                        .push(format!("{connection} ends, but is not counted"));
+                }
+            }
+            ToHeir::Hello { .. }
+            | ToHeir::Listeners(_)
+            | ToHeir::Health(_)
+            | ToHeir::Prepare
+            | ToHeir::Connections(_)
+            | ToHeir::Serve
+            | ToHeir::Left => panic!("{message:?}"),
+        }
+    }
+
+    /// Hears all that it is told until nobody is left to tell anything.
+    fn hear_all(&mut self, heir: &Heir, told: &mut UnboundedReceiver<ToHeir>, left: &AtomicUsize) {
+        loop {
+            match told.try_recv() {
+                Ok(message) => self.hear(heir, &message),
+                Err(TryRecvError::Empty) if left.load(SeqCst) > 0 => thread::yield_now(),
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
+    let (_dir, gateway, alice) = gateway();
+    let mut in_all = 0;
+    for _ in 0..ROUNDS {
+        let (stop, left) = (AtomicBool::new(false), AtomicUsize::new(THREADS));
+        thread::scope(|scope| {
+            let visitors: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let runtime = tokio::runtime::Builder::new_current_thread().build();
+                        let visiting = come_and_go(&gateway, &alice, &stop);
+                        let came = runtime.unwrap().block_on(visiting);
+                        left.fetch_sub(1, SeqCst);
+                        came
+                    })
+                })
+                .collect();
+            thread::yield_now();
+            let (heir, mut told) = Heir::new();
+            let carried = gateway.live.hand_over(Arc::clone(&heir));
+            assert!(carried.len() <= LIMIT as usize);
+            let counted = carried.iter().map(|one| (one.connection, one.upstream));
+            let mut other = Other {
+                counted: counted.collect(),
+                wrong: Vec::new(),
+            };
+            for _ in 0..200 {
+                let message = told.blocking_recv().unwrap();
+                other.hear(&heir, &message);
+            }
+            stop.store(true, SeqCst);
+            other.hear_all(&heir, &mut told, &left);
+            assert!(other.wrong.is_empty(), "{:?}", other.wrong);
+            assert!(other.counted.is_empty(), "{:?}", other.counted);
+            in_all += visitors
+                .into_iter()
+                .map(|visitor| visitor.join().unwrap())
+                .sum::<usize>();
+        });
+        assert_eq!(gateway.balancer.limiter().clients(), 0);
+        gateway.live.take_back();
+    }
+    assert!(in_all > ROUNDS);
+}
+
+#[tokio::test]
+async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
+    let (_dir, gateway, alice) = gateway();
+    let (heir, told) = Heir::new();
+    gateway.live.hand_over(Arc::clone(&heir));
+    let stop = AtomicBool::new(false);
+    let visiting = come_and_go(&gateway, &alice, &stop);
+    let ending = async {
+        tokio::task::yield_now().await;
+        gateway.live.take_back();
+        drop(told);
+        heir.is_gone();
+        stop.store(true, SeqCst);
+    };
+    let (came, ()) = tokio::join!(visiting, ending);
+    assert!(came > 0);
+}

@@ -1,0 +1,179 @@
+//! Listeners that were open before this process was, handed over by the process that it follows or
+//! kept by the service manager.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::str::FromStr;
+
+/// What a listener is for. Its text is also its name in a service manager's file descriptor store,
+/// where colons are not allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is open at an address, as the policy has it.
+    Listen(SocketAddr),
+    /// Connections are steered to it, in the slot of this number.
+    Steered(usize),
+    /// By its means the kernel finds those that are steered to.
+    Handle,
+    /// It is the admin socket.
+    Admin,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(address) => {
+                write!(f, "listen-{}", address.to_string().replace(':', "_"))
+            }
+            Self::Steered(slot) => write!(f, "steered-{slot}"),
+            Self::Handle => f.write_str("handle"),
+            Self::Admin => f.write_str("admin"),
+        }
+    }
+}
+
+impl FromStr for Purpose {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let number = |text: &str| text.parse().map_err(drop);
+        match name.split_once('-') {
+            Some(("listen", address)) => {
+                let address = address.replace('_', ":").parse().map_err(drop)?;
+                Ok(Self::Listen(address))
+            }
+            Some(("steered", slot)) => number(slot).map(Self::Steered),
+            None if name == "handle" => Ok(Self::Handle),
+            None if name == "admin" => Ok(Self::Admin),
+            Some(_) | None => Err(()),
+        }
+    }
+}
+
+/// Listeners that nobody stands at yet. Dropping them closes them here.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    doors: Vec<(SocketAddr, TcpListener)>,
+    steered: Vec<(usize, TcpListener)>,
+    handle: Option<TcpListener>,
+    admin: Option<UnixListener>,
+    has_loaded: bool,
+}
+
+impl Inherited {
+    /// Adds a socket that is known to be a listener of this purpose.
+    pub fn add(&mut self, purpose: &Purpose, socket: OwnedFd) {
+        match *purpose {
+            Purpose::Listen(address) => self.add_door(address, socket.into()),
+            Purpose::Steered(slot) => self.steered.push((slot, socket.into())),
+            Purpose::Handle => self.handle = Some(socket.into()),
+            Purpose::Admin => self.admin = Some(socket.into()),
+        }
+    }
+
+    /// Adds a listener that is open at an address.
+    pub fn add_door(&mut self, address: SocketAddr, listener: TcpListener) {
+        self.doors.push((address, listener));
+    }
+
+    /// The process that had them has loaded the kernel's half too, and would have unloaded it.
+    pub fn and_what_is_loaded(&mut self) {
+        self.has_loaded = true;
+    }
+
+    /// What each is for.
+    pub fn purposes(&self) -> impl Iterator<Item = Purpose> {
+        let doors = self.doors.iter();
+        let steered = self.steered.iter();
+        doors
+            .map(|(address, _)| Purpose::Listen(*address))
+            .chain(steered.map(|(slot, _)| Purpose::Steered(*slot)))
+            .chain(self.handle.as_ref().map(|_| Purpose::Handle))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        let more = usize::from(self.handle.is_some()) + usize::from(self.admin.is_some());
+        self.doors.len() + self.steered.len() + more
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the kernel's half goes with whoever has them.
+    pub(crate) fn has_loaded(&self) -> bool {
+        self.has_loaded
+    }
+
+    /// Takes those that are open at an address.
+    pub(crate) fn take_doors(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
+        let taken = self.doors.extract_if(.., |(address, _)| *address == wanted);
+        taken.map(|(_, listener)| listener).collect()
+    }
+
+    /// Takes those that are steered to, in the order of their slots, and their handle.
+    pub(crate) fn take_steered(&mut self) -> Option<(Vec<TcpListener>, TcpListener)> {
+        let handle = self.handle.take()?;
+        self.steered.sort_unstable_by_key(|(slot, _)| *slot);
+        let listeners = self.steered.drain(..).map(|(_, listener)| listener);
+        Some((listeners.collect(), handle))
+    }
+
+    /// Takes the admin socket.
+    pub(crate) fn take_admin(&mut self) -> Option<UnixListener> {
+        self.admin.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purpose_is_read_as_it_was_written_and_has_no_colon() {
+        for purpose in [
+            Purpose::Listen("127.0.0.1:5432".parse().unwrap()),
+            Purpose::Listen("[2001:db8::1]:443".parse().unwrap()),
+            Purpose::Listen("[::]:0".parse().unwrap()),
+            Purpose::Steered(63),
+            Purpose::Handle,
+            Purpose::Admin,
+        ] {
+            let name = purpose.to_string();
+            assert!(!name.contains(':'), "{name}");
+            assert_eq!(name.parse(), Ok(purpose));
+        }
+        for name in ["", "connection", "listen-x", "steered-", "steered--1"] {
+            assert_eq!(name.parse::<Purpose>(), Err(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn listeners_come_back_by_their_purpose() {
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (second, first, handle) = (bind(), bind(), bind());
+        let slots = [&first, &second].map(|listener| listener.local_addr().unwrap());
+        let mut inherited = Inherited::default();
+        inherited.add(&Purpose::Steered(1), second.into());
+        inherited.add(&Purpose::Steered(0), first.into());
+        inherited.add(&Purpose::Handle, handle.into());
+        let here: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        inherited.add(&Purpose::Listen(here), bind().into());
+        inherited.add(&Purpose::Listen(here), bind().into());
+        assert_eq!(inherited.len(), 5);
+        assert_eq!(inherited.take_doors(here).len(), 2);
+        let (steered, _) = inherited.take_steered().unwrap();
+        assert_eq!(
+            steered
+                .iter()
+                .map(|one| one.local_addr().unwrap())
+                .collect::<Vec<_>>(),
+            slots
+        );
+        assert!(inherited.is_empty() && inherited.take_steered().is_none());
+    }
+}

@@ -1,0 +1,95 @@
+//! Reading a policy with all that it names, and what can go wrong before it is in force.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::UnixTime;
+use thiserror::Error;
+
+use crate::policy::{Change, Policy, PolicyError};
+use crate::steer::Unsteered;
+use crate::tls::{Tls, TlsError};
+
+/// Why a policy could not be put in force. What was in force stays so.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The policy's file cannot be read.
+    #[error("{path}: cannot be read: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The policy is not valid.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A file that the policy names is no good.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Steering is required, and cannot be had.
+    #[error("steering is required: {0}")]
+    Unsteered(#[from] Unsteered),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What a policy's file and the files it names say, whole and valid.
+#[derive(Debug)]
+pub struct Loaded {
+    policy: Policy,
+    tls: Tls,
+}
+
+impl Loaded {
+    /// Reads and checks the policy's file and all that it names.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        let policy = Policy::parse(&path.display().to_string(), &text(path)?)?;
+        let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
+        Ok(Self { policy, tls })
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The same with some changes of the policy.
+    #[must_use]
+    pub fn changed(mut self, changes: &[Change]) -> Self {
+        self.policy = self.policy.apply(changes);
+        self
+    }
+
+    pub(crate) fn into_parts(self) -> (Policy, Tls) {
+        (self.policy, self.tls)
+    }
+
+    /// The TLS side.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+}
+
+/// Reads a policy's file.
+pub fn text(path: &Path) -> Result<String, LoadError> {
+    std::fs::read_to_string(path).map_err(|source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The folder that a policy's relative paths start from: its own.
+pub fn base(policy: &Path) -> &Path {
+    policy.parent().unwrap_or(Path::new(""))
+}

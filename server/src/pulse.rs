@@ -1,0 +1,62 @@
+//! Whether the workers are alive: each answers when it is asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// Asks the workers.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    question: watch::Sender<u64>,
+    answers: Mutex<Vec<Arc<AtomicU64>>>,
+}
+
+impl Pulse {
+    /// Answers whenever it is asked, for as long as the runtime that polls it does anything.
+    pub(crate) fn answer(&self) -> impl Future<Output = ()> + 'static {
+        let answer = Arc::new(AtomicU64::new(*self.question.borrow()));
+        self.answers.lock().push(Arc::clone(&answer));
+        let mut question = self.question.subscribe();
+        async move {
+            while question.changed().await.is_ok() {
+                answer.store(*question.borrow_and_update(), Relaxed);
+            }
+        }
+    }
+
+    /// Asks again, and says how many have not answered since they were asked last.
+    pub(crate) fn beat(&self) -> usize {
+        let asked = *self.question.borrow();
+        let answers = self.answers.lock();
+        let silent = answers
+            .iter()
+            .filter(|answer| answer.load(Relaxed) != asked);
+        let silent = silent.count();
+        self.question.send_replace(asked + 1);
+        silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_hangs_is_missed_and_one_that_lives_is_not() {
+        let pulse = Pulse::default();
+        let (alive, _hangs) = (pulse.answer(), pulse.answer());
+        let tasks = TaskTracker::new();
+        let alive = tasks.spawn(alive);
+        assert_eq!(pulse.beat(), 0, "nobody was asked before");
+        for _ in 0..3 {
+            // The worker's turn.
+            tokio::task::yield_now().await;
+            assert_eq!(pulse.beat(), 1);
+        }
+        alive.abort();
+    }
+}

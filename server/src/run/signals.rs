@@ -1,0 +1,77 @@
+//! The signals that a gateway listens to, and the service manager's watchdog.
+
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::pulse::Pulse;
+use crate::systemd;
+
+/// The signals that a gateway listens to.
+#[derive(Debug)]
+pub(super) struct Signals {
+    pub(super) reload: Signal,
+    pub(super) reopen: Signal,
+    pub(super) upgrade: Signal,
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for a signal that ends the gateway. Cancel safe.
+    pub(super) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Tells the service manager regularly that every worker is well, if it wants to know.
+#[derive(Debug)]
+pub(super) struct Watchdog(Option<Interval>);
+
+impl Watchdog {
+    pub(super) fn new(every: Option<Duration>) -> Self {
+        Self(every.map(|every| {
+            let mut interval = interval(every);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        }))
+    }
+
+    /// Waits until it is time to tell. Cancel safe.
+    pub(super) async fn tick(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            None => pending().await,
+        }
+    }
+
+    /// Tells it, unless a worker has been silent since the last time.
+    pub(super) fn tell(pulse: &Pulse) {
+        let silent = pulse.beat();
+        if silent == 0 {
+            systemd::tell(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!(
+                silent,
+                "workers hang; the service manager is not told that all is well"
+            );
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! How one process of a gateway gives way to the next.
+
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb::Drained;
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+use tokio::time::interval;
+
+use super::attempt::{Answer, Attempt, Wanted};
+use super::signals::Signals;
+use super::{CONFESS, Run};
+use crate::admin::{Admin, USUAL_TIMEOUT, Upgrade, Upgraded};
+use crate::inherited::Purpose;
+use crate::succession::{Candidate, Order, Successor, UpgradeError};
+use crate::systemd;
+
+/// How many orders of the process that serves may wait.
+const ORDERS: usize = 16;
+
+impl Run {
+    /// Starts a process that is to follow this one, unless one is being started.
+    pub(super) fn try_upgrade(
+        &self,
+        attempt: &mut Attempt,
+        upgrade: Upgrade,
+        answer: Option<Answer>,
+    ) {
+        let binary = upgrade.binary.unwrap_or_else(|| self.executable.clone());
+        let limit = upgrade.timeout_seconds;
+        let limit = limit.map_or(USUAL_TIMEOUT, Duration::from_secs);
+        let admin = self.admin.as_ref().map(Admin::socket).transpose();
+        let more = admin.map(|socket| socket.map(|socket| (Purpose::Admin, socket)));
+        let gateway = Arc::clone(&self.gateway);
+        tracing::info!(binary = %binary.display(), upgrade.dry_run, "upgrading");
+        let path = binary.clone();
+        let wanted = Wanted {
+            dry_run: upgrade.dry_run,
+            binary,
+            answer,
+        };
+        attempt.begin(&self.tasks, wanted, async move {
+            let more = more?.into_iter().collect();
+            Candidate::start(&gateway, &path, more, limit).await
+        });
+    }
+
+    /// Leaves the gateway to a process that is ready, if that was wanted.
+    pub(super) async fn decide(
+        &self,
+        wanted: Wanted,
+        candidate: Result<Candidate, UpgradeError>,
+    ) -> Option<Successor> {
+        let candidate = match candidate {
+            Ok(candidate) => candidate,
+            Err(error) => {
+                wanted.failed(error);
+                return None;
+            }
+        };
+        let mut upgraded = Upgraded {
+            dry_run: wanted.dry_run,
+            binary: wanted.binary.clone(),
+            summary: candidate.summary().clone(),
+            listeners: candidate.listeners(),
+            pid: candidate.id().unwrap_or_default(),
+            old_pid: std::process::id(),
+            connections: self.gateway.live().len(),
+        };
+        if wanted.dry_run {
+            self.tasks.spawn(candidate.dismiss());
+            wanted.done(upgraded);
+            return None;
+        }
+        match candidate.take_over(&self.gateway).await {
+            Ok(successor) => {
+                upgraded.connections = successor.carried();
+                wanted.done(upgraded);
+                Some(successor)
+            }
+            Err(error) => {
+                wanted.failed(error);
+                None
+            }
+        }
+    }
+
+    /// Keeps what connections there are until they end, or until the gateway as a whole is to.
+    pub(super) async fn be_followed(
+        mut self,
+        successor: Successor,
+        mut signals: Signals,
+    ) -> Drained {
+        if let Some(process) = successor.id() {
+            systemd::tell(&[NotifyState::MainPid(process)]);
+        }
+        self.admin = None;
+        self.store = None;
+        self.asked.close();
+        let (ordering, mut orders) = mpsc::channel(ORDERS);
+        let gateway = Arc::clone(&self.gateway);
+        self.tasks
+            .spawn(successor.report(Arc::clone(&gateway), ordering));
+        gateway.close().await;
+        tracing::info!(
+            open = gateway.drain().open(),
+            "another process serves; draining"
+        );
+        let mut confess = interval(CONFESS);
+        let mut left = pin!(gateway.drain().finish(Duration::MAX));
+        loop {
+            tokio::select! {
+                drained = &mut left => return self.wind_up(drained).await,
+                () = self.watch.changed() => self.reload().await,
+                Some(order) = orders.recv() => match order {
+                    Order::Reload => {
+                        self.orders.send_modify(|orders| orders.reloads += 1);
+                        self.reload().await;
+                    }
+                    Order::Drain => break,
+                    Order::End => return self.stop(Duration::ZERO, pending()).await,
+                },
+                _ = signals.reload.recv() => self.reload().await,
+                _ = signals.upgrade.recv() => tracing::warn!("another process serves already"),
+                _ = signals.reopen.recv() => self.gateway.recorder().sink().reopen(),
+                _ = confess.tick() => self.gateway.recorder().confess(),
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+            }
+        }
+        let deadline = self.gateway.running().policy().gateway().timeouts.drain;
+        let impatient = async {
+            tokio::select! {
+                () = told_to_end(&mut orders) => {}
+                () = signals.end() => {}
+            }
+        };
+        self.stop(deadline, impatient).await
+    }
+}
+
+/// Waits for the order to end at once.
+async fn told_to_end(orders: &mut mpsc::Receiver<Order>) {
+    loop {
+        match orders.recv().await {
+            Some(Order::End) => return,
+            Some(Order::Reload | Order::Drain) => {}
+            None => pending().await,
+        }
+    }
+}

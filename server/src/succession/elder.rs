@@ -1,0 +1,259 @@
+//! The process that drains, as the one that follows it sees it.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb::Stay;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::link::{Receiver, Sender, halves};
+use super::message::{Carried, Known, PROTOCOL, Summary, ToElder, ToHeir, Verdict};
+use crate::gateway::Gateway;
+use crate::inherited::Inherited;
+
+/// How long the other process may take to close its listeners.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// Why a process does not follow another.
+#[derive(Debug, Error)]
+pub enum SuccessionError {
+    /// It was not started by an upgrade.
+    #[error("`--succeed` is for processes that `portcullis upgrade` starts: {0}")]
+    NotStartedByAnother(io::Error),
+    /// The other process is no longer there.
+    #[error("the process that is to be followed cannot be talked to: {0}")]
+    Link(#[from] io::Error),
+    /// The other process needs nobody to follow it.
+    #[error("the process that was to be followed goes on itself")]
+    Dismissed,
+    /// The other process is of a version that cannot be understood.
+    #[error(
+        "the process that is to be followed speaks version {0} of the handover, this one {PROTOCOL}"
+    )]
+    Version(u32),
+}
+
+/// What is to become of the processes that drain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// How often the policy was to be read again.
+    pub(crate) reloads: u64,
+    /// Whether the gateway as a whole is to end.
+    pub(crate) drain: bool,
+}
+
+/// The process that is followed.
+#[derive(Debug)]
+pub struct Elder {
+    sender: Sender,
+    receiver: Receiver,
+    known: Vec<Known>,
+    /// Its numbers of connections, and this process's.
+    connections: HashMap<u64, u64>,
+}
+
+impl Elder {
+    /// The process that has started this one. Must be called within a runtime.
+    pub fn at_standard_input() -> Result<Self, SuccessionError> {
+        let started = || {
+            let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+            socket.peer_addr()?;
+            // The socket must be closed when this process drops it.
+            let nothing = std::fs::File::open("/dev/null")?;
+            rustix::stdio::dup2_stdin(nothing)?;
+            halves(socket)
+        };
+        let (sender, receiver) = started().map_err(SuccessionError::NotStartedByAnother)?;
+        Ok(Self {
+            sender,
+            receiver,
+            known: Vec::new(),
+            connections: HashMap::new(),
+        })
+    }
+
+    /// Takes what it hands over.
+    pub async fn inherit(&mut self) -> Result<Inherited, SuccessionError> {
+        let mut inherited = Inherited::default();
+        loop {
+            match self.hear().await? {
+                ToHeir::Hello { protocol, .. } if protocol != PROTOCOL => {
+                    return Err(SuccessionError::Version(protocol));
+                }
+                ToHeir::Hello { has_loaded, .. } => {
+                    if has_loaded {
+                        inherited.and_what_is_loaded();
+                    }
+                }
+                ToHeir::Listeners(purposes) => {
+                    for purpose in purposes {
+                        let socket = self.receiver.descriptor().ok_or_else(garbled)?;
+                        inherited.add(&purpose.parse().map_err(|()| garbled())?, socket);
+                    }
+                }
+                ToHeir::Health(known) => self.known.extend(known),
+                ToHeir::Prepare => return Ok(inherited),
+                ToHeir::Connections(_)
+                | ToHeir::Serve
+                | ToHeir::Left
+                | ToHeir::Arrived { .. }
+                | ToHeir::Dialed { .. }
+                | ToHeir::Ended { .. } => return Err(garbled().into()),
+            }
+        }
+    }
+
+    /// Has the gateway believe what the other one's probes have found out, says that everything is
+    /// ready, and waits until it is to serve. The other process's clients are counted then.
+    pub async fn take_over(
+        &mut self,
+        gateway: &Gateway,
+        summary: Summary,
+    ) -> Result<(), SuccessionError> {
+        self.known
+            .drain(..)
+            .for_each(|known| gateway.assume(&known));
+        self.sender.send(&ToElder::Ready(summary)).await?;
+        loop {
+            match self.hear().await? {
+                ToHeir::Connections(carried) => {
+                    for carried in carried {
+                        self.adopt(gateway, &carried);
+                    }
+                }
+                ToHeir::Serve => return Ok(()),
+                ToHeir::Hello { .. }
+                | ToHeir::Listeners(_)
+                | ToHeir::Health(_)
+                | ToHeir::Prepare
+                | ToHeir::Left
+                | ToHeir::Arrived { .. }
+                | ToHeir::Dialed { .. }
+                | ToHeir::Ended { .. } => return Err(garbled().into()),
+            }
+        }
+    }
+
+    /// Says that this process serves, and waits until the other one has closed its listeners.
+    pub async fn serving(&mut self) -> Result<(), SuccessionError> {
+        self.sender.send(&ToElder::Serving).await?;
+        // Whether it says so or not, this process serves.
+        drop(timeout(LEAVE, self.receiver.receive::<ToHeir>()).await);
+        Ok(())
+    }
+
+    /// Says why this process cannot serve.
+    pub async fn fail(mut self, why: String) {
+        // Without a word the other one knows as much: the socket is closed.
+        self.sender.send(&ToElder::Failed(why)).await.ok();
+    }
+
+    /// Keeps count of its connections until it ends. The stay is the gateway's whose drain waits for it.
+    pub(crate) async fn follow(
+        mut self,
+        gateway: Arc<Gateway>,
+        mut orders: watch::Receiver<Orders>,
+        stay: Stay,
+    ) {
+        let mut given = Orders::default();
+        loop {
+            let message = tokio::select! {
+                message = self.receiver.receive() => message,
+                Ok(()) = orders.changed() => {
+                    let now = *orders.borrow();
+                    if now.reloads != given.reloads {
+                        self.sender.send(&ToElder::Reload).await.ok();
+                    }
+                    if now.drain != given.drain {
+                        self.sender.send(&ToElder::Drain).await.ok();
+                    }
+                    given = now;
+                    continue;
+                }
+                () = gateway.drain().cut_off() => {
+                    self.sender.send(&ToElder::End).await.ok();
+                    break;
+                }
+            };
+            match message {
+                Ok(Some(message)) => self.note(&gateway, message).await,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the process that drains cannot be understood");
+                    break;
+                }
+            }
+        }
+        for connection in self.connections.into_values() {
+            gateway.live().release(connection);
+        }
+        tracing::info!("the process that was followed has ended");
+        drop(stay);
+    }
+
+    async fn note(&mut self, gateway: &Gateway, message: ToHeir) {
+        match message {
+            ToHeir::Arrived {
+                connection,
+                client,
+                group,
+            } => {
+                let entered = gateway.enter_elsewhere(&client, &group).await;
+                let verdict = Verdict::of(&entered);
+                if let Ok(here) = entered {
+                    self.connections.insert(connection, here);
+                }
+                let answer = ToElder::Verdict {
+                    connection,
+                    verdict,
+                };
+                // If it cannot be told, it is gone, and with it the connection.
+                self.sender.send(&answer).await.ok();
+            }
+            ToHeir::Dialed {
+                connection,
+                upstream,
+            } => {
+                if let Some(&here) = self.connections.get(&connection) {
+                    gateway.dialed_elsewhere(here, upstream);
+                }
+            }
+            ToHeir::Ended { connection } => {
+                if let Some(here) = self.connections.remove(&connection) {
+                    gateway.live().release(here);
+                }
+            }
+            ToHeir::Hello { .. }
+            | ToHeir::Listeners(_)
+            | ToHeir::Health(_)
+            | ToHeir::Prepare
+            | ToHeir::Connections(_)
+            | ToHeir::Serve
+            | ToHeir::Left => {}
+        }
+    }
+
+    fn adopt(&mut self, gateway: &Gateway, carried: &Carried) {
+        if let Some(here) = gateway.take_over(carried) {
+            self.connections.insert(carried.connection, here);
+        }
+    }
+
+    async fn hear(&mut self) -> Result<ToHeir, SuccessionError> {
+        let message = self.receiver.receive().await?;
+        message.ok_or(SuccessionError::Dismissed)
+    }
+}
+
+fn garbled() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it said something that was not to be expected",
+    )
+}

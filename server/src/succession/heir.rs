@@ -1,0 +1,151 @@
+//! The process that follows, as the one that drains sees it: who counts the clients now.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::message::{ToHeir, Verdict};
+
+/// Tells the new process what becomes of the old one's connections, and asks it for those whose
+/// handshakes were still under way.
+#[derive(Debug)]
+pub(crate) struct Heir {
+    tell: mpsc::UnboundedSender<ToHeir>,
+    asked: Mutex<HashMap<u64, oneshot::Sender<Verdict>>>,
+}
+
+impl Heir {
+    /// An heir, and what it is to be told.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a connection has three messages at most, and connections are bounded"
+    )]
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<ToHeir>) {
+        let (tell, told) = mpsc::unbounded_channel();
+        let heir = Self {
+            tell,
+            asked: Mutex::default(),
+        };
+        (Arc::new(heir), told)
+    }
+
+    /// A connection has reached its upstream.
+    pub(crate) fn dialed(&self, connection: u64, upstream: SocketAddr) {
+        self.tell(ToHeir::Dialed {
+            connection,
+            upstream,
+        });
+    }
+
+    /// A connection has ended.
+    pub(crate) fn ended(&self, connection: u64) {
+        self.tell(ToHeir::Ended { connection });
+    }
+
+    /// Whether a client may come in; `None` if there is nobody to answer any more. Whoever stops waiting
+    /// takes the question back.
+    pub(crate) async fn ask(&self, connection: u64, client: &str, group: &str) -> Option<Verdict> {
+        let (answer, verdict) = oneshot::channel();
+        self.asked.lock().insert(connection, answer);
+        let mut question = Question {
+            heir: self,
+            connection,
+            is_open: true,
+        };
+        self.tell(ToHeir::Arrived {
+            connection,
+            client: client.to_owned(),
+            group: group.to_owned(),
+        });
+        if self.tell.is_closed() {
+            return None;
+        }
+        let verdict = verdict.await.ok();
+        question.is_open = false;
+        verdict
+    }
+
+    /// What the new process says of a client.
+    pub(crate) fn answer(&self, connection: u64, verdict: Verdict) {
+        let asked = self.asked.lock().remove(&connection);
+        if let Some(asked) = asked
+            && asked.send(verdict).is_err()
+        {
+            // It has left meanwhile.
+            self.ended(connection);
+        }
+    }
+
+    /// Nobody will answer any more.
+    pub(crate) fn is_gone(&self) {
+        self.asked.lock().clear();
+    }
+
+    fn tell(&self, message: ToHeir) {
+        // Nobody counts any more if nobody hears it.
+        self.tell.send(message).ok();
+    }
+}
+
+/// A question that may be taken back.
+struct Question<'a> {
+    heir: &'a Heir,
+    connection: u64,
+    is_open: bool,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        // If it was answered already, the answer is taken back too.
+        if self.is_open {
+            self.heir.asked.lock().remove(&self.connection);
+            self.heir.ended(self.connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_is_answered_taken_back_or_left_alone() {
+        let (heir, mut told) = Heir::new();
+        let tasks = TaskTracker::new();
+        let ask = |connection| {
+            let heir = Arc::clone(&heir);
+            tasks.spawn(async move { heir.ask(connection, "alice", "db").await })
+        };
+        let answered = ask(1);
+        assert!(matches!(
+            told.recv().await,
+            Some(ToHeir::Arrived { connection: 1, .. })
+        ));
+        heir.answer(1, Verdict::Lapsed);
+        assert_eq!(answered.await.unwrap(), Some(Verdict::Lapsed));
+
+        let taken_back = ask(2);
+        assert!(matches!(
+            told.recv().await,
+            Some(ToHeir::Arrived { connection: 2, .. })
+        ));
+        taken_back.abort();
+        assert!(matches!(
+            told.recv().await,
+            Some(ToHeir::Ended { connection: 2 })
+        ));
+
+        let left_alone = ask(3);
+        assert!(told.recv().await.is_some());
+        drop(told);
+        heir.is_gone();
+        assert_eq!(left_alone.await.unwrap(), None);
+        assert_eq!(heir.ask(4, "alice", "db").await, None);
+        assert!(heir.asked.lock().is_empty());
+    }
+}

@@ -1,0 +1,20 @@
+//! Upgrades: a new process takes the old one's place, and no client notices.
+//!
+//! The old process starts the new one with a socket for its standard input, and hands it the listening
+//! sockets themselves (`SCM_RIGHTS`, unix(7)), so that a connection that waits to be accepted is lost by
+//! neither. Up to the moment when the new one says that it is ready, nothing has changed. Then the old
+//! one tells whom it has, and the new one counts those as its own. From then on the new one decides for
+//! both: the old one asks it for every client whose handshake is over, and tells it of each connection
+//! that ends. As soon as the new one accepts, the old one accepts no more; it ends with its last
+//! connection. Should the new one fail before, the old one decides and serves as it did.
+
+mod elder;
+pub(crate) mod heir;
+mod link;
+pub(crate) mod message;
+mod upgrade;
+
+pub(crate) use elder::Orders;
+pub use elder::{Elder, SuccessionError};
+pub use message::Summary;
+pub use upgrade::{Candidate, Order, Successor, UpgradeError};

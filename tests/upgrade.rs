@@ -1,0 +1,502 @@
+//! A new process takes the old one's place, and no client notices.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::harness::{Connection, Gateway, Identity, Refusal, Upstream, Wire, World, until};
+
+const UPGRADES: usize = 10;
+const VISITORS: usize = 3;
+/// How many connections one client wants at a time, and how many it may have.
+const GREEDY: usize = 8;
+const LIMIT: usize = 4;
+/// How many visits there are at least between two upgrades.
+const BETWEEN: usize = 30;
+
+/// A world whose gateway can be asked for upgrades.
+fn world(upstreams: &[&Upstream]) -> World {
+    let mut world = World::with_db(upstreams);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world
+}
+
+fn is_alive(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+    // One that nobody has waited for yet is over all the same.
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn descriptors(process: u32) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{process}/fd"));
+    all.unwrap().count()
+}
+
+async fn echoes(connection: &mut Connection, said: &str) {
+    assert_eq!(connection.ask(said).await.unwrap(), format!("db: {said}"));
+}
+
+#[tokio::test]
+async fn the_old_process_keeps_its_connections_until_they_end_and_the_new_one_gets_the_others() {
+    let db = Upstream::start("db").await;
+    let world = world(&[&db]);
+    let mut gateway = world.start().await;
+    let first = gateway.process();
+    let alice = world.identity("alice");
+    let mut old = alice.visit(gateway.address, "db").await.unwrap();
+
+    let upgraded = gateway.upgrade(&[]).await.unwrap();
+    assert_eq!(upgraded["old_pid"], first);
+    assert_eq!(
+        (&upgraded["connections"], &upgraded["clients"]),
+        (&1.into(), &1.into())
+    );
+    let mut new = alice.visit(gateway.address, "db").await.unwrap();
+    echoes(&mut old, "still here").await;
+    echoes(&mut new, "just arrived").await;
+
+    assert!(is_alive(first));
+    let source = old.source.to_string();
+    leave(old).await;
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    gateway
+        .logged("the process that was followed has ended")
+        .await;
+    let record = gateway.record(|record| record["source"] == source.as_str());
+    assert_eq!(record.await["reason"], "finished");
+    echoes(&mut new, "and on it goes").await;
+
+    gateway.signal("TERM");
+    leave(new).await;
+    gateway.logged("every connection ended by itself").await;
+    assert!(
+        !world.path("admin.sock").exists(),
+        "whoever serves last cleans up"
+    );
+}
+
+/// Visitors who come again and again, until they are told to stop.
+struct Visitors {
+    stop: watch::Sender<bool>,
+    /// They check each byte and must never be refused.
+    steady: JoinSet<()>,
+    /// They want more than they may have; each returns how often it came and how often it was refused.
+    greedy: JoinSet<(usize, usize)>,
+    most: Arc<AtomicUsize>,
+    visits: Arc<AtomicUsize>,
+}
+
+impl Visitors {
+    fn start(world: &World, addresses: &[SocketAddr]) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let visits = Arc::default();
+        let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+        let mut steady = JoinSet::new();
+        for visitor in 0..VISITORS {
+            let address = addresses[visitor % addresses.len()];
+            let visits = Arc::clone(&visits);
+            steady.spawn(come(alice.clone(), address, stopped.clone(), visits));
+        }
+        let mut greedy = JoinSet::new();
+        let (open, most) = (Arc::default(), Arc::default());
+        for visitor in 0..GREEDY {
+            let address = addresses[visitor % addresses.len()];
+            let counts = (Arc::clone(&open), Arc::clone(&most));
+            greedy.spawn(crowd(bob.clone(), address, stopped.clone(), counts));
+        }
+        Self {
+            stop,
+            steady,
+            greedy,
+            most,
+            visits,
+        }
+    }
+
+    fn steady_visits(&self) -> usize {
+        self.visits.load(SeqCst)
+    }
+
+    /// How often the steady ones came, and how often the greedy ones came and were refused.
+    async fn end(self) -> (usize, usize, usize) {
+        self.stop.send(true).unwrap();
+        self.steady.join_all().await;
+        let steady = self.visits.load(SeqCst);
+        let greedy = self.greedy.join_all().await.into_iter();
+        let (came, refused) = greedy.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        assert_eq!(self.most.load(SeqCst), LIMIT, "reached, and never exceeded");
+        (steady, came, refused)
+    }
+}
+
+async fn come(
+    alice: Identity,
+    address: SocketAddr,
+    stopped: watch::Receiver<bool>,
+    visits: Arc<AtomicUsize>,
+) {
+    while !*stopped.borrow() {
+        let mut connection = alice.visit(address, "db").await.unwrap();
+        let said = format!("{} {}", connection.source, "x".repeat(1000));
+        echoes(&mut connection, &said).await;
+        leave(connection).await;
+        visits.fetch_add(1, SeqCst);
+    }
+}
+
+/// As the client sees it, a connection is open from a moment after to a moment before the gateway says
+/// so: if the gateway keeps the limit, no more are ever open here.
+async fn crowd(
+    bob: Identity,
+    address: SocketAddr,
+    stopped: watch::Receiver<bool>,
+    (open, most): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) -> (usize, usize) {
+    let (mut came, mut refused) = (0, 0);
+    while !*stopped.borrow() {
+        match bob.visit(address, "db").await {
+            Ok(mut connection) => {
+                most.fetch_max(open.fetch_add(1, SeqCst) + 1, SeqCst);
+                echoes(&mut connection, "more").await;
+                open.fetch_sub(1, SeqCst);
+                leave(connection).await;
+                came += 1;
+            }
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::Reset);
+                refused += 1;
+            }
+        }
+    }
+    (came, refused)
+}
+
+async fn leave(mut connection: Connection) {
+    connection.finish().await;
+    assert_eq!(connection.hear().await.unwrap(), "bye");
+}
+
+/// Adds a client who may have few connections.
+pub(crate) fn with_a_limited_client(world: &mut World) {
+    let limit = format!("groups: [db], max_connections: {LIMIT}");
+    world.client("bob", &limit);
+}
+
+/// Upgrades so often, while clients come and go and some stay.
+pub(crate) async fn upgrade_under_load(
+    world: &World,
+    gateway: &mut Gateway,
+    addresses: &[SocketAddr],
+    upgrades: usize,
+) {
+    let alice = world.identity("alice");
+    let visitors = Visitors::start(world, addresses);
+    let mut held = Vec::new();
+    for upgrade in 0..upgrades {
+        let address = addresses[upgrade % addresses.len()];
+        held.push(alice.visit(address, "db").await.unwrap());
+        let old = gateway.process();
+        let answer = gateway.upgrade(&[]).await.unwrap();
+        assert_eq!(answer["old_pid"], old);
+        // Some work between two upgrades.
+        let enough = visitors.steady_visits() + BETWEEN;
+        until(async || (visitors.steady_visits() >= enough).then_some(())).await;
+    }
+    let (steady, came, refused) = visitors.end().await;
+    for mut connection in held {
+        echoes(&mut connection, "held through all that came after").await;
+        leave(connection).await;
+    }
+    let records = gateway.records();
+    let is_good = |record: &&Value| match record["reason"].as_str().unwrap() {
+        // Before the first probe of all nobody is served.
+        "finished" | "none_healthy" => true,
+        "client_connections" => record["client"] == "bob",
+        _ => false,
+    };
+    let bad: Vec<&Value> = records.iter().filter(|record| !is_good(record)).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+    println!(
+        "{upgrades} upgrades: {steady} connections, none refused, reset or short of a byte; a client \
+         who wants {GREEDY} at a time and may have {LIMIT} came {came} times, was refused {refused} \
+         times, and never had more"
+    );
+}
+
+#[tokio::test]
+async fn upgrades_under_load_cost_nobody_a_connection() {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    // Nothing is known about an upstream before its first probe, unless the old process knew it.
+    world.group("db", &[&db], "health: {check: tcp, interval: 1h}");
+    with_a_limited_client(&mut world);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    leave(until(async || alice.visit(gateway.address, "db").await.ok()).await).await;
+    let addresses = [gateway.address];
+    upgrade_under_load(&world, &mut gateway, &addresses, UPGRADES).await;
+    // Every process but the one that serves is through with its connections.
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_clients_limit_holds_across_both_processes() {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    world.client("alice", "groups: [db], max_connections: 3");
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let visit = async || alice.visit(gateway.address, "db").await;
+    let (one, _two) = (visit().await.unwrap(), visit().await.unwrap());
+    // Three processes: the oldest is counted through the one between.
+    gateway.upgrade(&[]).await.unwrap();
+    let visit = async || alice.visit(gateway.address, "db").await;
+    let three = visit().await.unwrap();
+    assert_eq!(visit().await.unwrap_err(), Refusal::Reset);
+    gateway.upgrade(&[]).await.unwrap();
+    let visit = async || alice.visit(gateway.address, "db").await;
+    assert_eq!(visit().await.unwrap_err(), Refusal::Reset);
+    gateway.record_with("client_connections").await;
+
+    let mut again = Vec::new();
+    for connection in [one, three] {
+        leave(connection).await;
+        again.push(until(async || visit().await.ok()).await);
+        assert_eq!(visit().await.unwrap_err(), Refusal::Reset);
+    }
+}
+
+#[tokio::test]
+async fn handshakes_that_wait_for_the_upgrade_get_nobody_past_a_limit() {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    world.client("alice", "groups: [db], max_connections: 2");
+    let mut gateway = world.start().await;
+    let old = gateway.process();
+    let alice = world.identity("alice");
+    let before = descriptors(old);
+    let mut parked = Vec::new();
+    for _ in 0..5 {
+        parked.push(TcpStream::connect(gateway.address).await.unwrap());
+    }
+    until(async || (descriptors(old) == before + parked.len()).then_some(())).await;
+    gateway.upgrade(&[]).await.unwrap();
+    let mut new = alice.visit(gateway.address, "db").await.unwrap();
+
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for socket in parked {
+        let mut connection = alice.over(socket, "db", Wire::Straight).await.unwrap();
+        match connection.ask("from the old process").await {
+            Ok(_) => held.push(connection),
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::Reset);
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((held.len(), refused), (1, 4), "one of two places was taken");
+    assert!(is_alive(old));
+    assert!(alice.visit(gateway.address, "db").await.is_err());
+    // What ends here or there is free for both.
+    leave(held.remove(0)).await;
+    let _again = until(async || alice.visit(gateway.address, "db").await.ok()).await;
+    echoes(&mut new, "still").await;
+}
+
+#[tokio::test]
+async fn the_old_processes_connections_count_when_an_upstream_is_chosen() {
+    let (a, b) = (Upstream::start("a").await, Upstream::start("b").await);
+    let world = world(&[&a, &b]);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(alice.visit(gateway.address, "db").await.unwrap());
+    }
+    // All that are left are on one upstream.
+    let mut on_a = Vec::new();
+    for mut connection in held {
+        if connection.upstream().await == "a" {
+            on_a.push(connection);
+        }
+    }
+    until(async || (b.open() == 0).then_some(())).await;
+    gateway.upgrade(&[]).await.unwrap();
+    for _ in 0..3 {
+        let mut connection = alice.visit(gateway.address, "db").await.unwrap();
+        assert_eq!(connection.upstream().await, "b");
+        on_a.push(connection);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_serve_changes_nothing() {
+    let db = Upstream::start("db").await;
+    let world = world(&[&db]);
+    let mut gateway = world.start().await;
+    let (process, alice) = (gateway.process(), world.identity("alice"));
+    let mut held = alice.visit(gateway.address, "db").await.unwrap();
+    let script = |name: &str, text: &str| -> PathBuf {
+        let path = world.path(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, all).unwrap();
+        path
+    };
+    let hangs = script("hangs", "exec sleep 600");
+    let ends = script("ends", "exit 7");
+    let chatters = script(
+        "chatters",
+        "printf '\\0\\0\\0\\04\"x\"\\n' >&0; exec sleep 600",
+    );
+    let nothing = world.path("access.log");
+    let no_program = world.path("nowhere");
+    for (binary, more, expected) in [
+        (&hangs, ["--timeout", "1"], "was not ready within 1s"),
+        (&ends, ["--timeout", "9"], "ended with exit status: 7"),
+        (&chatters, ["--timeout", "9"], "was not ready within 5s"),
+        (
+            &nothing,
+            ["--timeout", "9"],
+            "cannot be started: Permission denied",
+        ),
+        (&no_program, ["--timeout", "9"], "nowhere: No such file"),
+    ] {
+        let arguments = ["--binary", binary.to_str().unwrap(), more[0], more[1]];
+        let error = gateway.upgrade(&arguments).await.unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let policy = std::fs::read_to_string(world.path("policy.yaml")).unwrap();
+    world.write(
+        "policy.yaml",
+        &policy.replace("groups: [db]", "groups: [bd]"),
+    );
+    let socket = world.path("admin.sock");
+    let by_socket = ["--socket", socket.to_str().unwrap()];
+    let error = gateway.upgrade(&by_socket).await.unwrap_err();
+    assert!(
+        error.contains("cannot serve") && error.contains("`bd`"),
+        "{error}"
+    );
+
+    echoes(&mut held, "nothing happened").await;
+    alice.visit(gateway.address, "db").await.unwrap();
+    assert_eq!(gateway.process(), process);
+    world.write("policy.yaml", &policy);
+    gateway.upgrade(&[]).await.unwrap();
+    echoes(&mut held, "now it did").await;
+}
+
+#[tokio::test]
+async fn what_fails_at_the_last_moment_changes_nothing_either() {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    world.client("alice", "groups: [db], max_connections: 2");
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let held = alice.visit(gateway.address, "db").await.unwrap();
+    let policy = world.policy().replace("admin.sock", "nowhere/admin.sock");
+    world.write("policy.yaml", &policy);
+    let socket = world.path("admin.sock");
+    let by_socket = ["--socket", socket.to_str().unwrap()];
+    for _ in 0..3 {
+        let error = gateway.upgrade(&by_socket).await.unwrap_err();
+        assert!(
+            error.contains("nowhere/admin.sock: cannot be opened"),
+            "{error}"
+        );
+    }
+    let second = alice.visit(gateway.address, "db").await.unwrap();
+    assert!(alice.visit(gateway.address, "db").await.is_err());
+    leave(held).await;
+    let _third = until(async || alice.visit(gateway.address, "db").await.ok()).await;
+    assert!(alice.visit(gateway.address, "db").await.is_err());
+    leave(second).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_happen_and_does_not_do_it() {
+    let db = Upstream::start("db").await;
+    let world = world(&[&db]);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut held = alice.visit(gateway.address, "db").await.unwrap();
+    let answer = gateway.upgrade(&["--dry-run"]).await.unwrap();
+    assert_eq!(answer["dry_run"], true);
+    assert_eq!(answer["version"], env!("CARGO_PKG_VERSION"));
+    // Two workers' listeners, and the admin socket.
+    assert_eq!(
+        (&answer["listeners"], &answer["connections"]),
+        (&3.into(), &1.into())
+    );
+    let candidate = answer["pid"].as_u64().unwrap().try_into().unwrap();
+    until(async || (!is_alive(candidate)).then_some(())).await;
+    echoes(&mut held, "nothing happened").await;
+    alice.visit(gateway.address, "db").await.unwrap();
+    gateway.upgrade(&[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_upgrades_as_well() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut held = alice.visit(gateway.address, "db").await.unwrap();
+    gateway.signal("USR2");
+    let upgraded = gateway.logged("upgraded").await;
+    let follower = upgraded["pid"].as_u64().unwrap();
+    gateway.is_followed_by(follower.try_into().unwrap());
+    gateway.logged("another process serves; draining").await;
+    echoes(&mut held, "still").await;
+    alice.visit(gateway.address, "db").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revocation_and_the_gateways_end_reach_the_processes_that_drain() {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    world.client("bob", "groups: [db]");
+    let mut gateway = world.start().await;
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    let mut by_alice = alice.visit(gateway.address, "db").await.unwrap();
+    let mut by_bob = bob.visit(gateway.address, "db").await.unwrap();
+    gateway.upgrade(&[]).await.unwrap();
+    gateway.upgrade(&[]).await.unwrap();
+
+    world.remove_client("bob");
+    world.write_policy();
+    assert_eq!(by_bob.end().await, Refusal::Reset);
+    echoes(&mut by_alice, "still").await;
+
+    gateway.signal("TERM");
+    until(async || TcpStream::connect(gateway.address).await.err()).await;
+    echoes(&mut by_alice, "within the drain's time").await;
+    gateway.signal("TERM");
+    assert_eq!(by_alice.end().await, Refusal::Reset);
+    assert_eq!(gateway.ended().await.code(), Some(1), "cut off");
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_is_no_longer_counted() {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    world.client("alice", "groups: [db], max_connections: 1");
+    let mut gateway = world.start().await;
+    let old = gateway.process();
+    let alice = world.identity("alice");
+    let _held = alice.visit(gateway.address, "db").await.unwrap();
+    gateway.upgrade(&[]).await.unwrap();
+    assert!(alice.visit(gateway.address, "db").await.is_err());
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", &old.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    until(async || alice.visit(gateway.address, "db").await.ok()).await;
+}
