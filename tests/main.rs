@@ -17,6 +17,7 @@ mod no_oracle;
 mod records;
 mod reload;
 mod revocation;
+mod service;
 mod steering;
 mod timeouts;
 mod trust;

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::harness::{Connection, Gateway, Identity, Upstream, World, until};
+use crate::harness::{Connection, Gateway, Identity, Manager, Upstream, World, until};
+use crate::service::{GONE, KEEPS, waiting};
 use crate::upgrade::{upgrade_under_load, with_a_limited_client};
 
 const ENDS: usize = 20;
@@ -472,4 +473,45 @@ async fn fifty_upgrades_in_a_row_cost_nobody_a_connection() {
     gateway.signal("TERM");
     let is_gone = || (!place().path().exists()).then_some(());
     until(async || is_gone()).await;
+}
+
+#[tokio::test]
+#[ignore = "steering.sh runs it as root"]
+async fn what_is_steered_waits_while_a_service_manager_keeps_the_listeners() {
+    clear();
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("steer: {mode: required, ports: [443]}");
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let mut gateway = manager.start(&world, KEEPS).await;
+    let alice = world.identity("alice");
+    for signal in ["KILL", "TERM", "KILL"] {
+        gateway.signal(signal);
+        gateway.ended().await;
+        let clients: Vec<_> = ["192.0.2.1:443", "[2001:db8::1]:443"]
+            .into_iter()
+            .map(|address| waiting(&alice, address.parse().unwrap()))
+            .collect();
+        tokio::time::sleep(GONE).await;
+        gateway = manager.start(&world, KEEPS).await;
+        let mut served = 0;
+        for clients in clients {
+            served += clients.join_all().await.len();
+        }
+        println!("{signal}, and gone for {GONE:?}: {served} clients waited, all served");
+    }
+    let kept = [
+        "handle",
+        "listen-127.0.0.1_0",
+        "listen-127.0.0.1_0",
+        "steered-0",
+        "steered-1",
+    ];
+    assert_eq!(manager.kept(), kept, "nothing is kept twice");
+    gateway.signal("KILL");
+    gateway.ended().await;
+    manager.forget();
+    let nobody = alice.visit("192.0.2.1:443".parse().unwrap(), "db").await;
+    assert!(nobody.is_err(), "nobody keeps the listeners any more");
 }

@@ -34,9 +34,15 @@ impl Gateway {
 
     /// Starts it by a command that takes a program and its arguments, with so many workers.
     pub(crate) async fn start_under(world: &World, command: &[&str], workers: usize) -> Self {
+        let mut start = Command::new(command[0]);
+        start.args(&command[1..]);
+        Self::start_by(world, start, workers).await
+    }
+
+    /// The same by a command that is prepared otherwise.
+    pub(crate) async fn start_by(world: &World, mut command: Command, workers: usize) -> Self {
         let records = world.path("access.log");
-        let mut process = Command::new(command[0])
-            .args(&command[1..])
+        let mut process = command
             .arg(env!("CARGO_BIN_EXE_portcullis"))
             .args(["run", "--log-format", "json", "--workers"])
             .arg(workers.to_string())

@@ -2,6 +2,7 @@
 
 mod client;
 mod gateway;
+mod manager;
 mod upstream;
 mod wire;
 
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 
 pub(crate) use client::{Connection, Identity, Refusal};
 pub(crate) use gateway::Gateway;
+pub(crate) use manager::Manager;
 pub(crate) use upstream::Upstream;
 pub(crate) use wire::Wire;
 

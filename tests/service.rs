@@ -1,0 +1,148 @@
+//! What a service manager such as systemd is told, and what it keeps while there is no gateway.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::harness::{Identity, Manager, Upstream, World, until};
+
+/// The variable by which a service manager says that it keeps listeners, and how many.
+pub(crate) const KEEPS: &[(&str, &str)] = &[("FDSTORE", "100")];
+/// How many clients come while there is no gateway.
+const WAITING: usize = 50;
+/// How long there is none.
+pub(crate) const GONE: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_service_manager_is_told_how_the_gateway_is() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let mut gateway = manager.start(&world, &[]).await;
+    assert!(manager.kept().is_empty(), "it does not keep listeners");
+
+    gateway.signal("HUP");
+    let news = manager.told("RELOADING=1").await;
+    let now = news
+        .lines()
+        .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+    assert!(now.unwrap().parse::<u64>().unwrap() > 0);
+    manager.told("READY=1").await;
+
+    // Also when the policy that is read again is bad.
+    world.write("policy.yaml", "version: 1");
+    manager.told("RELOADING=1").await;
+    manager.told("READY=1").await;
+
+    gateway.signal("TERM");
+    manager.told("STOPPING=1").await;
+    assert!(gateway.ended().await.success());
+}
+
+#[tokio::test]
+async fn the_watchdog_is_told_again_and_again_also_by_a_process_that_follows() {
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let mut gateway = manager.start(&world, &[("WATCHDOG_USEC", "200000")]).await;
+    for _ in 0..5 {
+        manager.told("WATCHDOG=1").await;
+    }
+    gateway.upgrade(&[]).await.unwrap();
+    // The manager listens to the new process from the moment that the old one names it.
+    manager
+        .told(&format!("MAINPID={}", gateway.process()))
+        .await;
+    manager.told("READY=1").await;
+    assert!(gateway.ended().await.success());
+    for _ in 0..5 {
+        manager.told("WATCHDOG=1").await;
+    }
+}
+
+/// Clients who connect and wait to be served.
+pub(crate) fn waiting(alice: &Identity, address: SocketAddr) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for _ in 0..WAITING {
+        let alice = alice.clone();
+        clients.spawn(async move {
+            let mut connection = alice.visit(address, "db").await.unwrap();
+            assert_eq!(connection.ask("late").await.unwrap(), "db: late");
+        });
+    }
+    clients
+}
+
+#[tokio::test]
+async fn while_the_manager_keeps_the_listeners_nobody_is_refused() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let gateway = manager.start(&world, KEEPS).await;
+    let alice = world.identity("alice");
+    assert_eq!(manager.kept(), ["listen-127.0.0.1_0"; 2]);
+    let address = gateway.address;
+
+    gateway.signal("KILL");
+    drop(gateway);
+    let clients = waiting(&alice, address);
+    tokio::time::sleep(GONE).await;
+    let mut gateway = manager.start(&world, KEEPS).await;
+    assert_eq!(
+        gateway.address, address,
+        "its port 0 is the one that it was"
+    );
+    clients.join_all().await;
+    println!("killed, and gone for {GONE:?}: {WAITING} clients waited, all served");
+    assert_eq!(manager.kept().len(), 2, "nothing is kept twice");
+
+    // Stopped and started again.
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success());
+    let clients = waiting(&alice, address);
+    let _gateway = manager.start(&world, KEEPS).await;
+    clients.join_all().await;
+}
+
+#[tokio::test]
+async fn listeners_that_the_manager_opened_are_served_by_every_worker() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    let mut manager = Manager::new(&world);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    manager.open("portcullis.socket", listener);
+    let policy = world.policy().replace("127.0.0.1:0", &address.to_string());
+    world.write("policy.yaml", &policy);
+    // From before the first process.
+    let clients = waiting(&world.identity("alice"), address);
+    let gateway = manager.start(&world, &[]).await;
+    assert_eq!(gateway.address, address);
+    clients.join_all().await;
+}
+
+#[tokio::test]
+async fn what_is_no_longer_listened_at_is_no_longer_kept() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    let both = world
+        .policy()
+        .replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", \"[::1]:0\"");
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let mut gateway = manager.start(&world, KEEPS).await;
+    world.write("policy.yaml", &both);
+    gateway.logged("policy reloaded").await;
+    let sixth = ["listen-127.0.0.1_0", "listen-[__1]_0"]
+        .map(|name| [name; 2])
+        .concat();
+    until(async || (manager.kept() == sixth).then_some(())).await;
+    world.write_policy();
+    gateway.logged("policy reloaded").await;
+    until(async || (manager.kept().len() == 2).then_some(())).await;
+}
