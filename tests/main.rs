@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod admin;
 mod authentication;
 mod authorization;
 mod balancing;

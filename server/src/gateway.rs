@@ -307,7 +307,10 @@ impl Gateway {
         }
         let (failures, seconds) = (rule.failures, rule.duration.as_secs());
         match bans.ban(source, rule.duration) {
-            Ok(()) => tracing::warn!(%source, failures, seconds, "source banned"),
+            Ok(()) => {
+                tracing::warn!(%source, failures, seconds, "source banned");
+                self.recorder.banned(source, failures.get(), seconds);
+            }
             Err(error) => tracing::error!(%error, %source, "a source cannot be banned"),
         }
     }

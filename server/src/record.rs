@@ -1,6 +1,6 @@
 //! One access record per connection, on every path.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -115,6 +115,26 @@ impl Recorder {
             traffic: Arc::new(Traffic::new()),
             outcome: None,
         }
+    }
+
+    /// Writes that a source is banned for so many seconds, since so many handshakes failed.
+    pub fn banned(&self, source: IpAddr, failures: u32, seconds: u64) {
+        let Some(suppressed) = self.admit_stranger() else {
+            return;
+        };
+        let ban = Banned {
+            time: OffsetDateTime::now_utc()
+                .format(&Rfc3339)
+                .unwrap_or_default(),
+            source,
+            failures,
+            ban_seconds: seconds,
+            reason: "banned",
+            suppressed: (suppressed > 0).then_some(suppressed),
+        };
+        let mut line = serde_json::to_vec(&ban).expect("a ban has only plain values");
+        line.push(b'\n');
+        self.sink.send(line);
     }
 
     /// Says how many records were suppressed since it was last said, if any.
@@ -256,6 +276,18 @@ impl Drop for Record {
             self.recorder.sink.send(self.line(suppressed));
         }
     }
+}
+
+/// The record of a ban, which concerns no single connection.
+#[derive(Serialize)]
+struct Banned {
+    time: String,
+    source: IpAddr,
+    failures: u32,
+    ban_seconds: u64,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<u64>,
 }
 
 /// A record as it is written. JSON escapes whatever a peer put into its name.
