@@ -71,7 +71,8 @@ async fn the_old_process_keeps_its_connections_until_they_end_and_the_new_one_ge
 
     gateway.signal("TERM");
     leave(new).await;
-    gateway.logged("every connection ended by itself").await;
+    let last = gateway.process();
+    until(async || (!is_alive(last)).then_some(())).await;
     assert!(
         !world.path("admin.sock").exists(),
         "whoever serves last cleans up"
