@@ -5,7 +5,7 @@ use std::process::Command;
 
 use certgen::{Authority, AuthoritySpec, Issued, LeafSpec, Overwrite};
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
-use rustls::AlertDescription::{CertificateExpired, CertificateRevoked, UnknownCA};
+use rustls::AlertDescription::{CertificateExpired, CertificateRevoked, DecryptError, UnknownCA};
 use time::{Duration, OffsetDateTime};
 
 use crate::harness::{Identity, Refusal, Upstream, World};
@@ -148,6 +148,32 @@ async fn a_stranger_with_a_known_name_is_still_a_stranger() {
             refused(UnknownCA, "unknown_authority")
         );
     }
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_is_worth_nothing_however_well_known_it_is() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    let gateway = world.start().await;
+    let [alices, mallorys] = ["alice", "mallory"].map(|name| world.authority.client(name).unwrap());
+    let alice = Identity::of(&world.authority, &alices);
+    let thief = Identity::thief(&alices, &mallorys);
+    let refused = Refusal::Alert(DecryptError);
+    for _ in 0..3 {
+        assert_eq!(
+            thief.visit(gateway.address, "db").await.unwrap_err(),
+            refused
+        );
+        alice.visit(gateway.address, "db").await.unwrap();
+    }
+    let records = gateway.records();
+    assert!(
+        records
+            .iter()
+            .filter(|record| record["reason"] == "tls_failed")
+            .count()
+            == 3
+    );
 }
 
 #[tokio::test]

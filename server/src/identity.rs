@@ -95,7 +95,7 @@ pub struct Identity {
 }
 
 /// The SHA-256 of a DER, by which certificates are known.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 /// Why a verified certificate names nobody.
@@ -232,6 +232,12 @@ impl Fingerprint {
         let hash = suite.tls13().expect("a TLS 1.3 suite").common.hash_provider;
         let digest = hash.hash(der.as_ref());
         Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
+impl Fingerprint {
+    pub(crate) fn first_byte(self) -> u8 {
+        self.0[0]
     }
 }
 

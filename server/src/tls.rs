@@ -22,6 +22,7 @@ use crate::identity::Identity;
 use crate::policy::TlsFiles;
 use crate::rejection::Rejection;
 use crate::running::{Permit, Running};
+use crate::trust::memory::{Key, Memory};
 use crate::trust::{self, Trust, TrustError};
 
 /// The gateway's own certificate and whom it believes, as loaded at one moment.
@@ -31,6 +32,7 @@ pub struct Tls {
     certificate: Arc<SingleCertAndKey>,
     leaf: CertificateDer<'static>,
     trust: Trust,
+    memory: Memory,
 }
 
 /// Why the TLS files could not be loaded.
@@ -86,6 +88,7 @@ impl Tls {
             certificate: Arc::new(SingleCertAndKey::from(certified)),
             leaf,
             trust,
+            memory: Memory::default(),
         })
     }
 
@@ -97,6 +100,28 @@ impl Tls {
     /// The gateway's own certificate.
     pub fn leaf(&self) -> &CertificateDer<'static> {
         &self.leaf
+    }
+
+    /// Who a client is whose chain is good. A chain that was good a while ago is not looked at again.
+    fn identify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Identity, Rejection> {
+        trust::bound(leaf, intermediates).map_err(Rejection::Untrusted)?;
+        let key = Key::of(leaf, intermediates);
+        if let Some(identity) = self.memory.recall(key, now) {
+            return Ok(identity);
+        }
+        self.trust
+            .verify(leaf, intermediates, now)
+            .map_err(Rejection::Untrusted)?;
+        let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
+        if let Some(until) = self.trust.holds_until(leaf, intermediates, now) {
+            self.memory.keep(key, identity.clone(), now, until);
+        }
+        Ok(identity)
     }
 
     /// The configuration of one connection, with the verifier that decides about it.
@@ -215,11 +240,8 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Permit, Rejection> {
-        let trust = self.running.tls().trust();
-        trust
-            .verify(leaf, intermediates, now)
-            .map_err(Rejection::Untrusted)?;
-        let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
+        let tls = self.running.tls();
+        let identity = tls.identify(leaf, intermediates, now)?;
         self.permit(&identity)
             .inspect_err(|_| *self.claim.lock() = Some(identity))
     }
@@ -285,5 +307,75 @@ impl ClientCertVerifier for Verifier {
             .provider
             .signature_verification_algorithms
             .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certgen::{Authority, AuthoritySpec, Overwrite};
+    use tempfile::TempDir;
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+    use crate::policy::ExpiredCrl;
+
+    /// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
+    /// certificate.
+    fn tls(expired_crl: ExpiredCrl) -> (TempDir, Tls, CertificateDer<'static>) {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        authority.save(dir.path(), Overwrite::Refuse).unwrap();
+        let own = authority.server(&["localhost"]).unwrap();
+        own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+        let now = OffsetDateTime::now_utc();
+        let list = authority.crl(&[], now, now + Duration::hours(1), 1);
+        std::fs::write(dir.path().join("ca.crl"), list.unwrap().pem()).unwrap();
+        let files = TlsFiles {
+            certificate: "server.crt".into(),
+            key: "server.key".into(),
+            client_ca: "ca.crt".into(),
+            crl: vec!["ca.crl".into()],
+            expired_crl,
+        };
+        let tls = Tls::load(&files, dir.path(), UnixTime::now()).unwrap();
+        let leaf = authority.client("alice").unwrap().certificate_der();
+        (dir, tls, leaf)
+    }
+
+    /// So many seconds from now.
+    fn after(seconds: i64) -> UnixTime {
+        let now = UnixTime::now().as_secs().checked_add_signed(seconds);
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unwrap()))
+    }
+
+    const HOUR: i64 = 60 * 60;
+    const YEAR: i64 = 365 * 24 * HOUR;
+
+    #[test]
+    fn a_chain_that_was_good_is_refused_before_and_after_its_time() {
+        for (expired_crl, good, bad) in [
+            (ExpiredCrl::Refuse, HOUR / 2, 2 * HOUR),
+            (ExpiredCrl::Accept, 2 * HOUR, 50 * YEAR),
+        ] {
+            let (_dir, tls, leaf) = tls(expired_crl);
+            for _ in 0..2 {
+                for seconds in [1, good] {
+                    let identity = tls.identify(&leaf, &[], after(seconds)).unwrap();
+                    assert_eq!(identity.name().as_str(), "alice");
+                }
+                for seconds in [-YEAR, bad] {
+                    let refused = tls.identify(&leaf, &[], after(seconds)).unwrap_err();
+                    assert!(matches!(refused, Rejection::Untrusted(_)), "{refused}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shown_behind_a_good_leaf_is_bounded_all_the_same() {
+        let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
+        tls.identify(&leaf, &[], after(1)).unwrap();
+        let junk = vec![leaf.clone(); trust::MOST_INTERMEDIATES + 1];
+        assert!(tls.identify(&leaf, &junk, after(1)).is_err());
     }
 }

@@ -62,6 +62,13 @@ impl Identity {
         Self::showing(RootCertStore::empty(), CertifiedKey::new(shown, key))
     }
 
+    /// A client who shows somebody's certificate and has another's key.
+    pub(crate) fn thief(certificate: &Issued, key: &Issued) -> Self {
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.key_der()).unwrap();
+        let shown = CertifiedKey::new(vec![certificate.certificate_der()], key);
+        Self::showing(RootCertStore::empty(), shown)
+    }
+
     fn showing(roots: RootCertStore, certified: CertifiedKey) -> Self {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])

@@ -15,6 +15,7 @@ use crate::identity::Fingerprint;
 use crate::policy::ExpiredCrl;
 
 mod files;
+pub(crate) mod memory;
 mod untrusted;
 
 pub use files::{TrustError, certificates};
@@ -34,6 +35,8 @@ pub struct Trust {
     subjects: Vec<DistinguishedName>,
     revocations: Vec<CertRevocationList<'static>>,
     expired_crl: ExpiredCrl,
+    /// When the first of the revocation lists is to have a successor, in seconds of Unix time.
+    next_update: Option<u64>,
     content: Vec<Fingerprint>,
 }
 
@@ -64,6 +67,7 @@ impl Trust {
             subjects: Vec::new(),
             revocations: Vec::new(),
             expired_crl,
+            next_update: None,
             content: certificates.iter().map(Fingerprint::of).collect(),
         };
         for (index, certificate) in certificates.iter().enumerate() {
@@ -125,8 +129,9 @@ impl Trust {
                 number: index + 1,
                 what,
             };
-            check_list(list, &issuers, authorities.len(), self.expired_crl, now)
+            let next = check_list(list, &issuers, authorities.len(), self.expired_crl, now)
                 .map_err(refused)?;
+            self.next_update = Some(self.next_update.map_or(next, |first| first.min(next)));
             self.content.push(Fingerprint::of(list));
             let list = BorrowedCertRevocationList::from_der(list)
                 .and_then(|list| list.to_owned())
@@ -164,13 +169,7 @@ impl Trust {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Untrusted> {
-        let bytes = leaf.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
-        if intermediates.len() > MOST_INTERMEDIATES || bytes > LARGEST_CHAIN {
-            return Err(Untrusted::TooLarge {
-                intermediates: intermediates.len(),
-                bytes,
-            });
-        }
+        bound(leaf, intermediates)?;
         let lists: Vec<&CertRevocationList<'_>> = self.revocations.iter().collect();
         let expiration = match self.expired_crl {
             ExpiredCrl::Refuse => ExpirationPolicy::Enforce,
@@ -193,6 +192,29 @@ impl Trust {
                 .map(drop)
             })
             .map_err(Untrusted::Chain)
+    }
+
+    /// Until when a chain that verifies now goes on to do so: to the end of the first thing that has one,
+    /// of all that may be on its path. `None` if that cannot be said.
+    pub(crate) fn holds_until(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Option<UnixTime> {
+        let ends = |certificate: &CertificateDer<'_>| {
+            let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+            Some(seconds(parsed.validity().not_after.timestamp()))
+        };
+        let shown = std::iter::once(leaf).chain(intermediates);
+        let shown = shown.map(ends).collect::<Option<Vec<_>>>()?;
+        let valid = self.periods.iter().filter(|one| one.check(now).is_ok());
+        let lists = match self.expired_crl {
+            ExpiredCrl::Refuse => self.next_update,
+            ExpiredCrl::Accept => None,
+        };
+        let all = shown.into_iter().chain(valid.map(|one| one.not_after));
+        all.chain(lists).min().map(unix)
     }
 
     /// An anchor may be given twice, with the same key and other dates: any valid one will do.
@@ -227,6 +249,21 @@ impl Period {
     }
 }
 
+/// Refuses what would cost too much to look at.
+pub(crate) fn bound(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), Untrusted> {
+    let bytes = leaf.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
+    if intermediates.len() > MOST_INTERMEDIATES || bytes > LARGEST_CHAIN {
+        return Err(Untrusted::TooLarge {
+            intermediates: intermediates.len(),
+            bytes,
+        });
+    }
+    Ok(())
+}
+
 fn authority<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, &'static str> {
     match X509Certificate::from_der(certificate) {
         Ok((rest, parsed)) if rest.is_empty() && parsed.is_ca() => Ok(parsed),
@@ -241,7 +278,7 @@ fn check_list(
     authorities: usize,
     expired_crl: ExpiredCrl,
     now: UnixTime,
-) -> Result<(), &'static str> {
+) -> Result<u64, &'static str> {
     let (rest, parsed) = CertificateRevocationList::from_der(list).map_err(|_| "cannot be read")?;
     if !rest.is_empty() {
         return Err("has bytes behind its end");
@@ -249,7 +286,8 @@ fn check_list(
     let next_update = parsed
         .next_update()
         .ok_or("does not say when its successor is due")?;
-    if expired_crl == ExpiredCrl::Refuse && seconds(next_update.timestamp()) < now.as_secs() {
+    let next_update = seconds(next_update.timestamp());
+    if expired_crl == ExpiredCrl::Refuse && next_update < now.as_secs() {
         return Err("is past its nextUpdate: issue a new one, or set `expired_crl: accept`");
     }
     let signed = issuers.iter().enumerate().any(|(index, issuer)| {
@@ -260,7 +298,7 @@ fn check_list(
         })
     });
     if signed {
-        Ok(())
+        Ok(next_update)
     } else {
         Err("was not signed by a client authority")
     }
