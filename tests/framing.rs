@@ -3,10 +3,13 @@
 use std::io::Write;
 
 use rustls::AlertDescription::AccessDenied;
+use rustls::crypto::aws_lc_rs::cipher_suite::{
+    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Refusal, Upstream, Wire, World, soon, until};
+use crate::harness::{Identity, Refusal, Upstream, Wire, World, soon, until};
 
 #[tokio::test]
 async fn a_handshake_in_any_pieces_is_the_same_handshake() {
@@ -98,4 +101,27 @@ async fn a_refused_client_that_goes_on_talking_is_still_told_why() {
         rustls::Error::AlertReceived(AccessDenied)
     );
     assert_eq!(upstream.accepted(), 0);
+}
+
+#[tokio::test]
+async fn the_suite_is_what_processors_do_best_unless_the_clients_does_not() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    let gateway = world.start().await;
+    let alice = world.authority.client("alice").unwrap();
+    let [a128, a256, chacha] = [
+        TLS13_AES_128_GCM_SHA256,
+        TLS13_AES_256_GCM_SHA384,
+        TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    for (offered, agreed) in [
+        (&[a256, a128, chacha][..], a128),
+        (&[a256, chacha], a256),
+        (&[chacha, a256, a128], chacha),
+        (&[a256], a256),
+    ] {
+        let client = Identity::preferring(&alice, offered);
+        let connection = client.visit(gateway.address, "db").await.unwrap();
+        assert_eq!(connection.suite(), agreed.suite());
+    }
 }

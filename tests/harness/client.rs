@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use certgen::{Authority, Issued};
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore};
+use rustls::{
+    AlertDescription, CipherSuite, ClientConfig, ClientConnection, RootCertStore,
+    SupportedCipherSuite,
+};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -76,6 +80,20 @@ impl Identity {
             .with_root_certificates(roots)
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         Self(Arc::new(config))
+    }
+
+    /// A client whose processor does these suites best, in this order.
+    pub(crate) fn preferring(issued: &Issued, suites: &[SupportedCipherSuite]) -> Self {
+        let provider = CryptoProvider {
+            cipher_suites: suites.to_vec(),
+            ..default_provider()
+        };
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_client_auth_cert(vec![issued.certificate_der()], issued.key_der());
+        Self(Arc::new(config.unwrap()))
     }
 
     /// The same client, with a certificate behind its own so many times.
@@ -279,6 +297,12 @@ impl Connection {
     pub(crate) fn certificate(&self) -> Vec<u8> {
         let shown = self.stream.get_ref().get_ref().1.peer_certificates();
         shown.unwrap()[0].to_vec()
+    }
+
+    /// The suite that was agreed on.
+    pub(crate) fn suite(&self) -> CipherSuite {
+        let chosen = self.stream.get_ref().get_ref().1.negotiated_cipher_suite();
+        chosen.unwrap().suite()
     }
 
     /// Whether the handshake was a whole one.
