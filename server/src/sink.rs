@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+/// How long lines gather behind those that were just written.
+const GATHER: Duration = Duration::from_millis(2);
 /// How many lines may wait for the writer.
 const QUEUE: usize = 8192;
 /// How many bytes are gathered into one write.
@@ -162,7 +164,12 @@ impl Writer {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             match lines.recv_timeout(TELL_LOST) {
-                Ok(message) => self.take(message, lines, &mut batch),
+                Ok(message) => {
+                    self.take(message, lines, &mut batch);
+                    // Whoever sends meanwhile need not wake this thread, which would cost the worker more
+                    // than the line.
+                    thread::sleep(GATHER);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
