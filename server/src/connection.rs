@@ -25,6 +25,7 @@ use crate::record::{Outcome, Record};
 use crate::rejection::Rejection;
 use crate::running::Permit;
 use crate::tls::Verifier;
+use crate::worker::Busy;
 
 /// How long a client that was refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ const HANDSHAKE: u8 = 22;
 
 /// A client that proved who it is and may go where it wants to.
 struct Guest {
-    stream: TlsStream<TcpStream>,
+    client: Box<TlsClient>,
     permit: Permit,
     alpn: Option<Vec<u8>>,
     cipher: &'static str,
@@ -49,12 +50,17 @@ struct Guest {
 
 /// Takes a connection from accepted to recorded.
 ///
-/// Dropping this future closes both sockets as resets and returns every claim.
-pub(crate) async fn carry(gateway: Arc<Gateway>, socket: TcpStream, peer: SocketAddr, stay: Stay) {
+/// Dropping this future closes both sockets as resets and returns every claim. What is large on the way
+/// is in allocations of its own, so that each phase of a connection has no more than it needs.
+pub(crate) async fn carry(
+    gateway: Arc<Gateway>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    counted: (Stay, Option<Busy>),
+) {
     let destination = socket.local_addr().map_or(peer, unmapped);
     let mut record = gateway.recorder().begin(unmapped(peer), destination);
-    let outcome = match greet(&gateway, socket, &mut record).await {
-        // Handshakes are large and over soon, relays small and long: each in its own allocation.
+    let outcome = match Box::pin(greet(&gateway, socket, &mut record)).await {
         Ok((guest, place)) => Box::pin(serve(&gateway, guest, place, &mut record)).await,
         Err(rejection) => {
             if rejection.is_failed_handshake() {
@@ -65,7 +71,7 @@ pub(crate) async fn carry(gateway: Arc<Gateway>, socket: TcpStream, peer: Socket
     };
     record.end(outcome);
     drop(record);
-    drop(stay);
+    drop(counted);
 }
 
 /// From accepted to authorized: places, then the handshake with all that it decides.
@@ -98,14 +104,14 @@ async fn greet(
 }
 
 /// Waits for the `ClientHello`.
-async fn hear(socket: TcpStream) -> Result<StartHandshake<TcpStream>, Rejection> {
+async fn hear(socket: TcpStream) -> Result<Box<StartHandshake<TcpStream>>, Rejection> {
     // One segment waits for no other: the handshake is many small ones.
     socket.set_nodelay(true).ok();
     let arrived = first_record(&socket).await;
     arrived.map_err(|_| Rejection::HandshakeAbandoned)?;
     let mut acceptor = Box::new(LazyConfigAcceptor::new(Acceptor::default(), socket));
     match (&mut *acceptor).await {
-        Ok(start) => Ok(start),
+        Ok(start) => Ok(Box::new(start)),
         Err(error) => {
             if let Some(socket) = acceptor.take_io() {
                 Box::pin(part(socket)).await;
@@ -156,7 +162,7 @@ fn is_short(bytes: &[u8]) -> bool {
 /// From the `ClientHello` to a client that is known and authorized.
 async fn answer(
     gateway: &Gateway,
-    start: StartHandshake<TcpStream>,
+    start: Box<StartHandshake<TcpStream>>,
     record: &mut Record,
 ) -> Result<Guest, Rejection> {
     let port = record.addresses().1.port();
@@ -200,7 +206,7 @@ fn welcome(mut stream: TlsStream<TcpStream>, verifier: &Verifier) -> Result<Gues
     });
     let permit = verifier.take_verdict().ok_or(Rejection::NoCertificate)??;
     Ok(Guest {
-        stream,
+        client: Box::new(TlsClient::new(stream)),
         permit,
         alpn,
         cipher,
@@ -247,7 +253,7 @@ async fn serve(
     record: &mut Record,
 ) -> Outcome {
     let Guest {
-        stream,
+        mut client,
         permit,
         alpn,
         cipher,
@@ -256,12 +262,12 @@ async fn serve(
     let holder = match gateway.enter(record.connection(), permit, chain).await {
         Ok(holder) => holder,
         Err(rejection) => {
-            reset(stream.get_ref().0);
+            lb::Downstream::abort(&mut *client);
             return Outcome::Rejected(rejection);
         }
     };
     if !holder.still_holds(&gateway.running(), UnixTime::now()) {
-        reset(stream.get_ref().0);
+        lb::Downstream::abort(&mut *client);
         return Outcome::Rejected(Rejection::Lapsed);
     }
     let visit = Visit {
@@ -269,7 +275,6 @@ async fn serve(
         cipher,
         holder: &holder,
     };
-    let mut client = TlsClient::new(stream);
     let outcome = tokio::select! {
         outcome = visit.relay(&mut client, record) => outcome,
         () = holder.lapsed() => Outcome::Revoked,
@@ -278,7 +283,7 @@ async fn serve(
     match outcome {
         Outcome::Finished => {}
         Outcome::Broken(_) | Outcome::Revoked | Outcome::CutOff | Outcome::Rejected(_) => {
-            lb::Downstream::abort(&mut client);
+            lb::Downstream::abort(&mut *client);
         }
     }
     outcome
@@ -333,5 +338,21 @@ impl Visit<'_> {
         };
         let limit = permit.upstreams().config().dial.connect;
         timeout(limit, upstream.write_all(&header.encode()?)).await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes a future has whose function takes four arguments.
+    fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_is_small() {
+        // There is one for each, in the handshake and after it.
+        assert!(size(carry) <= 832, "{}", size(carry));
     }
 }

@@ -144,18 +144,14 @@ impl Post {
         });
         // The drain begins after the last connection was accepted.
         if let Some(stay) = self.gateway.drain().enter() {
-            let carried = carry(Arc::clone(&self.gateway), socket, peer, stay);
-            tasks.spawn(async move {
-                carried.await;
-                drop(busy);
-            });
+            tasks.spawn(carry(Arc::clone(&self.gateway), socket, peer, (stay, busy)));
         }
     }
 }
 
 /// One connection of a worker, as long as it is counted.
 #[derive(Debug)]
-struct Busy(Arc<Loads>, usize);
+pub(crate) struct Busy(Arc<Loads>, usize);
 
 impl Drop for Busy {
     fn drop(&mut self) {
