@@ -1,22 +1,22 @@
 //! The kernel hands connections to the gateway, on ports that it does not listen on.
 //!
 //! `tests/steering.sh` runs these as root in a network namespace of its own, which has 192.0.2.1 and
-//! `2001:db8::1`, and `PORTCULLIS_BPFFS` for a folder of pins.
+//! `2001:db8::1`, a pair of veth devices to the namespace `clients`, and `PORTCULLIS_BPFFS` for a folder of
+//! pins.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use ebpf::{Place, Role, Steering};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::harness::{Connection, Gateway, Identity, Upstream, World, until};
 
+mod bans;
 mod handover;
 
-const KNOCKS: usize = 50_000;
 const WORKERS: usize = 4;
 const CONNECTIONS: usize = 2000;
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
@@ -268,92 +268,4 @@ async fn without_the_kernels_half_it_says_so_once_and_serves_its_own_addresses()
             "{said}"
         );
     }
-}
-
-/// Connects so often, and counts how often that was refused.
-async fn knock(address: SocketAddr, times: usize) -> usize {
-    let mut refused = 0;
-    for _ in 0..times {
-        refused += usize::from(TcpStream::connect(address).await.is_err());
-    }
-    refused
-}
-
-#[tokio::test]
-#[ignore = "steering.sh runs it as root"]
-async fn a_source_that_fails_over_and_over_is_banned_for_a_while() {
-    clear();
-    let db = Upstream::start("db").await;
-    let mut world = World::with_db(&[&db]);
-    world.gateway_line("steer: {mode: required, ports: [443]}");
-    world.gateway_line("ban: {failures: 5, within: 1m, for: 2s, never: [127.0.0.0/8]}");
-    let mut gateway = world.start().await;
-    let (alice, mallory) = (world.identity("alice"), world.identity("mallory"));
-    // On loopback the source is the destination's address.
-    let outside: SocketAddr = "192.0.2.1:443".parse().unwrap();
-    let spared: SocketAddr = "127.0.0.1:443".parse().unwrap();
-
-    for _ in 0..4 {
-        mallory.visit(outside, "db").await.unwrap_err();
-    }
-    alice.visit(outside, "db").await.unwrap();
-    mallory.visit(outside, "db").await.unwrap_err();
-    let banned = gateway.logged("source banned").await;
-    assert_eq!(
-        (&banned["source"], &banned["seconds"]),
-        (&"192.0.2.1".into(), &2.into())
-    );
-    let record = gateway.record_with("banned").await;
-    assert_eq!(
-        (
-            &record["source"],
-            &record["failures"],
-            &record["ban_seconds"]
-        ),
-        (&"192.0.2.1".into(), &5.into(), &2.into())
-    );
-    assert_eq!(knock(outside, 10).await, 10);
-    let listed = portcullis(&["bans"]);
-    assert!(String::from_utf8_lossy(&listed.stdout).starts_with("192.0.2.1 for "));
-    until(async || alice.visit(outside, "db").await.ok()).await;
-
-    for _ in 0..20 {
-        mallory.visit(spared, "db").await.unwrap_err();
-    }
-    alice.visit(spared, "db").await.unwrap();
-
-    for _ in 0..5 {
-        mallory.visit(outside, "db").await.unwrap_err();
-    }
-    gateway.logged("source banned").await;
-    assert!(portcullis(&["unban", "192.0.2.1"]).status.success());
-    assert_eq!(portcullis(&["unban", "192.0.2.1"]).status.code(), Some(1));
-    alice.visit(outside, "db").await.unwrap();
-}
-
-#[tokio::test]
-#[ignore = "steering.sh runs it as root"]
-async fn a_banned_source_costs_the_gateway_nothing() {
-    clear();
-    let db = Upstream::start("db").await;
-    let mut world = World::with_db(&[&db]);
-    world.gateway_line("steer: {mode: required, ports: [443]}");
-    world.gateway_line("ban: {failures: 1, for: 10m, never: [127.0.0.0/8]}");
-    let mut gateway = world.start().await;
-
-    let before = gateway.processor_time();
-    assert_eq!(knock("127.0.0.1:443".parse().unwrap(), KNOCKS).await, 0);
-    let without = gateway.processor_time().saturating_sub(before);
-    knock("192.0.2.1:443".parse().unwrap(), 1).await;
-    gateway.logged("source banned").await;
-    let before = gateway.processor_time();
-    assert_eq!(
-        knock("192.0.2.1:443".parse().unwrap(), KNOCKS).await,
-        KNOCKS
-    );
-    let with = gateway.processor_time().saturating_sub(before);
-    println!(
-        "{KNOCKS} connections: the gateway's processor time is {without:?} without a ban, {with:?} with one"
-    );
-    assert!(with < without);
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{PORTCULLIS, clear, place, portcullis};
-use crate::harness::{Identity, Manager, Upstream, World, until};
+use crate::harness::{Gateway, Identity, Manager, Upstream, World, until};
 use crate::service::{GONE, KEEPS, waiting};
 use crate::upgrade::load::{upgrade_under_load, with_a_limited_client};
 
@@ -218,4 +218,20 @@ async fn no_stranger_has_a_program_run_as_the_gateways_user() {
         "{said}"
     );
     assert!(!traces.exists());
+}
+
+#[tokio::test]
+#[ignore = "steering.sh runs it as root"]
+async fn the_first_process_of_a_container_is_not_followed() {
+    clear();
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world.write_policy();
+    let container = ["unshare", "--pid", "--fork", "--kill-child"];
+    let mut gateway = Gateway::start_under(&world, &container, 2).await;
+    let error = gateway.upgrade(&[]).await.unwrap_err();
+    assert!(error.contains("process 1"), "{error}");
+    let alice = world.identity("alice");
+    alice.visit(gateway.address, "db").await.unwrap();
 }
