@@ -334,6 +334,33 @@ async fn a_revocation_and_the_gateways_end_reach_the_processes_that_drain() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_moved_away_is_left_by_all_processes() {
+    let db = Upstream::start("db").await;
+    let world = world(&[&db]);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let old = alice.visit(gateway.address, "db").await.unwrap();
+    gateway.upgrade(&[]).await.unwrap();
+    gateway.upgrade(&[]).await.unwrap();
+    std::fs::rename(world.path("access.log"), world.path("access.log.1")).unwrap();
+    gateway.signal("USR1");
+    // The oldest is told by the one between.
+    let oldest = format!("/proc/{}/fd", gateway.first());
+    until(async || {
+        let open = std::fs::read_dir(&oldest).ok()?.flatten();
+        let mut paths = open.filter_map(|one| std::fs::read_link(one.path()).ok());
+        paths
+            .any(|path| path == world.path("access.log"))
+            .then_some(())
+    })
+    .await;
+    let source = old.source.to_string();
+    leave(old).await;
+    let record = gateway.record(|record| record["source"] == source.as_str());
+    assert_eq!(record.await["reason"], "finished");
+}
+
+#[tokio::test]
 async fn a_process_that_is_killed_is_no_longer_counted() {
     let db = Upstream::start("db").await;
     let mut world = world(&[&db]);

@@ -289,7 +289,7 @@ impl Run {
                     self.orders.send_modify(|orders| orders.reloads += 1);
                     self.reload().await;
                 }
-                _ = signals.reopen.recv() => self.gateway.recorder().sink().reopen(),
+                _ = signals.reopen.recv() => self.reopen(),
                 _ = confess.tick() => self.gateway.recorder().confess(),
                 () = watchdog.tick() => Watchdog::tell(self.gateway.pulse()),
                 _ = signals.upgrade.recv() => self.try_upgrade(&mut attempt, Upgrade::default(), None),
@@ -307,6 +307,12 @@ impl Run {
         }
         let deadline = self.gateway.running().policy().gateway().timeouts.drain;
         self.stop(deadline, signals.end()).await
+    }
+
+    /// Opens the file of access records again, here and in the processes that drain.
+    fn reopen(&self) {
+        self.orders.send_modify(|orders| orders.reopens += 1);
+        self.gateway.recorder().sink().reopen();
     }
 
     /// Drains until `deadline`, or until `impatient` is done.

@@ -131,10 +131,15 @@ impl Gateway {
         self.followers.push(process);
     }
 
+    /// The process that was started first.
+    pub(crate) fn first(&self) -> u32 {
+        self.process.id().expect("the gateway lives")
+    }
+
     /// The process that serves.
     pub(crate) fn process(&self) -> u32 {
-        let first = || self.process.id().expect("the gateway lives");
-        self.followers.last().copied().unwrap_or_else(first)
+        let follower = self.followers.last().copied();
+        follower.unwrap_or_else(|| self.first())
     }
 
     /// Sends the process that serves a signal by its name.

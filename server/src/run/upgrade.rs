@@ -120,12 +120,13 @@ impl Run {
                         self.orders.send_modify(|orders| orders.reloads += 1);
                         self.reload().await;
                     }
+                    Order::Reopen => self.reopen(),
                     Order::Drain => break,
                     Order::End => return self.stop(Duration::ZERO, pending()).await,
                 },
                 _ = signals.reload.recv() => self.reload().await,
                 _ = signals.upgrade.recv() => tracing::warn!("another process serves already"),
-                _ = signals.reopen.recv() => self.gateway.recorder().sink().reopen(),
+                _ = signals.reopen.recv() => self.reopen(),
                 _ = confess.tick() => self.gateway.recorder().confess(),
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
@@ -147,7 +148,7 @@ async fn told_to_end(orders: &mut mpsc::Receiver<Order>) {
     loop {
         match orders.recv().await {
             Some(Order::End) => return,
-            Some(Order::Reload | Order::Drain) => {}
+            Some(Order::Reload | Order::Reopen | Order::Drain) => {}
             None => pending().await,
         }
     }

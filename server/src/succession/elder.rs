@@ -44,6 +44,8 @@ pub enum SuccessionError {
 pub(crate) struct Orders {
     /// How often the policy was to be read again.
     pub(crate) reloads: u64,
+    /// How often the file of access records was to be opened again.
+    pub(crate) reopens: u64,
     /// Whether the gateway as a whole is to end.
     pub(crate) drain: bool,
 }
@@ -169,6 +171,9 @@ impl Elder {
                     let now = *orders.borrow();
                     if now.reloads != given.reloads {
                         self.sender.send(&ToElder::Reload).await.ok();
+                    }
+                    if now.reopens != given.reopens {
+                        self.sender.send(&ToElder::Reopen).await.ok();
                     }
                     if now.drain != given.drain {
                         self.sender.send(&ToElder::Drain).await.ok();

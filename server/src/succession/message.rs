@@ -61,6 +61,8 @@ pub(crate) enum ToElder {
     Verdict { connection: u64, verdict: Verdict },
     /// The policy is to be read again.
     Reload,
+    /// The file of access records is to be opened again.
+    Reopen,
     /// The gateway as a whole is to end.
     Drain,
     /// It ends now.

@@ -166,6 +166,7 @@ impl Candidate {
                 ToElder::Serving
                 | ToElder::Verdict { .. }
                 | ToElder::Reload
+                | ToElder::Reopen
                 | ToElder::Drain
                 | ToElder::End,
             )) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
@@ -217,6 +218,7 @@ impl Candidate {
                     ToElder::Ready(_)
                     | ToElder::Verdict { .. }
                     | ToElder::Reload
+                    | ToElder::Reopen
                     | ToElder::Drain
                     | ToElder::End,
                 ) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
@@ -250,6 +252,8 @@ impl Candidate {
 pub enum Order {
     /// To read the policy again.
     Reload,
+    /// To open the file of access records again.
+    Reopen,
     /// To end within the drain's time.
     Drain,
     /// To end at once.
@@ -299,6 +303,7 @@ impl Successor {
                     }) => heir.answer(connection, verdict),
                     // If many wait already, the gateway is about to end or to reload anyway.
                     Some(ToElder::Reload) => drop(orders.try_send(Order::Reload)),
+                    Some(ToElder::Reopen) => drop(orders.try_send(Order::Reopen)),
                     Some(ToElder::Drain) => drop(orders.try_send(Order::Drain)),
                     Some(ToElder::End) => drop(orders.try_send(Order::End)),
                     Some(ToElder::Ready(_) | ToElder::Failed(_) | ToElder::Serving) => {
