@@ -8,7 +8,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::AlertDescription::{CertificateExpired, CertificateRevoked, DecryptError, UnknownCA};
 use time::{Duration, OffsetDateTime};
 
-use crate::harness::{Identity, Refusal, Upstream, World};
+use crate::harness::{Identity, Refusal, Upstream, World, until};
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
@@ -166,14 +166,12 @@ async fn a_certificate_without_its_key_is_worth_nothing_however_well_known_it_is
         );
         alice.visit(gateway.address, "db").await.unwrap();
     }
-    let records = gateway.records();
-    assert!(
-        records
-            .iter()
-            .filter(|record| record["reason"] == "tls_failed")
-            .count()
-            == 3
-    );
+    until(async || {
+        let records = gateway.records();
+        let refused = records.iter().filter(|one| one["reason"] == "tls_failed");
+        (refused.count() == 3).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

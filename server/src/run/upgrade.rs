@@ -35,10 +35,11 @@ impl Run {
         let admin = self.admin.as_ref().map(Admin::socket).transpose();
         let more = admin.map(|socket| socket.map(|socket| (Purpose::Admin, socket)));
         let gateway = Arc::clone(&self.gateway);
-        tracing::info!(binary = %binary.display(), upgrade.dry_run, "upgrading");
+        let dry_run = upgrade.dry_run;
+        tracing::info!(binary = %binary.display(), dry_run, "upgrading");
         let path = binary.clone();
         let wanted = Wanted {
-            dry_run: upgrade.dry_run,
+            dry_run,
             binary,
             answer,
         };
