@@ -1,6 +1,7 @@
 """What Python's ssl does through the gateway: PostgreSQL from the first byte, a transfer, a hop."""
 
 import hashlib
+import select
 import socket
 import ssl
 import struct
@@ -76,14 +77,23 @@ def transfer():
     assert hashlib.sha256(body).hexdigest() == wanted
 
 
-def pump(source, sink):
-    """One direction of a hop."""
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
+def relay(client, gateway):
+    """Both directions of a hop, in one thread: OpenSSL's sessions are not for two at a time."""
+    with client, gateway:
+        while True:
+            ready, _, _ = select.select([client, gateway], [], [])
+            if client in ready:
+                data = client.recv(65536)
+                if not data:
+                    return
+                gateway.sendall(data)
+            if gateway in ready:
+                data = gateway.recv(65536)
+                if not data:
+                    return
+                client.sendall(data)
+                while gateway.pending():
+                    client.sendall(gateway.recv(65536))
 
 
 def hop():
@@ -99,8 +109,7 @@ def hop():
             first = b""
         gateway = connect("db", "postgresql")
         gateway.sendall(first) if first else None
-        threading.Thread(target=pump, args=(client, gateway), daemon=True).start()
-        threading.Thread(target=pump, args=(gateway, client), daemon=True).start()
+        threading.Thread(target=relay, args=(client, gateway), daemon=True).start()
 
 
 {"direct": direct, "transfer": transfer, "hop": hop}[sys.argv[2]]()
