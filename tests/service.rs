@@ -1,6 +1,7 @@
 //! What a service manager such as systemd is told, and what it keeps while there is no gateway.
 
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -62,6 +63,43 @@ async fn the_watchdog_is_told_again_and_again_also_by_a_process_that_follows() {
     for _ in 0..5 {
         manager.told("WATCHDOG=1").await;
     }
+}
+
+#[tokio::test]
+async fn a_process_that_drains_says_nothing_to_the_manager() {
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let mut gateway = manager.start(&world, &[]).await;
+    let old = gateway.process().to_string();
+    let alice = world.identity("alice");
+    let mut held = alice.visit(gateway.address, "db").await.unwrap();
+    gateway.upgrade(&[]).await.unwrap();
+    manager.told("READY=1").await;
+
+    // Both read the policy again, and the old one is told to end.
+    gateway.signal("HUP");
+    for _ in 0..2 {
+        gateway.logged("policy reloaded").await;
+    }
+    let ended = Command::new("kill").args(["-TERM", &old]).status();
+    assert!(ended.unwrap().success());
+    gateway.logged("draining").await;
+    held.finish().await;
+    assert_eq!(held.hear().await.unwrap(), "bye");
+    assert!(gateway.ended().await.success());
+
+    gateway.signal("TERM");
+    let news = manager.all_until("STOPPING=1").await;
+    let said = |line: &str| news.iter().filter(|news| news.starts_with(line)).count();
+    assert_eq!(
+        (said("RELOADING=1"), said("STOPPING=1")),
+        (1, 1),
+        "{news:?}"
+    );
+    gateway.logged("every connection ended by itself").await;
 }
 
 /// Clients who connect and wait to be served.

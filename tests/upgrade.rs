@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::net::TcpStream;
 
-use crate::harness::{Connection, Refusal, Upstream, Wire, World, until};
+use crate::harness::{Connection, Refusal, Upstream, Wire, World, soon, until};
 
 pub(crate) mod load;
 
@@ -185,6 +185,15 @@ async fn the_old_processes_connections_count_when_an_upstream_is_chosen() {
     }
 }
 
+/// A program that may be anything.
+fn script(world: &World, name: &str, text: &str) -> PathBuf {
+    let path = world.path(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, all).unwrap();
+    path
+}
+
 #[tokio::test]
 async fn what_cannot_serve_changes_nothing() {
     let db = Upstream::start("db").await;
@@ -192,16 +201,10 @@ async fn what_cannot_serve_changes_nothing() {
     let mut gateway = world.start().await;
     let (process, alice) = (gateway.process(), world.identity("alice"));
     let mut held = alice.visit(gateway.address, "db").await.unwrap();
-    let script = |name: &str, text: &str| -> PathBuf {
-        let path = world.path(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, all).unwrap();
-        path
-    };
-    let hangs = script("hangs", "exec sleep 600");
-    let ends = script("ends", "exit 7");
+    let hangs = script(&world, "hangs", "exec sleep 600");
+    let ends = script(&world, "ends", "exit 7");
     let chatters = script(
+        &world,
         "chatters",
         "printf '\\0\\0\\0\\04\"x\"\\n' >&0; exec sleep 600",
     );
@@ -210,7 +213,11 @@ async fn what_cannot_serve_changes_nothing() {
     for (binary, more, expected) in [
         (&hangs, ["--timeout", "1"], "was not ready within 1s"),
         (&ends, ["--timeout", "9"], "ended with exit status: 7"),
-        (&chatters, ["--timeout", "9"], "was not ready within 5s"),
+        (
+            &chatters,
+            ["--timeout", "9"],
+            "does not answer as portcullis does",
+        ),
         (
             &nothing,
             ["--timeout", "9"],
@@ -268,6 +275,48 @@ async fn what_fails_at_the_last_moment_changes_nothing_either() {
     let _third = until(async || alice.visit(gateway.address, "db").await.ok()).await;
     assert!(alice.visit(gateway.address, "db").await.is_err());
     leave(second).await;
+}
+
+#[tokio::test]
+async fn a_process_that_may_have_read_an_older_policy_does_not_serve() {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    world.client("bob", "groups: [db]");
+    let mut gateway = world.start().await;
+    let (process, alice, bob) = (
+        gateway.process(),
+        world.identity("alice"),
+        world.identity("bob"),
+    );
+    let (started, go) = (world.path("started"), world.path("go"));
+    let waits = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.02; done; exec {} \"$@\"",
+        started.display(),
+        go.display(),
+        env!("CARGO_BIN_EXE_portcullis")
+    );
+    let late = script(&world, "late", &waits);
+    let upgrade = tokio::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["upgrade", "--policy"])
+        .arg(world.path("policy.yaml"))
+        .arg("--binary")
+        .arg(&late)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    until(async || started.exists().then_some(())).await;
+    world.remove_client("bob");
+    gateway.reload(&world).await;
+    std::fs::write(&go, "").unwrap();
+    let refused = soon(upgrade.wait_with_output()).await.unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("reloaded meanwhile"), "{said}");
+
+    assert_eq!(gateway.process(), process);
+    alice.visit(gateway.address, "db").await.unwrap();
+    assert!(bob.visit(gateway.address, "db").await.is_err());
+    gateway.upgrade(&[]).await.unwrap();
+    assert!(bob.visit(gateway.address, "db").await.is_err());
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ const MODE: u32 = 0o660;
 const CONNECTIONS: usize = 8;
 /// How long a client may take to ask.
 const ASK: Duration = Duration::from_secs(5);
+/// How long answers that are due may take before another process answers.
+const ANSWER: Duration = Duration::from_millis(500);
 /// The longest body of a request.
 const LONGEST: usize = 64 << 10;
 /// How long a new process may take to be ready, if nothing else is said.
@@ -120,7 +122,8 @@ pub struct Asked {
 pub struct Admin {
     path: PathBuf,
     listener: Arc<UnixListener>,
-    _serving: DropGuard,
+    conversations: TaskTracker,
+    serving: DropGuard,
 }
 
 impl Admin {
@@ -142,12 +145,14 @@ impl Admin {
         listener.set_nonblocking(true)?;
         let listener = Arc::new(UnixListener::from_std(listener)?);
         let closing = CancellationToken::new();
-        let serving = serve(Arc::clone(&listener), asked);
+        let conversations = TaskTracker::new();
+        let serving = serve(Arc::clone(&listener), asked, conversations.clone());
         tasks.spawn(closing.clone().run_until_cancelled_owned(serving));
         Ok(Self {
             path,
             listener,
-            _serving: closing.drop_guard(),
+            conversations,
+            serving: closing.drop_guard(),
         })
     }
 
@@ -159,6 +164,14 @@ impl Admin {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Leaves the socket to another process, once whoever was asking has the answer.
+    pub async fn hand_over(self) {
+        drop(self.serving);
+        self.conversations.close();
+        // Whoever is silent has to ask again.
+        drop(timeout(ANSWER, self.conversations.wait()).await);
     }
 
     /// Stops serving, and nobody else will.
@@ -184,9 +197,12 @@ fn bind(path: &Path) -> io::Result<StdListener> {
     Ok(listener)
 }
 
-async fn serve(listener: Arc<UnixListener>, asked: mpsc::Sender<Asked>) {
+async fn serve(
+    listener: Arc<UnixListener>,
+    asked: mpsc::Sender<Asked>,
+    conversations: TaskTracker,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let tasks = TaskTracker::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -194,7 +210,7 @@ async fn serve(listener: Arc<UnixListener>, asked: mpsc::Sender<Asked>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let asked = asked.clone();
-                tasks.spawn(async move {
+                conversations.spawn(async move {
                     converse(stream, asked).await;
                     drop(place);
                 });

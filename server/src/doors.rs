@@ -92,17 +92,18 @@ impl Doors {
                 listener.set_nonblocking(true).map_err(refused)?;
                 address = listener.local_addr().map_err(refused)?;
             }
-            let is_given = !listeners.is_empty();
-            while listeners.len() < self.workers.len() {
-                match worker::bind(address) {
-                    Ok(listener) => listeners.push(listener),
-                    // Whoever bound the first had more rights, or wants it to be the only one: the
-                    // workers share it.
-                    Err(_) if is_given => break,
-                    Err(error) => return Err(refused(error)),
-                }
+            // What is inherited the workers share: the kernel would hand connections to one more at once,
+            // and nobody may ever accept them.
+            let missing = if listeners.is_empty() {
+                self.workers.len()
+            } else {
+                0
+            };
+            for _ in 0..missing {
+                let listener = worker::bind(address).map_err(refused)?;
                 // The first worker's port 0 has become a real one for the others.
-                address = listeners[0].local_addr().map_err(refused)?;
+                address = listener.local_addr().map_err(refused)?;
+                listeners.push(listener);
             }
             Ok((wanted, address, listeners))
         });

@@ -122,6 +122,8 @@ pub struct Run {
     asked: mpsc::Receiver<Asked>,
     orders: watch::Sender<Orders>,
     store: Option<Store>,
+    /// Whether another process serves now.
+    is_followed: bool,
 }
 
 /// A gateway that could serve.
@@ -195,6 +197,7 @@ impl Ready {
             asked,
             orders: watch::Sender::default(),
             store: None,
+            is_followed: false,
         })
     }
 }
@@ -229,7 +232,7 @@ impl Run {
         }
         running.store = store;
         running.keep_listeners();
-        systemd::tell(&[NotifyState::Ready]);
+        running.tell(&[NotifyState::Ready]);
         running.announce(took, descriptors);
         Ok(running)
     }
@@ -323,7 +326,7 @@ impl Run {
     ) -> Drained {
         let gateway = Arc::clone(&self.gateway);
         tracing::info!(open = gateway.drain().open(), ?deadline, "draining");
-        systemd::tell(&[NotifyState::Stopping]);
+        self.tell(&[NotifyState::Stopping]);
         self.orders.send_modify(|orders| orders.drain = true);
         if let Some(admin) = self.admin.take() {
             admin.close();
@@ -349,6 +352,13 @@ impl Run {
         gateway.recorder().confess();
         gateway.recorder().sink().flush();
         drained
+    }
+
+    /// Tells the service manager, unless that is for another process to do.
+    fn tell(&self, news: &[NotifyState<'_>]) {
+        if !self.is_followed {
+            systemd::tell(news);
+        }
     }
 
     /// Has the service manager keep what is listened at now, if it keeps anything.

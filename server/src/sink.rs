@@ -165,10 +165,12 @@ impl Writer {
         loop {
             match lines.recv_timeout(TELL_LOST) {
                 Ok(message) => {
-                    self.take(message, lines, &mut batch);
-                    // Whoever sends meanwhile need not wake this thread, which would cost the worker more
-                    // than the line.
-                    thread::sleep(GATHER);
+                    let is_all = self.take(message, lines, &mut batch);
+                    if is_all {
+                        // Whoever sends meanwhile need not wake this thread, which would cost the worker
+                        // more than the line.
+                        thread::sleep(GATHER);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -177,8 +179,8 @@ impl Writer {
         }
     }
 
-    /// Writes one message and the lines that wait behind it.
-    fn take(&mut self, first: Message, lines: &Receiver<Message>, batch: &mut Vec<u8>) {
+    /// Writes one message and the lines that wait behind it, and says whether those were all.
+    fn take(&mut self, first: Message, lines: &Receiver<Message>, batch: &mut Vec<u8>) -> bool {
         let mut next = Some(first);
         let mut count = 0;
         while let Some(Message::Line(line)) = next {
@@ -190,6 +192,7 @@ impl Writer {
                 None
             };
         }
+        let is_all = batch.len() < BATCH;
         self.write(batch, count);
         batch.clear();
         match next {
@@ -201,6 +204,7 @@ impl Writer {
             Some(Message::Flush(done)) => drop(done.try_send(())),
             Some(Message::Line(_)) | None => {}
         }
+        is_all
     }
 
     fn write(&mut self, bytes: &[u8], lines: u64) {

@@ -53,13 +53,6 @@ pub(crate) fn tell(news: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells that the policy is being read again; [`NotifyState::Ready`] ends it.
-pub(crate) fn tell_reloading() {
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
-    }
-}
-
 /// What the service manager keeps.
 #[derive(Debug)]
 pub(crate) struct Store {

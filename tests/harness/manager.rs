@@ -106,15 +106,22 @@ impl Manager {
 
     /// Waits for news with this line, and returns all of its lines.
     pub(crate) async fn told(&mut self, line: &str) -> String {
+        self.all_until(line).await.pop().unwrap()
+    }
+
+    /// Waits for news with this line, and returns it with all that came before it.
+    pub(crate) async fn all_until(&mut self, line: &str) -> Vec<String> {
+        let mut all = Vec::new();
         soon(async {
-            loop {
-                let news = self.news.recv().await.unwrap();
-                if news.lines().any(|one| one == line) {
-                    return news;
-                }
+            while !all
+                .last()
+                .is_some_and(|news: &String| news.lines().any(|one| one == line))
+            {
+                all.push(self.news.recv().await.unwrap());
             }
         })
-        .await
+        .await;
+        all
     }
 }
 

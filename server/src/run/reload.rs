@@ -10,7 +10,6 @@ use super::{Run, files};
 use crate::admin::Admin;
 use crate::gateway::{Applied, Gateway};
 use crate::load::{LoadError, base};
-use crate::systemd;
 
 /// The nice value of a reload's threads.
 const LOWEST_PRIORITY: i32 = 19;
@@ -23,7 +22,9 @@ impl Run {
         let gateway = Arc::clone(&self.gateway);
         let path = self.policy.clone();
         let begin = Instant::now();
-        systemd::tell_reloading();
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.tell(&[NotifyState::Reloading, now]);
+        }
         // The files are stamped before they are read: a write in between is seen as a new change.
         let running = gateway.running();
         self.watch.follow(files(&path, running.policy()));
@@ -48,7 +49,7 @@ impl Run {
             }
         }
         self.keep_listeners();
-        systemd::tell(&[NotifyState::Ready]);
+        self.tell(&[NotifyState::Ready]);
     }
 
     fn report(&self, applied: Applied, took: Duration) {
@@ -73,7 +74,8 @@ impl Run {
         warn_of_dates(&self.gateway);
         let wanted = self.gateway.running().policy().gateway().admin.clone();
         let open = self.admin.as_ref().map(Admin::path);
-        if wanted.map(|path| base(&self.policy).join(path)).as_deref() != open {
+        let wanted = wanted.map(|path| base(&self.policy).join(path));
+        if !self.is_followed && wanted.as_deref() != open {
             tracing::warn!("`admin` applies at the next start or upgrade");
         }
         if !lapsed.is_empty() {

@@ -16,7 +16,6 @@ use super::{CONFESS, Run};
 use crate::admin::{Admin, USUAL_TIMEOUT, Upgrade, Upgraded};
 use crate::inherited::Purpose;
 use crate::succession::{Candidate, Order, Successor, UpgradeError};
-use crate::systemd;
 
 /// How many orders of the process that serves may wait.
 const ORDERS: usize = 16;
@@ -96,15 +95,18 @@ impl Run {
         mut signals: Signals,
     ) -> Drained {
         if let Some(process) = successor.id() {
-            systemd::tell(&[NotifyState::MainPid(process)]);
+            self.tell(&[NotifyState::MainPid(process)]);
         }
-        self.admin = None;
+        self.is_followed = true;
         self.store = None;
-        self.asked.close();
         let (ordering, mut orders) = mpsc::channel(ORDERS);
         let gateway = Arc::clone(&self.gateway);
         self.tasks
             .spawn(successor.report(Arc::clone(&gateway), ordering));
+        self.asked.close();
+        if let Some(admin) = self.admin.take() {
+            admin.hand_over().await;
+        }
         gateway.close().await;
         tracing::info!(
             open = gateway.drain().open(),

@@ -45,6 +45,12 @@ pub enum UpgradeError {
     /// The new process has ended.
     #[error("the new process did not get ready: it ended with {0}; is it portcullis?")]
     Ended(ExitStatus),
+    /// What was started is something else.
+    #[error("the new process does not answer as portcullis does")]
+    Stranger,
+    /// The policy is another by now than the one that the new process has read.
+    #[error("the policy was reloaded meanwhile; try again")]
+    Changed,
     /// The new process took too long.
     #[error("the new process was not ready within {0:?}")]
     Late(Duration),
@@ -70,6 +76,8 @@ pub struct Candidate {
     receiver: Receiver,
     summary: Summary,
     listeners: usize,
+    /// Of the policy that was in force when it was started.
+    generation: u64,
 }
 
 /// A process that is killed unless it is released.
@@ -123,6 +131,7 @@ impl Candidate {
         if std::process::id() == 1 {
             return Err(UpgradeError::FirstProcess);
         }
+        let generation = gateway.running().generation();
         let (mut listeners, has_loaded) = gateway.listeners()?;
         listeners.extend(more);
         let known = gateway.known_health();
@@ -160,6 +169,7 @@ impl Candidate {
                 receiver,
                 summary,
                 listeners: listeners.len(),
+                generation,
             }),
             Ok(Some(ToElder::Failed(why))) => Err(UpgradeError::Failed(why)),
             Ok(Some(
@@ -172,7 +182,7 @@ impl Candidate {
             )) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
             Ok(None) | Err(_) => match timeout(DISMISS, process.ended()).await {
                 Ok(status) => Err(UpgradeError::Ended(status?)),
-                Err(_) => Err(UpgradeError::Late(DISMISS)),
+                Err(_) => Err(UpgradeError::Stranger),
             },
         }
     }
@@ -201,6 +211,10 @@ impl Candidate {
 
     /// Leaves the gateway to it. If it fails now, the gateway goes on here.
     pub async fn take_over(mut self, gateway: &Arc<Gateway>) -> Result<Successor, UpgradeError> {
+        // It may have read what is no longer in force, and let somebody in who was revoked.
+        if gateway.running().generation() != self.generation {
+            return Err(UpgradeError::Changed);
+        }
         gateway.give_way(true);
         let (heir, told) = Heir::new();
         let carried = gateway.live().hand_over(Arc::clone(&heir));
