@@ -33,6 +33,7 @@ pub struct Steering {
     rules: BTreeSet<Rule>,
     loads: Arc<Loads>,
     role: Role,
+    workers: u32,
     serving: bool,
 }
 
@@ -113,6 +114,7 @@ impl Steering {
                 left: AtomicBool::new(false),
             }),
             role,
+            workers: 0,
             serving: false,
         })
     }
@@ -172,6 +174,7 @@ impl Steering {
             load.chosen.store(0, Relaxed);
         }
         numbers(&self.place, "WORKERS")?.set(role, workers, 0)?;
+        self.workers = workers;
         if let Ok(address) = handle.local_addr() {
             numbers(&self.place, "GROUP")?.set(0, u32::from(address.port()), 0)?;
         }
@@ -220,10 +223,19 @@ impl Steering {
         })
     }
 
-    /// Leaves the role to the process that is given the listeners and the handle, or takes it back.
-    pub fn leave(&mut self, left: bool) {
-        self.serving = !left;
-        self.loads.left.store(left, Relaxed);
+    /// Leaves the role to the process that is given the listeners and the handle.
+    pub fn leave(&mut self) {
+        self.serving = false;
+        self.loads.left.store(true, Relaxed);
+    }
+
+    /// Takes the role back from that process, which has ended, whatever it has changed. The next
+    /// [`Steering::apply`] makes up for its rules.
+    pub fn come_back(&mut self) -> Result<(), SteerError> {
+        self.serving = true;
+        self.loads.left.store(false, Relaxed);
+        self.rules = stored(&self.place)?;
+        Ok(numbers(&self.place, "WORKERS")?.set(self.role.number(), self.workers, 0)?)
     }
 
     /// Takes the handle away: connections to steered ports go to the other process from now on, or are

@@ -369,3 +369,37 @@ fn a_standby_serves_while_there_is_no_primary_and_what_waited_moves_to_it() {
     standby.retire().unwrap();
     assert!(!standby.has_standby().unwrap());
 }
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn a_process_that_was_given_the_role_and_failed_has_changed_nothing() {
+    let instance = Instance::loaded("given");
+    let (mut first, listeners, handle) = serve(&instance, 2);
+    let rules = [Rule::Port(7010)];
+    first.apply(rules.into()).unwrap();
+
+    first.leave();
+    let given = (
+        listeners[0].try_clone().unwrap(),
+        handle.try_clone().unwrap(),
+    );
+    let mut second = Steering::open(&instance.0, Role::Primary).unwrap();
+    second
+        .serve(&[&given.0], &given.1, Start::Inherited)
+        .unwrap();
+    second.apply([Rule::Port(7011)].into()).unwrap();
+    refused("127.0.0.1:7010");
+    drop((second, given));
+
+    first.come_back().unwrap();
+    first.apply(rules.into()).unwrap();
+    refused("127.0.0.1:7011");
+    let _waiting: Vec<_> = (0..40)
+        .map(|_| connect("127.0.0.1:7010").unwrap())
+        .collect();
+    for listener in &listeners {
+        listener.set_nonblocking(true).unwrap();
+        let accepted = std::iter::from_fn(|| listener.accept().ok()).count();
+        assert_eq!(accepted, 20, "both workers serve again");
+    }
+}

@@ -178,9 +178,17 @@ impl Steered {
         self.is_own
     }
 
-    /// Leaves the gateway's role to the process that has the same listeners, or takes it back.
-    pub(crate) fn leave(&mut self, left: bool) {
-        self.steering.leave(left);
+    /// Leaves the gateway's role to the process that has the same listeners.
+    pub(crate) fn leave(&mut self) {
+        self.steering.leave();
+    }
+
+    /// Takes the role back, and has the kernel steer what the policy names.
+    pub(crate) fn come_back(&mut self, policy: &Policy) {
+        if let Err(error) = self.steering.come_back() {
+            tracing::error!(%error, "steering is not as it was");
+        }
+        self.apply(policy);
     }
 
     /// Lets no more come. What waits at the listeners can be accepted.

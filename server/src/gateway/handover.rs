@@ -189,10 +189,17 @@ impl Gateway {
         Ok((all, is_own))
     }
 
-    /// Has another process say how busy the workers are, or takes that back.
-    pub(crate) fn give_way(&self, given: bool) {
+    /// Leaves the kernel's half to another process.
+    pub(crate) fn give_way(&self) {
         if let Some(steered) = self.steered.lock().as_mut() {
-            steered.leave(given);
+            steered.leave();
+        }
+    }
+
+    /// Takes the kernel's half back from a process that has failed.
+    pub(crate) fn come_back(&self) {
+        if let Some(steered) = self.steered.lock().as_mut() {
+            steered.come_back(self.running().policy());
         }
     }
 

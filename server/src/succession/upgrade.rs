@@ -215,7 +215,7 @@ impl Candidate {
         if gateway.running().generation() != self.generation {
             return Err(UpgradeError::Changed);
         }
-        gateway.give_way(true);
+        gateway.give_way();
         let (heir, told) = Heir::new();
         let carried = gateway.live().hand_over(Arc::clone(&heir));
         let serving = timeout(SERVE, async {
@@ -246,7 +246,7 @@ impl Candidate {
             gateway.live().take_back();
             drop(told);
             heir.is_gone();
-            gateway.give_way(false);
+            gateway.come_back();
             return Err(error);
         }
         gateway.forget_steering();
