@@ -54,7 +54,13 @@ pub struct Loaded {
 impl Loaded {
     /// Reads and checks the policy's file and all that it names.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
+        Self::read_noting(path, |_| {})
+    }
+
+    /// The same, and calls `note` between the two: when it is known which files are to be read.
+    pub fn read_noting(path: &Path, note: impl FnOnce(&Policy)) -> Result<Self, LoadError> {
         let policy = Policy::parse(&path.display().to_string(), &text(path)?)?;
+        note(&policy);
         let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
         Ok(Self { policy, tls })
     }

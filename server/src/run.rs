@@ -139,9 +139,9 @@ impl Ready {
     fn new(
         settings: Settings,
         loaded: Loaded,
+        watch: Watch,
         mut inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let watch = Watch::new(files(&settings.policy, loaded.policy()));
         let gateway = Gateway::new(loaded, Recorder::new(settings.records));
         let workers = match settings.workers {
             Some(workers) => workers,
@@ -205,7 +205,8 @@ impl Ready {
 impl Run {
     /// Starts serving. Must be called within a runtime, which then carries the health probes.
     pub fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
-        Ready::new(settings, loaded, Inherited::default())?.open()
+        let watch = Watch::new(files(&settings.policy, loaded.policy()));
+        Ready::new(settings, loaded, watch, Inherited::default())?.open()
     }
 
     /// Starts serving, with what was inherited, as soon as the process that is followed has stopped.
@@ -216,10 +217,14 @@ impl Run {
         descriptors: Option<u64>,
     ) -> Result<Self, StartError> {
         let begin = Instant::now();
-        let loaded = Loaded::read(&settings.policy)?;
+        // Each file is looked at before it is read: a write in between is seen as a change.
+        let mut watch = Watch::new(vec![settings.policy.clone()]);
+        let path = &settings.policy;
+        let note = |policy: &Policy| watch.follow_also(files(path, policy));
+        let loaded = Loaded::read_noting(path, note)?;
         let took = begin.elapsed();
         let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
-        let ready = Ready::new(settings, loaded, inherited)?;
+        let ready = Ready::new(settings, loaded, watch, inherited)?;
         if let Some(elder) = &mut elder {
             elder.take_over(&ready.gateway, ready.summary()).await?;
         }

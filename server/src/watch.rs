@@ -4,7 +4,8 @@
 //! through every symbolic link. So renames, Kubernetes' swaps of a linked folder and file systems
 //! without events (which are looked at every few seconds) come out the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,9 +83,19 @@ impl Watch {
         self.folders = folders;
     }
 
-    /// Whether these are the files that are watched.
-    pub fn follows(&self, files: &[PathBuf]) -> bool {
-        self.files == files
+    /// Watches these files from now on, and those among them that it watches already as they were seen:
+    /// a change since then is one.
+    pub fn follow_also(&mut self, files: Vec<PathBuf>) {
+        let known: HashMap<_, _> = mem::take(&mut self.files)
+            .into_iter()
+            .zip(mem::take(&mut self.seen))
+            .collect();
+        self.follow(files);
+        for (file, seen) in self.files.iter().zip(&mut self.seen) {
+            if let Some(before) = known.get(file) {
+                *seen = *before;
+            }
+        }
     }
 
     /// Waits until a file has changed and has been left alone for a moment. Cancel safe.
@@ -189,6 +200,19 @@ mod tests {
 
         fs::remove_file(&file).unwrap();
         notices(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_before_all_files_are_known_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (policy, named) = (dir.path().join("policy.yaml"), dir.path().join("ca.crt"));
+        fs::write(&policy, "one").unwrap();
+        fs::write(&named, "one").unwrap();
+        let mut watch = Watch::new(vec![policy.clone()]);
+        fs::write(&policy, "another").unwrap();
+        watch.follow_also(vec![policy.clone(), named.clone()]);
+        notices(&mut watch).await;
+        assert_eq!(watch.files, [policy, named]);
     }
 
     #[tokio::test]

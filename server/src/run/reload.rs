@@ -35,9 +35,7 @@ impl Run {
         });
         match reading.await {
             Ok(Ok((applied, files))) => {
-                if !self.watch.follows(&files) {
-                    self.watch.follow(files);
-                }
+                self.watch.follow_also(files);
                 self.report(applied, begin.elapsed());
             }
             Ok(Err(error)) => {
