@@ -131,6 +131,21 @@ refused "a client without a certificate" "certificate required" web -CAfile cert
 refused "a client without the grant" "alert access denied" web "${bob[@]}" -ign_eof
 refused "a name that does not exist" "alert access denied" nowhere "${bob[@]}" -ign_eof
 
+# Key updates: K asks for one in return, k does not.
+mkfifo keys
+s_client web "${alice[@]}" -tls1_3 <keys >out.log 2>&1 &
+exec 8>keys
+until_true grep -q "Verify return code" out.log
+for letter in K k K; do
+  before=$(grep -c KEYUPDATE out.log || true)
+  echo "$letter" >&8
+  until_true sh -c "[ \$(grep -c KEYUPDATE out.log) -gt $before ]"
+done
+printf '%s' "$request" >&8
+until_true grep -q "hello from nginx" out.log
+exec 8>&-
+ok "openssl with key updates"
+
 # curl
 curl=(curl -sS --fail --max-time 60 --cacert certs/ca.crt --cert certs/alice.crt --key certs/alice.key
   --connect-to "::127.0.0.1:$gateway_port")
@@ -148,6 +163,20 @@ ok "nginx reads the PROXY header"
     --priority NORMAL:-VERS-ALL:+VERS-TLS1.3 127.0.0.1 >out.log 2>&1 || true
 grep -q "hello from nginx" out.log || fail "gnutls-cli"
 ok "gnutls-cli"
+gnutls_keys() {
+  timeout 20 gnutls-cli --port "$gateway_port" --sni-hostname web --verify-hostname web --inline-commands \
+    --x509cafile certs/ca.crt --x509certfile certs/alice.crt --x509keyfile certs/alice.key \
+    --priority NORMAL:-VERS-ALL:+VERS-TLS1.3 127.0.0.1
+}
+gnutls_keys <keys >out.log 2>&1 &
+exec 8>keys
+until_true grep -q "Handshake was completed" out.log
+echo "^rekey^" >&8
+until_true grep -q "Rekey was completed" out.log
+printf '%s' "$request" >&8
+until_true grep -q "hello from nginx" out.log
+exec 8>&-
+ok "gnutls-cli with a key update"
 
 # Redis
 redis=(redis-cli -h 127.0.0.1 -p "$gateway_port" --tls --sni redis --cacert certs/ca.crt)

@@ -5,8 +5,11 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// A full TLS record is 16 KiB; four of them go out in one write.
-pub(crate) const BUFFER_SIZE: usize = 64 * 1024;
+/// How many bytes of a stream a relay moves at once: four full TLS records.
+pub(crate) const MOVED_AT_ONCE: usize = 64 * 1024;
+
+/// How long a buffer is: what is moved at once, and room for what a protocol around it adds.
+const LENGTH: usize = MOVED_AT_ONCE + 1024;
 
 /// How many unused buffers a thread keeps.
 const KEPT: usize = 64;
@@ -15,18 +18,22 @@ thread_local! {
     static UNUSED: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer that goes back to its thread's pool on drop.
+/// A buffer for bytes in flight, which goes back to its thread's pool on drop.
+///
+/// It holds a little more than a relay moves at once, so that a [`Downstream`](crate::Downstream)
+/// which frames or encrypts can do so with all of it. What is in it is left from its last use.
 #[derive(Debug)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     // Empty only while it is dropped; an empty box allocates nothing.
     bytes: Box<[u8]>,
 }
 
 impl Buffer {
-    pub(crate) fn take() -> Self {
+    /// A buffer of the thread's pool, or a new one.
+    pub fn take() -> Self {
         let unused = UNUSED.with_borrow_mut(Vec::pop);
         Self {
-            bytes: unused.unwrap_or_else(|| vec![0; BUFFER_SIZE].into_boxed_slice()),
+            bytes: unused.unwrap_or_else(|| vec![0; LENGTH].into_boxed_slice()),
         }
     }
 }
@@ -73,7 +80,7 @@ mod tests {
         drop(Buffer::take());
         assert_eq!(unused(), 1);
         let again = Buffer::take();
-        assert_eq!((again.len(), unused()), (BUFFER_SIZE, 0));
+        assert_eq!((again.len(), unused()), (LENGTH, 0));
         let many: Vec<_> = (0..2 * KEPT).map(|_| Buffer::take()).collect();
         drop(many);
         assert_eq!(unused(), KEPT);

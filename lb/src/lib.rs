@@ -48,6 +48,7 @@ pub use limit::{ClientLimits, Limit, Name, Rate};
 
 #[cfg(not(loom))]
 pub use {
+    buffer::Buffer,
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, Drained, Stay},
     group::{Group, UpstreamStatus},

@@ -16,15 +16,15 @@ use tokio::{
 };
 
 use crate::{
-    buffer::{BUFFER_SIZE, Buffer},
+    buffer::{Buffer, MOVED_AT_ONCE},
     group_config::RelayConfig,
 };
 
 /// How many buffers a pump moves before it lets other connections of its thread have a turn.
 const BUFFERS_A_TURN: u32 = 16;
 
-/// A read needs at least this much room, the size of one full TLS record.
-const READ_ROOM: usize = 16 * 1024;
+/// A read needs at least this much room: a full TLS record and the beginning of another.
+const READ_ROOM: usize = 32 * 1024;
 
 /// What stands for "never": long past the life of any process.
 const NEVER: Duration = Duration::from_hours(24 * 365 * 10);
@@ -314,8 +314,8 @@ impl Pump {
         W: AsyncWrite + Unpin,
     {
         let mut buffer = Buffer::take();
-        while self.ending.is_none() && BUFFER_SIZE - self.end >= READ_ROOM {
-            let mut room = ReadBuf::new(&mut buffer[self.end..]);
+        while self.ending.is_none() && MOVED_AT_ONCE - self.end >= READ_ROOM {
+            let mut room = ReadBuf::new(&mut buffer[self.end..MOVED_AT_ONCE]);
             match Pin::new(&mut *reader).poll_read(cx, &mut room) {
                 Poll::Pending if self.end == 0 => {
                     drop(buffer);

@@ -7,21 +7,20 @@ use std::sync::Arc;
 
 use lb::{DialReport, Dialed, Stay};
 use rustix::net::{RecvFlags, recv};
-use rustls::server::Acceptor;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::admission::Place;
 use crate::downstream::{TlsClient, reset};
 use crate::gateway::Gateway;
+use crate::handshake::{self, HandshakeError, Handshaken, Hello};
 use crate::live::Holder;
 use crate::proxy_header::{ProxyHeader, unmapped};
 use crate::record::{Outcome, Record};
+use crate::record_layer::Session;
 use crate::rejection::Rejection;
 use crate::running::Permit;
 use crate::tls::Verifier;
@@ -91,9 +90,9 @@ async fn greet(
     drop(running);
 
     let handshaken = timeout_at(deadline, async {
-        let start = hear(socket).await?;
+        let (socket, hello) = hear(socket).await?;
         // Large, and not yet needed by a client that stalls before its ClientHello is whole.
-        Box::pin(answer(gateway, start, record)).await
+        Box::pin(answer(gateway, socket, hello, record)).await
     });
     let guest = handshaken
         .await
@@ -104,19 +103,16 @@ async fn greet(
 }
 
 /// Waits for the `ClientHello`.
-async fn hear(socket: TcpStream) -> Result<Box<StartHandshake<TcpStream>>, Rejection> {
+async fn hear(mut socket: TcpStream) -> Result<(TcpStream, Box<Hello>), Rejection> {
     // One segment waits for no other: the handshake is many small ones.
     socket.set_nodelay(true).ok();
     let arrived = first_record(&socket).await;
     arrived.map_err(|_| Rejection::HandshakeAbandoned)?;
-    let mut acceptor = Box::new(LazyConfigAcceptor::new(Acceptor::default(), socket));
-    match (&mut *acceptor).await {
-        Ok(start) => Ok(Box::new(start)),
+    match Box::pin(handshake::hear(&mut socket)).await {
+        Ok(hello) => Ok((socket, Box::new(hello))),
         Err(error) => {
-            if let Some(socket) = acceptor.take_io() {
-                Box::pin(part(socket)).await;
-            }
-            Err(failed(&error))
+            Box::pin(part(socket)).await;
+            Err(failed(error))
         }
     }
 }
@@ -162,35 +158,37 @@ fn is_short(bytes: &[u8]) -> bool {
 /// From the `ClientHello` to a client that is known and authorized.
 async fn answer(
     gateway: &Gateway,
-    start: Box<StartHandshake<TcpStream>>,
+    mut socket: TcpStream,
+    hello: Box<Hello>,
     record: &mut Record,
 ) -> Result<Guest, Rejection> {
     let port = record.addresses().1.port();
-    let verifier = Verifier::new(gateway.running(), &start.client_hello(), port);
+    let verifier = Verifier::new(gateway.running(), &hello.client_hello(), port);
     record.greeted(verifier.generation(), verifier.destination().sni.clone());
-    let accepted = start
-        .into_stream(verifier.configuration())
-        .into_fallible()
-        .await;
-    match accepted {
-        Ok(stream) => welcome(stream, &verifier),
-        Err((error, socket)) => {
+    let config = verifier.configuration();
+    match hello.answer(&mut socket, config).await {
+        Ok(handshaken) => welcome(socket, handshaken, &verifier),
+        Err(error) => {
             record.claimed(verifier.take_claim());
             part(socket).await;
             match verifier.take_verdict() {
                 Some(Err(rejection)) => Err(rejection),
-                Some(Ok(_)) | None => Err(failed(&error)),
+                Some(Ok(_)) | None => Err(failed(error)),
             }
         }
     }
 }
 
 /// The handshake is over: the client holds the key, so the verifier's permit is worth something.
-fn welcome(mut stream: TlsStream<TcpStream>, verifier: &Verifier) -> Result<Guest, Rejection> {
-    let (socket, session) = stream.get_mut();
+fn welcome(
+    socket: TcpStream,
+    handshaken: Handshaken,
+    verifier: &Verifier,
+) -> Result<Guest, Rejection> {
+    let Handshaken { session, early } = handshaken;
     // Without tickets nothing follows the handshake, so the kernel would hold its last ACK back for
     // 40 ms, and with it the first bytes of every client that leaves Nagle's algorithm on.
-    SockRef::from(&*socket).set_tcp_quickack(true).ok();
+    SockRef::from(&socket).set_tcp_quickack(true).ok();
     let chain = session
         .peer_certificates()
         .map(<[_]>::to_vec)
@@ -205,8 +203,9 @@ fn welcome(mut stream: TlsStream<TcpStream>, verifier: &Verifier) -> Result<Gues
         })
     });
     let permit = verifier.take_verdict().ok_or(Rejection::NoCertificate)??;
+    let session = Session::after(session).map_err(Rejection::Tls)?;
     Ok(Guest {
-        client: Box::new(TlsClient::new(stream)),
+        client: Box::new(TlsClient::new(socket, session, &early)),
         permit,
         alpn,
         cipher,
@@ -215,14 +214,11 @@ fn welcome(mut stream: TlsStream<TcpStream>, verifier: &Verifier) -> Result<Gues
 }
 
 /// Why a handshake failed for which no verdict was given.
-fn failed(error: &io::Error) -> Rejection {
-    let tls = error
-        .get_ref()
-        .and_then(|source| source.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::NoCertificatesPresented) => Rejection::NoCertificate,
-        Some(error) => Rejection::Tls(error.clone()),
-        None => Rejection::HandshakeAbandoned,
+fn failed(error: HandshakeError) -> Rejection {
+    match error {
+        HandshakeError::Tls(rustls::Error::NoCertificatesPresented) => Rejection::NoCertificate,
+        HandshakeError::Tls(error) => Rejection::Tls(error),
+        HandshakeError::Abandoned(_) => Rejection::HandshakeAbandoned,
     }
 }
 

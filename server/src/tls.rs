@@ -145,6 +145,8 @@ impl Tls {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
+        // For `record_layer`, which goes on where rustls ends.
+        config.enable_secret_extraction = true;
         config.alpn_protocols = alpn.into_iter().collect();
         // In the order of `provider`, which begins with what processors do best.
         config.ignore_client_order = !client_prefers_chacha;

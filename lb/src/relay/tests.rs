@@ -325,7 +325,7 @@ fn a_pump_that_could_go_on_for_ever_lets_others_have_a_turn() {
     let (count, mut pump) = (AtomicU64::new(0), Pump::default());
     assert!(!turn(&mut pump, &mut repeat(1), &mut sink(), &count));
     let moved = count.load(Relaxed);
-    let most = u64::from(BUFFERS_A_TURN) * BUFFER_SIZE as u64;
+    let most = u64::from(BUFFERS_A_TURN) * MOVED_AT_ONCE as u64;
     assert!((1..=most).contains(&moved), "{moved}");
 }
 

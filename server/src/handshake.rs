@@ -1,0 +1,189 @@
+//! A client's handshake over its socket: rustls without buffers of its own.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{Accepted, Acceptor, ClientHello, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::record_layer::{self, HEADER};
+
+/// How much of a handshake may have come without having been understood. A message is at most 64 KiB long
+/// for rustls; a client's are a few KiB.
+const MOST_PENDING: usize = 64 * 1024;
+/// How much is read at a time.
+const READ: usize = 4 * 1024;
+
+/// Why a handshake came to nothing.
+#[derive(Debug, Error)]
+pub(crate) enum HandshakeError {
+    /// The client went away.
+    #[error("the client broke the handshake off")]
+    Abandoned(#[source] io::Error),
+    /// TLS came to no agreement; the client was told so by an alert.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        Self::Abandoned(error)
+    }
+}
+
+/// A client's `ClientHello`, and all the bytes that came with it.
+pub(crate) struct Hello {
+    accepted: Accepted,
+    bytes: Vec<u8>,
+}
+
+/// A handshake that is over, and the bytes that came behind it.
+pub(crate) struct Handshaken {
+    pub(crate) session: UnbufferedServerConnection,
+    pub(crate) early: Vec<u8>,
+}
+
+/// Reads a `ClientHello`.
+pub(crate) async fn hear(socket: &mut TcpStream) -> Result<Hello, HandshakeError> {
+    let mut acceptor = Acceptor::default();
+    let mut bytes = Vec::new();
+    loop {
+        let known = bytes.len();
+        receive(socket, &mut bytes).await?;
+        let mut new = &bytes[known..];
+        while !new.is_empty() {
+            acceptor.read_tls(&mut new)?;
+            match acceptor.accept() {
+                Ok(Some(accepted)) => return Ok(Hello { accepted, bytes }),
+                Ok(None) => {}
+                Err((error, mut alert)) => {
+                    let mut flight = Vec::new();
+                    alert.write_all(&mut flight)?;
+                    socket.write_all(&flight).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}
+
+impl Hello {
+    /// What the client asks for.
+    pub(crate) fn client_hello(&self) -> ClientHello<'_> {
+        self.accepted.client_hello()
+    }
+
+    /// Goes through the rest of the handshake. Each flight is one write.
+    pub(crate) async fn answer(
+        self,
+        socket: &mut TcpStream,
+        config: Arc<ServerConfig>,
+    ) -> Result<Handshaken, HandshakeError> {
+        let mut bytes = self.bytes;
+        drop(self.accepted);
+        let mut session = UnbufferedServerConnection::new(config)?;
+        let mut flight = Vec::new();
+        let mut shown = 0;
+        loop {
+            // One record at a time, so that nothing behind the handshake is opened here.
+            let UnbufferedStatus { discard, state, .. } =
+                session.process_tls_records(&mut bytes[..shown]);
+            let next = match state {
+                Ok(ConnectionState::EncodeTlsData(data)) => {
+                    encode(data, &mut flight)?;
+                    Next::Again
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    Next::Send
+                }
+                Ok(ConnectionState::WriteTraffic(_)) => Next::Done,
+                Ok(_) => Next::Wait,
+                Err(error) => Next::Fail(error),
+            };
+            bytes.drain(..discard);
+            shown -= discard;
+            match next {
+                Next::Again => {}
+                Next::Send => {
+                    socket.write_all(&flight).await?;
+                    flight.clear();
+                }
+                Next::Done => {
+                    return Ok(Handshaken {
+                        session,
+                        early: bytes,
+                    });
+                }
+                Next::Fail(error) => {
+                    while let Ok(ConnectionState::EncodeTlsData(data)) =
+                        session.process_tls_records(&mut bytes[..shown]).state
+                    {
+                        encode(data, &mut flight)?;
+                    }
+                    // With the alert. The client may be gone already.
+                    socket.write_all(&flight).await.ok();
+                    return Err(error.into());
+                }
+                Next::Wait => shown = one_more(socket, &mut bytes, shown).await?,
+            }
+        }
+    }
+}
+
+/// What a step of the handshake leads to.
+enum Next {
+    Again,
+    Send,
+    Wait,
+    Done,
+    Fail(rustls::Error),
+}
+
+fn encode<T>(mut data: EncodeTlsData<'_, T>, flight: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    let start = flight.len();
+    let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) else {
+        return Ok(());
+    };
+    flight.resize(start + size.required_size, 0);
+    match data.encode(&mut flight[start..]) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(io::Error::other(error).into()),
+    }
+}
+
+/// Waits until there is a record behind the first `shown` bytes. Returns where it ends.
+async fn one_more(
+    socket: &mut TcpStream,
+    bytes: &mut Vec<u8>,
+    shown: usize,
+) -> Result<usize, HandshakeError> {
+    loop {
+        if let Some(&[kind, _, _, high, low]) = bytes.get(shown..shown + HEADER) {
+            let end = shown + HEADER + usize::from(u16::from_be_bytes([high, low]));
+            // What is no record needs no end: rustls says what is wrong with it.
+            let is_none = !(20..=23).contains(&kind) || end - shown > record_layer::LONGEST;
+            if end <= bytes.len() || is_none {
+                return Ok(end.min(bytes.len()));
+            }
+        }
+        receive(socket, bytes).await?;
+    }
+}
+
+/// Reads what there is, and something at least.
+async fn receive(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    let room = MOST_PENDING.saturating_sub(bytes.len()).min(READ);
+    if room == 0 {
+        return Err(rustls::Error::from(rustls::InvalidMessage::MessageTooLarge).into());
+    }
+    bytes.reserve(room);
+    match socket.take(room as u64).read_buf(bytes).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,153 @@
+//! Bytes between a socket and the record layer.
+
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use lb::Buffer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::{Breach, LONGEST, Session, length};
+
+/// What came from the socket and was not read yet.
+///
+/// Records are opened where they are read: in the reader's own buffer if it is large enough for them. The
+/// beginning of a record is kept in as much memory as it has bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    /// Records that were not opened, or the beginning of one.
+    kept: Box<[u8]>,
+    /// Data that had no room where it was to go.
+    spare: Option<(Buffer, Range<usize>)>,
+    end: Option<Result<(), Breach>>,
+}
+
+impl Incoming {
+    /// Begins with what has already come, which a [`Buffer`] must have room for.
+    pub(crate) fn new(early: &[u8]) -> Self {
+        Self {
+            kept: early.into(),
+            ..Self::default()
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_buffer(&self) -> bool {
+        self.spare.is_some()
+    }
+
+    /// Puts data into `room`, or else says how the peer's stream ended.
+    pub(crate) fn poll_data(
+        &mut self,
+        session: &mut Session,
+        socket: &mut TcpStream,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Result<(), Breach>>> {
+        loop {
+            if let Some((spare, data)) = &mut self.spare {
+                let fitting = data.len().min(room.remaining());
+                room.put_slice(&spare[data.start..][..fitting]);
+                data.start += fitting;
+                if data.start == data.end {
+                    self.spare = None;
+                }
+                return Poll::Ready(Ok(Ok(())));
+            }
+            if let Some(end) = self.end {
+                return Poll::Ready(Ok(end));
+            }
+            if room.remaining() >= LONGEST.max(self.kept.len() + 1) {
+                let data = ready!(self.poll_open(session, socket, cx, room.initialize_unfilled()))?;
+                room.advance(data);
+                if data > 0 {
+                    return Poll::Ready(Ok(Ok(())));
+                }
+            } else {
+                let mut spare = Buffer::take();
+                let data = ready!(self.poll_open(session, socket, cx, &mut spare))?;
+                self.spare = (data > 0).then_some((spare, 0..data));
+            }
+        }
+    }
+
+    /// Opens what was kept, or else what comes from the socket, in `space`. Returns how much data that
+    /// was, which may be none.
+    fn poll_open(
+        &mut self,
+        session: &mut Session,
+        socket: &mut TcpStream,
+        cx: &mut Context<'_>,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let kept = self.kept.len();
+        space[..kept].copy_from_slice(&self.kept);
+        let mut filled = kept;
+        if matches!(length(&self.kept), Ok(next) if next.is_none_or(|length| length > kept)) {
+            let mut room = ReadBuf::new(&mut space[kept..]);
+            ready!(Pin::new(socket).poll_read(cx, &mut room))?;
+            if room.filled().is_empty() {
+                // An end that the peer did not seal may be anybody's (RFC 8446, 6.1).
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            filled += room.filled().len();
+        }
+        let opened = session.open(&mut space[..filled]);
+        self.kept = space[opened.rest].into();
+        self.end = opened.end;
+        Poll::Ready(Ok(opened.data))
+    }
+}
+
+/// What was sealed and the socket has not taken yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    buffer: Option<Buffer>,
+    left: Range<usize>,
+}
+
+impl Outgoing {
+    /// Has `seal` fill a buffer. Nothing may be left from before.
+    pub(crate) fn fill<T>(
+        &mut self,
+        seal: impl FnOnce(&mut [u8]) -> Result<(T, usize), rustls::Error>,
+    ) -> io::Result<T> {
+        debug_assert!(self.left.is_empty(), "sealed over what was not sent");
+        let mut buffer = Buffer::take();
+        let (result, written) = seal(&mut buffer).map_err(io::Error::other)?;
+        self.buffer = Some(buffer);
+        self.left = 0..written;
+        Ok(result)
+    }
+
+    /// Whether the socket has taken everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Gives all that is left to the socket.
+    pub(crate) fn poll_send(
+        &mut self,
+        socket: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(buffer) = &self.buffer {
+            let sent = ready!(Pin::new(&mut *socket).poll_write(cx, &buffer[self.left.clone()]))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.left.start += sent;
+            if self.left.is_empty() {
+                self.buffer = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

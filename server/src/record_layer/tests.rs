@@ -1,0 +1,403 @@
+use std::io::{Read, Write};
+use std::sync::{Arc, LazyLock};
+
+use certgen::{Authority, AuthoritySpec};
+use proptest::prelude::*;
+use rustls::client::UnbufferedClientConnection;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::cipher_suite::{
+    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::unbuffered::ConnectionState;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls_pki_types::ServerName;
+
+use super::*;
+
+const SUITES: [SupportedCipherSuite; 3] = [
+    TLS13_AES_128_GCM_SHA256,
+    TLS13_AES_256_GCM_SHA384,
+    TLS13_CHACHA20_POLY1305_SHA256,
+];
+
+static AUTHORITY: LazyLock<Authority> =
+    LazyLock::new(|| Authority::new(&AuthoritySpec::default()).unwrap());
+
+static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
+    let own = AUTHORITY.server(&["gateway"]).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.certificate_der()], own.key_der())
+        .unwrap();
+    config.enable_secret_extraction = true;
+    Arc::new(config)
+});
+
+fn client(suite: SupportedCipherSuite) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(AUTHORITY.certificate_der().clone()).unwrap();
+    let provider = CryptoProvider {
+        cipher_suites: vec![suite],
+        ..default_provider()
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.enable_secret_extraction = true;
+    Arc::new(config)
+}
+
+fn name() -> ServerName<'static> {
+    ServerName::try_from("gateway").unwrap()
+}
+
+/// Takes whatever step an end can take. Says whether its handshake is over.
+macro_rules! step {
+    ($end:expr, $from:expr, $to:expr) => {{
+        let status = $end.process_tls_records($from);
+        let discard = status.discard;
+        let over = match status.state.unwrap() {
+            ConnectionState::EncodeTlsData(mut data) => {
+                let mut room = [0; 8192];
+                let length = data.encode(&mut room).unwrap();
+                $to.extend_from_slice(&room[..length]);
+                false
+            }
+            ConnectionState::TransmitTlsData(data) => {
+                data.done();
+                false
+            }
+            ConnectionState::WriteTraffic(_) => true,
+            _ => false,
+        };
+        $from.drain(..discard);
+        over
+    }};
+}
+
+/// A session, and what a peer needs that keeps to no rule.
+fn forger(suite: SupportedCipherSuite) -> (Session, Keys) {
+    let mut server = UnbufferedServerConnection::new(Arc::clone(&SERVER)).unwrap();
+    let mut client = UnbufferedClientConnection::new(client(suite), name()).unwrap();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        let over = step!(client, &mut down, up) & step!(server, &mut up, down);
+        if over && up.is_empty() {
+            let (secrets, _) = client.dangerous_into_kernel_connection().unwrap();
+            let session = Session::after(server).unwrap();
+            return (session, Keys::new(secrets.tx).unwrap());
+        }
+    }
+    panic!("the handshake does not end");
+}
+
+/// A session, and rustls as its peer.
+pub(crate) fn pair(suite: SupportedCipherSuite) -> (Session, ClientConnection) {
+    let mut server = UnbufferedServerConnection::new(Arc::clone(&SERVER)).unwrap();
+    let mut client = ClientConnection::new(client(suite), name()).unwrap();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        client.write_tls(&mut up).unwrap();
+        let over = step!(server, &mut up, down);
+        client.read_tls(&mut &down[..]).unwrap();
+        down.clear();
+        client.process_new_packets().unwrap();
+        if over && up.is_empty() && !client.wants_write() {
+            return (Session::after(server).unwrap(), client);
+        }
+    }
+    panic!("the handshake does not end");
+}
+
+/// What comes of everything that a peer has sent, in pieces of so many bytes.
+fn read(session: &mut Session, sent: &[u8], piece: usize) -> (Vec<u8>, Option<Result<(), Breach>>) {
+    let (mut all, mut space) = (Vec::new(), Vec::new());
+    for piece in sent.chunks(piece) {
+        space.extend_from_slice(piece);
+        let opened = session.open(&mut space);
+        all.extend_from_slice(&space[..opened.data]);
+        space.drain(..opened.rest.start);
+        if opened.end.is_some() {
+            return (all, opened.end);
+        }
+    }
+    (all, None)
+}
+
+fn seal(session: &mut Session, plain: &[u8]) -> Vec<u8> {
+    let (mut all, mut left) = (Vec::new(), plain);
+    let mut room = vec![0; 40_000];
+    while !left.is_empty() {
+        let (taken, written) = session.seal(left, &mut room).unwrap();
+        all.extend_from_slice(&room[..written]);
+        left = &left[taken..];
+    }
+    all
+}
+
+/// What rustls makes of what it was sent.
+pub(crate) fn hear(client: &mut ClientConnection, mut sent: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    while !sent.is_empty() {
+        client.read_tls(&mut sent).unwrap();
+        let state = client.process_new_packets().unwrap();
+        let mut some = vec![0; state.plaintext_bytes_to_read()];
+        client.reader().read_exact(&mut some).unwrap();
+        all.extend(some);
+    }
+    all
+}
+
+pub(crate) fn say(client: &mut ClientConnection, plain: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::new();
+    let mut pieces = plain.chunks(30_000);
+    while let Some(piece) = pieces.next().or(client.wants_write().then_some(&[])) {
+        client.writer().write_all(piece).unwrap();
+        client.write_tls(&mut sent).unwrap();
+    }
+    sent
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    /// Data, which comes in pieces of so many bytes.
+    Up(Vec<u8>, usize),
+    Down(Vec<u8>),
+    /// The client changes its key and asks for the same in return.
+    Refresh,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let data = || prop_oneof![0..100_usize, 16_300..16_500_usize, 0..50_000_usize];
+    let bytes = || (data(), any::<u8>()).prop_map(|(length, byte)| vec![byte; length]);
+    let piece = prop_oneof![100..1000_usize, 16_380..16_410_usize, Just(65_536)];
+    let one = prop_oneof![
+        (bytes(), piece).prop_map(|(bytes, piece)| Move::Up(bytes, piece)),
+        bytes().prop_map(Move::Down),
+        Just(Move::Refresh),
+    ];
+    prop::collection::vec(one, 1..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rustls_and_a_session_understand_each_other(suite in 0..3_usize, limit in 1..6_u64, moves in moves()) {
+        let (mut session, mut client) = pair(SUITES[suite]);
+        session.limit = limit;
+        for one in moves {
+            match one {
+                Move::Up(bytes, piece) => {
+                    let sent = say(&mut client, &bytes);
+                    let (heard, opened) = read(&mut session, &sent, piece);
+                    prop_assert_eq!(opened, None);
+                    prop_assert!(heard == bytes);
+                }
+                Move::Down(bytes) => {
+                    let sent = seal(&mut session, &bytes);
+                    prop_assert!(session.sealing.used() <= limit);
+                    prop_assert!(hear(&mut client, &sent) == bytes);
+                }
+                Move::Refresh => {
+                    client.refresh_traffic_keys().unwrap();
+                    // rustls bounds them as well.
+                    let (_, opened) = read(&mut session, &say(&mut client, b"!"), 10);
+                    prop_assert_eq!(opened, None);
+                    prop_assert!(session.is_stale());
+                    hear(&mut client, &seal(&mut session, b"!"));
+                    prop_assert!(!session.updates.is_owed());
+                }
+            }
+        }
+        let mut end = [0; 100];
+        let length = session.seal_alert(AlertDescription::CloseNotify, &mut end).unwrap();
+        client.read_tls(&mut &end[..length]).unwrap();
+        prop_assert!(client.process_new_packets().unwrap().peer_has_closed());
+        client.send_close_notify();
+        let (_, opened) = read(&mut session, &say(&mut client, b""), 10);
+        prop_assert_eq!(opened, Some(Ok(())));
+    }
+
+    #[test]
+    fn a_record_that_was_changed_anywhere_is_no_record(suite in 0..3_usize, length in 0..200_usize, place: prop::sample::Index, bit in 0..8_u8) {
+        let (mut session, mut keys) = forger(SUITES[suite]);
+        let mut record = forge(&mut keys, ContentType::ApplicationData, &vec![7; length]);
+        let place = place.index(record.len());
+        record[place] ^= 1 << bit;
+        // A length that grew asks for more than there is.
+        record.resize(LONGEST, 0);
+        let (heard, opened) = read(&mut session, &record, 1000);
+        prop_assert!(heard.is_empty());
+        prop_assert!(matches!(opened, Some(Err(_))), "{:?}", opened);
+    }
+
+    #[test]
+    fn nothing_that_a_peer_seals_makes_a_session_panic(suite in 0..3_usize, records in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..12)), 1..50), piece in 1..40_usize) {
+        let (mut session, mut keys) = forger(SUITES[suite]);
+        let sent: Vec<u8> = records
+            .iter()
+            .flat_map(|(kind, content)| forge(&mut keys, ContentType::from(*kind), content))
+            .collect();
+        let (heard, _) = read(&mut session, &sent, piece);
+        prop_assert!(heard.len() <= records.iter().map(|(_, content)| content.len()).sum());
+    }
+}
+
+fn forge(keys: &mut Keys, kind: ContentType, content: &[u8]) -> Vec<u8> {
+    let mut record = vec![0; content.len() + OVERHEAD];
+    let key = keys.expand();
+    keys.seal(&key, kind, content, &mut record).unwrap();
+    record
+}
+
+/// What comes of records with these contents, one after another, and then of data.
+fn outcome(records: &[(ContentType, &[u8])]) -> Result<Vec<u8>, Breach> {
+    let (mut session, mut keys) = forger(TLS13_AES_128_GCM_SHA256);
+    let mut all = Vec::new();
+    for &(kind, content) in records
+        .iter()
+        .chain(&[(ContentType::ApplicationData, &b"!"[..])])
+    {
+        let (heard, opened) = read(&mut session, &forge(&mut keys, kind, content), 20_000);
+        all.extend(heard);
+        match opened {
+            None => {}
+            Some(Ok(())) => break,
+            Some(Err(breach)) => return Err(breach),
+        }
+    }
+    Ok(all)
+}
+
+fn heard(records: &[(ContentType, &[u8])]) -> Vec<u8> {
+    outcome(records).unwrap()
+}
+
+fn breach(records: &[(ContentType, &[u8])]) -> Breach {
+    outcome(records).unwrap_err()
+}
+
+#[test]
+fn what_may_come_comes_and_nothing_else() {
+    use ContentType::{Alert, ApplicationData as Data, ChangeCipherSpec, Handshake};
+    let largest = vec![1; MOST_PLAINTEXT];
+    let padded = |content: &[u8], kind: ContentType| {
+        let mut all = content.to_vec();
+        all.push(kind.into());
+        all.extend([0; 40]);
+        all
+    };
+    let zero = ContentType::Unknown(0);
+
+    assert_eq!(heard(&[(Data, b"a"), (Data, b""), (Data, b"b")]), b"ab!");
+    assert_eq!(heard(&[(zero, &padded(b"padded", Data))]), b"padded!");
+    assert_eq!(heard(&[(Data, &largest)]).len(), MOST_PLAINTEXT + 1);
+    assert_eq!(heard(&[(Alert, &[1, 90])]), b"!", "user_canceled");
+    assert_eq!(
+        heard(&[(Alert, &[1, 0])]),
+        b"",
+        "what follows the end is nothing"
+    );
+    assert_eq!(heard(&[(zero, &padded(&[2, 0], Alert))]), b"");
+
+    assert_eq!(breach(&[(zero, b"")]), Breach::Unexpected, "no type at all");
+    assert_eq!(breach(&[(zero, &[0; 100])]), Breach::Unexpected);
+    let mut larger = largest.clone();
+    larger.push(23);
+    assert_eq!(
+        breach(&[(zero, &larger)]),
+        Breach::Oversized,
+        "with its padding"
+    );
+    assert_eq!(breach(&[(ChangeCipherSpec, &[1])]), Breach::Unexpected);
+    assert_eq!(breach(&[(Alert, &[2])]), Breach::Malformed);
+    assert_eq!(breach(&[(Alert, &[2, 40, 2, 40])]), Breach::Malformed);
+    assert_eq!(
+        breach(&[(Alert, &[2, 80])]),
+        Breach::Alert(AlertDescription::InternalError)
+    );
+    for kind in [0, 1, 2, 4, 5, 11, 13, 15, 20, 254] {
+        let message = [kind, 0, 0, 1, 0];
+        assert_eq!(
+            breach(&[(Handshake, &message)]),
+            Breach::Unexpected,
+            "{kind}"
+        );
+    }
+    assert_eq!(breach(&[(Handshake, b"")]), Breach::Unexpected);
+    assert_eq!(breach(&[(Handshake, &[24, 0, 0, 2, 0])]), Breach::Malformed);
+    assert_eq!(breach(&[(Handshake, &[24, 0, 0, 1, 2])]), Breach::Illegal);
+    assert_eq!(
+        breach(&[(Handshake, &[24, 0, 0, 1, 0, 24])]),
+        Breach::Unexpected
+    );
+    let begun: (_, &[u8]) = (Handshake, &[24, 0]);
+    assert_eq!(breach(&[begun, (Data, b"a")]), Breach::Unexpected);
+    assert_eq!(breach(&[begun, (Alert, &[1, 0])]), Breach::Unexpected);
+    // The data that follows would have to be sealed with the next key.
+    assert_eq!(breach(&[(Handshake, &KEY_UPDATE)]), Breach::Forged);
+    assert_eq!(
+        breach(&[begun, (Handshake, &KEY_UPDATE[2..])]),
+        Breach::Forged
+    );
+}
+
+const KEY_UPDATE: [u8; 5] = messages::KEY_UPDATE;
+
+#[test]
+fn records_that_bring_nothing_are_bounded() {
+    let most = usize::from(MOST_IDLE_RECORDS);
+    for (kind, content) in [
+        (ContentType::ApplicationData, &b""[..]),
+        (ContentType::Alert, &[1, 90]),
+    ] {
+        let empty = (kind, content);
+        assert_eq!(outcome(&vec![empty; most]).unwrap(), b"!");
+        assert_eq!(outcome(&vec![empty; most + 1]), Err(Breach::Idle));
+        let mut apart = vec![empty; most];
+        apart.push((ContentType::ApplicationData, b"-"));
+        apart.extend(vec![empty; most]);
+        assert_eq!(outcome(&apart).unwrap(), b"-!");
+    }
+}
+
+#[test]
+fn many_requests_for_a_key_update_are_answered_once() {
+    let (mut session, mut client) = pair(TLS13_AES_128_GCM_SHA256);
+    for _ in 0..3 {
+        client.refresh_traffic_keys().unwrap();
+    }
+    let sent = say(&mut client, b"a");
+    assert_eq!(read(&mut session, &sent, 100), (b"a".to_vec(), None));
+    let answer = seal(&mut session, b"b");
+    assert_eq!(answer.len(), OVERHEAD + KEY_UPDATE.len() + OVERHEAD + 1);
+    assert_eq!(hear(&mut client, &answer), b"b");
+}
+
+#[test]
+fn a_header_tells_a_length_or_what_is_wrong_with_it() {
+    let too_long = u16::try_from(MOST_CIPHERTEXT + 1).unwrap().to_be_bytes();
+    for (bytes, expected) in [
+        (&[][..], Ok(None)),
+        (&[23, 3, 3, 0], Ok(None)),
+        (&[23, 3, 3, 0, 16], Ok(Some(21))),
+        (&[23, 3, 3, 0x41, 0], Ok(Some(LONGEST))),
+        (
+            &[23, 3, 3, too_long[0], too_long[1]],
+            Err(Breach::Oversized),
+        ),
+        (&[23, 3, 3, 0, 15], Err(Breach::Forged)),
+        (&[20], Err(Breach::Unexpected)),
+        (&[21, 3, 3, 0, 2, 1, 0], Err(Breach::Unexpected)),
+        (&[22, 3, 3], Err(Breach::Unexpected)),
+    ] {
+        assert_eq!(length(bytes), expected, "{bytes:?}");
+    }
+}
