@@ -52,21 +52,6 @@ async fn a_record_that_was_tampered_with_ends_nothing_cleanly() {
     );
 }
 
-#[tokio::test]
-async fn no_ticket_is_given_and_no_handshake_is_shortened() {
-    let upstream = Upstream::start("a").await;
-    let world = World::with_db(&[&upstream]);
-    let gateway = world.start().await;
-    let alice = world.identity("alice");
-
-    for _ in 0..3 {
-        let mut connection = alice.visit(gateway.address, "db").await.unwrap();
-        assert_eq!(connection.ask("more").await.unwrap(), "a: more");
-        assert_eq!(connection.handshake(), rustls::HandshakeKind::Full);
-        assert_eq!(connection.tickets(), 0);
-    }
-}
-
 /// A socket that is closed while bytes are unread resets, and a reset can overtake the alert.
 #[tokio::test]
 async fn a_refused_client_that_goes_on_talking_is_still_told_why() {

@@ -116,8 +116,13 @@ for group in X25519 P-256 P-384; do
   grep -q "hello from nginx" out.log || fail "openssl with $group"
   ok "openssl with $group"
 done
-grep -q "New Session Ticket arrived" out.log && fail "a ticket was sent"
-ok "no ticket is sent"
+printf '%s' "$request" | s_client web "${alice[@]}" -tls1_3 -ign_eof -sess_out session.pem >out.log 2>&1
+printf '%s' "$request" | s_client web "${alice[@]}" -tls1_3 -ign_eof -sess_in session.pem >out.log 2>&1
+grep -q "^Reused, TLSv1.3" out.log && grep -q "hello from nginx" out.log || fail "openssl with a ticket"
+ok "openssl with a ticket"
+printf '%s' "$request" | s_client redis "${alice[@]}" -tls1_3 -sess_in session.pem </dev/null >out.log 2>&1 || true
+grep -q "^New, TLSv1.3" out.log || fail "a ticket was good for another group"
+ok "a ticket is nothing to another group"
 # refused NAME TEXT ARGUMENTS…: the client is refused, with this text.
 refused() {
   local name=$1 text=$2

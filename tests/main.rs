@@ -17,6 +17,7 @@ mod limits;
 mod no_oracle;
 mod records;
 mod reload;
+mod resumption;
 mod revocation;
 mod service;
 mod steering;

@@ -164,7 +164,7 @@ async fn a_bad_revocation_list_keeps_the_last_good_one() {
     }
 }
 
-fn revoke(world: &World, revoked: &[&Issued], number: u64) {
+pub(crate) fn revoke(world: &World, revoked: &[&Issued], number: u64) {
     let now = OffsetDateTime::now_utc();
     let serials: Vec<_> = revoked
         .iter()

@@ -9,7 +9,9 @@ use lb::LoadBalancer;
 use libfuzzer_sys::fuzz_target;
 use portcullis::policy::Policy;
 use portcullis::running::Running;
-use portcullis::tls::{Tls, Verifier};
+use portcullis::tls::Tls;
+use portcullis::verifier::Verifier;
+use rustls::HandshakeKind;
 use rustls::server::Acceptor;
 use rustls_pki_types::UnixTime;
 
@@ -74,5 +76,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
         assert!(connection.is_handshaking(), "nobody proved anything yet");
     }
-    assert!(verifier.take_verdict().is_none(), "nobody was judged yet");
+    assert!(
+        verifier.take_permit(HandshakeKind::Full).is_err(),
+        "nobody proved who it is"
+    );
 });

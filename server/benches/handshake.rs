@@ -13,13 +13,14 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use lb::LoadBalancer;
 use portcullis::policy::Policy;
 use portcullis::running::Running;
-use portcullis::tls::{Tls, Verifier};
+use portcullis::tls::Tls;
+use portcullis::verifier::Verifier;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::Acceptor;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 use rustls_pki_types::UnixTime;
 
 const ROUNDS: usize = 500;
@@ -115,10 +116,10 @@ fn handshake(gateway: &Arc<Running>, config: &Arc<ClientConfig>, good: bool) -> 
         server.read_tls(&mut bytes).expect("it is there");
         ended = server.process_new_packets().map(drop);
     }
-    let verdict = verifier.take_verdict();
+    let permit = verifier.take_permit(HandshakeKind::Full);
     let took = answered + begin.elapsed();
     assert_eq!(ended.is_ok(), good, "{ended:?}");
-    assert!(verdict.is_some_and(|verdict| verdict.is_ok() == good));
+    assert_eq!(permit.is_ok(), good);
     took
 }
 

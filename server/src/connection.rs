@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use lb::{DialReport, Dialed, Stay};
 use rustix::net::{RecvFlags, recv};
+use rustls::HandshakeKind;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -23,7 +24,7 @@ use crate::record::{Outcome, Record};
 use crate::record_layer::Session;
 use crate::rejection::Rejection;
 use crate::running::Permit;
-use crate::tls::Verifier;
+use crate::verifier::Verifier;
 use crate::worker::Busy;
 
 /// How long a client that was refused may take to read why.
@@ -45,6 +46,7 @@ struct Guest {
     alpn: Option<Vec<u8>>,
     cipher: &'static str,
     chain: Vec<CertificateDer<'static>>,
+    resumed: bool,
 }
 
 /// Takes a connection from accepted to recorded.
@@ -98,7 +100,8 @@ async fn greet(
         .await
         .map_err(|_| Rejection::HandshakeTimeout)??;
     drop(handshake);
-    record.authorized(guest.permit.identity().clone(), &guest.permit.group().name);
+    let identity = guest.permit.identity().clone();
+    record.authorized(identity, &guest.permit.group().name, guest.resumed);
     Ok((guest, place))
 }
 
@@ -171,10 +174,7 @@ async fn answer(
         Err(error) => {
             record.claimed(verifier.take_claim());
             part(socket).await;
-            match verifier.take_verdict() {
-                Some(Err(rejection)) => Err(rejection),
-                Some(Ok(_)) | None => Err(failed(error)),
-            }
+            Err(verifier.take_refusal().unwrap_or_else(|| failed(error)))
         }
     }
 }
@@ -185,10 +185,16 @@ fn welcome(
     handshaken: Handshaken,
     verifier: &Verifier,
 ) -> Result<Guest, Rejection> {
-    let Handshaken { session, early } = handshaken;
-    // Without tickets nothing follows the handshake, so the kernel would hold its last ACK back for
+    let Handshaken {
+        session,
+        early,
+        answered,
+    } = handshaken;
+    // Without a ticket nothing follows the handshake, so the kernel would hold its last ACK back for
     // 40 ms, and with it the first bytes of every client that leaves Nagle's algorithm on.
-    SockRef::from(&socket).set_tcp_quickack(true).ok();
+    if !answered {
+        SockRef::from(&socket).set_tcp_quickack(true).ok();
+    }
     let chain = session
         .peer_certificates()
         .map(<[_]>::to_vec)
@@ -202,7 +208,9 @@ fn welcome(
             _ => "",
         })
     });
-    let permit = verifier.take_verdict().ok_or(Rejection::NoCertificate)??;
+    let kind = session.handshake_kind().ok_or(Rejection::NoCertificate)?;
+    let permit = verifier.take_permit(kind)?;
+    let resumed = kind == HandshakeKind::Resumed;
     let session = Session::after(session).map_err(Rejection::Tls)?;
     Ok(Guest {
         client: Box::new(TlsClient::new(socket, session, &early)),
@@ -210,6 +218,7 @@ fn welcome(
         alpn,
         cipher,
         chain,
+        resumed,
     })
 }
 
@@ -254,6 +263,7 @@ async fn serve(
         alpn,
         cipher,
         chain,
+        ..
     } = guest;
     let holder = match gateway.enter(record.connection(), permit, chain).await {
         Ok(holder) => holder,

@@ -198,7 +198,8 @@ impl Gateway {
         let mut doors = self.doors.lock();
         let bound = doors.bind(&addresses, &mut Inherited::default())?;
         let start = Instant::now();
-        let next = Arc::new(before.next(policy, &changes, Arc::new(tls), &self.balancer));
+        let tls = Arc::new(tls.following(before.tls()));
+        let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
         self.running.store(Arc::clone(&next));
         Running::retire(&changes, &self.balancer);
         doors.open(bound, &addresses);

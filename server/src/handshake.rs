@@ -45,6 +45,8 @@ pub(crate) struct Hello {
 pub(crate) struct Handshaken {
     pub(crate) session: UnbufferedServerConnection,
     pub(crate) early: Vec<u8>,
+    /// Whether the gateway had the last word, with a ticket.
+    pub(crate) answered: bool,
 }
 
 /// Reads a `ClientHello`.
@@ -87,7 +89,7 @@ impl Hello {
         drop(self.accepted);
         let mut session = UnbufferedServerConnection::new(config)?;
         let mut flight = Vec::new();
-        let mut shown = 0;
+        let (mut shown, mut answered) = (0, false);
         loop {
             // One record at a time, so that nothing behind the handshake is opened here.
             let UnbufferedStatus { discard, state, .. } =
@@ -112,16 +114,20 @@ impl Hello {
                 Next::Send => {
                     socket.write_all(&flight).await?;
                     flight.clear();
+                    answered = true;
                 }
                 Next::Done => {
                     return Ok(Handshaken {
                         session,
                         early: bytes,
+                        answered,
                     });
                 }
                 Next::Fail(error) => {
-                    while let Ok(ConnectionState::EncodeTlsData(data)) =
-                        session.process_tls_records(&mut bytes[..shown]).state
+                    // Not once more than that: rustls would look at the bytes again.
+                    while session.wants_write()
+                        && let Ok(ConnectionState::EncodeTlsData(data)) =
+                            session.process_tls_records(&mut bytes[..shown]).state
                     {
                         encode(data, &mut flight)?;
                     }
@@ -129,7 +135,10 @@ impl Hello {
                     socket.write_all(&flight).await.ok();
                     return Err(error.into());
                 }
-                Next::Wait => shown = one_more(socket, &mut bytes, shown).await?,
+                Next::Wait => {
+                    shown = one_more(socket, &mut bytes, shown).await?;
+                    answered = false;
+                }
             }
         }
     }
@@ -185,5 +194,62 @@ async fn receive(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), Hand
     match socket.take(room as u64).read_buf(bytes).await? {
         0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ClientConnection;
+    use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    use tokio::net::TcpListener;
+    use tokio::time::{Duration, timeout};
+
+    use super::*;
+    use crate::record_layer::tests::{SERVER, client, name};
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (connected, accepted) = tokio::join!(connecting, listener.accept());
+        (connected.unwrap(), accepted.unwrap().0)
+    }
+
+    /// What a client gets to hear that sends this behind its hello.
+    async fn answer_to(behind: &[u8]) -> Result<(), rustls::Error> {
+        let (mut socket, mut server) = connected().await;
+        let mut client = ClientConnection::new(client(TLS13_AES_128_GCM_SHA256), name()).unwrap();
+        let mut flight = Vec::new();
+        client.write_tls(&mut flight).unwrap();
+        flight.extend_from_slice(behind);
+        socket.write_all(&flight).await.unwrap();
+        let hello = hear(&mut server).await.unwrap();
+        let failed = hello.answer(&mut server, Arc::clone(&SERVER)).await;
+        assert!(matches!(failed, Err(HandshakeError::Tls(_))));
+        drop(server);
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.ok();
+        client.read_tls(&mut &answer[..]).unwrap();
+        client.process_new_packets().map(drop)
+    }
+
+    #[tokio::test]
+    async fn whatever_follows_a_hello_is_answered_by_an_alert() {
+        let sealed = [&[23, 3, 3, 0, 53][..], &[7; 53]].concat();
+        for behind in [
+            &sealed[..],
+            &[&sealed[..], &sealed].concat(),
+            &[&[20, 3, 3, 0, 1, 1][..], &sealed, &[1, 2, 3]].concat(),
+            &[23, 3, 3, 0xff, 0xff, 1],
+            &[22, 3, 3, 0, 4, 1, 0, 0, 0],
+            b"GET / HTTP/1.0\r\n\r\n",
+            &[0; 100],
+        ] {
+            let told = timeout(Duration::from_secs(20), answer_to(behind)).await;
+            let told = told.unwrap_or_else(|_| panic!("it waits behind {behind:?}"));
+            assert!(
+                matches!(told, Err(rustls::Error::AlertReceived(_))),
+                "{told:?} {behind:?}"
+            );
+        }
     }
 }

@@ -236,6 +236,14 @@ impl Fingerprint {
 }
 
 impl Fingerprint {
+    pub(crate) fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn first_byte(self) -> u8 {
         self.0[0]
     }

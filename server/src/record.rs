@@ -111,6 +111,7 @@ impl Recorder {
             upstream: None,
             tries: 0,
             handshake: None,
+            resumed: false,
             dialed: None,
             traffic: Arc::new(Traffic::new()),
             outcome: None,
@@ -178,6 +179,7 @@ pub struct Record {
     upstream: Option<SocketAddr>,
     tries: u32,
     handshake: Option<Duration>,
+    resumed: bool,
     dialed: Option<Duration>,
     traffic: Arc<Traffic>,
     outcome: Option<Outcome>,
@@ -211,8 +213,9 @@ impl Record {
         self.claim = claim;
     }
 
-    /// The client proved who it is and may reach a group.
-    pub fn authorized(&mut self, identity: Identity, group: &Arc<str>) {
+    /// The client proved who it is, perhaps with a ticket, and may reach a group.
+    pub fn authorized(&mut self, identity: Identity, group: &Arc<str>, resumed: bool) {
+        self.resumed = resumed;
         self.identity = Some(identity);
         self.group = Some(Arc::clone(group));
         self.handshake = Some(self.began.elapsed());
@@ -252,6 +255,7 @@ impl Record {
             upstream: self.upstream,
             tries: self.tries,
             handshake_seconds: self.handshake.map(|time| time.as_secs_f64()),
+            resumed: self.resumed.then_some(true),
             dialed_seconds: self.dialed.map(|time| time.as_secs_f64()),
             duration_seconds: self.began.elapsed().as_secs_f64(),
             received_bytes: self.traffic.received(),
@@ -313,6 +317,8 @@ struct Line<'a> {
     tries: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     handshake_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialed_seconds: Option<f64>,
     duration_seconds: f64,

@@ -9,7 +9,8 @@ use crate::identity::Identity;
 use crate::policy::{Change, Client, Decision, Group, Policy};
 use crate::rejection::Rejection;
 use crate::settings;
-use crate::tls::{Destination, Tls};
+use crate::tls::Tls;
+use crate::verifier::Destination;
 
 /// One revision of all that decides. A connection takes one and never sees half of another.
 #[derive(Debug)]

@@ -1,19 +1,14 @@
-//! rustls configuration: TLS 1.3, client certificate required, the verifier of one connection.
+//! rustls' configuration: TLS 1.3, a client certificate required.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, PeerIncompatible,
-    ServerConfig, SignatureScheme,
-};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
@@ -21,16 +16,10 @@ use thiserror::Error;
 use crate::identity::Identity;
 use crate::policy::TlsFiles;
 use crate::rejection::Rejection;
-use crate::running::{Permit, Running};
+use crate::ticket::TicketKeys;
 use crate::trust::memory::{Key, Memory};
 use crate::trust::{self, Trust, TrustError};
-
-/// The suites that are spoken here (RFC 8446, B.4).
-const SUITES: [CipherSuite; 3] = [
-    CipherSuite::TLS13_AES_128_GCM_SHA256,
-    CipherSuite::TLS13_AES_256_GCM_SHA384,
-    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
-];
+use crate::verifier::Verifier;
 
 /// The gateway's own certificate and whom it believes, as loaded at one moment.
 #[derive(Debug)]
@@ -39,7 +28,8 @@ pub struct Tls {
     certificate: Arc<SingleCertAndKey>,
     leaf: CertificateDer<'static>,
     trust: Trust,
-    memory: Memory,
+    memory: Arc<Memory>,
+    tickets: TicketKeys,
 }
 
 /// Why the TLS files could not be loaded.
@@ -56,6 +46,9 @@ pub enum TlsError {
         /// What is wrong with it.
         what: String,
     },
+    /// The system gives no random bytes.
+    #[error("no keys for tickets can be made: {0}")]
+    Random(#[source] rustls::Error),
     /// The private key is not the certificate's.
     #[error("{key}: is not the key of {certificate}: {what}")]
     Mismatch {
@@ -95,8 +88,20 @@ impl Tls {
             certificate: Arc::new(SingleCertAndKey::from(certified)),
             leaf,
             trust,
-            memory: Memory::default(),
+            memory: Arc::default(),
+            tickets: TicketKeys::new().map_err(TlsError::Random)?,
         })
+    }
+
+    /// Goes on with what was learnt by what this takes the place of, if it is of the same certificates and
+    /// revocations: the chains that were found good, and the keys of tickets.
+    #[must_use]
+    pub(crate) fn following(mut self, former: &Self) -> Self {
+        if self.leaf == former.leaf && self.trust.is_the_same(&former.trust) {
+            self.memory = Arc::clone(&former.memory);
+            self.tickets = former.tickets.clone();
+        }
+        self
     }
 
     /// Whom the gateway believes.
@@ -110,16 +115,16 @@ impl Tls {
     }
 
     /// Who a client is whose chain is good. A chain that was good a while ago is not looked at again.
-    fn identify(
+    pub(crate) fn identify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Identity, Rejection> {
+    ) -> Result<(Identity, Key), Rejection> {
         trust::bound(leaf, intermediates).map_err(Rejection::Untrusted)?;
         let key = Key::of(leaf, intermediates);
         if let Some(identity) = self.memory.recall(key, now) {
-            return Ok(identity);
+            return Ok((identity, key));
         }
         self.trust
             .verify(leaf, intermediates, now)
@@ -128,21 +133,38 @@ impl Tls {
         if let Some(until) = self.trust.holds_until(leaf, intermediates, now) {
             self.memory.keep(key, identity.clone(), now, until);
         }
-        Ok(identity)
+        Ok((identity, key))
+    }
+
+    /// Who a client is whose chain was found good, and would still be.
+    pub(crate) fn recall(&self, chain: Key, now: UnixTime) -> Option<Identity> {
+        self.memory.recall(chain, now)
+    }
+
+    /// The keys of tickets.
+    pub(crate) fn tickets(&self) -> &TicketKeys {
+        &self.tickets
+    }
+
+    /// What the signatures of handshakes are verified with.
+    pub(crate) fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.provider.signature_verification_algorithms
     }
 
     /// The configuration of one connection, with the verifier that decides about it.
     ///
-    /// There are no tickets and no session storage, so that no connection gets by its verifier.
-    fn configuration(&self, verifier: Arc<Verifier>) -> ServerConfig {
-        let alpn = verifier.alpn.clone();
-        let client_prefers_chacha = verifier.prefers_chacha;
+    /// The verifier is asked for tickets as well, so that no connection gets by it. There is no session
+    /// storage beside them and no early data.
+    pub(crate) fn configuration(&self, verifier: &Arc<Verifier>) -> ServerConfig {
+        let alpn = verifier.alpn().map(<[u8]>::to_vec);
+        let client_prefers_chacha = verifier.prefers_chacha();
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the provider has suites for TLS 1.3")
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::clone(verifier) as Arc<dyn ClientCertVerifier>)
             .with_cert_resolver(Arc::clone(&self.certificate) as Arc<dyn ResolvesServerCert>);
-        config.send_tls13_tickets = 0;
+        config.ticketer = Arc::clone(verifier) as Arc<dyn ProducesTickets>;
+        config.send_tls13_tickets = 1;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
         // For `record_layer`, which goes on where rustls ends.
@@ -171,164 +193,6 @@ fn provider() -> CryptoProvider {
             kx_group::SECP384R1,
         ],
         ..default_provider()
-    }
-}
-
-/// Decides about one connection, in the middle of its handshake.
-///
-/// Made after the `ClientHello`, it knows where the client wants to go when it learns who the client
-/// is, so that a client who may not is told so by the handshake itself. Every refusal by the policy
-/// looks the same from outside.
-#[derive(Debug)]
-pub struct Verifier {
-    running: Arc<Running>,
-    destination: Destination,
-    alpn: Option<Vec<u8>>,
-    /// Whether the client's processor is better at `ChaCha20` than at AES, as its order of suites says.
-    prefers_chacha: bool,
-    verdict: Mutex<Option<Result<Permit, Rejection>>>,
-    claim: Mutex<Option<Identity>>,
-}
-
-/// Where a client wants to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
-    /// The SNI name, if there was one.
-    pub sni: Option<String>,
-    /// The port that the client connected to.
-    pub port: u16,
-}
-
-impl Verifier {
-    /// Reads the `ClientHello` and makes what decides about its connection.
-    ///
-    /// ALPN is answered before the client is known, so the answer must not depend on the name that
-    /// it asks for, or anybody could probe which groups exist: it is the client's first protocol
-    /// that *any* group speaks. Whether the group speaks it is asked with the permit.
-    pub fn new(running: Arc<Running>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
-        let sni = hello.server_name().map(str::to_ascii_lowercase);
-        let alpn = hello
-            .alpn()
-            .and_then(|mut offers| offers.find(|offer| running.policy().speaks(offer)))
-            .map(<[u8]>::to_vec);
-        let first = hello
-            .cipher_suites()
-            .iter()
-            .find(|one| SUITES.contains(one));
-        let prefers_chacha = first == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
-        let destination = Destination { sni, port };
-        Arc::new(Self {
-            running,
-            destination,
-            alpn,
-            prefers_chacha,
-            verdict: Mutex::new(None),
-            claim: Mutex::new(None),
-        })
-    }
-
-    /// The rustls configuration that asks this verifier.
-    pub fn configuration(self: &Arc<Self>) -> Arc<ServerConfig> {
-        Arc::new(self.running.tls().configuration(Arc::clone(self)))
-    }
-
-    /// Where the client wants to go.
-    pub fn destination(&self) -> &Destination {
-        &self.destination
-    }
-
-    /// The generation of the policy that decides.
-    pub fn generation(&self) -> u64 {
-        self.running.generation()
-    }
-
-    /// What was decided, once the handshake is over.
-    ///
-    /// It can be taken once. A permit is worth something only after the handshake has proven that
-    /// the client holds the certificate's key: ask for it then and not before.
-    pub fn take_verdict(&self) -> Option<Result<Permit, Rejection>> {
-        self.verdict.lock().take()
-    }
-
-    /// Whom the certificate names of a client that the policy refused. The client never got to prove
-    /// that it holds the certificate's key: this is what it claims, not who it is.
-    pub fn take_claim(&self) -> Option<Identity> {
-        self.claim.lock().take()
-    }
-
-    fn decide(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<Permit, Rejection> {
-        let tls = self.running.tls();
-        let identity = tls.identify(leaf, intermediates, now)?;
-        self.permit(&identity)
-            .inspect_err(|_| *self.claim.lock() = Some(identity))
-    }
-
-    fn permit(&self, identity: &Identity) -> Result<Permit, Rejection> {
-        let permit = self
-            .running
-            .authorize(identity.clone(), &self.destination)?;
-        match &self.alpn {
-            Some(chosen) if !permit.group().alpn.contains(chosen) => Err(Rejection::Protocol),
-            Some(_) | None => Ok(permit),
-        }
-    }
-}
-
-impl ClientCertVerifier for Verifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.running.tls().trust().subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let verdict = self.decide(leaf, intermediates, now);
-        let answer = match &verdict {
-            Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(Rejection::Untrusted(untrusted)) => Err(untrusted.alert()),
-            Err(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
-        };
-        *self.verdict.lock() = Some(verdict);
-        answer
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self
-            .running
-            .tls()
-            .provider
-            .signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.running
-            .tls()
-            .provider
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }
 
@@ -382,7 +246,7 @@ mod tests {
             let (_dir, tls, leaf) = tls(expired_crl);
             for _ in 0..2 {
                 for seconds in [1, good] {
-                    let identity = tls.identify(&leaf, &[], after(seconds)).unwrap();
+                    let (identity, _) = tls.identify(&leaf, &[], after(seconds)).unwrap();
                     assert_eq!(identity.name().as_str(), "alice");
                 }
                 for seconds in [-YEAR, bad] {

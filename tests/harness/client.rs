@@ -5,11 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use certgen::{Authority, Issued};
+use parking_lot::Mutex;
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    AlertDescription, CipherSuite, ClientConfig, ClientConnection, RootCertStore,
+    AlertDescription, CipherSuite, ClientConfig, ClientConnection, NamedGroup, RootCertStore,
     SupportedCipherSuite,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -175,10 +179,15 @@ impl Identity {
         wire: Wire,
     ) -> Result<Connection, Refusal> {
         let (config, name) = self.side(sni);
-        let source = socket.local_addr()?;
-        let connecting = TlsConnector::from(config).connect(name, Cutting::new(socket, wire));
-        let stream = BufReader::new(soon(connecting).await?);
-        Ok(Connection { stream, source })
+        Connection::make(config, name, socket, wire).await
+    }
+
+    /// The same client, who keeps the tickets it is given and comes back with the newest, wherever it goes.
+    pub(crate) fn returning(&self) -> Returning {
+        let (config, _) = self.side("any");
+        let mut config = (*config).clone();
+        config.resumption = Resumption::store(Arc::new(Wallet::default()));
+        Returning(Arc::new(config))
     }
 
     /// Connects over a wire that cuts what is sent.
@@ -211,6 +220,60 @@ pub(crate) struct Connection {
     pub(crate) source: SocketAddr,
 }
 
+/// A client who comes back with tickets.
+#[derive(Debug, Clone)]
+pub(crate) struct Returning(Arc<ClientConfig>);
+
+impl Returning {
+    /// Connects, says something and wants an answer.
+    pub(crate) async fn visit(
+        &self,
+        gateway: SocketAddr,
+        sni: &str,
+    ) -> Result<Connection, Refusal> {
+        let socket = soon(TcpStream::connect(gateway)).await?;
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        let config = Arc::clone(&self.0);
+        let mut connection = Connection::make(config, name, socket, Wire::Straight).await?;
+        connection.ask("hello").await?;
+        Ok(connection)
+    }
+
+    /// The client's side of TLS without a socket.
+    pub(crate) fn session(&self, sni: &str) -> ClientConnection {
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        ClientConnection::new(Arc::clone(&self.0), name).unwrap()
+    }
+}
+
+/// The tickets that came, of which the newest is shown first and to whomever.
+#[derive(Debug, Default)]
+struct Wallet(Mutex<Vec<Tls13ClientSessionValue>>);
+
+impl ClientSessionStore for Wallet {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.lock().push(ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().pop()
+    }
+}
+
 /// How a client was turned away or broken off.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -241,6 +304,18 @@ impl From<io::Error> for Refusal {
 }
 
 impl Connection {
+    async fn make(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        socket: TcpStream,
+        wire: Wire,
+    ) -> Result<Self, Refusal> {
+        let source = socket.local_addr()?;
+        let connecting = TlsConnector::from(config).connect(name, Cutting::new(socket, wire));
+        let stream = BufReader::new(soon(connecting).await?);
+        Ok(Self { stream, source })
+    }
+
     /// Says a line and reads the answer.
     pub(crate) async fn ask(&mut self, line: &str) -> Result<String, Refusal> {
         self.say(line).await?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use certgen::{Authority, AuthoritySpec, Overwrite};
 use tempfile::TempDir;
 
-pub(crate) use client::{Connection, Identity, Refusal};
+pub(crate) use client::{Connection, Identity, Refusal, Returning};
 pub(crate) use gateway::Gateway;
 pub(crate) use manager::Manager;
 pub(crate) use upstream::Upstream;

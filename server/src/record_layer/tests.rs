@@ -25,7 +25,7 @@ const SUITES: [SupportedCipherSuite; 3] = [
 static AUTHORITY: LazyLock<Authority> =
     LazyLock::new(|| Authority::new(&AuthoritySpec::default()).unwrap());
 
-static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
+pub(crate) static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
     let own = AUTHORITY.server(&["gateway"]).unwrap();
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13])
@@ -37,7 +37,7 @@ static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
     Arc::new(config)
 });
 
-fn client(suite: SupportedCipherSuite) -> Arc<ClientConfig> {
+pub(crate) fn client(suite: SupportedCipherSuite) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(AUTHORITY.certificate_der().clone()).unwrap();
     let provider = CryptoProvider {
@@ -53,7 +53,7 @@ fn client(suite: SupportedCipherSuite) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-fn name() -> ServerName<'static> {
+pub(crate) fn name() -> ServerName<'static> {
     ServerName::try_from("gateway").unwrap()
 }
 

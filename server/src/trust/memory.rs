@@ -14,15 +14,17 @@ pub(crate) const MOST: usize = 16 * 1024;
 
 /// Remembers who was identified by which chain, for as long as verifying it again would come to the same.
 ///
-/// It belongs to one loading of the authorities and their revocations: the next one begins with an
-/// empty memory. Only what was found good is remembered. That a client holds the certificate's key is
+/// It belongs to the same authorities and the same revocations: others begin with an empty memory. Only what was found good is remembered. That a client holds the certificate's key is
 /// not: it has to prove that in every handshake.
 #[derive(Debug)]
 pub(crate) struct Memory([Mutex<LruCache<Fingerprint, Known>>; SHARDS]);
 
 /// The hash of a whole chain.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(Fingerprint);
+
+/// How many bytes a [`Key`] has.
+pub(crate) const KEY_LENGTH: usize = 32;
 
 #[derive(Debug)]
 struct Known {
@@ -50,6 +52,14 @@ impl Key {
             all.extend_from_slice(certificate);
         }
         Self(Fingerprint::of(all))
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; KEY_LENGTH] {
+        self.0.to_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; KEY_LENGTH]) -> Self {
+        Self(Fingerprint::from_bytes(bytes))
     }
 }
 

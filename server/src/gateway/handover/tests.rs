@@ -17,7 +17,7 @@ use crate::load::Loaded;
 use crate::record::Recorder;
 use crate::sink::{Output, Sink};
 use crate::succession::message::{ToHeir, Verdict};
-use crate::tls::Destination;
+use crate::verifier::Destination;
 
 const ROUNDS: usize = 100;
 const THREADS: usize = 4;
