@@ -128,6 +128,7 @@ mod tests {
     use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::time::{Duration, timeout};
 
     use super::*;
     use crate::record_layer::tests::{hear, pair, say};
@@ -204,7 +205,8 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
         let mut told = [0; 100];
-        let length = socket.read(&mut told).await.unwrap();
+        let read = timeout(Duration::from_secs(20), socket.read(&mut told)).await;
+        let length = read.expect("the client is told").unwrap();
         client.read_tls(&mut &told[..length]).unwrap();
         assert_eq!(
             client.process_new_packets().unwrap_err(),

@@ -305,3 +305,90 @@ impl ClientCertVerifier for Verifier {
         self.running.tls().algorithms().supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use certgen::{Authority, AuthoritySpec, Overwrite};
+    use lb::LoadBalancer;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::tls::Tls;
+
+    const POLICY: &str = "version: 1
+gateway:
+  listen: ['127.0.0.1:8443']
+  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
+groups:
+  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
+clients:
+  alice: {groups: [db]}
+";
+
+    /// A verifier for a connection to `db`, and the chain of alice, who has been there.
+    fn verifier() -> (TempDir, Verifier, Key) {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        authority.save(dir.path(), Overwrite::Refuse).unwrap();
+        let own = authority.server(&["gateway"]).unwrap();
+        own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+        let policy = Policy::parse("policy.yaml", POLICY).unwrap();
+        let now = UnixTime::now();
+        let tls = Tls::load(&policy.gateway().tls, dir.path(), now).unwrap();
+        let leaf = authority.client("alice").unwrap().certificate_der();
+        let (_, chain) = tls.identify(&leaf, &[], now).unwrap();
+        let balancer = LoadBalancer::new(lb::Config::default());
+        let verifier = Verifier {
+            running: Arc::new(Running::first(policy, Arc::new(tls), &balancer)),
+            destination: Destination {
+                sni: Some("db".to_owned()),
+                port: 8443,
+            },
+            alpn: None,
+            prefers_chacha: false,
+            verdict: Mutex::default(),
+            claim: Mutex::new(None),
+        };
+        (dir, verifier, chain)
+    }
+
+    #[test]
+    fn tickets_of_resumed_clients_end_with_the_first() {
+        let (_dir, verifier, chain) = verifier();
+        let proven = UnixTime::now();
+        let first = Ticket {
+            proven,
+            chain,
+            group: "db".into(),
+        };
+        let after = |seconds| {
+            let since = Duration::from_secs(proven.as_secs() + seconds);
+            UnixTime::since_unix_epoch(since)
+        };
+        *verifier.verdict.lock() = verifier.resume(&first, after(3599)).unwrap();
+        assert_eq!(verifier.ticket(), Some(first.clone()), "another like it");
+        assert!(verifier.resume(&first, after(3600)).is_none());
+    }
+
+    #[test]
+    fn a_permit_is_worth_nothing_after_a_handshake_that_proved_something_else() {
+        let (_dir, verifier, chain) = verifier();
+        let ticket = Ticket {
+            proven: UnixTime::now(),
+            chain,
+            group: "db".into(),
+        };
+        let resume = || verifier.resume(&ticket, UnixTime::now()).unwrap();
+        *verifier.verdict.lock() = resume();
+        assert!(verifier.take_permit(HandshakeKind::Full).is_err());
+        *verifier.verdict.lock() = resume();
+        assert!(verifier.take_permit(HandshakeKind::Resumed).is_ok());
+        assert!(
+            verifier.take_permit(HandshakeKind::Resumed).is_err(),
+            "once"
+        );
+    }
+}
