@@ -188,13 +188,11 @@ fn welcome(
     let Handshaken {
         session,
         early,
-        answered,
+        late,
     } = handshaken;
-    // Without a ticket nothing follows the handshake, so the kernel would hold its last ACK back for
-    // 40 ms, and with it the first bytes of every client that leaves Nagle's algorithm on.
-    if !answered {
-        SockRef::from(&socket).set_tcp_quickack(true).ok();
-    }
+    // Nothing follows the handshake at once, so the kernel would hold its last ACK back for 40 ms, and
+    // with it the first bytes of every client that leaves Nagle's algorithm on.
+    SockRef::from(&socket).set_tcp_quickack(true).ok();
     let chain = session
         .peer_certificates()
         .map(<[_]>::to_vec)
@@ -213,7 +211,7 @@ fn welcome(
     let resumed = kind == HandshakeKind::Resumed;
     let session = Session::after(session).map_err(Rejection::Tls)?;
     Ok(Guest {
-        client: Box::new(TlsClient::new(socket, session, &early)),
+        client: Box::new(TlsClient::new(socket, session, &early, &late)),
         permit,
         alpn,
         cipher,

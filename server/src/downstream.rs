@@ -27,13 +27,14 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Goes on after a handshake. `early` is what came behind its last message, 64 KiB at most.
-    pub fn new(socket: TcpStream, session: Session, early: &[u8]) -> Self {
+    /// Goes on after a handshake. `early` is what came behind its last message, 64 KiB at most; `late` is
+    /// what rustls has still to say, a ticket, which goes with the first data.
+    pub fn new(socket: TcpStream, session: Session, early: &[u8], late: &[u8]) -> Self {
         Self {
             socket,
             session,
             incoming: Incoming::new(early),
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(late),
             parted: false,
         }
     }
@@ -139,7 +140,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (connected, accepted) = tokio::join!(connecting, listener.accept());
-        let stream = TlsClient::new(accepted.unwrap().0, session, &[]);
+        let stream = TlsClient::new(accepted.unwrap().0, session, &[], &[]);
         (stream, client, connected.unwrap())
     }
 

@@ -41,12 +41,13 @@ pub(crate) struct Hello {
     bytes: Vec<u8>,
 }
 
-/// A handshake that is over, and the bytes that came behind it.
+/// A handshake that is over.
 pub(crate) struct Handshaken {
     pub(crate) session: UnbufferedServerConnection,
+    /// What came behind the client's last message.
     pub(crate) early: Vec<u8>,
-    /// Whether the gateway had the last word, with a ticket.
-    pub(crate) answered: bool,
+    /// What is still to be said, which may wait until there is something to say it with: a ticket.
+    pub(crate) late: Vec<u8>,
 }
 
 /// Reads a `ClientHello`.
@@ -89,7 +90,7 @@ impl Hello {
         drop(self.accepted);
         let mut session = UnbufferedServerConnection::new(config)?;
         let mut flight = Vec::new();
-        let (mut shown, mut answered) = (0, false);
+        let mut shown = 0;
         loop {
             // One record at a time, so that nothing behind the handshake is opened here.
             let UnbufferedStatus { discard, state, .. } =
@@ -110,17 +111,16 @@ impl Hello {
             bytes.drain(..discard);
             shown -= discard;
             match next {
-                Next::Again => {}
-                Next::Send => {
+                Next::Send if session.is_handshaking() => {
                     socket.write_all(&flight).await?;
                     flight.clear();
-                    answered = true;
                 }
+                Next::Again | Next::Send => {}
                 Next::Done => {
                     return Ok(Handshaken {
                         session,
                         early: bytes,
-                        answered,
+                        late: flight,
                     });
                 }
                 Next::Fail(error) => {
@@ -135,10 +135,7 @@ impl Hello {
                     socket.write_all(&flight).await.ok();
                     return Err(error.into());
                 }
-                Next::Wait => {
-                    shown = one_more(socket, &mut bytes, shown).await?;
-                    answered = false;
-                }
+                Next::Wait => shown = one_more(socket, &mut bytes, shown).await?,
             }
         }
     }

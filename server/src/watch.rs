@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use rustix::fs::inotify;
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 
 /// How long the files must be left alone before they are read: an editor writes in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -21,14 +23,25 @@ const LONGEST_SETTLE: Duration = Duration::from_secs(1);
 /// How often the files are looked at without any event.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What may change what a path leads to, or a file's content. Not every write: a log that grows in the same
+/// folder is no news.
+const NEWS: inotify::WatchFlags = inotify::WatchFlags::CREATE
+    .union(inotify::WatchFlags::DELETE)
+    .union(inotify::WatchFlags::DELETE_SELF)
+    .union(inotify::WatchFlags::MOVE)
+    .union(inotify::WatchFlags::MOVE_SELF)
+    .union(inotify::WatchFlags::CLOSE_WRITE)
+    .union(inotify::WatchFlags::ATTRIB)
+    .union(inotify::WatchFlags::ONLYDIR);
+
 /// Watches a set of files.
 #[derive(Debug)]
 pub struct Watch {
     files: Vec<PathBuf>,
     seen: Vec<Option<Stamp>>,
-    folders: BTreeSet<PathBuf>,
-    watcher: Option<RecommendedWatcher>,
-    events: mpsc::Receiver<()>,
+    /// The kernel's numbers for the folders that are watched.
+    watched: BTreeSet<i32>,
+    events: Option<AsyncFd<OwnedFd>>,
 }
 
 /// What changes when a file's content does.
@@ -42,22 +55,17 @@ struct Stamp {
 }
 
 impl Watch {
-    /// Watches these files as they are now.
+    /// Watches these files as they are now. It must be called within a runtime.
     pub fn new(files: Vec<PathBuf>) -> Self {
-        let (sender, events) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
-            // One event that waits says as much as many.
-            sender.try_send(()).ok();
-        })
-        .inspect_err(|error| {
-            tracing::warn!(%error, "file events cannot be had; files are looked at every {LOOK:?}");
-        })
-        .ok();
+        let events = events()
+            .inspect_err(|error| {
+                tracing::warn!(%error, "file events cannot be had; files are looked at every {LOOK:?}");
+            })
+            .ok();
         let mut watch = Self {
             files: Vec::new(),
             seen: Vec::new(),
-            folders: BTreeSet::new(),
-            watcher,
+            watched: BTreeSet::new(),
             events,
         };
         watch.follow(files);
@@ -66,21 +74,22 @@ impl Watch {
 
     /// Watches these files from now on.
     pub fn follow(&mut self, files: Vec<PathBuf>) {
-        let folders: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders(file)).collect();
-        if let Some(watcher) = &mut self.watcher {
-            for gone in self.folders.difference(&folders) {
+        if let Some(events) = &self.events {
+            // Watching anew what was replaced by a folder of the same name; what cannot be watched is
+            // still looked at.
+            let folders: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders(file)).collect();
+            let watched = folders
+                .iter()
+                .filter_map(|folder| inotify::add_watch(events, folder, NEWS).ok())
+                .collect();
+            for &gone in self.watched.difference(&watched) {
                 // A folder that was removed is no longer watched anyway.
-                drop(watcher.unwatch(gone));
+                inotify::remove_watch(events, gone).ok();
             }
-            for folder in &folders {
-                // Watching again what was replaced by a folder of the same name; what cannot be
-                // watched is still looked at.
-                drop(watcher.watch(folder, RecursiveMode::NonRecursive));
-            }
+            self.watched = watched;
         }
         self.seen = files.iter().map(|file| stamp(file)).collect();
         self.files = files;
-        self.folders = folders;
     }
 
     /// Watches these files from now on, and those among them that it watches already as they were seen:
@@ -101,11 +110,8 @@ impl Watch {
     /// Waits until a file has changed and has been left alone for a moment. Cancel safe.
     pub async fn changed(&mut self) {
         loop {
-            // Without a watcher the channel is closed, and there is only the regular look.
-            match timeout(LOOK, self.events.recv()).await {
-                Ok(Some(())) => self.settle().await,
-                Ok(None) => sleep(LOOK).await,
-                Err(_) => {}
+            if timeout(LOOK, self.news()).await.is_ok() {
+                self.settle().await;
             }
             if self
                 .files
@@ -118,11 +124,48 @@ impl Watch {
         }
     }
 
-    async fn settle(&mut self) {
-        let quiet = async { while timeout(SETTLE, self.events.recv()).await.is_ok() {} };
+    async fn settle(&self) {
+        let quiet = async { while timeout(SETTLE, self.news()).await.is_ok() {} };
         // A writer that never rests is read in the middle of its work, and again later.
         drop(timeout(LONGEST_SETTLE, quiet).await);
     }
+
+    /// Waits for events, and takes all that there are: what they say is seen from the files.
+    async fn news(&self) {
+        let Some(events) = &self.events else {
+            return std::future::pending().await;
+        };
+        let mut bytes = [0; 4096];
+        loop {
+            let Ok(mut ready) = events.readable().await else {
+                return std::future::pending().await;
+            };
+            let mut came = false;
+            let end = loop {
+                match rustix::io::read(events, &mut bytes) {
+                    Ok(read) if read > 0 => came = true,
+                    end => break end,
+                }
+            };
+            if end == Err(Errno::WOULDBLOCK) {
+                ready.clear_ready();
+            }
+            if came {
+                return;
+            }
+        }
+    }
+}
+
+/// Where the kernel tells of events.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe: it wants to be promised that the descriptor is owned, as this one is"
+)]
+fn events() -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(inotify::init(
+        inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC,
+    )?)
 }
 
 /// The folders whose entries decide what a path leads to: along the path as it is written, and
@@ -172,6 +215,7 @@ fn stamp(file: &Path) -> Option<Stamp> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -232,6 +276,24 @@ mod tests {
             fs::rename(at("..data_tmp"), at("..data")).unwrap();
             notices(&mut watch).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_grows_wakes_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("policy.yaml");
+        fs::write(&file, "one").unwrap();
+        let mut log = fs::File::create(dir.path().join("access.log")).unwrap();
+        let watch = Watch::new(vec![file.clone()]);
+        for _ in 0..10 {
+            log.write_all(b"line\n").unwrap();
+        }
+        let now = timeout(Duration::ZERO, watch.news()).await;
+        assert!(now.is_err(), "the events of writes are there at once");
+        fs::write(&file, "two").unwrap();
+        timeout(Duration::from_secs(20), watch.news())
+            .await
+            .expect("this is news");
     }
 
     #[tokio::test(start_paused = true)]

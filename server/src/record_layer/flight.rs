@@ -109,11 +109,21 @@ impl Incoming {
 /// What was sealed and the socket has not taken yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    /// What goes with the first that is sealed.
+    ahead: Box<[u8]>,
     buffer: Option<Buffer>,
     left: Range<usize>,
 }
 
 impl Outgoing {
+    /// Begins with what goes with the first that is sealed, which is short.
+    pub(crate) fn new(ahead: &[u8]) -> Self {
+        Self {
+            ahead: ahead.into(),
+            ..Self::default()
+        }
+    }
+
     /// Has `seal` fill a buffer. Nothing may be left from before.
     pub(crate) fn fill<T>(
         &mut self,
@@ -121,9 +131,12 @@ impl Outgoing {
     ) -> io::Result<T> {
         debug_assert!(self.left.is_empty(), "sealed over what was not sent");
         let mut buffer = Buffer::take();
-        let (result, written) = seal(&mut buffer).map_err(io::Error::other)?;
+        let ahead = std::mem::take(&mut self.ahead);
+        let (first, room) = buffer.split_at_mut(ahead.len());
+        first.copy_from_slice(&ahead);
+        let (result, written) = seal(room).map_err(io::Error::other)?;
         self.buffer = Some(buffer);
-        self.left = 0..written;
+        self.left = 0..ahead.len() + written;
         Ok(result)
     }
 
