@@ -9,7 +9,10 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lb::{Change, Check, Config, Group, GroupConfig, HealthConfig, LoadBalancer, UpstreamConfig};
+use lb::{
+    Change, Check, ClientLimits, Config, Group, GroupConfig, HealthConfig, Limiter, LoadBalancer,
+    Name, UpstreamConfig,
+};
 
 const THREADS: u64 = 4;
 
@@ -74,5 +77,27 @@ fn change(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, choose, change);
+/// A client's lease, by how many others are known.
+fn admit(criterion: &mut Criterion) {
+    let limits = ClientLimits::default();
+    for known in [1, 1_000_000] {
+        let limiter = Limiter::default();
+        let clients: Vec<Name> = (0..known).map(|n| format!("client-{n}").into()).collect();
+        let held: Vec<_> = clients
+            .iter()
+            .map(|client| limiter.admit(client, &limits).expect("no limit"))
+            .collect();
+        let mut next = 0;
+        criterion.bench_function(&format!("admit one of {known} clients"), |b| {
+            b.iter(|| {
+                // Far from the last one, so that no cache helps.
+                next = (next + 7919) % known;
+                limiter.admit(&clients[next], &limits)
+            });
+        });
+        drop(held);
+    }
+}
+
+criterion_group!(benches, choose, change, admit);
 criterion_main!(benches);
