@@ -5,14 +5,11 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// How many bytes of a stream a relay moves at once: four full TLS records.
-pub(crate) const MOVED_AT_ONCE: usize = 64 * 1024;
-
-/// How long a buffer is: what is moved at once, and room for what a protocol around it adds.
-const LENGTH: usize = MOVED_AT_ONCE + 1024;
+/// How long a buffer is: what a relay moves at once, and room for what a protocol around it adds.
+const LENGTH: usize = 129 * 1024;
 
 /// How many unused buffers a thread keeps.
-const KEPT: usize = 64;
+const KEPT: usize = 32;
 
 thread_local! {
     static UNUSED: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };

@@ -283,7 +283,7 @@ where
 
 #[tokio::test]
 async fn a_pump_holds_a_buffer_only_while_bytes_are_in_flight() {
-    let (count, mut pump) = (AtomicU64::new(0), Pump::default());
+    let (count, mut pump) = (AtomicU64::new(0), Pump::new(TO_CLIENT));
     let ((mut from, mut reader), (mut writer, mut to)) = (duplex(64), duplex(16));
     assert!(!turn(&mut pump, &mut reader, &mut writer, &count));
     assert!(pump.buffer.is_none(), "a silent connection holds none");
@@ -307,7 +307,7 @@ async fn a_pump_holds_a_buffer_only_while_bytes_are_in_flight() {
 
 #[tokio::test]
 async fn a_pump_flushes_when_there_is_nothing_more_to_write() {
-    let (count, mut pump) = (AtomicU64::new(0), Pump::default());
+    let (count, mut pump) = (AtomicU64::new(0), Pump::new(TO_CLIENT));
     let ((mut from, mut reader), (writer, mut to)) = (duplex(64), duplex(64));
     let mut writer = BufWriter::new(writer);
     from.write_all(b"hello").await.unwrap();
@@ -322,10 +322,10 @@ async fn a_pump_flushes_when_there_is_nothing_more_to_write() {
 
 #[test]
 fn a_pump_that_could_go_on_for_ever_lets_others_have_a_turn() {
-    let (count, mut pump) = (AtomicU64::new(0), Pump::default());
+    let (count, mut pump) = (AtomicU64::new(0), Pump::new(TO_CLIENT));
     assert!(!turn(&mut pump, &mut repeat(1), &mut sink(), &count));
     let moved = count.load(Relaxed);
-    let most = u64::from(BUFFERS_A_TURN) * MOVED_AT_ONCE as u64;
+    let most = u64::from(BUFFERS_A_TURN) * TO_CLIENT as u64;
     assert!((1..=most).contains(&moved), "{moved}");
 }
 
