@@ -216,6 +216,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_follows_the_end_takes_no_memory() {
+        let (mut stream, mut client, mut socket) = stream().await;
+        let mut sent = say(&mut client, b"good");
+        client.send_close_notify();
+        sent.extend(say(&mut client, b""));
+        sent.extend([7; 10_000]);
+        socket.write_all(&sent).await.unwrap();
+        let mut room = vec![0; 64 * 1024];
+        assert_eq!(stream.read(&mut room).await.unwrap(), 4);
+        assert_eq!(stream.read(&mut room).await.unwrap(), 0);
+        assert!(stream.incoming.kept().is_empty());
+        assert!(!stream.incoming.has_buffer());
+    }
+
+    #[tokio::test]
     async fn an_end_that_was_not_sealed_is_an_error() {
         let (mut stream, mut client, mut socket) = stream().await;
         let sent = say(&mut client, b"good");

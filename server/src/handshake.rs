@@ -24,7 +24,7 @@ pub(crate) enum HandshakeError {
     /// The client went away.
     #[error("the client broke the handshake off")]
     Abandoned(#[source] io::Error),
-    /// TLS came to no agreement; the client was told so by an alert.
+    /// TLS came to no agreement. The client was told so by an alert, unless it said more than is listened to.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
 }
@@ -59,7 +59,8 @@ pub(crate) async fn hear(socket: &mut TcpStream) -> Result<Hello, HandshakeError
         receive(socket, &mut bytes).await?;
         let mut new = &bytes[known..];
         while !new.is_empty() {
-            acceptor.read_tls(&mut new)?;
+            // Bytes in memory can be read as long as rustls has room for them.
+            acceptor.read_tls(&mut new).map_err(|_| too_large())?;
             match acceptor.accept() {
                 Ok(Some(accepted)) => return Ok(Hello { accepted, bytes }),
                 Ok(None) => {}
@@ -181,11 +182,15 @@ async fn one_more(
     }
 }
 
+fn too_large() -> rustls::Error {
+    rustls::InvalidMessage::MessageTooLarge.into()
+}
+
 /// Reads what there is, and something at least.
 async fn receive(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), HandshakeError> {
     let room = MOST_PENDING.saturating_sub(bytes.len()).min(READ);
     if room == 0 {
-        return Err(rustls::Error::from(rustls::InvalidMessage::MessageTooLarge).into());
+        return Err(too_large().into());
     }
     bytes.reserve(room);
     match socket.take(room as u64).read_buf(bytes).await? {
@@ -227,6 +232,25 @@ mod tests {
         socket.read_to_end(&mut answer).await.ok();
         client.read_tls(&mut &answer[..]).unwrap();
         client.process_new_packets().map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_hello_is_listened_to_for_so_long_only() {
+        let (mut socket, mut server) = connected().await;
+        // Of 60 KiB, as it says, in records of a byte each, of which so many are not taken.
+        let hello = [1, 0, 0xf0, 0].into_iter().chain(std::iter::repeat(0));
+        let records = hello.flat_map(|byte| [22, 3, 1, 0, 1, byte]);
+        let flight: Vec<u8> = records.take(4 * MOST_PENDING).collect();
+        let listen = async {
+            let heard = timeout(Duration::from_secs(20), hear(&mut server)).await;
+            drop(server);
+            heard
+        };
+        let (_, heard) = tokio::join!(socket.write_all(&flight), listen);
+        let Err(HandshakeError::Tls(error)) = heard.expect("it ends") else {
+            panic!("it is no hello");
+        };
+        assert_eq!(error, too_large());
     }
 
     #[tokio::test]
