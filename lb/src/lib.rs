@@ -48,7 +48,7 @@ pub use limit::{ClientLimits, Limit, Name, Rate};
 
 #[cfg(not(loom))]
 pub use {
-    buffer::Buffer,
+    buffer::{Buffer, BufferUse},
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, Drained, Stay},
     group::{Group, UpstreamStatus},

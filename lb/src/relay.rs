@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{buffer::Buffer, group_config::RelayConfig};
+use crate::{
+    buffer::{Buffer, BufferUse},
+    group_config::RelayConfig,
+};
 
 /// How many buffers a pump moves before it lets other connections of its thread have a turn.
 const BUFFERS_A_TURN: u32 = 16;
@@ -326,7 +329,7 @@ impl Pump {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut buffer = Buffer::take();
+        let mut buffer = Buffer::take(BufferUse::Read);
         while self.ending.is_none() && self.most - self.end >= READ_ROOM {
             let mut room = ReadBuf::new(&mut buffer[self.end..self.most]);
             match Pin::new(&mut *reader).poll_read(cx, &mut room) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use lb::Buffer;
+use lb::{Buffer, BufferUse};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -71,7 +71,7 @@ impl Incoming {
                     return Poll::Ready(Ok(Ok(())));
                 }
             } else {
-                let mut spare = Buffer::take();
+                let mut spare = Buffer::take(BufferUse::Read);
                 let data = ready!(self.poll_open(session, socket, cx, &mut spare))?;
                 self.spare = (data > 0).then_some((spare, 0..data));
             }
@@ -134,7 +134,7 @@ impl Outgoing {
         seal: impl FnOnce(&mut [u8]) -> Result<(T, usize), rustls::Error>,
     ) -> io::Result<T> {
         debug_assert!(self.left.is_empty(), "sealed over what was not sent");
-        let mut buffer = Buffer::take();
+        let mut buffer = Buffer::take(BufferUse::Framed);
         let ahead = std::mem::take(&mut self.ahead);
         let (first, room) = buffer.split_at_mut(ahead.len());
         first.copy_from_slice(&ahead);
@@ -166,5 +166,35 @@ impl Outgoing {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record_layer::{HEADER, MOST_PLAINTEXT, OVERHEAD};
+
+    /// The longest that goes ahead of the first data: a ticket.
+    const LONGEST_TICKET: usize = 1024;
+
+    #[test]
+    fn no_record_is_sealed_just_behind_the_page_offset_of_its_data() {
+        let plain = Buffer::take(BufferUse::Read);
+        for ahead in 0..=LONGEST_TICKET {
+            let mut outgoing = Outgoing::new(&vec![0; ahead]);
+            let checked = outgoing.fill(|room| {
+                for record in 0..4 {
+                    let from = plain[record * MOST_PLAINTEXT..].as_ptr().addr();
+                    let to = room[record * (MOST_PLAINTEXT + OVERHEAD) + HEADER..].as_ptr();
+                    let behind = to.addr().wrapping_sub(from) % 4096;
+                    assert!(
+                        behind >= 64,
+                        "record {record} behind {ahead} bytes: {behind}"
+                    );
+                }
+                Ok(((), 0))
+            });
+            checked.unwrap();
+        }
     }
 }
