@@ -19,6 +19,12 @@ fn alice(authority: &Authority) -> Issued {
     authority.client("alice").unwrap()
 }
 
+/// An authority's name.
+fn name(authority: &Authority) -> String {
+    let facts = certgen::Facts::parse(authority.certificate_der()).unwrap();
+    facts.common_name().unwrap().to_owned()
+}
+
 /// The same authority's certificate with other dates.
 fn again(authority: &Authority, not_before: OffsetDateTime, not_after: OffsetDateTime) -> String {
     let dir = tempfile::tempdir().unwrap();
@@ -26,7 +32,7 @@ fn again(authority: &Authority, not_before: OffsetDateTime, not_after: OffsetDat
     let key = std::fs::read_to_string(dir.path().join("ca.key")).unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    let name = AuthoritySpec::default().common_name;
+    let name = name(authority);
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     (params.not_before, params.not_after) = (not_before, not_after);
@@ -128,9 +134,13 @@ async fn a_leaf_is_believed_in_its_time_only() {
 async fn a_stranger_with_a_known_name_is_still_a_stranger() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
-    let forged = Authority::new(&AuthoritySpec::default()).unwrap();
+    let forged = AuthoritySpec {
+        common_name: Some(name(&world.authority)),
+        ..AuthoritySpec::default()
+    };
+    let forged = Authority::new(&forged).unwrap();
     let other = AuthoritySpec {
-        common_name: "other".to_owned(),
+        common_name: Some("other".to_owned()),
         ..AuthoritySpec::default()
     };
     let other = Authority::new(&other).unwrap();

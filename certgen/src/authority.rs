@@ -43,7 +43,7 @@ impl Authority {
     /// A name or validity that no certificate may have.
     pub fn new(spec: &AuthoritySpec) -> Result<Self, CertgenError> {
         let key = KeyPair::generate()?;
-        let certificate = profile::authority(spec)?.self_signed(&key)?;
+        let certificate = profile::authority(spec, &key)?.self_signed(&key)?;
         Self::of(
             certificate.der().clone(),
             certificate.pem(),
@@ -207,14 +207,15 @@ impl Authority {
             Some(below) => u8::try_from(below - 1).unwrap_or(u8::MAX),
             None => 0,
         };
-        let mut params = profile::authority(&AuthoritySpec {
-            common_name: common_name.to_owned(),
+        let key = KeyPair::generate()?;
+        let spec = AuthoritySpec {
+            common_name: Some(common_name.to_owned()),
             not_before: self.not_before,
             not_after: self.not_after,
             path_len,
-        })?;
+        };
+        let mut params = profile::authority(&spec, &key)?;
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Self::of(
             certificate.der().clone(),

@@ -177,7 +177,8 @@ pub(crate) fn date(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }
 
-fn hex(octets: &[u8]) -> String {
+/// Octets in lower-case hexadecimal.
+pub(crate) fn hex(octets: &[u8]) -> String {
     octets
         .iter()
         .flat_map(|octet| [octet >> 4, octet & 15])
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(facts.sans, ["a.test", "*.a.test", "10.0.0.1", "::1"]);
         assert_eq!(facts.usages(), ["serverAuth"]);
         assert_eq!(facts.serial(), issued.serial());
-        assert_eq!(facts.issuer, "CN=Portcullis Authority");
+        assert!(facts.issuer.starts_with("CN=Portcullis Authority "));
         assert_eq!(facts.fingerprint().len(), 64);
         assert!(!facts.is_authority());
         assert!(facts.ends_within(Duration::days(90)));

@@ -1,24 +1,44 @@
 //! The one shape that certificates of each kind have.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use time::OffsetDateTime;
 
 use crate::error::CertgenError;
+use crate::facts;
 use crate::name::{HostName, check_common_name, refuse};
 use crate::serial::Serial;
 use crate::spec::{AuthoritySpec, LeafSpec, Usage};
 
+/// How much of its key's hash is in an authority's name: enough to tell a few apart.
+const NAME_DIGITS: usize = 12;
+
 /// What an authority's certificate says.
-pub(crate) fn authority(spec: &AuthoritySpec) -> Result<CertificateParams, CertgenError> {
-    check_common_name(&spec.common_name).map_err(refuse(&spec.common_name))?;
+///
+/// Revocation lists name their issuer, so two authorities need two names: the default has the
+/// beginning of the key's hash in it.
+pub(crate) fn authority(
+    spec: &AuthoritySpec,
+    key: &KeyPair,
+) -> Result<CertificateParams, CertgenError> {
+    let common_name = spec
+        .common_name
+        .clone()
+        .unwrap_or_else(|| format!("Portcullis Authority {}", &key_hash(key)[..NAME_DIGITS]));
+    check_common_name(&common_name).map_err(refuse(&common_name))?;
     let mut params = fresh(spec.not_before, spec.not_after)?;
-    params.distinguished_name = named(&spec.common_name);
+    params.distinguished_name = named(&common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(spec.path_len));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
+}
+
+/// The SHA-256 of a public key (its `SubjectPublicKeyInfo`), in hexadecimal.
+fn key_hash(key: &KeyPair) -> String {
+    facts::hex(digest(&SHA256, &key.subject_public_key_info()).as_ref())
 }
 
 /// What a leaf says.

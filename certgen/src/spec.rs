@@ -19,8 +19,8 @@ const LEAF_LASTS: Duration = Duration::days(90);
 /// What an authority's own certificate should say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthoritySpec {
-    /// The authority's name.
-    pub common_name: String,
+    /// The authority's name; without one, it is named after its key.
+    pub common_name: Option<String>,
     /// The first second of its validity.
     pub not_before: OffsetDateTime,
     /// The last second of its validity.
@@ -30,11 +30,11 @@ pub struct AuthoritySpec {
 }
 
 impl Default for AuthoritySpec {
-    /// Ten years from now, for leaves only.
+    /// Ten years from now, for leaves only, named after its key.
     fn default() -> Self {
         let now = now();
         Self {
-            common_name: "Portcullis Authority".to_owned(),
+            common_name: None,
             not_before: now - BACKDATED,
             not_after: now + AUTHORITY_LASTS,
             path_len: 0,

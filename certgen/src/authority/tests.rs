@@ -41,6 +41,23 @@ fn an_authority_signs_leaves_and_lists_and_nothing_else() {
 }
 
 #[test]
+fn two_authorities_have_two_names_unless_they_are_given_one() {
+    let name = |authority: &Authority| {
+        let facts = Facts::parse(authority.certificate_der()).unwrap();
+        facts.common_name().unwrap().to_owned()
+    };
+    let (one, other) = (authority(), authority());
+    assert_ne!(name(&one), name(&other));
+    assert!(name(&one).starts_with("Portcullis Authority "));
+
+    let named = Authority::new(&AuthoritySpec {
+        common_name: Some("Ours".to_owned()),
+        ..AuthoritySpec::default()
+    });
+    assert_eq!(name(&named.unwrap()), "Ours");
+}
+
+#[test]
 fn a_leaf_has_one_usage_and_may_not_sign_certificates() {
     let authority = authority();
     for (issued, usage) in [

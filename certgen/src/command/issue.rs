@@ -18,7 +18,7 @@ const ANY_GROUP: &str = "GROUP";
 
 #[derive(Debug, Args)]
 pub(crate) struct NewAuthority {
-    /// The authority's name.
+    /// The authority's name; "Portcullis Authority" and the beginning of its key's hash if absent.
     #[arg(long, visible_alias = "common-name")]
     name: Option<String>,
     /// How many days it lasts.
@@ -31,11 +31,10 @@ pub(crate) struct NewAuthority {
 
 impl NewAuthority {
     pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-        let spec = AuthoritySpec::default();
         let authority = Authority::new(&AuthoritySpec {
-            common_name: self.name.clone().unwrap_or(spec.common_name),
+            common_name: self.name.clone(),
             not_after: OffsetDateTime::now_utc() + Duration::days(self.days.into()),
-            ..spec
+            ..AuthoritySpec::default()
         })?;
         authority.save(dir, overwrite(self.force))?;
         announce(dir, CA_STEM, out)?;
