@@ -20,6 +20,7 @@ mod reload;
 mod resumption;
 mod revocation;
 mod service;
+mod soak;
 mod steering;
 mod timeouts;
 mod trust;

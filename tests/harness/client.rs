@@ -342,6 +342,12 @@ impl Connection {
         Ok(line.trim_end().to_owned())
     }
 
+    /// Reads some of what comes, whatever it is.
+    pub(crate) async fn hear_some(&mut self) {
+        let mut some = [0; 4096];
+        drop(soon(self.stream.read(&mut some)).await);
+    }
+
     /// The name of the upstream that answers.
     pub(crate) async fn upstream(&mut self) -> String {
         let answer = self.ask("who").await.unwrap();
