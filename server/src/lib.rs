@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod budget;
 pub mod check;
 pub mod command;
 mod connection;
