@@ -2,7 +2,9 @@
 
 use certgen::{Authority, AuthoritySpec};
 
-use crate::harness::{Gateway, Identity, Refusal, Upstream, World};
+use rustls::AlertDescription;
+
+use crate::harness::{Gateway, Identity, Refusal, Upstream, World, until};
 
 /// All that a client can see of a gateway that turns it away, apart from random numbers.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,4 +98,38 @@ async fn a_client_that_is_denied_cannot_tell_why() {
     for (reason, end) in &seen {
         assert_eq!(end, &seen[0].1, "{reason}");
     }
+}
+
+/// What ends a handshake in which a client shows alice's certificate and has another key: the alert, and
+/// how many bytes it takes.
+async fn heard_by_thief(gateway: &Gateway, world: &World, name: &str) -> (Refusal, usize) {
+    let [alices, mallorys] = ["alice", "mallory"].map(|name| world.authority.client(name).unwrap());
+    let thief = Identity::thief(&alices, &mallorys);
+    let mut connection = thief.connect(gateway.address, name).await.unwrap();
+    let before = connection.heard();
+    let end = connection.ask("hello").await.unwrap_err();
+    (end, connection.heard() - before)
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_does_not_tell_what_its_owner_may_reach() {
+    let upstream = Upstream::start("db").await;
+    let mut world = World::with_db(&[&upstream]);
+    let gateway = gateway(&mut world, &upstream).await;
+
+    let granted = heard_by_thief(&gateway, &world, "db").await;
+    assert_eq!(granted.0, Refusal::Alert(AlertDescription::DecryptError));
+    for name in NAMES {
+        let seen = heard_by_thief(&gateway, &world, name).await;
+        assert_eq!(seen, granted, "{name}");
+    }
+    until(async || {
+        let records = gateway.records();
+        let unproven = records
+            .iter()
+            .filter(|one| one["reason"] == "key_not_proven" && one["claimed_client"] == "alice");
+        (unproven.count() == 1 + NAMES.len()).then_some(())
+    })
+    .await;
+    assert_eq!(upstream.accepted(), 0);
 }

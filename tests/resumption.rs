@@ -108,14 +108,26 @@ async fn a_ticket_of_one_name_is_nothing_under_another() {
 }
 
 #[tokio::test]
-async fn a_ticket_of_one_group_is_nothing_when_its_name_leads_to_another() {
+async fn a_client_is_authorized_anew_with_its_ticket_when_its_name_leads_to_another_group() {
     let upstream = Upstream::start("a").await;
     let (mut world, mut gateway, alice) = world(&upstream).await;
     world.group("db", &[&upstream], "sni: [elsewhere]");
     world.group("queue", &[&upstream], "sni: [db]");
     gateway.reload(&world).await;
-    assert_eq!(visit(&alice, &gateway, "db").await, FULL);
-    assert_eq!(visit(&alice, &gateway, "db").await, RESUMED);
+    let mut connection = alice.visit(gateway.address, "db").await.unwrap();
+    assert_eq!(connection.handshake(), HandshakeKind::Resumed);
+    connection.finish().await;
+    connection.end().await;
+    assert_eq!(gateway.record_of(&connection).await["group"], "queue");
+
+    world.client("alice", "groups: [db]");
+    gateway.reload(&world).await;
+    assert_eq!(
+        visit(&alice, &gateway, "db").await,
+        Err(Refusal::Alert(AccessDenied))
+    );
+    let record = gateway.record_with("not_granted").await;
+    assert_eq!(record["client"], "alice", "her ticket proves it");
 }
 
 #[tokio::test]
@@ -235,26 +247,60 @@ async fn what_a_resumed_client_sent_is_worth_nothing_a_second_time() {
     let record = record.await;
     assert_eq!(record["reason"], "tls_failed", "{record:?}");
     assert!(record.get("client").is_none(), "{record:?}");
+    assert_eq!(record["claimed_client"], "alice", "{record:?}");
     assert_eq!(upstream.accepted(), served);
 }
+
+/// What somebody says who has seen a client's ticket and does not know its secret.
+fn without_secret(owner: &Returning) -> Vec<u8> {
+    let mut hello = Vec::new();
+    owner.session("db").write_tls(&mut hello).unwrap();
+    // The binder, which proves that the client knows the ticket's secret, is the last of a hello.
+    *hello.last_mut().unwrap() ^= 1;
+    hello
+}
+
+/// All that the gateway answers to these bytes, and its record.
+async fn answer(gateway: &Gateway, bytes: &[u8]) -> (Vec<u8>, serde_json::Value) {
+    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+    let source = socket.local_addr().unwrap().to_string();
+    socket.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    soon(socket.read_to_end(&mut answer)).await.unwrap();
+    let record = gateway.record(|record| record["source"] == source.as_str());
+    (answer, record.await)
+}
+
+/// A fatal `decrypt_error` before any key was agreed on.
+const DECRYPT_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 51];
 
 #[tokio::test]
 async fn a_ticket_is_nothing_without_its_secret() {
     let upstream = Upstream::start("a").await;
     let (_world, gateway, alice) = world(&upstream).await;
     let served = upstream.accepted();
-    let mut client = alice.session("db");
-    let mut hello = Vec::new();
-    client.write_tls(&mut hello).unwrap();
-    // The binder, which proves that the client knows the ticket's secret, is the last of a hello.
-    *hello.last_mut().unwrap() ^= 1;
-    let mut socket = TcpStream::connect(gateway.address).await.unwrap();
-    let source = socket.local_addr().unwrap().to_string();
-    socket.write_all(&hello).await.unwrap();
-
-    let record = gateway.record(|record| record["source"] == source.as_str());
-    let record = record.await;
+    let (told, record) = answer(&gateway, &without_secret(&alice)).await;
+    assert_eq!(told, DECRYPT_ERROR);
     assert_eq!(record["reason"], "tls_failed", "{record:?}");
     assert!(record.get("client").is_none(), "{record:?}");
+    assert_eq!(record["claimed_client"], "alice", "{record:?}");
     assert_eq!(upstream.accepted(), served);
+}
+
+#[tokio::test]
+async fn a_ticket_without_its_secret_does_not_tell_what_its_owner_may_reach() {
+    let upstream = Upstream::start("a").await;
+    let (mut world, mut gateway, alice) = world(&upstream).await;
+    let hello = without_secret(&alice);
+    assert_eq!(answer(&gateway, &hello).await.0, DECRYPT_ERROR, "granted");
+    world.client("alice", "groups: [queue]");
+    gateway.reload(&world).await;
+    assert_eq!(answer(&gateway, &hello).await.0, DECRYPT_ERROR, "withdrawn");
+    world.client("bob", "groups: [queue]");
+    world.remove_client("alice");
+    gateway.reload(&world).await;
+    assert_eq!(answer(&gateway, &hello).await.0, DECRYPT_ERROR, "unknown");
+    world.remove_group("db");
+    gateway.reload(&world).await;
+    assert_eq!(answer(&gateway, &hello).await.0, DECRYPT_ERROR, "no group");
 }

@@ -178,7 +178,11 @@ async fn a_certificate_without_its_key_is_worth_nothing_however_well_known_it_is
     }
     until(async || {
         let records = gateway.records();
-        let refused = records.iter().filter(|one| one["reason"] == "tls_failed");
+        let refused = records.iter().filter(|one| {
+            one["reason"] == "key_not_proven"
+                && one["claimed_client"] == "alice"
+                && one["client"].is_null()
+        });
         (refused.count() == 3).then_some(())
     })
     .await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lb::{DialReport, Dialed, Stay};
 use rustix::net::{RecvFlags, recv};
-use rustls::HandshakeKind;
+use rustls::{AlertDescription, HandshakeKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -21,10 +21,10 @@ use crate::handshake::{self, HandshakeError, Handshaken, Hello};
 use crate::live::Holder;
 use crate::proxy_header::{ProxyHeader, unmapped};
 use crate::record::{Outcome, Record};
-use crate::record_layer::Session;
+use crate::record_layer::{OVERHEAD, Session};
 use crate::rejection::Rejection;
 use crate::running::Permit;
-use crate::verifier::Verifier;
+use crate::verifier::{Refusal, Verifier};
 use crate::worker::Busy;
 
 /// How long a client that was refused may take to read why.
@@ -170,20 +170,24 @@ async fn answer(
     record.greeted(verifier.generation(), verifier.destination().sni.clone());
     let config = verifier.configuration();
     match hello.answer(&mut socket, config).await {
-        Ok(handshaken) => welcome(socket, handshaken, &verifier),
+        Ok(handshaken) => welcome(socket, handshaken, &verifier, record).await,
         Err(error) => {
-            record.claimed(verifier.take_claim());
             part(socket).await;
-            Err(verifier.take_refusal().unwrap_or_else(|| failed(error)))
+            let Refusal { rejection, client } = verifier.take_refusal();
+            if let Some(client) = client {
+                record.refused(client);
+            }
+            Err(rejection.unwrap_or_else(|| failed(error)))
         }
     }
 }
 
 /// The handshake is over: the client holds the key, so the verifier's permit is worth something.
-fn welcome(
+async fn welcome(
     socket: TcpStream,
     handshaken: Handshaken,
     verifier: &Verifier,
+    record: &mut Record,
 ) -> Result<Guest, Rejection> {
     let Handshaken {
         session,
@@ -207,9 +211,18 @@ fn welcome(
         })
     });
     let kind = session.handshake_kind().ok_or(Rejection::NoCertificate)?;
-    let permit = verifier.take_permit(kind)?;
     let resumed = kind == HandshakeKind::Resumed;
-    let session = Session::after(session).map_err(Rejection::Tls)?;
+    let mut session = Session::after(session).map_err(Rejection::Tls)?;
+    let permit = match verifier.take_permit(kind) {
+        Ok(permit) => permit,
+        Err(Refusal { rejection, client }) => {
+            if let Some(client) = client {
+                record.refused(client);
+            }
+            Box::pin(deny(socket, &mut session, &late)).await;
+            return Err(rejection.unwrap_or(Rejection::NoCertificate));
+        }
+    };
     Ok(Guest {
         client: Box::new(TlsClient::new(socket, session, &early, &late)),
         permit,
@@ -218,6 +231,19 @@ fn welcome(
         chain,
         resumed,
     })
+}
+
+/// Tells a client that was refused at the end of its handshake, as rustls tells one that is refused before.
+async fn deny(mut socket: TcpStream, session: &mut Session, late: &[u8]) {
+    let mut alert = [0; OVERHEAD + 2];
+    if let Ok(length) = session.seal_alert(AlertDescription::AccessDenied, &mut alert)
+        && socket
+            .write_all(&[late, &alert[..length]].concat())
+            .await
+            .is_ok()
+    {
+        part(socket).await;
+    }
 }
 
 /// Why a handshake failed for which no verdict was given.

@@ -154,6 +154,13 @@ impl Identity {
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
+
+    /// The same name under another certificate.
+    #[cfg(test)]
+    pub(crate) fn with_fingerprint(&self, fingerprint: Fingerprint) -> Self {
+        let name = self.name.clone();
+        Self { name, fingerprint }
+    }
 }
 
 fn require_client_leaf(certificate: &X509Certificate<'_>) -> Result<(), IdentityError> {

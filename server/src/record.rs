@@ -15,8 +15,9 @@ use time::format_description::well_known::Rfc3339;
 use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::sink::Sink;
+use crate::verifier::Named;
 
-/// How many records of clients that never proved who they are may be written in a second.
+/// How many records of clients that were not authorized may be written in a second.
 const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
 
 /// How a connection ended.
@@ -207,10 +208,12 @@ impl Record {
         self.sni = sni;
     }
 
-    /// The client showed a certificate with this name, and was refused before it could prove that
-    /// it is its own.
-    pub fn claimed(&mut self, claim: Option<Identity>) {
-        self.claim = claim;
+    /// The client was refused, and its certificate names somebody.
+    pub fn refused(&mut self, client: Named) {
+        match client {
+            Named::Claimed(identity) => self.claim = Some(identity),
+            Named::Proven(identity) => self.identity = Some(identity),
+        }
     }
 
     /// The client proved who it is, perhaps with a ticket, and may reach a group.
@@ -272,7 +275,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let suppressed = match self.identity {
+        let suppressed = match self.group {
             Some(_) => Some(0),
             None => self.recorder.admit_stranger(),
         };

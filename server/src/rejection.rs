@@ -35,6 +35,9 @@ pub enum Rejection {
     /// The client showed no certificate.
     #[error("the client showed no certificate")]
     NoCertificate,
+    /// The client showed a certificate and did not prove that it has the key.
+    #[error("the client has not proven that it has the key of the certificate that it showed")]
+    KeyNotProven,
     /// The certificate's chain is not trusted.
     #[error(transparent)]
     Untrusted(Untrusted),
@@ -69,6 +72,7 @@ impl Rejection {
             | Self::HandshakeAbandoned
             | Self::Tls(_)
             | Self::NoCertificate
+            | Self::KeyNotProven
             | Self::Untrusted(_)
             | Self::Identity(_)
             | Self::Policy(_)
@@ -93,6 +97,7 @@ impl Rejection {
             Self::HandshakeAbandoned => "handshake_abandoned",
             Self::Tls(_) => "tls_failed",
             Self::NoCertificate => "no_certificate",
+            Self::KeyNotProven => "key_not_proven",
             Self::Untrusted(untrusted) => untrusted.reason(),
             Self::Identity(IdentityError::Authority | IdentityError::NotForClients) => {
                 "certificate_purpose"

@@ -13,11 +13,11 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 
-use crate::identity::Identity;
+use crate::identity::{Fingerprint, Identity};
 use crate::policy::TlsFiles;
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
-use crate::trust::memory::{Key, Memory};
+use crate::trust::memory::{Known, Memory};
 use crate::trust::{self, Trust, TrustError};
 use crate::verifier::Verifier;
 
@@ -30,6 +30,21 @@ pub struct Tls {
     trust: Trust,
     memory: Arc<Memory>,
     tickets: TicketKeys,
+}
+
+/// Whom a certificate names whose chain holds. Whether the client has its key is another question.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    identity: Identity,
+    /// What is to be remembered, unless it is already.
+    fresh: Option<Known>,
+}
+
+impl Identified {
+    /// Who the client says it is.
+    pub(crate) fn claim(&self) -> &Identity {
+        &self.identity
+    }
 }
 
 /// Why the TLS files could not be loaded.
@@ -114,31 +129,52 @@ impl Tls {
         &self.leaf
     }
 
-    /// Who a client is whose chain is good. A chain that was good a while ago is not looked at again.
+    /// Whom a client's certificate names, if its chain holds. A chain that was found good is not looked at
+    /// again.
     pub(crate) fn identify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<(Identity, Key), Rejection> {
+    ) -> Result<Identified, Rejection> {
         trust::bound(leaf, intermediates).map_err(Rejection::Untrusted)?;
-        let key = Key::of(leaf, intermediates);
-        if let Some(identity) = self.memory.recall(key, now) {
-            return Ok((identity, key));
+        if let Some(identity) = self.memory.recall_chain(leaf, intermediates, now) {
+            let fresh = None;
+            return Ok(Identified { identity, fresh });
         }
-        self.trust
-            .verify(leaf, intermediates, now)
-            .map_err(Rejection::Untrusted)?;
+        let path = self.trust.path(leaf, intermediates, now);
+        let path = path.map_err(Rejection::Untrusted)?;
         let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
-        if let Some(until) = self.trust.holds_until(leaf, intermediates, now) {
-            self.memory.keep(key, identity.clone(), now, until);
-        }
-        Ok((identity, key))
+        let fresh = self.trust.holds_until(leaf, &path, now).map(|until| Known {
+            identity: identity.clone(),
+            path: path.iter().map(Fingerprint::of).collect(),
+            since: now,
+            until,
+        });
+        Ok(Identified { identity, fresh })
     }
 
-    /// Who a client is whose chain was found good, and would still be.
-    pub(crate) fn recall(&self, chain: Key, now: UnixTime) -> Option<Identity> {
-        self.memory.recall(chain, now)
+    /// Whom a certificate names whose chain was found good, and would still be.
+    pub(crate) fn recall(&self, leaf: Fingerprint, now: UnixTime) -> Option<Identified> {
+        let identity = self.memory.recall(leaf, now)?;
+        let fresh = None;
+        Some(Identified { identity, fresh })
+    }
+
+    /// Remembers the chain of a client that has proven who it is. Not before: certificates are no secret, and
+    /// anybody could have the memory filled by showing those of others.
+    pub(crate) fn remember(&self, proven: Identified) -> Identity {
+        match proven.fresh {
+            Some(known) => self.memory.keep(known),
+            None => self.memory.renew(proven.identity.fingerprint()),
+        }
+        proven.identity
+    }
+
+    /// How many chains are remembered.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        self.memory.len()
     }
 
     /// The keys of tickets.
@@ -246,8 +282,8 @@ mod tests {
             let (_dir, tls, leaf) = tls(expired_crl);
             for _ in 0..2 {
                 for seconds in [1, good] {
-                    let (identity, _) = tls.identify(&leaf, &[], after(seconds)).unwrap();
-                    assert_eq!(identity.name().as_str(), "alice");
+                    let identified = tls.identify(&leaf, &[], after(seconds)).unwrap();
+                    assert_eq!(tls.remember(identified).name().as_str(), "alice");
                 }
                 for seconds in [-YEAR, bad] {
                     let refused = tls.identify(&leaf, &[], after(seconds)).unwrap_err();
@@ -258,9 +294,19 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_shown_behind_a_leaf_it_has_one_entry() {
+        let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
+        for n in 0..1100_u32 {
+            let junk = CertificateDer::from(n.to_be_bytes().to_vec());
+            tls.remember(tls.identify(&leaf, &[junk], after(1)).unwrap());
+        }
+        assert_eq!(tls.remembered(), 1);
+    }
+
+    #[test]
     fn what_is_shown_behind_a_good_leaf_is_bounded_all_the_same() {
         let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
-        tls.identify(&leaf, &[], after(1)).unwrap();
+        tls.remember(tls.identify(&leaf, &[], after(1)).unwrap());
         let junk = vec![leaf.clone(); trust::MOST_INTERMEDIATES + 1];
         assert!(tls.identify(&leaf, &junk, after(1)).is_err());
     }

@@ -17,7 +17,8 @@ use crate::identity::Identity;
 use crate::rejection::Rejection;
 use crate::running::{Permit, Running};
 use crate::ticket::Ticket;
-use crate::trust::memory::Key;
+use crate::tls::Identified;
+use crate::trust;
 
 /// The suites that are spoken here (RFC 8446, B.4).
 const SUITES: [CipherSuite; 3] = [
@@ -29,8 +30,11 @@ const SUITES: [CipherSuite; 3] = [
 /// Decides about one connection, in the middle of its handshake.
 ///
 /// Made after the `ClientHello`, it knows where the client wants to go when it learns who the client
-/// is, so that a client who may not is told so by the handshake itself. Every refusal by the policy
-/// looks the same from outside.
+/// is, so that a client that may not is told so by the handshake itself.
+///
+/// Nothing but the certificate's chain is looked at before the client has proven that it has the
+/// certificate's key: certificates are no secret, and answers that depend on the policy would tell anybody what
+/// their owners may reach. Every refusal by the policy looks the same from outside.
 #[derive(Debug)]
 pub struct Verifier {
     running: Arc<Running>,
@@ -38,31 +42,59 @@ pub struct Verifier {
     alpn: Option<Vec<u8>>,
     /// Whether the client's processor is better at `ChaCha20` than at AES, as its order of suites says.
     prefers_chacha: bool,
-    verdict: Mutex<Verdict>,
-    claim: Mutex<Option<Identity>>,
+    state: Mutex<State>,
 }
 
-/// What was decided about a connection, and by which proof.
+/// What is known about the client of a connection.
 #[derive(Debug, Default)]
-enum Verdict {
+enum State {
     #[default]
-    None,
-    /// The client may, if it is who the ticket or the certificate says.
+    Unknown,
+    /// The client says who it is: by a certificate with a good chain, or by a ticket that was sealed here.
+    /// Until it has proven that, nothing is decided.
+    Claimed(Claim),
+    /// The client has proven who it is, and may.
     Allowed {
         permit: Permit,
         proof: Proof,
-        chain: Key,
-        /// When the client last proved that it has the certificate's key.
-        proven: UnixTime,
+        ticket: Ticket,
     },
-    Refused(Rejection),
+    Refused(Refusal),
 }
 
-/// What a client shows for its name.
+/// Who a client says it is.
+#[derive(Debug)]
+struct Claim {
+    client: Identified,
+    proof: Proof,
+    /// When the client has proven that it has the certificate's key: now, if it comes to that, or before it got
+    /// its ticket.
+    proven: UnixTime,
+}
+
+/// What a client proves who it is with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     Certificate,
     Ticket,
+}
+
+/// Why a client is refused, and whom its certificate names.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why, if it was the verifier that refused.
+    pub rejection: Option<Rejection>,
+    /// Who the client is, or says that it is.
+    pub client: Option<Named>,
+}
+
+/// Whom a certificate names.
+#[derive(Debug, Clone)]
+pub enum Named {
+    /// The client showed the certificate, and has not proven that it is its own.
+    Claimed(Identity),
+    /// The client proved that it has the certificate's key.
+    Proven(Identity),
 }
 
 /// Where a client wants to go.
@@ -97,8 +129,7 @@ impl Verifier {
             destination,
             alpn,
             prefers_chacha,
-            verdict: Mutex::default(),
-            claim: Mutex::new(None),
+            state: Mutex::default(),
         })
     }
 
@@ -131,46 +162,62 @@ impl Verifier {
     ///
     /// It can be taken once. It is worth something only after the handshake has proven that the client has
     /// the certificate's key, or the secret of the ticket: ask for it then and not before.
-    pub fn take_permit(&self, handshake: HandshakeKind) -> Result<Permit, Rejection> {
+    pub fn take_permit(&self, handshake: HandshakeKind) -> Result<Permit, Refusal> {
         let expected = match handshake {
             HandshakeKind::Resumed => Proof::Ticket,
             HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => Proof::Certificate,
         };
-        match std::mem::take(&mut *self.verdict.lock()) {
-            Verdict::Allowed { permit, proof, .. } if proof == expected => Ok(permit),
-            Verdict::Refused(rejection) => Err(rejection),
-            Verdict::Allowed { .. } | Verdict::None => Err(Rejection::NoCertificate),
+        let mut state = self.state.lock();
+        if expected == Proof::Ticket {
+            self.resume(&mut state);
+        }
+        match std::mem::take(&mut *state) {
+            State::Allowed { permit, proof, .. } if proof == expected => Ok(permit),
+            State::Refused(refusal) => Err(refusal),
+            State::Allowed { .. } | State::Claimed(_) | State::Unknown => Err(Refusal {
+                rejection: Some(Rejection::NoCertificate),
+                client: None,
+            }),
         }
     }
 
-    /// Why the client was refused, if it was the verifier that did.
-    pub fn take_refusal(&self) -> Option<Rejection> {
-        match std::mem::take(&mut *self.verdict.lock()) {
-            Verdict::Refused(rejection) => Some(rejection),
-            Verdict::Allowed { .. } | Verdict::None => None,
-        }
-    }
-
-    /// Whom the certificate names of a client that the policy refused. The client never got to prove
-    /// that it holds the certificate's key: this is what it claims, not who it is.
-    pub fn take_claim(&self) -> Option<Identity> {
-        self.claim.lock().take()
-    }
-
-    fn decide(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(Permit, Key), Rejection> {
-        let tls = self.running.tls();
-        let (identity, chain) = tls.identify(leaf, intermediates, now)?;
-        match self.permit(&identity) {
-            Ok(permit) => Ok((permit, chain)),
-            Err(rejection) => {
-                *self.claim.lock() = Some(identity);
-                Err(rejection)
+    /// What is known about a client whose handshake failed.
+    pub fn take_refusal(&self) -> Refusal {
+        let (rejection, client) = match std::mem::take(&mut *self.state.lock()) {
+            State::Refused(refusal) => return refusal,
+            State::Allowed { permit, .. } => (None, Some(Named::Proven(permit.identity().clone()))),
+            State::Claimed(claim) => {
+                let named = claim.client.claim().clone();
+                (None, Some(Named::Claimed(named)))
             }
+            State::Unknown => (None, None),
+        };
+        Refusal { rejection, client }
+    }
+
+    /// The client of this claim has proven that it is who it says: only now is it remembered, and only now is
+    /// the policy asked.
+    fn authorize(&self, claim: Claim) -> State {
+        let Claim {
+            client,
+            proof,
+            proven,
+        } = claim;
+        let identity = self.running.tls().remember(client);
+        let certificate = identity.fingerprint();
+        match self.permit(&identity) {
+            Ok(permit) => State::Allowed {
+                permit,
+                proof,
+                ticket: Ticket {
+                    proven,
+                    certificate,
+                },
+            },
+            Err(rejection) => State::Refused(Refusal {
+                rejection: Some(rejection),
+                client: Some(Named::Proven(identity)),
+            }),
         }
     }
 
@@ -184,36 +231,49 @@ impl Verifier {
         }
     }
 
-    /// What a ticket of this connection says.
-    fn ticket(&self) -> Option<Ticket> {
-        match &*self.verdict.lock() {
-            Verdict::Allowed {
-                permit,
-                chain,
-                proven,
-                ..
-            } => Some(Ticket {
-                proven: *proven,
-                chain: *chain,
-                group: Arc::clone(&permit.group().name),
-            }),
-            Verdict::Refused(_) | Verdict::None => None,
+    /// Authorizes a client that came with a ticket, as if it had shown its certificate. The handshake is over:
+    /// before its end a copy of somebody's `ClientHello` would do.
+    fn resume(&self, state: &mut State) {
+        if let State::Claimed(claim) = state
+            && claim.proof == Proof::Ticket
+            && let State::Claimed(claim) = std::mem::take(state)
+        {
+            *state = self.authorize(claim);
         }
     }
 
-    /// Decides about a client that comes with a ticket as if it had shown its certificate. Whoever would be
-    /// refused has to show it.
-    fn resume(&self, ticket: &Ticket, now: UnixTime) -> Option<Verdict> {
+    /// What a ticket of this connection says. rustls gives tickets at the handshake's end.
+    fn ticket(&self) -> Option<Ticket> {
+        let mut state = self.state.lock();
+        self.resume(&mut state);
+        match &*state {
+            State::Allowed { ticket, .. } => Some(*ticket),
+            State::Claimed(_) | State::Refused(_) | State::Unknown => None,
+        }
+    }
+
+    /// Who a client with this ticket says that it is, if a certificate is not needed to know.
+    fn claim(&self, ticket: Ticket, now: UnixTime) -> Option<Claim> {
         ticket.left(now)?;
-        // Known by this chain under these authorities and revocations, and until the first of them ends.
-        let identity = self.running.tls().recall(ticket.chain, now)?;
-        let permit = self.permit(&identity).ok()?;
-        (permit.group().name == ticket.group).then_some(Verdict::Allowed {
-            permit,
+        // Known by this certificate under these authorities and revocations, and until the first of them ends.
+        let client = self.running.tls().recall(ticket.certificate, now)?;
+        Some(Claim {
+            client,
             proof: Proof::Ticket,
-            chain: ticket.chain,
             proven: ticket.proven,
         })
+    }
+
+    /// The answer to a signature that is not of the certificate's key, or cannot be looked at.
+    fn unproven(&self, error: &rustls::Error) {
+        let mut state = self.state.lock();
+        if let State::Claimed(claim) = std::mem::take(&mut *state) {
+            let is_wrong = matches!(error, rustls::Error::InvalidCertificate(_));
+            *state = State::Refused(Refusal {
+                rejection: is_wrong.then_some(Rejection::KeyNotProven),
+                client: Some(Named::Claimed(claim.client.claim().clone())),
+            });
+        }
     }
 }
 
@@ -235,15 +295,17 @@ impl ProducesTickets for Verifier {
         let (tls, now) = (self.running.tls(), UnixTime::now());
         // One that would not be taken back is not given.
         ticket.left(now)?;
-        tls.recall(ticket.chain, now)?;
-        tls.tickets().seal(&ticket, session)
+        tls.recall(ticket.certificate, now)?;
+        tls.tickets().seal(ticket, session)
     }
 
     /// A ticket is good only if rustls finds, in addition, that it was given for the same SNI name and that
-    /// the client knows its secret. If it does not, the certificate's verdict takes the place of this one.
+    /// the client knows its secret. If it does not, the certificate's claim takes the place of this one.
     fn decrypt(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let mut state = self.state.lock();
+        *state = State::Unknown;
         let (ticket, session) = self.running.tls().tickets().open(sealed)?;
-        *self.verdict.lock() = self.resume(&ticket, UnixTime::now())?;
+        *state = State::Claimed(self.claim(ticket, UnixTime::now())?);
         Some(session)
     }
 }
@@ -259,15 +321,14 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let (verdict, answer) = match self.decide(leaf, intermediates, now) {
-            Ok((permit, chain)) => {
-                let verdict = Verdict::Allowed {
-                    permit,
+        let (state, answer) = match self.running.tls().identify(leaf, intermediates, now) {
+            Ok(client) => {
+                let claim = Claim {
+                    client,
                     proof: Proof::Certificate,
-                    chain,
                     proven: now,
                 };
-                (verdict, Ok(ClientCertVerified::assertion()))
+                (State::Claimed(claim), Ok(ClientCertVerified::assertion()))
             }
             Err(rejection) => {
                 let error = if let Rejection::Untrusted(untrusted) = &rejection {
@@ -275,10 +336,14 @@ impl ClientCertVerifier for Verifier {
                 } else {
                     CertificateError::ApplicationVerificationFailure.into()
                 };
-                (Verdict::Refused(rejection), Err(error))
+                let refusal = Refusal {
+                    rejection: Some(rejection),
+                    client: claimed(leaf),
+                };
+                (State::Refused(refusal), Err(error))
             }
         };
-        *self.verdict.lock() = verdict;
+        *self.state.lock() = state;
         answer
     }
 
@@ -298,7 +363,18 @@ impl ClientCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = self.running.tls().algorithms();
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        let valid = verify_tls13_signature(message, certificate, signature, algorithms)
+            .inspect_err(|error| self.unproven(error))?;
+        let mut state = self.state.lock();
+        if let State::Claimed(claim) = std::mem::take(&mut *state) {
+            *state = self.authorize(claim);
+        }
+        match &*state {
+            State::Allowed { .. } => Ok(valid),
+            State::Claimed(_) | State::Refused(_) | State::Unknown => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -306,15 +382,24 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
+/// Whom a certificate names that is not trusted.
+fn claimed(leaf: &CertificateDer<'_>) -> Option<Named> {
+    if leaf.len() > trust::LARGEST_CHAIN {
+        return None;
+    }
+    Identity::of(leaf).ok().map(Named::Claimed)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use certgen::{Authority, AuthoritySpec, Overwrite};
+    use certgen::{Authority, AuthoritySpec, Issued, Overwrite};
     use lb::LoadBalancer;
     use tempfile::TempDir;
 
     use super::*;
+    use crate::identity::Fingerprint;
     use crate::policy::Policy;
     use crate::tls::Tls;
 
@@ -328,8 +413,8 @@ clients:
   alice: {groups: [db]}
 ";
 
-    /// A verifier for a connection to `db`, and the chain of alice, who has been there.
-    fn verifier() -> (TempDir, Verifier, Key) {
+    /// A verifier for a connection to `db`, and alice, who has been there.
+    fn verifier() -> (TempDir, Verifier, Issued) {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         authority.save(dir.path(), Overwrite::Refuse).unwrap();
@@ -338,57 +423,97 @@ clients:
         let policy = Policy::parse("policy.yaml", POLICY).unwrap();
         let now = UnixTime::now();
         let tls = Tls::load(&policy.gateway().tls, dir.path(), now).unwrap();
-        let leaf = authority.client("alice").unwrap().certificate_der();
-        let (_, chain) = tls.identify(&leaf, &[], now).unwrap();
+        let alice = authority.client("alice").unwrap();
+        tls.remember(tls.identify(&alice.certificate_der(), &[], now).unwrap());
         let balancer = LoadBalancer::new(lb::Config::default());
-        let verifier = Verifier {
-            running: Arc::new(Running::first(policy, Arc::new(tls), &balancer)),
+        let running = Arc::new(Running::first(policy, Arc::new(tls), &balancer));
+        (dir, verifier_of(running), alice)
+    }
+
+    fn verifier_of(running: Arc<Running>) -> Verifier {
+        Verifier {
+            running,
             destination: Destination {
                 sni: Some("db".to_owned()),
                 port: 8443,
             },
             alpn: None,
             prefers_chacha: false,
-            verdict: Mutex::default(),
-            claim: Mutex::new(None),
-        };
-        (dir, verifier, chain)
+            state: Mutex::default(),
+        }
+    }
+
+    fn ticket(alice: &Issued) -> Ticket {
+        Ticket {
+            proven: UnixTime::now(),
+            certificate: Fingerprint::of(alice.certificate_der()),
+        }
     }
 
     #[test]
     fn tickets_of_resumed_clients_end_with_the_first() {
-        let (_dir, verifier, chain) = verifier();
-        let proven = UnixTime::now();
-        let first = Ticket {
-            proven,
-            chain,
-            group: "db".into(),
-        };
+        let (_dir, verifier, alice) = verifier();
+        let first = ticket(&alice);
         let after = |seconds| {
-            let since = Duration::from_secs(proven.as_secs() + seconds);
+            let since = Duration::from_secs(first.proven.as_secs() + seconds);
             UnixTime::since_unix_epoch(since)
         };
-        *verifier.verdict.lock() = verifier.resume(&first, after(3599)).unwrap();
-        assert_eq!(verifier.ticket(), Some(first.clone()), "another like it");
-        assert!(verifier.resume(&first, after(3600)).is_none());
+        *verifier.state.lock() = State::Claimed(verifier.claim(first, after(3599)).unwrap());
+        assert_eq!(verifier.ticket(), Some(first), "another like it");
+        assert!(verifier.claim(first, after(3600)).is_none());
     }
 
     #[test]
     fn a_permit_is_worth_nothing_after_a_handshake_that_proved_something_else() {
-        let (_dir, verifier, chain) = verifier();
-        let ticket = Ticket {
-            proven: UnixTime::now(),
-            chain,
-            group: "db".into(),
+        let (_dir, verifier, alice) = verifier();
+        let claimed = || {
+            let claim = verifier.claim(ticket(&alice), UnixTime::now());
+            *verifier.state.lock() = State::Claimed(claim.unwrap());
         };
-        let resume = || verifier.resume(&ticket, UnixTime::now()).unwrap();
-        *verifier.verdict.lock() = resume();
+        claimed();
         assert!(verifier.take_permit(HandshakeKind::Full).is_err());
-        *verifier.verdict.lock() = resume();
+        claimed();
+        assert!(verifier.ticket().is_some(), "its handshake is over");
+        assert!(verifier.take_permit(HandshakeKind::Full).is_err());
+        claimed();
         assert!(verifier.take_permit(HandshakeKind::Resumed).is_ok());
         assert!(
             verifier.take_permit(HandshakeKind::Resumed).is_err(),
             "once"
+        );
+    }
+
+    #[test]
+    fn a_ticket_that_is_refused_leaves_nothing_of_the_one_before_it() {
+        let (_dir, verifier, alice) = verifier();
+        let sealed = verifier.running.tls().tickets().seal(ticket(&alice), b"");
+        assert!(verifier.decrypt(&sealed.unwrap()).is_some());
+        assert!(verifier.decrypt(b"another").is_none());
+        assert!(verifier.take_permit(HandshakeKind::Resumed).is_err());
+    }
+
+    #[test]
+    fn whoever_shows_certificates_without_their_keys_leaves_no_trace() {
+        let (dir, verifier, alice) = verifier();
+        let authority = Authority::load(dir.path()).unwrap();
+        let others: Vec<_> = (0..3)
+            .map(|_| authority.client("alice").unwrap().certificate_der())
+            .collect();
+        let tls = verifier.running.tls();
+        let leaf = alice.certificate_der();
+        for n in 0..1100_u32 {
+            // No certificate at all, which is what makes it cheap.
+            let junk = CertificateDer::from(n.to_be_bytes().to_vec());
+            let shown = &others[n as usize % others.len()];
+            let verifier = verifier_of(Arc::clone(&verifier.running));
+            let now = UnixTime::now();
+            verifier.verify_client_cert(shown, &[junk], now).unwrap();
+            drop(verifier);
+        }
+        assert_eq!(tls.remembered(), 1);
+        assert!(
+            tls.recall(Fingerprint::of(&leaf), UnixTime::now())
+                .is_some()
         );
     }
 }

@@ -401,6 +401,11 @@ impl Connection {
         self.stream.get_mut().get_mut().0.wire = Wire::Tampered;
     }
 
+    /// How many bytes have come, TLS's own included.
+    pub(crate) fn heard(&self) -> usize {
+        self.stream.get_ref().get_ref().0.heard
+    }
+
     /// The socket below TLS.
     pub(crate) fn socket(&mut self) -> &mut Cutting {
         self.stream.get_mut().get_mut().0

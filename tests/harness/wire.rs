@@ -27,6 +27,8 @@ pub(crate) struct Cutting {
     pub(crate) wire: Wire,
     out: Vec<u8>,
     sent: usize,
+    /// How many bytes came.
+    pub(crate) heard: usize,
 }
 
 impl Cutting {
@@ -37,6 +39,7 @@ impl Cutting {
             wire,
             out: Vec::new(),
             sent: 0,
+            heard: 0,
         }
     }
 
@@ -84,7 +87,10 @@ impl AsyncRead for Cutting {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.heard += buffer.filled().len() - before;
+        polled
     }
 }
 

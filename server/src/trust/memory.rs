@@ -1,4 +1,4 @@
-//! Chains that were found good, so that a client who comes again costs no verification of their
+//! Chains that were found good, so that a client that comes again costs no verification of their
 //! signatures.
 
 use lru::LruCache;
@@ -12,25 +12,26 @@ const SHARDS: usize = 16;
 /// How many chains are remembered; those that came least recently are forgotten first.
 pub(crate) const MOST: usize = 16 * 1024;
 
-/// Remembers who was identified by which chain, for as long as verifying it again would come to the same.
+/// Remembers who was identified by which certificate, for as long as verifying its chain again would come
+/// to the same.
 ///
-/// It belongs to the same authorities and the same revocations: others begin with an empty memory. Only what was found good is remembered. That a client holds the certificate's key is
-/// not: it has to prove that in every handshake.
+/// It belongs to the same authorities and the same revocations: others begin with an empty memory. There is
+/// one entry for each leaf certificate, whatever is shown behind it, and an entry is made or renewed only for
+/// a client that proved that it has the certificate's key. The proof itself is never remembered: every
+/// handshake asks for it anew.
 #[derive(Debug)]
 pub(crate) struct Memory([Mutex<LruCache<Fingerprint, Known>>; SHARDS]);
 
-/// The hash of a whole chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key(Fingerprint);
-
-/// How many bytes a [`Key`] has.
-pub(crate) const KEY_LENGTH: usize = 32;
-
-#[derive(Debug)]
-struct Known {
-    identity: Identity,
-    since: UnixTime,
-    until: UnixTime,
+/// What is remembered of a chain that holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) identity: Identity,
+    /// The intermediates on the path from the leaf to an authority.
+    pub(crate) path: Vec<Fingerprint>,
+    /// When the chain was verified.
+    pub(crate) since: UnixTime,
+    /// When the first certificate or list on the path ends.
+    pub(crate) until: UnixTime,
 }
 
 impl Default for Memory {
@@ -39,54 +40,61 @@ impl Default for Memory {
     }
 }
 
-impl Key {
-    /// Two chains have the same key if they are of the same certificates in the same order.
-    pub(crate) fn of(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Self {
-        if intermediates.is_empty() {
-            return Self(Fingerprint::of(leaf));
-        }
-        let mut all = Vec::new();
-        for certificate in std::iter::once(leaf).chain(intermediates) {
-            // Where one ends and the next begins is part of it.
-            all.extend_from_slice(&certificate.len().to_be_bytes());
-            all.extend_from_slice(certificate);
-        }
-        Self(Fingerprint::of(all))
-    }
-
-    pub(crate) fn to_bytes(self) -> [u8; KEY_LENGTH] {
-        self.0.to_bytes()
-    }
-
-    pub(crate) fn from_bytes(bytes: [u8; KEY_LENGTH]) -> Self {
-        Self(Fingerprint::from_bytes(bytes))
-    }
-}
-
 impl Memory {
-    /// Who was identified by this chain, if verifying it now would come to the same.
-    pub(crate) fn recall(&self, key: Key, now: UnixTime) -> Option<Identity> {
-        let mut shard = self.shard(key).lock();
-        let known = shard.get(&key.0)?;
-        (known.since <= now && now < known.until).then(|| known.identity.clone())
+    /// Who was identified by this certificate, if verifying its chain now would come to the same.
+    ///
+    /// This leaves the order in which entries are forgotten as it is, since whoever shows the certificate
+    /// has not proven anything yet.
+    pub(crate) fn recall(&self, leaf: Fingerprint, now: UnixTime) -> Option<Identity> {
+        self.known(leaf, now).map(|known| known.identity)
     }
 
-    /// Remembers who was identified by a chain now, and until when it will be so.
-    pub(crate) fn keep(&self, key: Key, identity: Identity, now: UnixTime, until: UnixTime) {
-        let mut shard = self.shard(key).lock();
-        let known = Known {
-            identity,
-            since: now,
-            until,
-        };
-        shard.put(key.0, known);
+    /// The same for a chain as it was shown: what is on the remembered path has to be among it.
+    pub(crate) fn recall_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Option<Identity> {
+        let known = self.known(Fingerprint::of(leaf), now)?;
+        if !known.path.is_empty() {
+            let shown: Vec<_> = intermediates.iter().map(Fingerprint::of).collect();
+            if known.path.iter().any(|one| !shown.contains(one)) {
+                return None;
+            }
+        }
+        Some(known.identity)
+    }
+
+    fn known(&self, leaf: Fingerprint, now: UnixTime) -> Option<Known> {
+        let shard = self.shard(leaf).lock();
+        let known = shard.peek(&leaf)?;
+        (known.since <= now && now < known.until).then(|| known.clone())
+    }
+
+    /// Remembers a chain whose leaf's key the client has proven to have.
+    pub(crate) fn keep(&self, known: Known) {
+        let leaf = known.identity.fingerprint();
+        let mut shard = self.shard(leaf).lock();
+        shard.put(leaf, known);
         if shard.len() > MOST / SHARDS {
             shard.pop_lru();
         }
     }
 
-    fn shard(&self, key: Key) -> &Mutex<LruCache<Fingerprint, Known>> {
-        &self.0[usize::from(key.0.first_byte()) % SHARDS]
+    /// The client of a chain that is remembered has come again, and has proven that it is it.
+    pub(crate) fn renew(&self, leaf: Fingerprint) {
+        self.shard(leaf).lock().promote(&leaf);
+    }
+
+    /// How many chains are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    fn shard(&self, leaf: Fingerprint) -> &Mutex<LruCache<Fingerprint, Known>> {
+        &self.0[usize::from(leaf.first_byte()) % SHARDS]
     }
 }
 
@@ -102,58 +110,92 @@ mod tests {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
     }
 
-    fn alice() -> Identity {
+    fn alice() -> Known {
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-        Identity::of(&authority.client("alice").unwrap().certificate_der()).unwrap()
+        let leaf = authority.client("alice").unwrap().certificate_der();
+        Known {
+            identity: Identity::of(&leaf).unwrap(),
+            path: Vec::new(),
+            since: at(100),
+            until: at(200),
+        }
     }
 
-    fn key(n: usize) -> Key {
-        Key::of(&CertificateDer::from(n.to_le_bytes().to_vec()), &[])
+    /// The same client under another certificate.
+    fn other(known: &Known, n: usize) -> Known {
+        let identity = known.identity.with_fingerprint(leaf(n));
+        Known {
+            identity,
+            ..known.clone()
+        }
+    }
+
+    fn leaf(n: usize) -> Fingerprint {
+        Fingerprint::of(n.to_le_bytes())
     }
 
     #[test]
     fn a_chain_is_remembered_from_when_it_was_verified_to_its_end() {
+        let (memory, alice) = (Memory::default(), alice());
+        let leaf = alice.identity.fingerprint();
+        memory.keep(alice);
+        let recalled = |leaf, now| memory.recall(leaf, at(now)).is_some();
+        assert!(recalled(leaf, 100) && recalled(leaf, 199));
+        assert!(!recalled(leaf, 99), "a clock that went back");
+        assert!(!recalled(leaf, 200), "something on the path has ended");
+        assert!(!recalled(self::leaf(2), 100));
+    }
+
+    #[test]
+    fn a_chain_is_recalled_if_all_of_its_path_is_shown_again() {
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        let leaf = authority.client("alice").unwrap().certificate_der();
+        let [one, two, junk] = [1, 2, 3].map(|n| CertificateDer::from(vec![0x30, 1, n]));
         let memory = Memory::default();
-        memory.keep(key(1), alice(), at(100), at(200));
-        let recalled = |key, now| memory.recall(key, at(now)).is_some();
-        assert!(recalled(key(1), 100) && recalled(key(1), 199));
-        assert!(!recalled(key(1), 99), "a clock that went back");
-        assert!(!recalled(key(1), 200), "something on the path has ended");
-        assert!(!recalled(key(2), 100));
-    }
-
-    #[test]
-    fn the_whole_chain_is_the_key() {
-        let one = CertificateDer::from(vec![0x30, 1, 1]);
-        let other = CertificateDer::from(vec![0x30, 1, 2]);
-        let both = CertificateDer::from([&*one, &*other].concat());
-        let of = |chain: &[&CertificateDer<'static>]| {
-            let chain: Vec<_> = chain.iter().map(|one| (*one).clone()).collect();
-            Key::of(&chain[0], &chain[1..]).0
-        };
-        let keys = [
-            of(&[&one]),
-            of(&[&other]),
-            of(&[&both]),
-            of(&[&one, &other]),
-            of(&[&other, &one]),
-            of(&[&one, &other, &one]),
-        ];
-        for (n, key) in keys.iter().enumerate() {
-            assert!(!keys[..n].contains(key));
+        memory.keep(Known {
+            identity: Identity::of(&leaf).unwrap(),
+            path: vec![Fingerprint::of(&one), Fingerprint::of(&two)],
+            since: at(100),
+            until: at(200),
+        });
+        for (shown, expected) in [
+            (vec![&one, &two], true),
+            (vec![&two, &one], true),
+            (vec![&two, &junk, &one], true),
+            (vec![&one], false),
+            (vec![&one, &junk], false),
+            (vec![], false),
+        ] {
+            let shown: Vec<_> = shown.into_iter().cloned().collect();
+            let recalled = memory.recall_chain(&leaf, &shown, at(150));
+            assert_eq!(recalled.is_some(), expected, "{shown:?}");
         }
+        assert!(memory.recall_chain(&junk, &[one, two], at(150)).is_none());
     }
 
     #[test]
-    fn whoever_shows_chain_after_chain_takes_no_more_memory() {
+    fn a_leaf_has_one_entry() {
+        let (memory, alice) = (Memory::default(), alice());
+        for path in 0..10 {
+            memory.keep(Known {
+                path: vec![leaf(path)],
+                ..alice.clone()
+            });
+        }
+        assert_eq!(memory.len(), 1);
+    }
+
+    #[test]
+    fn certificates_without_end_take_no_more_memory_and_leave_what_is_used() {
         let (memory, alice) = (Memory::default(), alice());
         for n in 0..3 * MOST {
-            memory.keep(key(n), alice.clone(), at(1), at(2));
-            // One that comes all the time.
-            assert!(memory.recall(key(0), at(1)).is_some());
+            memory.keep(other(&alice, n));
+            // One that comes all the time, and one that is only shown.
+            memory.renew(leaf(0));
+            memory.recall(leaf(1), at(150));
         }
-        let kept: usize = memory.0.iter().map(|shard| shard.lock().len()).sum();
-        assert_eq!(kept, MOST);
-        assert!(memory.recall(key(1), at(1)).is_none());
+        assert_eq!(memory.len(), MOST);
+        assert!(memory.recall(leaf(0), at(150)).is_some());
+        assert!(memory.recall(leaf(1), at(150)).is_none());
     }
 }

@@ -169,6 +169,16 @@ impl Trust {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Untrusted> {
+        self.path(leaf, intermediates, now).map(drop)
+    }
+
+    /// Verifies a client's chain, and returns those of the intermediates that lead to an authority.
+    pub(crate) fn path(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Vec<CertificateDer<'static>>, Untrusted> {
         bound(leaf, intermediates)?;
         let lists: Vec<&CertRevocationList<'_>> = self.revocations.iter().collect();
         let expiration = match self.expired_crl {
@@ -178,24 +188,24 @@ impl Trust {
         let revocation = RevocationOptionsBuilder::new(&lists)
             .ok()
             .map(|options| options.with_expiration_policy(expiration).build());
-        EndEntityCert::try_from(leaf)
-            .and_then(|leaf| {
-                leaf.verify_for_usage(
-                    webpki::ALL_VERIFICATION_ALGS,
-                    &self.anchors,
-                    intermediates,
-                    now,
-                    KeyUsage::client_auth(),
-                    revocation,
-                    Some(&|path| self.check_anchor(path.anchor(), now)),
-                )
-                .map(drop)
-            })
-            .map_err(Untrusted::Chain)
+        let leaf = EndEntityCert::try_from(leaf).map_err(Untrusted::Chain)?;
+        let path = leaf
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &self.anchors,
+                intermediates,
+                now,
+                KeyUsage::client_auth(),
+                revocation,
+                Some(&|path| self.check_anchor(path.anchor(), now)),
+            )
+            .map_err(Untrusted::Chain)?;
+        let used = path.intermediate_certificates();
+        Ok(used.map(|one| one.der().into_owned()).collect())
     }
 
     /// Until when a chain that verifies now goes on to do so: to the end of the first thing that has one,
-    /// of all that may be on its path. `None` if that cannot be said.
+    /// of all that may be on its path. `None` if that cannot be said. `intermediates` are those on the path.
     pub(crate) fn holds_until(
         &self,
         leaf: &CertificateDer<'_>,
