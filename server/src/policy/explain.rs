@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Client, Decision, Group, Policy, Rate};
+use super::{Client, Decision, Group, Policy, Quota, Rate};
 use crate::identity::ClientName;
 
 /// What the policy says about a client and a destination, and which line says so.
@@ -16,9 +16,9 @@ pub struct Explanation {
     allowed: bool,
     rule: String,
     group: Option<String>,
-    max_connections: Option<String>,
+    max_connections: Option<Quota>,
     rate: Option<String>,
-    group_max_connections: Option<String>,
+    group_max_connections: Option<Quota>,
     upstreams: Vec<String>,
 }
 
@@ -65,9 +65,9 @@ pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u1
             Explanation {
                 allowed: true,
                 group: Some(name.to_string()),
-                max_connections: Some(most.to_string()),
+                max_connections: Some(*most),
                 rate: Some(rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string())),
-                group_max_connections: Some(max_connections.to_string()),
+                group_max_connections: Some(*max_connections),
                 upstreams: upstreams
                     .iter()
                     .map(|upstream| upstream.address.to_string())
@@ -149,6 +149,9 @@ clients: {one: {groups: [a], max_connections: 2, rate: 5/s}}
              rule: no name was given and no group owns the port (p.yaml)\n"
         );
         assert!(!explain(&policy, "", Some("a"), None).allowed());
+        let json = serde_json::to_value(&allowed).unwrap();
+        assert_eq!(json["max_connections"], 2, "a number, not text");
+        assert_eq!(json["group_max_connections"], "unlimited");
         let json = serde_json::to_value(&denied).unwrap();
         assert_eq!(json["allowed"], false);
         assert_eq!(json["group"], serde_json::Value::Null);

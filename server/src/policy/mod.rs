@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
+use serde::{Serialize, Serializer};
 
 mod ban;
 mod change;
@@ -152,6 +153,16 @@ impl fmt::Display for Quota {
         match self {
             Self::Unlimited => f.write_str("unlimited"),
             Self::AtMost(most) => most.fmt(f),
+        }
+    }
+}
+
+/// As in the policy: a number, or the word `unlimited`.
+impl Serialize for Quota {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Unlimited => serializer.serialize_str("unlimited"),
+            Self::AtMost(most) => most.serialize(serializer),
         }
     }
 }
