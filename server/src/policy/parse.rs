@@ -163,17 +163,32 @@ impl<'n> Groups<'n> {
                 if let Some(first) = names.insert(name, group)
                     && first.name != group.name
                 {
-                    let at = place(node, group, "sni", n);
-                    problems.report(at, twice("name", &name.to_string(), first));
+                    let which = || twice("name", &name.to_string(), first);
+                    report_at(node, (group, "sni", n), problems, which);
                 }
             }
             for (n, port) in group.ports.iter().enumerate() {
                 if let Some(first) = ports.insert(port, group) {
-                    let at = place(node, group, "ports", n);
-                    problems.report(at, twice("port", &port.to_string(), first));
+                    let which = || twice("port", &port.to_string(), first);
+                    report_at(node, (group, "ports", n), problems, which);
                 }
             }
         }
+    }
+}
+
+/// Reports a problem with the `n`th item of a group's list. The place of each costs a search through
+/// all groups, so it is looked for only while it will be told.
+fn report_at(
+    groups: &Node<'_>,
+    (group, list, n): (&Group, &str, usize),
+    problems: &mut Problems,
+    message: impl FnOnce() -> String,
+) {
+    if problems.is_full() {
+        problems.skip(1);
+    } else {
+        problems.report(place(groups, group, list, n), message());
     }
 }
 
@@ -251,13 +266,17 @@ enum Expected {
 }
 
 fn read_tests(node: &Node<'_>, problems: &mut Problems) -> Vec<Test> {
-    let Value::List(nodes) = &node.value else {
-        let found = read::describe(node);
-        problems.report(
-            node.at,
-            format!("{found} is no list; expected a list of tests"),
-        );
-        return Vec::new();
+    let nodes: &[Node<'_>] = match &node.value {
+        Value::List(nodes) => nodes,
+        Value::Nothing => &[],
+        Value::Text(_) | Value::Map(_) => {
+            let found = read::describe(node);
+            problems.report(
+                node.at,
+                format!("{found} is no list; expected a list of tests"),
+            );
+            return Vec::new();
+        }
     };
     nodes
         .iter()

@@ -74,29 +74,37 @@ impl fmt::Display for PolicyError {
 
 /// Gathers problems while a text is read.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<(At, String)>);
+pub(super) struct Problems {
+    found: Vec<(At, String)>,
+    skipped: usize,
+}
 
 impl Problems {
     pub(super) fn report(&mut self, at: At, message: impl Into<String>) {
-        self.0.push((at, message.into()));
+        self.found.push((at, message.into()));
     }
 
-    /// Whether there are more than will be told, so that no more pains need be taken.
+    /// Counts places where there is, or may be, a problem that nobody looks for any more.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.skipped += count;
+    }
+
+    /// Whether there are more than will be told, so that no time is spent on where the next one is.
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() > MOST_PROBLEMS
+        self.found.len() > MOST_PROBLEMS
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
     }
 
     /// The error that they make.
     pub(super) fn into_error(mut self, file: &Arc<str>) -> PolicyError {
-        self.0.sort_by_key(|(at, _)| *at);
-        let untold = self.0.len().saturating_sub(MOST_PROBLEMS);
-        self.0.truncate(MOST_PROBLEMS);
+        self.found.sort_by_key(|(at, _)| *at);
+        let untold = self.found.len().saturating_sub(MOST_PROBLEMS) + self.skipped;
+        self.found.truncate(MOST_PROBLEMS);
         let problems = self
-            .0
+            .found
             .into_iter()
             .map(|(At { line, column }, message)| Problem {
                 line,

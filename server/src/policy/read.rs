@@ -11,6 +11,8 @@ use super::problem::{At, Problems, did_you_mean};
 use super::yaml::{Node, Value};
 use super::{Quota, Rate};
 
+/// More keys than any section has.
+const MANY_KEYS: usize = 64;
 /// The longest text that is repeated in a message, in characters.
 const LONGEST_QUOTE: usize = 60;
 
@@ -23,14 +25,15 @@ pub(super) struct Fields<'n, 't> {
 }
 
 impl<'n, 't> Fields<'n, 't> {
-    /// Takes `node`, which is `what`, for a mapping with some of `keys`.
+    /// Takes `node`, which is `what`, for a mapping with some of `keys`. Nothing at all is an empty
+    /// one, so that every key of a section can be commented out.
     pub(super) fn of(
         node: &'n Node<'t>,
         what: &'n str,
         keys: &[&str],
         problems: &mut Problems,
     ) -> Option<Self> {
-        let Value::Map(entries) = &node.value else {
+        let Some(entries) = mapping(node) else {
             let keys = keys.join("`, `");
             let found = describe(node);
             problems.report(
@@ -40,6 +43,11 @@ impl<'n, 't> Fields<'n, 't> {
             return None;
         };
         for (n, (key, _)) in entries.iter().enumerate() {
+            // Each key costs a search among those before it, and no section has so many.
+            if n >= MANY_KEYS && problems.is_full() {
+                problems.skip(entries.len() - n);
+                break;
+            }
             let Some(name) = text(key, problems) else {
                 continue;
             };
@@ -100,6 +108,15 @@ impl<'n, 't> Fields<'n, 't> {
     }
 }
 
+/// The entries of a mapping, none if nothing is written there.
+fn mapping<'n, 't>(node: &'n Node<'t>) -> Option<&'n [(Node<'t>, Node<'t>)]> {
+    match &node.value {
+        Value::Map(entries) => Some(entries),
+        Value::Nothing => Some(&[]),
+        Value::Text(_) | Value::List(_) => None,
+    }
+}
+
 fn is(node: &Node<'_>, key: &str) -> bool {
     matches!(&node.value, Value::Text(text) if text == key)
 }
@@ -110,7 +127,7 @@ pub(super) fn entries<'n, 't>(
     what: &str,
     problems: &mut Problems,
 ) -> Vec<(&'n str, At, &'n Node<'t>)> {
-    let Value::Map(map) = &node.value else {
+    let Some(map) = mapping(node) else {
         let found = describe(node);
         problems.report(
             node.at,
@@ -126,6 +143,8 @@ pub(super) fn entries<'n, 't>(
         };
         if seen.insert(name) {
             entries.push((name, key.at, value));
+        } else if problems.is_full() {
+            problems.skip(1);
         } else {
             let first = map.iter().find(|(earlier, _)| is(earlier, name));
             let line = first.map_or(key.at.line, |(earlier, _)| earlier.at.line);
@@ -294,7 +313,12 @@ pub(super) fn port(node: &Node<'_>, problems: &mut Problems) -> Option<u16> {
 pub(super) fn address(node: &Node<'_>, problems: &mut Problems) -> Option<SocketAddr> {
     let said = text(node, problems)?;
     let address = said.parse::<SocketAddr>().ok();
-    if address.is_none() {
+    if address.is_none() && said.contains('%') {
+        problems.report(
+            node.at,
+            format!("{} is no address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`", quote(said)),
+        );
+    } else if address.is_none() {
         problems.report(
             node.at,
             format!("{} is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`", quote(said)),

@@ -210,10 +210,7 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
             "clients: {one: {}}",
             "6:16: `groups` is missing in a client",
         ),
-        (
-            "clients: {one: }",
-            "6:14: nothing cannot be a client; expected a mapping with `groups`, `max_connections`, `rate`",
-        ),
+        ("clients: {one: }", "6:14: `groups` is missing in a client"),
         (
             "clients: {' one': {groups: [web]}}",
             "6:11: ` one` is no client's name: the name starts or ends with a blank",
@@ -355,4 +352,62 @@ clients: {one: {groups: [b, a], rate: 5/m}}
         (one.groups.join(" "), one.rate.unwrap().to_string()),
         ("a b".into(), "5/m".into())
     );
+}
+
+#[test]
+fn a_section_whose_keys_are_all_commented_out_is_an_empty_one() {
+    let text = with(
+        "groups:\n  a:\n    upstreams: ['10.0.0.1:1']\n    health:\n    timeouts:\nclients:\ntests:\n",
+    );
+    let text = text.replace(
+        "['[::]:8443'],",
+        "['[::]:8443'], limits: , timeouts: , ban: ,",
+    );
+    let read = policy(&text);
+    assert_eq!(read.gateway().limits, GatewayLimits::default());
+    assert_eq!(read.gateway().timeouts, Timeouts::default());
+    assert!(read.gateway().ban.is_some(), "`ban:` bans by its defaults");
+    assert_eq!((read.groups().count(), read.clients().count()), (1, 0));
+}
+
+#[test]
+fn a_name_that_leads_to_very_many_groups_is_told_for_the_first_of_them() {
+    // Each place that is told costs a search through all groups.
+    const GROUPS: usize = 30_000;
+    let mut text = String::from("groups:\n");
+    for n in 0..GROUPS {
+        writeln!(text, "  g{n}: {{sni: [same], upstreams: ['10.0.0.1:1']}}").unwrap();
+    }
+    let error = Policy::parse("p.yaml", &with(&(text + "clients: {}\n"))).unwrap_err();
+    assert_eq!(error.problems().len(), 20);
+    let told = error.to_string();
+    assert!(
+        told.ends_with(&format!("and {} more", GROUPS - 1 - 20)),
+        "{told}"
+    );
+}
+
+#[test]
+fn very_many_unknown_keys_are_told_for_the_first_of_them() {
+    let mut keys = String::new();
+    for n in 0..1_000 {
+        write!(keys, "k{n}: 1, ").unwrap();
+    }
+    let text = with(&format!(
+        "groups: {{a: {{{keys}upstreams: ['10.0.0.1:1']}}}}\nclients: {{}}\n"
+    ));
+    let told = Policy::parse("p.yaml", &text).unwrap_err().to_string();
+    assert!(told.contains("unknown key `k19`"), "{told}");
+    assert!(told.contains("more"), "{told}");
+}
+
+#[test]
+fn a_zone_by_name_is_answered_with_how_to_write_it() {
+    assert_told(
+        &with("groups: {a: {upstreams: ['[fe80::1%eth0]:1']}}\nclients: {}\n"),
+        "5:26: `[fe80::1%eth0]:1` is no address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`",
+    );
+    policy(&with(
+        "groups: {a: {upstreams: ['[fe80::1%2]:1']}}\nclients: {}\n",
+    ));
 }
