@@ -12,6 +12,16 @@ fn portcullis(world: &World, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// The same with one variable set.
+fn with_variable(world: &World, (name, value): (&str, &str), arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(world.folder())
+        .env(name, value)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -119,4 +129,71 @@ async fn the_demo_goes_as_expected_and_leaves_what_serves() {
 
     let check = portcullis(&world, &["check", "demo/policy.yaml"]);
     assert_eq!(check.status.code(), Some(0), "{}", said(&check));
+}
+
+#[tokio::test]
+async fn variables_that_others_set_break_no_command() {
+    let world = world().await;
+    let explain = ["explain", "alice", "db"];
+    for (name, value) in [
+        // A Kubernetes service named `portcullis` puts these into every pod.
+        ("PORTCULLIS_PORT", "tcp://10.43.7.9:8443"),
+        ("PORTCULLIS_SERVICE_PORT", "8443"),
+        // Compose files and units leave variables empty.
+        ("PORTCULLIS_JSON", ""),
+        ("PORTCULLIS_LOG_FORMAT", ""),
+        ("PORTCULLIS_POLICY", ""),
+        ("PORTCULLIS_EXPLAIN_PORT", ""),
+    ] {
+        let answer = with_variable(&world, (name, value), &explain);
+        assert_eq!(answer.status.code(), Some(0), "{name}: {}", said(&answer));
+        assert!(said(&answer).starts_with("allow: "), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn variables_of_switches_take_the_usual_words() {
+    let world = world().await;
+    let explain = ["explain", "alice", "db"];
+    for (value, is_json) in [
+        ("1", true),
+        ("yes", true),
+        ("True", true),
+        ("0", false),
+        ("off", false),
+    ] {
+        let answer = with_variable(&world, ("PORTCULLIS_JSON", value), &explain);
+        assert_eq!(answer.status.code(), Some(0), "{value}: {}", said(&answer));
+        assert_eq!(said(&answer).starts_with('{'), is_json, "{value}");
+    }
+    let answer = with_variable(&world, ("PORTCULLIS_JSON", "perhaps"), &explain);
+    assert_eq!(answer.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_log_level_that_is_no_level_is_refused() {
+    let world = world().await;
+    let refused = portcullis(&world, &["run", "--log", "verbose"]);
+    assert!(!refused.status.success());
+    assert!(
+        said(&refused).contains("`verbose` is no level"),
+        "{}",
+        said(&refused)
+    );
+}
+
+#[tokio::test]
+async fn a_demo_that_cannot_write_or_listen_says_where_and_what_helps() {
+    let world = World::new();
+    world.write("file", "");
+    let refused = portcullis(
+        &world,
+        &["demo", "--once", "--free-ports", "--dir", "file/certs"],
+    );
+    assert_eq!(refused.status.code(), Some(1));
+    let told = said(&refused);
+    assert!(
+        told.contains("file/certs") && told.contains("`--dir`"),
+        "{told}"
+    );
 }

@@ -3,10 +3,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use portcullis::command::Command;
 
 fn main() -> ExitCode {
-    // clap ends the process itself on `--help` (0) and on wrong usage (2).
-    Command::parse().execute()
+    Command::from_environment().execute()
 }

@@ -7,11 +7,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ebpf::{Bans, Place, Role, SteerError};
 use lb::Drained;
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
 use crate::check;
 use crate::demo::{self, DemoArguments};
@@ -22,6 +21,8 @@ use crate::run::{self, Settings};
 use crate::sink::{Output, Sink};
 use crate::steer::rivals;
 
+mod environment;
+mod log_filter;
 mod steering;
 mod upgrade;
 
@@ -50,7 +51,8 @@ struct Logging {
     /// How log events are written to standard error [default: human on a terminal, else json].
     #[arg(long, global = true, env = "PORTCULLIS_LOG_FORMAT")]
     log_format: Option<LogFormat>,
-    /// Which log events are written: error, warn, info, debug, or tracing's filter directives.
+    /// Which log events are written: error, warn, info, debug, trace or off, and directives for parts of the
+    /// program such as `lb=debug`, separated by commas.
     #[arg(long, global = true, env = "PORTCULLIS_LOG", default_value = "info")]
     log: String,
 }
@@ -92,7 +94,7 @@ enum Action {
         /// The SNI name; `-` for a client that sends none.
         sni: String,
         /// The port that the client connects to, which matters to clients without SNI.
-        #[arg(long, env = "PORTCULLIS_PORT")]
+        #[arg(long, env = "PORTCULLIS_EXPLAIN_PORT")]
         port: Option<u16>,
         /// The policy's file.
         #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
@@ -185,6 +187,12 @@ struct RunArguments {
 }
 
 impl Command {
+    /// Reads the command line and the environment. Help and wrong usage end the process here.
+    pub fn from_environment() -> Self {
+        let matches = environment::lenient(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what was asked.
     pub fn execute(self) -> ExitCode {
         match self.action {
@@ -362,9 +370,9 @@ impl Logging {
             Ok(sink) => sink,
             Err(error) => return fail(&error),
         };
-        let filter = match EnvFilter::try_new(&self.log) {
+        let filter = match log_filter::log_filter(&self.log) {
             Ok(filter) => filter,
-            Err(error) => return fail(&format!("--log: {error}")),
+            Err(error) => return fail(&error),
         };
         let terminal = io::stderr().is_terminal();
         let human = if terminal {

@@ -1,0 +1,50 @@
+//! Environment variables as operators and orchestrators set them.
+
+use clap::{Arg, ArgAction, Command};
+
+/// Words that turn an option on, and words that leave it off.
+const WORDS: [(&str, bool); 10] = [
+    ("true", true),
+    ("1", true),
+    ("yes", true),
+    ("on", true),
+    ("y", true),
+    ("false", false),
+    ("0", false),
+    ("no", false),
+    ("off", false),
+    ("n", false),
+];
+
+/// The same command line, which takes an empty variable for one that is not set, and the usual
+/// words for yes and no in variables of options without a value.
+pub(super) fn lenient(command: Command) -> Command {
+    command
+        .mut_args(|argument| with_words(without_empty(argument)))
+        .mut_subcommands(lenient)
+}
+
+fn without_empty(argument: Arg) -> Arg {
+    let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    if argument.get_env().is_some_and(is_empty) {
+        argument.env(None::<&str>)
+    } else {
+        argument
+    }
+}
+
+fn with_words(argument: Arg) -> Arg {
+    if matches!(argument.get_action(), ArgAction::SetTrue) {
+        argument.value_parser(flag)
+    } else {
+        argument
+    }
+}
+
+fn flag(said: &str) -> Result<bool, String> {
+    let said = said.to_ascii_lowercase();
+    let found = WORDS.iter().find(|(word, _)| *word == said);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        "expected `true` or `false`, `yes` or `no`, `on` or `off`, `1` or `0`".to_owned()
+    })
+}
