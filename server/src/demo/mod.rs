@@ -50,8 +50,16 @@ pub enum DemoError {
     #[error("certificates could not be issued: {0}")]
     Certificates(#[from] certgen::CertgenError),
     /// The gateway did not start.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = hint(.0))]
     Start(#[from] StartError),
+    /// A file of the demo cannot be read or written.
+    #[error("{path}: {source}; `--dir` names a folder that can be written to", path = .path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An upstream's port is taken.
     #[error("upstream {address}: {source}; stop what listens there, or try `--free-ports`")]
     Upstream {
@@ -77,6 +85,15 @@ pub enum DemoError {
 impl From<LoadError> for DemoError {
     fn from(error: LoadError) -> Self {
         Self::Start(error.into())
+    }
+}
+
+/// The option that helps, if one does.
+fn hint(error: &StartError) -> &'static str {
+    if matches!(error, StartError::Load(LoadError::Listen { .. })) {
+        "; `--free-ports` takes ports that are free"
+    } else {
+        ""
     }
 }
 

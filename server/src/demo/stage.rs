@@ -262,7 +262,7 @@ async fn script(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>)
         Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.policy.is_none() => {
             (BUILT_IN.to_owned(), false)
         }
-        Err(error) => return Err(error.into()),
+        Err(source) => return Err(DemoError::File { path: file, source }),
     };
     let policy =
         Policy::parse(&file.display().to_string(), &text).map_err(crate::load::LoadError::from)?;
@@ -301,8 +301,12 @@ async fn script(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>)
     }
     let own = tls.certificate.parent().unwrap_or(Path::new("")).join("");
     let copy = arguments.dir.join("policy.yaml");
-    std::fs::create_dir_all(&arguments.dir)?;
-    std::fs::write(&copy, changed.replace(&*own.to_string_lossy(), ""))?;
+    let of = |path: &Path| {
+        let path = path.to_owned();
+        |source| DemoError::File { path, source }
+    };
+    std::fs::create_dir_all(&arguments.dir).map_err(of(&arguments.dir))?;
+    std::fs::write(&copy, changed.replace(&*own.to_string_lossy(), "")).map_err(of(&copy))?;
     Ok((copy, listeners))
 }
 
