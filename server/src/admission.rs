@@ -1,84 +1,160 @@
-//! Places: what a client may take of the gateway before anybody knows who it is.
+//! What a client may take of the gateway before anybody knows who it is.
+//!
+//! A connection is *silent* until its `ClientHello` is whole: it costs a socket, a timer and some 3 KiB.
+//! There may be many of those, and when there are too many, the oldest of the source that has most
+//! gives way, so that nobody is kept out by clients who say nothing. Only a whole `ClientHello` takes
+//! one of the far fewer slots of handshakes, which cost memory and computing, and only a client that
+//! proved who it is takes a slot of an open connection.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use lb::{Claim, Counter};
-use parking_lot::Mutex;
 
+use crate::descriptors;
 use crate::policy::{GatewayLimits, Quota};
 use crate::rejection::Rejection;
 use crate::settings::limit;
 
-/// Counts open connections, handshakes in flight, and those of each source.
+mod fair_table;
+
+use fair_table::{Bounds, FairTable, Full, Slot};
+
+/// How long a handshake may take before it gives way to one of a source that has fewer, when there are
+/// as many as may be.
+const GRACE: Duration = Duration::from_secs(1);
+/// How many silent connections are ended at once when the system has no descriptor left.
+const RELIEF: usize = 8;
+
+/// Counts silent connections, handshakes in flight and open connections.
 #[derive(Debug)]
 pub struct Admission {
+    silent: Arc<FairTable>,
+    handshakes: Arc<FairTable>,
     connections: Arc<Counter>,
-    handshakes: Arc<Counter>,
-    sources: Arc<Sources>,
+    /// Those of them that other processes have.
+    elsewhere: Arc<Counter>,
+    /// How many descriptors clients may use.
+    descriptors: AtomicUsize,
 }
 
-/// A connection's place in the gateway, returned on drop.
+/// The slot of a connection whose `ClientHello` is not whole, returned on drop.
 #[derive(Debug)]
-#[must_use = "dropping a place returns it"]
-pub struct Place {
+#[must_use = "dropping a slot returns it"]
+pub struct SilentSlot(Slot);
+
+/// A handshake's slot, returned on drop, when the handshake is over.
+#[derive(Debug)]
+#[must_use = "dropping a slot returns it"]
+pub struct HandshakeSlot(Slot);
+
+/// An open connection's slot, returned on drop.
+#[derive(Debug)]
+#[must_use = "dropping a slot returns it"]
+pub struct ConnectionSlot {
     _connection: Claim,
+    _elsewhere: Option<Claim>,
 }
 
-/// A handshake's place, returned on drop, when the handshake is over.
-#[derive(Debug)]
-#[must_use = "dropping a place returns it"]
-pub struct HandshakePlace {
-    _handshake: Claim,
-    _source: SourceClaim,
+impl SilentSlot {
+    /// Waits until the connection has to give way to another. Cancel safe.
+    pub async fn evicted(&self) {
+        self.0.evicted().await;
+    }
+}
+
+impl HandshakeSlot {
+    /// Waits until the handshake has to give way to another. Cancel safe.
+    pub async fn evicted(&self) {
+        self.0.evicted().await;
+    }
 }
 
 impl Default for Admission {
     fn default() -> Self {
         Self {
+            silent: Arc::default(),
+            handshakes: Arc::default(),
             connections: Arc::new(Counter::new()),
-            handshakes: Arc::new(Counter::new()),
-            sources: Arc::default(),
+            elsewhere: Arc::new(Counter::new()),
+            descriptors: AtomicUsize::new(usize::MAX),
         }
     }
 }
 
 impl Admission {
-    /// Takes the places of a connection that has just arrived, within `limits`.
-    pub fn admit(
+    /// Takes note of how many descriptors the process may have; `None` is without limit.
+    pub fn set_descriptors(&self, limit: Option<u64>) {
+        let usable = limit.map(descriptors::for_clients);
+        let usable = usable.and_then(|usable| usize::try_from(usable).ok());
+        self.descriptors
+            .store(usable.unwrap_or(usize::MAX), Relaxed);
+    }
+
+    /// Takes the slot of a connection that has just arrived. Other silent connections give way to it.
+    pub fn arrive(
         &self,
         source: IpAddr,
         limits: &GatewayLimits,
-    ) -> Result<(Place, HandshakePlace), Rejection> {
-        let connection = self
-            .connections
-            .claim(limit(limits.connections))
-            .ok_or(Rejection::GatewayFull)?;
-        let handshake = self
-            .handshakes
-            .claim(limit(limits.handshakes))
-            .ok_or(Rejection::HandshakesFull)?;
-        let source = Sources::claim(&self.sources, network(source), limits.handshakes_per_source)
-            .ok_or(Rejection::SourceHandshakesFull)?;
-        let handshake = HandshakePlace {
-            _handshake: handshake,
-            _source: source,
+        now: Instant,
+    ) -> Result<SilentSlot, Rejection> {
+        if !limit(limits.connections).allows(self.connections.open()) {
+            return Err(Rejection::GatewayFull);
+        }
+        let free = self.free_descriptors();
+        if free == 0 {
+            return Err(Rejection::DescriptorsFull);
+        }
+        let most = count(limits.silent).min(free);
+        Ok(SilentSlot(self.silent.enter(source, most, now)))
+    }
+
+    /// Takes a handshake's slot in exchange for that of a silent connection. Silent connections give way
+    /// to it when descriptors run out.
+    pub fn begin_handshake(
+        &self,
+        silent: SilentSlot,
+        source: IpAddr,
+        limits: &GatewayLimits,
+        now: Instant,
+    ) -> Result<HandshakeSlot, Rejection> {
+        drop(silent);
+        let bounds = Bounds {
+            all: count(limits.handshakes),
+            per_source: count(limits.handshakes_per_source),
+            grace: GRACE,
         };
-        Ok((
-            Place {
-                _connection: connection,
-            },
-            handshake,
-        ))
+        let slot = self.handshakes.enter_within(source, &bounds, now);
+        let slot = slot.map_err(|full| match full {
+            Full::All => Rejection::HandshakesFull,
+            Full::Source => Rejection::SourceHandshakesFull,
+        })?;
+        while self.silent.len() > self.free_descriptors() && self.silent.evict() {}
+        Ok(HandshakeSlot(slot))
+    }
+
+    /// Takes the slot of an open connection, within `limits`.
+    pub fn open(&self, limits: &GatewayLimits) -> Result<ConnectionSlot, Rejection> {
+        let connection = self.connections.claim(limit(limits.connections));
+        Ok(ConnectionSlot {
+            _connection: connection.ok_or(Rejection::GatewayFull)?,
+            _elsewhere: None,
+        })
     }
 
     /// Counts a connection that another process has let in, whatever the limits say.
-    pub fn adopt(&self) -> Option<Place> {
-        let connection = self.connections.claim(lb::Limit::Unlimited)?;
-        Some(Place {
-            _connection: connection,
+    pub fn adopt(&self) -> Option<ConnectionSlot> {
+        Some(ConnectionSlot {
+            _connection: self.connections.claim(lb::Limit::Unlimited)?,
+            _elsewhere: Some(self.elsewhere.claim(lb::Limit::Unlimited)?),
         })
+    }
+
+    /// Ends a few silent connections, since the system has no descriptor left. Says whether there were any.
+    pub fn relieve(&self) -> bool {
+        (0..RELIEF).take_while(|_| self.silent.evict()).count() > 0
     }
 
     /// How many connections are open.
@@ -87,8 +163,32 @@ impl Admission {
     }
 
     /// How many handshakes are in flight.
-    pub fn handshakes(&self) -> u32 {
-        self.handshakes.open()
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    /// How many connections have not sent a whole `ClientHello`.
+    pub fn silent(&self) -> usize {
+        self.silent.len()
+    }
+
+    /// How many descriptors are left for silent connections. A handshake counts as the connection that
+    /// it may become.
+    fn free_descriptors(&self) -> usize {
+        let own = self
+            .connections
+            .open()
+            .saturating_sub(self.elsewhere.open());
+        let pairs = self.handshakes.len().saturating_add(own as usize);
+        let usable = self.descriptors.load(Relaxed);
+        usable.saturating_sub(pairs.saturating_mul(descriptors::EACH))
+    }
+}
+
+fn count(quota: Quota) -> usize {
+    match quota {
+        Quota::Unlimited => usize::MAX,
+        Quota::AtMost(most) => most.get() as usize,
     }
 }
 
@@ -103,88 +203,112 @@ pub(crate) fn network(source: IpAddr) -> IpAddr {
     }
 }
 
-/// Handshakes in flight by source. It never has more entries than there are handshakes.
-#[derive(Debug, Default)]
-struct Sources(Mutex<HashMap<IpAddr, u32>>);
-
-impl Sources {
-    fn claim(this: &Arc<Self>, source: IpAddr, quota: Quota) -> Option<SourceClaim> {
-        let mut counts = this.0.lock();
-        let count = counts.get(&source).copied().unwrap_or(0);
-        match quota {
-            Quota::AtMost(most) if count >= most.get() => return None,
-            Quota::AtMost(_) | Quota::Unlimited => {}
-        }
-        counts.insert(source, count + 1);
-        Some(SourceClaim {
-            sources: Arc::clone(this),
-            source,
-        })
-    }
-}
-
-#[derive(Debug)]
-struct SourceClaim {
-    sources: Arc<Sources>,
-    source: IpAddr,
-}
-
-impl Drop for SourceClaim {
-    fn drop(&mut self) {
-        let mut counts = self.sources.0.lock();
-        match counts.get_mut(&self.source) {
-            Some(count) if *count > 1 => *count -= 1,
-            Some(_) | None => drop(counts.remove(&self.source)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
 
-    fn limits(connections: u32, handshakes: u32, per_source: u32) -> GatewayLimits {
-        let quota = |n| Quota::AtMost(NonZeroU32::new(n).unwrap());
-        GatewayLimits {
-            connections: quota(connections),
-            handshakes: quota(handshakes),
-            handshakes_per_source: quota(per_source),
-        }
+    const NO_LIMITS: GatewayLimits = GatewayLimits {
+        connections: Quota::Unlimited,
+        silent: Quota::Unlimited,
+        handshakes: Quota::Unlimited,
+        handshakes_per_source: Quota::Unlimited,
+    };
+
+    fn quota(most: u32) -> Quota {
+        Quota::AtMost(NonZeroU32::new(most).unwrap())
+    }
+
+    fn source(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn arrive(admission: &Admission, limits: &GatewayLimits) -> Result<SilentSlot, Rejection> {
+        admission.arrive(source(1), limits, Instant::now())
+    }
+
+    fn begin(admission: &Admission, limits: &GatewayLimits) -> Result<HandshakeSlot, Rejection> {
+        let silent = arrive(admission, limits)?;
+        admission.begin_handshake(silent, source(1), limits, Instant::now())
     }
 
     #[test]
     fn each_bound_refuses_with_its_own_reason_and_gives_back_what_it_took() {
         let admission = Admission::default();
-        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let limits = limits(4, 3, 2);
-
-        let first = admission.admit(a, &limits).unwrap();
-        let (_place, handshake) = admission.admit(a, &limits).unwrap();
-        let refused = admission.admit(a, &limits).unwrap_err();
-        assert!(matches!(refused, Rejection::SourceHandshakesFull));
-        let _third = admission.admit(b, &limits).unwrap();
-        assert!(matches!(
-            admission.admit(b, &limits).unwrap_err(),
-            Rejection::HandshakesFull
-        ));
-
-        drop(handshake);
-        let (_fourth, handshake) = admission.admit(a, &limits).unwrap();
-        drop(handshake);
-        assert!(matches!(
-            admission.admit(b, &limits).unwrap_err(),
-            Rejection::GatewayFull
-        ));
-
-        drop(first);
-        assert_eq!((admission.connections(), admission.handshakes()), (3, 1));
+        for (limits, reason) in [
+            (
+                GatewayLimits {
+                    handshakes: quota(1),
+                    ..NO_LIMITS
+                },
+                "handshakes_full",
+            ),
+            (
+                GatewayLimits {
+                    handshakes_per_source: quota(1),
+                    ..NO_LIMITS
+                },
+                "source_handshakes_full",
+            ),
+        ] {
+            let held = begin(&admission, &limits).unwrap();
+            assert_eq!(begin(&admission, &limits).unwrap_err().reason(), reason);
+            assert_eq!((admission.silent(), admission.handshakes()), (0, 1));
+            drop(held);
+            drop(begin(&admission, &limits).unwrap());
+        }
+        let limits = GatewayLimits {
+            connections: quota(1),
+            ..NO_LIMITS
+        };
+        let early = arrive(&admission, &limits).unwrap();
+        let held = admission.open(&limits).unwrap();
         assert_eq!(
-            admission.sources.0.lock().len(),
-            1,
-            "a source without handshakes is forgotten"
+            arrive(&admission, &limits).unwrap_err().reason(),
+            "gateway_full"
         );
+        assert_eq!(
+            admission.open(&limits).unwrap_err().reason(),
+            "gateway_full"
+        );
+        drop((early, held));
+        drop(admission.open(&limits).unwrap());
+        assert_eq!((admission.silent(), admission.connections()), (0, 0));
+    }
+
+    #[test]
+    fn silent_connections_give_way_before_descriptors_run_out() {
+        let admission = Admission::default();
+        // Half of so few are kept for what is not a client's.
+        admission.set_descriptors(Some(12));
+        let silent: Vec<_> = (0..6)
+            .map(|_| arrive(&admission, &NO_LIMITS).unwrap())
+            .collect();
+        let seventh = arrive(&admission, &NO_LIMITS).unwrap();
+        assert_eq!(admission.silent(), 6);
+        let moment = Instant::now();
+        let first = admission
+            .begin_handshake(seventh, source(1), &NO_LIMITS, moment)
+            .unwrap();
+        assert_eq!(admission.silent(), 4, "it may need an upstream's socket");
+        let opened = admission.open(&NO_LIMITS).unwrap();
+        let second = begin(&admission, &NO_LIMITS).unwrap();
+        assert_eq!(admission.silent(), 0);
+        let refused = arrive(&admission, &NO_LIMITS).unwrap_err();
+        assert_eq!(refused.reason(), "descriptors_full");
+        drop((first, second, silent));
+        assert!(arrive(&admission, &NO_LIMITS).is_ok());
+        drop(opened);
+    }
+
+    #[test]
+    fn connections_of_other_processes_count_but_take_no_descriptors() {
+        let admission = Admission::default();
+        admission.set_descriptors(Some(4));
+        let _adopted: Vec<_> = (0..9).map(|_| admission.adopt().unwrap()).collect();
+        assert_eq!(admission.connections(), 9);
+        assert!(begin(&admission, &NO_LIMITS).is_ok());
     }
 
     #[test]

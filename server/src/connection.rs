@@ -14,14 +14,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-use crate::admission::Place;
+use crate::admission::{ConnectionSlot, HandshakeSlot};
 use crate::downstream::{TlsClient, reset};
 use crate::gateway::Gateway;
 use crate::handshake::{self, HandshakeError, Handshaken, Hello};
 use crate::live::Holder;
+use crate::policy::GatewayLimits;
 use crate::proxy_header::{ProxyHeader, unmapped};
 use crate::record::{Outcome, Record};
-use crate::record_layer::{OVERHEAD, Session};
+use crate::record_layer::{HEADER, OVERHEAD, Session};
 use crate::rejection::Rejection;
 use crate::running::Permit;
 use crate::verifier::{Refusal, Verifier};
@@ -33,11 +34,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// reset.
 const FAREWELL_BYTES: usize = 64 * 1024;
 
-/// How much of a client's first record is waited for: more than a usual `ClientHello`, of which the
+/// How much of a client's first records is waited for: more than a usual `ClientHello`, of which the
 /// key share of X25519MLKEM768 is the largest part.
 const LOOKAHEAD: usize = 4096;
 /// The content type of a handshake record (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
+/// The type of the message that a handshake begins with (RFC 8446, 4).
+const CLIENT_HELLO: u8 = 1;
 
 /// A client that proved who it is and may go where it wants to.
 struct Guest {
@@ -62,7 +65,7 @@ pub(crate) async fn carry(
     let destination = socket.local_addr().map_or(peer, unmapped);
     let mut record = gateway.recorder().begin(unmapped(peer), destination);
     let outcome = match Box::pin(greet(&gateway, socket, &mut record)).await {
-        Ok((guest, place)) => Box::pin(serve(&gateway, guest, place, &mut record)).await,
+        Ok((guest, slot)) => Box::pin(serve(&gateway, guest, slot, &mut record)).await,
         Err(rejection) => {
             if rejection.is_failed_handshake() {
                 gateway.handshake_failed(peer.ip());
@@ -75,42 +78,55 @@ pub(crate) async fn carry(
     drop(counted);
 }
 
-/// From accepted to authorized: places, then the handshake with all that it decides.
+/// From accepted to authorized: slots, then the handshake with all that it decides.
 async fn greet(
     gateway: &Arc<Gateway>,
     socket: TcpStream,
     record: &mut Record,
-) -> Result<(Guest, Place), Rejection> {
-    let running = gateway.running();
-    let settings = running.policy().gateway();
-    let source = socket
-        .peer_addr()
-        .map_err(|_| Rejection::HandshakeAbandoned)?;
-    let admitted = gateway.admission().admit(source.ip(), &settings.limits);
-    let (place, handshake) = admitted.inspect_err(|_| reset(&socket))?;
-    let deadline = Instant::now() + settings.timeouts.handshake;
-    drop(running);
-
+) -> Result<(Guest, ConnectionSlot), Rejection> {
+    let limit = gateway.running().policy().gateway().timeouts.handshake;
+    let deadline = Instant::now() + limit;
     let handshaken = timeout_at(deadline, async {
-        let (socket, hello) = hear(socket).await?;
+        let slot = await_hello(gateway, &socket).await;
+        let slot = slot.inspect_err(|_| reset(&socket))?;
         // Large, and not yet needed by a client that stalls before its ClientHello is whole.
-        Box::pin(answer(gateway, socket, hello, record)).await
+        let handshake = Box::pin(async {
+            let (socket, hello) = hear(socket).await?;
+            answer(gateway, socket, hello, record).await
+        });
+        tokio::select! {
+            guest = handshake => guest,
+            () = slot.evicted() => Err(Rejection::HandshakeEvicted),
+        }
     });
-    let guest = handshaken
+    let mut guest = handshaken
         .await
         .map_err(|_| Rejection::HandshakeTimeout)??;
-    drop(handshake);
     let identity = guest.permit.identity().clone();
     record.authorized(identity, &guest.permit.group().name, guest.resumed);
-    Ok((guest, place))
+    let opened = gateway.admission().open(&limits(gateway));
+    let slot = opened.inspect_err(|_| lb::Downstream::abort(&mut *guest.client))?;
+    Ok((guest, slot))
 }
 
-/// Waits for the `ClientHello`.
-async fn hear(mut socket: TcpStream) -> Result<(TcpStream, Box<Hello>), Rejection> {
+/// Takes a slot for a connection that says nothing yet, and one for its handshake once its `ClientHello`
+/// is whole.
+async fn await_hello(gateway: &Gateway, socket: &TcpStream) -> Result<HandshakeSlot, Rejection> {
+    let (admission, limits) = (gateway.admission(), limits(gateway));
+    let source = socket.peer_addr();
+    let source = source.map_err(|_| Rejection::HandshakeAbandoned)?.ip();
+    let silent = admission.arrive(source, &limits, Instant::now().into_std())?;
     // One segment waits for no other: the handshake is many small ones.
     socket.set_nodelay(true).ok();
-    let arrived = first_record(&socket).await;
-    arrived.map_err(|_| Rejection::HandshakeAbandoned)?;
+    tokio::select! {
+        arrived = first_flight(socket) => arrived.map_err(|_| Rejection::HandshakeAbandoned)?,
+        () = silent.evicted() => return Err(Rejection::SilentEvicted),
+    }
+    admission.begin_handshake(silent, source, &limits, Instant::now().into_std())
+}
+
+/// Reads the `ClientHello`.
+async fn hear(mut socket: TcpStream) -> Result<(TcpStream, Box<Hello>), Rejection> {
     match Box::pin(handshake::hear(&mut socket)).await {
         Ok(hello) => Ok((socket, Box::new(hello))),
         Err(error) => {
@@ -120,11 +136,11 @@ async fn hear(mut socket: TcpStream) -> Result<(TcpStream, Box<Hello>), Rejectio
     }
 }
 
-/// Waits until the first TLS record is whole, or can no longer become so.
+/// Waits until the client's first message is whole, or can no longer become so.
 ///
 /// The bytes stay in the kernel meanwhile, so that a client that is silent or slow costs a socket
 /// and a timer, and no TLS session with its buffers.
-async fn first_record(socket: &TcpStream) -> io::Result<()> {
+async fn first_flight(socket: &TcpStream) -> io::Result<()> {
     loop {
         let ready = socket.ready(Interest::READABLE).await?;
         if ready.is_read_closed() {
@@ -146,16 +162,41 @@ async fn first_record(socket: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Whether these are the beginning of a handshake record that is not whole (RFC 8446, 5.1).
+/// Whether these are the beginning of a `ClientHello` that is not whole, perhaps in several records
+/// (RFC 8446, 4 and 5.1). What is none, or does not fit here, is for rustls to judge.
 fn is_short(bytes: &[u8]) -> bool {
-    match *bytes {
-        [HANDSHAKE, _, _, high, low, ref fragment @ ..] => {
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            fragment.len() < length && bytes.len() < LOOKAHEAD
-        }
-        [HANDSHAKE, ..] => true,
-        _ => false,
+    if bytes.is_empty() || bytes.len() >= LOOKAHEAD {
+        return false;
     }
+    let (mut left, mut header, mut shown) = (bytes, [0; 4], 0);
+    loop {
+        let (fragment, length) = match *left {
+            [HANDSHAKE, _, _, high, low, ref rest @ ..] => {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                (&rest[..length.min(rest.len())], length)
+            }
+            [HANDSHAKE, ..] | [] => return true,
+            _ => return false,
+        };
+        for (place, &byte) in header.iter_mut().skip(shown).zip(fragment) {
+            *place = byte;
+        }
+        shown += fragment.len();
+        let [kind, high, middle, low] = header;
+        let message = usize::from(u16::from_be_bytes([middle, low])) + (usize::from(high) << 16);
+        let is_none = length == 0 || (shown > 0 && kind != CLIENT_HELLO);
+        if is_none || (shown >= header.len() && shown - header.len() >= message) {
+            return false;
+        }
+        if fragment.len() < length {
+            return true;
+        }
+        left = &left[HEADER + length..];
+    }
+}
+
+fn limits(gateway: &Gateway) -> GatewayLimits {
+    gateway.running().policy().gateway().limits
 }
 
 /// From the `ClientHello` to a client that is known and authorized.
@@ -278,7 +319,7 @@ async fn part(mut socket: TcpStream) {
 async fn serve(
     gateway: &Arc<Gateway>,
     guest: Guest,
-    _place: Place,
+    _slot: ConnectionSlot,
     record: &mut Record,
 ) -> Outcome {
     let Guest {
@@ -374,6 +415,45 @@ impl Visit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A `ClientHello` of so many bytes in records of at most so many.
+    fn hello(length: u16, record: usize) -> Vec<u8> {
+        let [high, low] = length.to_be_bytes();
+        let message = [&[CLIENT_HELLO, 0, high, low][..], &vec![7; length.into()]].concat();
+        let records = message.chunks(record).map(|fragment| {
+            let [high, low] = u16::try_from(fragment.len()).unwrap().to_be_bytes();
+            [&[HANDSHAKE, 3, 1, high, low], fragment].concat()
+        });
+        records.collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn a_hello_is_waited_for_until_it_is_whole_however_it_is_cut() {
+        for record in [1, 3, 4, 5, 100, 1000] {
+            let whole = hello(300, record);
+            assert!(!is_short(&whole), "{record}");
+            for end in 1..whole.len() {
+                assert!(is_short(&whole[..end]), "{record} {end}");
+            }
+        }
+        let long = hello(60_000, 16_000);
+        assert!(is_short(&long[..LOOKAHEAD - 1]));
+        assert!(!is_short(&long[..LOOKAHEAD]), "the rest has no room here");
+    }
+
+    #[test]
+    fn what_is_no_hello_is_not_waited_for() {
+        for bytes in [
+            &b"GET"[..],
+            &[21],
+            &[HANDSHAKE, 3, 1, 0, 0],
+            &[HANDSHAKE, 3, 1, 0, 9, 2],
+            &[HANDSHAKE, 3, 1, 0, 1, CLIENT_HELLO, 23],
+            &[],
+        ] {
+            assert!(!is_short(bytes), "{bytes:?}");
+        }
+    }
 
     /// How many bytes a future has whose function takes four arguments.
     fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {

@@ -5,7 +5,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::policy::Quota;
 
 /// A connection's descriptors: the client's socket and the upstream's.
-const EACH: u64 = 2;
+pub(crate) const EACH: usize = 2;
+/// How many descriptors clients leave alone: listeners, logs, probes, a reload's files and the admin
+/// socket need some whatever clients do.
+const KEPT: u64 = 64;
+/// The same as a share, one in so many.
+const KEPT_SHARE: u64 = 16;
+
+/// How many of so many descriptors clients may use.
+pub(crate) fn for_clients(descriptors: u64) -> u64 {
+    let kept = KEPT.max(descriptors / KEPT_SHARE);
+    descriptors - kept.min(descriptors / 2)
+}
 
 /// Raises the limit to what an ordinary process may raise it to; returns it, `None` without limit.
 ///
@@ -28,7 +39,7 @@ pub fn warn(descriptors: Option<u64>, connections: Quota) {
     let Some(descriptors) = descriptors else {
         return;
     };
-    let possible = descriptors / EACH;
+    let possible = for_clients(descriptors) / EACH as u64;
     let promised = match connections {
         Quota::Unlimited => u64::MAX,
         Quota::AtMost(most) => most.get().into(),

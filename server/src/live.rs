@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Place;
+use crate::admission::ConnectionSlot;
 use crate::policy::OnRevoke;
 use crate::running::{Permit, Running};
 use crate::succession::heir::Heir;
@@ -40,7 +40,7 @@ pub(crate) struct Adopted {
     pub(crate) client: Admission,
     pub(crate) group: Arc<str>,
     pub(crate) upstream: Option<Lease>,
-    pub(crate) _place: Place,
+    pub(crate) _slot: ConnectionSlot,
 }
 
 /// What is needed to ask again whether a connection may be.

@@ -17,12 +17,21 @@ pub enum Rejection {
     /// The gateway holds as many connections as it may.
     #[error("the gateway has no place left")]
     GatewayFull,
+    /// As many descriptors are in use as clients may have.
+    #[error("no descriptor is left for another client")]
+    DescriptorsFull,
+    /// The connection was silent, and gave way to another.
+    #[error("it was the oldest silent connection of the source that had most, and gave way")]
+    SilentEvicted,
     /// As many handshakes as may be are in flight.
     #[error("too many handshakes are in flight")]
     HandshakesFull,
     /// As many handshakes of this source as may be are in flight.
     #[error("too many handshakes of this source are in flight")]
     SourceHandshakesFull,
+    /// The handshake gave way to one of another source.
+    #[error("it was the oldest handshake of the source that had most, and gave way")]
+    HandshakeEvicted,
     /// The handshake did not end in time.
     #[error("the handshake took too long")]
     HandshakeTimeout,
@@ -78,8 +87,11 @@ impl Rejection {
             | Self::Policy(_)
             | Self::Protocol => true,
             Self::GatewayFull
+            | Self::DescriptorsFull
+            | Self::SilentEvicted
             | Self::HandshakesFull
             | Self::SourceHandshakesFull
+            | Self::HandshakeEvicted
             | Self::Limited(_)
             | Self::Dial(_)
             | Self::Lapsed
@@ -91,8 +103,11 @@ impl Rejection {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::GatewayFull => "gateway_full",
+            Self::DescriptorsFull => "descriptors_full",
+            Self::SilentEvicted => "silent_evicted",
             Self::HandshakesFull => "handshakes_full",
             Self::SourceHandshakesFull => "source_handshakes_full",
+            Self::HandshakeEvicted => "handshake_evicted",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::HandshakeAbandoned => "handshake_abandoned",
             Self::Tls(_) => "tls_failed",

@@ -225,6 +225,7 @@ impl Run {
         let took = begin.elapsed();
         let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
         let ready = Ready::new(settings, loaded, watch, inherited)?;
+        ready.gateway.admission().set_descriptors(descriptors);
         if let Some(elder) = &mut elder {
             elder.take_over(&ready.gateway, ready.summary()).await?;
         }

@@ -22,6 +22,9 @@ use crate::gateway::Gateway;
 
 /// How many connections may wait to be accepted; the kernel's `somaxconn` lowers it.
 const BACKLOG: i32 = 4096;
+/// How many connections are accepted before those that are there get their turn. Who gives way to them
+/// keeps a descriptor until then.
+const ACCEPTED_AT_ONCE: u32 = 16;
 /// How long accepting pauses when the system has no descriptor or memory left, at first.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long it pauses at most.
@@ -107,7 +110,7 @@ async fn accept(
     steered: bool,
     tasks: TaskTracker,
 ) {
-    let mut pause = PAUSE;
+    let (mut pause, mut accepted_at_once) = (PAUSE, 0);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -118,10 +121,18 @@ async fn accept(
             Ok((socket, peer)) => {
                 pause = PAUSE;
                 post.receive(&tasks, socket, peer);
+                accepted_at_once += 1;
+                if accepted_at_once == ACCEPTED_AT_ONCE {
+                    accepted_at_once = 0;
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 post.gateway.accept_failed(&error);
+                if post.gateway.admission().relieve() {
+                    pause = PAUSE;
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

@@ -133,7 +133,7 @@ impl Gateway {
             upstream: known
                 .zip(upstream)
                 .map(|(group, upstream)| group.adopt(upstream)),
-            _place: self.admission.adopt()?,
+            _slot: self.admission.adopt()?,
         };
         self.live.adopt(connection, adopted);
         Some(())

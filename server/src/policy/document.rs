@@ -155,14 +155,19 @@ enum OnRevoke {
     Keep,
 }
 
-/// How much of the gateway may be in use. Over a limit, whoever comes is turned away.
+/// How much of the gateway may be in use. Over a limit, whoever comes is turned away; only silent
+/// connections give way.
 #[derive(Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is there for its schema")]
 struct Limits {
     /// Open connections. Without it: 100000.
     connections: Option<Quota>,
-    /// Handshakes in flight. Without it: 2000.
+    /// Connections that have not sent a whole `ClientHello`. Over it, the oldest of the source that has
+    /// most gives way; when descriptors run out, too. Without it: 20000.
+    silent: Option<Quota>,
+    /// Handshakes in flight, from a whole `ClientHello` on. When there are as many, one that is older
+    /// than a second gives way to a source that has fewer. Without it: 2000.
     handshakes: Option<Quota>,
     /// Handshakes in flight from one IPv4 address or IPv6 network of 64 bits. Without it: 100.
     handshakes_per_source: Option<Quota>,

@@ -77,6 +77,8 @@ pub enum ExpiredCrl {
 pub struct GatewayLimits {
     /// Open connections.
     pub connections: Quota,
+    /// Connections whose `ClientHello` is not whole.
+    pub silent: Quota,
     /// Handshakes in flight.
     pub handshakes: Quota,
     /// Handshakes in flight from one source.
@@ -198,6 +200,7 @@ impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
             connections: Quota::at_most(100_000),
+            silent: Quota::at_most(20_000),
             handshakes: Quota::at_most(2_000),
             handshakes_per_source: Quota::at_most(100),
         }
@@ -210,6 +213,7 @@ fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<GatewayLimits> {
     let mut quota = |key, default| fields.or(key, default, problems, read::quota);
     Some(GatewayLimits {
         connections: quota("connections", default.connections),
+        silent: quota("silent", default.silent),
         handshakes: quota("handshakes", default.handshakes),
         handshakes_per_source: quota("handshakes_per_source", default.handshakes_per_source),
     })

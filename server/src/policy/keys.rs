@@ -15,7 +15,12 @@ pub(super) const BAN: &[&str] = &["failures", "within", "for", "never"];
 pub(super) const ADMIN: &[&str] = &["socket"];
 pub(super) const STEER: &[&str] = &["mode", "ports", "addresses"];
 pub(super) const TLS: &[&str] = &["certificate", "key", "client_ca", "crl", "expired_crl"];
-pub(super) const LIMITS: &[&str] = &["connections", "handshakes", "handshakes_per_source"];
+pub(super) const LIMITS: &[&str] = &[
+    "connections",
+    "silent",
+    "handshakes",
+    "handshakes_per_source",
+];
 pub(super) const TIMEOUTS: &[&str] = &[
     "handshake",
     "connect",
