@@ -65,6 +65,11 @@ async fn what_is_asked_wrongly_is_answered_with_what_is_wrong() {
         ),
         (post(&" ".repeat(100_000)), "400", "longer than 65536 bytes"),
         (
+            post("{\"binary\": \"false\"}"),
+            "409",
+            "false: the program must be named by an absolute path",
+        ),
+        (
             post("{\"binary\": \"/bin/false\"}"),
             "409",
             "ended with exit status: 1",

@@ -1,10 +1,11 @@
 //! A new process takes the old one's place, and no client notices.
 
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use tokio::net::TcpStream;
 
-use crate::harness::{Connection, Refusal, Upstream, Wire, World, soon, until};
+use crate::harness::{Connection, Gateway, Refusal, Upstream, Wire, World, soon, until};
 
 pub(crate) mod load;
 
@@ -248,6 +249,41 @@ async fn what_cannot_serve_changes_nothing() {
     world.write("policy.yaml", &policy);
     gateway.upgrade(&[]).await.unwrap();
     echoes(&mut held, "now it did").await;
+}
+
+#[tokio::test]
+async fn a_switched_link_leads_to_the_other_version() {
+    let db = Upstream::start("db").await;
+    let world = world(&[&db]);
+    world.write_policy();
+    for version in ["v1", "v2"] {
+        std::fs::create_dir(world.path(version)).unwrap();
+    }
+    let program = env!("CARGO_BIN_EXE_portcullis");
+    symlink(program, world.path("v1/portcullis")).unwrap();
+    let marker = world.path("marker");
+    let text = format!("touch {}; exec {program} \"$@\"", marker.display());
+    let newer = script(&world, "v2/portcullis", &text);
+    let current = world.path("current");
+    let folder = current.display();
+    for started in [
+        format!("shift; exec {folder}/portcullis \"$@\""),
+        format!("shift; PATH={folder}:$PATH; exec portcullis \"$@\""),
+    ] {
+        symlink("v1", &current).unwrap();
+        let mut gateway = Gateway::start_under(&world, &["sh", "-c", &started, "sh"], 2).await;
+        std::fs::remove_file(&current).unwrap();
+        symlink("v2", &current).unwrap();
+        let upgraded = gateway.upgrade(&[]).await.unwrap();
+        assert!(marker.exists());
+        assert_eq!(upgraded["binary"], format!("{folder}/portcullis"));
+        let file = newer.canonicalize().unwrap();
+        assert_eq!(upgraded["file"], file.to_str().unwrap());
+        let logged = gateway.logged("upgraded").await;
+        assert_eq!(logged["file"], upgraded["file"]);
+        std::fs::remove_file(&marker).unwrap();
+        std::fs::remove_file(&current).unwrap();
+    }
 }
 
 #[tokio::test]

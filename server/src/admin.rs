@@ -44,7 +44,7 @@ pub const USUAL_TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upgrade {
-    /// The program of the new process; the one that the gateway was started from if absent.
+    /// The program of the new process, an absolute path; what the gateway was started from if absent.
     pub binary: Option<PathBuf>,
     /// Only to see whether it would work.
     pub dry_run: bool,
@@ -59,6 +59,9 @@ pub struct Upgraded {
     pub dry_run: bool,
     /// The program of the new process.
     pub binary: PathBuf,
+    /// The file that this path led to.
+    #[serde(default)]
+    pub file: PathBuf,
     /// What it has found.
     #[serde(flatten)]
     pub summary: Summary,
@@ -76,6 +79,7 @@ impl fmt::Display for Upgraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             binary,
+            file,
             summary,
             listeners,
             pid,
@@ -88,11 +92,11 @@ impl fmt::Display for Upgraded {
             groups,
             clients,
         } = summary;
-        let binary = binary.display();
+        let program = Program { binary, file };
         if self.dry_run {
             writeln!(
                 f,
-                "{binary} ({version}) is able to serve: {groups} groups, {clients} clients, {listeners} \
+                "{program} ({version}) is able to serve: {groups} groups, {clients} clients, {listeners} \
                  listeners to hand over\n\
                  {connections} connections would stay with process {old_pid} until they end\n\
                  nothing has changed"
@@ -100,11 +104,27 @@ impl fmt::Display for Upgraded {
         } else {
             writeln!(
                 f,
-                "process {pid} serves: {binary} ({version}), {groups} groups, {clients} clients, \
+                "process {pid} serves: {program} ({version}), {groups} groups, {clients} clients, \
                  {listeners} listeners handed over\n\
                  process {old_pid} keeps {connections} connections until they end"
             )
         }
+    }
+}
+
+/// A program's path, and the file that it leads to if that is another.
+struct Program<'a> {
+    binary: &'a Path,
+    file: &'a Path,
+}
+
+impl fmt::Display for Program<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.binary.display())?;
+        if self.file == self.binary || self.file.as_os_str().is_empty() {
+            return Ok(());
+        }
+        write!(f, " -> {}", self.file.display())
     }
 }
 

@@ -22,6 +22,7 @@ pub mod inherited;
 pub mod live;
 pub mod load;
 pub mod policy;
+pub mod program;
 pub mod proxy_header;
 mod pulse;
 pub mod record;

@@ -22,6 +22,7 @@ use crate::gateway::{Gateway, Prepared, Workers};
 use crate::inherited::Inherited;
 use crate::load::{LoadError, Loaded, base};
 use crate::policy::Policy;
+use crate::program;
 use crate::record::Recorder;
 use crate::sink::Sink;
 use crate::succession::{Elder, Orders, SuccessionError, Summary};
@@ -77,7 +78,8 @@ pub enum StartError {
 /// Runs a gateway until a signal ends it, or until another process has followed it and its last
 /// connection has ended. One that was only to be seen able to serve ends with `None`.
 pub fn run(settings: Settings, succeed: bool) -> Result<Option<Drained>, StartError> {
-    let executable = std::env::current_exe()?;
+    // Before the working directory or the search path can change.
+    let program = program::started_from();
     // Before there are threads: it changes the environment.
     let kept = systemd::inherited()?;
     let runtime = runtime::Builder::new_current_thread()
@@ -88,7 +90,7 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Option<Drained>, StartEr
         let descriptors = descriptors::raise();
         if !succeed {
             let mut running = Run::begin(settings, kept, None, descriptors).await?;
-            running.executable = executable;
+            running.program = program;
             return Ok(Some(running.until_ended(signals).await));
         }
         let mut elder = Elder::at_standard_input()?;
@@ -96,7 +98,7 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Option<Drained>, StartEr
         let begun = Run::begin(settings, inherited, Some(&mut elder), descriptors).await;
         match begun {
             Ok(mut running) => {
-                running.executable = executable;
+                running.program = program;
                 running.follow(elder);
                 Ok(Some(running.until_ended(signals).await))
             }
@@ -117,7 +119,8 @@ pub struct Run {
     policy: PathBuf,
     watch: Watch,
     tasks: TaskTracker,
-    executable: PathBuf,
+    /// What an upgrade runs if it is told no other.
+    program: Option<PathBuf>,
     admin: Option<Admin>,
     asked: mpsc::Receiver<Asked>,
     orders: watch::Sender<Orders>,
@@ -192,7 +195,7 @@ impl Ready {
             policy,
             watch,
             tasks: TaskTracker::new(),
-            executable: PathBuf::new(),
+            program: None,
             admin,
             asked,
             orders: watch::Sender::default(),

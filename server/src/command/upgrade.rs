@@ -11,7 +11,7 @@ use crate::load::base;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The program of the new process [default: the path that the gateway was started from].
+    /// The program of the new process [default: the path that the gateway was started from, with its links as they are now].
     #[arg(long, env = "PORTCULLIS_BINARY")]
     binary: Option<PathBuf>,
     /// Only tell whether it would succeed, and what it would come to.
@@ -40,7 +40,8 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         },
     };
     let binary = arguments.binary.as_ref().map(|binary| {
-        let found = binary.canonicalize();
+        // Its links are the gateway's to follow: the next upgrade may find them switched.
+        let found = std::fs::metadata(binary).and_then(|_| std::path::absolute(binary));
         found.map_err(|error| format!("{}: {error}", binary.display()))
     });
     let binary = match binary.transpose() {

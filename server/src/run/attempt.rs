@@ -67,10 +67,11 @@ impl Wanted {
     /// It was done, or could be.
     pub(super) fn done(self, upgraded: Upgraded) {
         if upgraded.dry_run {
-            tracing::info!(binary = %self.binary.display(), "an upgrade would succeed");
+            tracing::info!(binary = %self.binary.display(), file = %upgraded.file.display(), "an upgrade would succeed");
         } else {
             let (pid, connections) = (upgraded.pid, upgraded.connections);
-            tracing::info!(binary = %self.binary.display(), pid, connections, "upgraded");
+            let (binary, file) = (self.binary.display(), upgraded.file.display());
+            tracing::info!(%binary, %file, pid, connections, "upgraded");
         }
         self.say(Ok(upgraded));
     }

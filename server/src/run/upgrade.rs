@@ -1,6 +1,7 @@
 //! How one process of a gateway gives way to the next.
 
 use std::future::pending;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::signals::Signals;
 use super::{CONFESS, Run};
 use crate::admin::{Admin, USUAL_TIMEOUT, Upgrade, Upgraded};
 use crate::inherited::Purpose;
+use crate::program::resolved;
 use crate::succession::{Candidate, Order, Successor, UpgradeError};
 
 /// How many orders of the process that serves may wait.
@@ -28,23 +30,29 @@ impl Run {
         upgrade: Upgrade,
         answer: Option<Answer>,
     ) {
-        let binary = upgrade.binary.unwrap_or_else(|| self.executable.clone());
+        let dry_run = upgrade.dry_run;
+        let mut wanted = Wanted {
+            dry_run,
+            binary: PathBuf::new(),
+            answer,
+        };
+        let Some(binary) = upgrade.binary.or_else(|| self.program.clone()) else {
+            return wanted.failed(UpgradeError::NoProgram);
+        };
+        wanted.binary.clone_from(&binary);
+        if !binary.is_absolute() {
+            return wanted.failed(UpgradeError::NotAbsolute(binary));
+        }
         let limit = upgrade.timeout_seconds;
         let limit = limit.map_or(USUAL_TIMEOUT, Duration::from_secs);
         let admin = self.admin.as_ref().map(Admin::socket).transpose();
         let more = admin.map(|socket| socket.map(|socket| (Purpose::Admin, socket)));
         let gateway = Arc::clone(&self.gateway);
-        let dry_run = upgrade.dry_run;
-        tracing::info!(binary = %binary.display(), dry_run, "upgrading");
-        let path = binary.clone();
-        let wanted = Wanted {
-            dry_run,
-            binary,
-            answer,
-        };
+        let file = resolved(&binary);
+        tracing::info!(binary = %binary.display(), file = %file.display(), dry_run, "upgrading");
         attempt.begin(&self.tasks, wanted, async move {
             let more = more?.into_iter().collect();
-            Candidate::start(&gateway, &path, more, limit).await
+            Candidate::start(&gateway, &binary, more, limit).await
         });
     }
 
@@ -64,6 +72,7 @@ impl Run {
         let mut upgraded = Upgraded {
             dry_run: wanted.dry_run,
             binary: wanted.binary.clone(),
+            file: candidate.file().to_owned(),
             summary: candidate.summary().clone(),
             listeners: candidate.listeners(),
             pid: candidate.id().unwrap_or_default(),

@@ -18,6 +18,7 @@ use super::link::{MOST_DESCRIPTORS, Receiver, Sender, halves};
 use super::message::{PROTOCOL, Summary, ToElder, ToHeir};
 use crate::gateway::Gateway;
 use crate::inherited::Purpose;
+use crate::program::resolved;
 
 /// The flag that a process gets that is to follow another.
 const SUCCEED: &str = "--succeed";
@@ -31,6 +32,12 @@ const MESSAGE: usize = 1000;
 /// Why there was no upgrade. The process that served still does, and nothing has changed.
 #[derive(Debug, Error)]
 pub enum UpgradeError {
+    /// A path is only clear if it begins at the root.
+    #[error("{}: the program must be named by an absolute path", .0.display())]
+    NotAbsolute(PathBuf),
+    /// Neither the first argument nor the kernel leads to the program that runs.
+    #[error("it is not known which program this process was started from: name one")]
+    NoProgram,
     /// The program cannot be started.
     #[error("{binary} cannot be started: {source}", binary = .binary.display())]
     Start {
@@ -74,6 +81,8 @@ pub struct Candidate {
     process: Process,
     sender: Sender,
     receiver: Receiver,
+    /// The file that it runs.
+    file: PathBuf,
     summary: Summary,
     listeners: usize,
     /// Of the policy that was in force when it was started.
@@ -132,6 +141,7 @@ impl Candidate {
             return Err(UpgradeError::FirstProcess);
         }
         let generation = gateway.running().generation();
+        let file = resolved(binary);
         let (mut listeners, has_loaded) = gateway.listeners()?;
         listeners.extend(more);
         let known = gateway.known_health();
@@ -167,6 +177,7 @@ impl Candidate {
                 process,
                 sender,
                 receiver,
+                file,
                 summary,
                 listeners: listeners.len(),
                 generation,
@@ -190,6 +201,11 @@ impl Candidate {
     /// What it has found.
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// The file that it runs: its program's path, with all links followed.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// How many listeners it has got.
