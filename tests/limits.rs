@@ -109,3 +109,29 @@ async fn counts_outlive_the_client_that_they_count() {
         Refusal::Reset
     );
 }
+
+#[tokio::test]
+async fn a_client_may_change_its_key_now_and_then_and_not_without_end() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let gateway = world.start().await;
+    let mut alice = world
+        .identity("alice")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        alice.refresh_key();
+        assert_eq!(alice.ask("still").await.unwrap(), "a: still");
+    }
+
+    let mut sent = 0;
+    while sent < 10_000 && alice.say("with data between").await.is_ok() {
+        alice.refresh_key();
+        sent += 1;
+    }
+
+    assert!(sent < 10_000, "it goes on for ever");
+    let record = gateway.record_of(&alice).await;
+    assert_eq!(record["reason"], "too_many_messages");
+}

@@ -186,7 +186,7 @@ fuzz_target!(|input: Input| {
         let piece = pieces.next().unwrap_or(left.len()).min(left.len());
         space.extend_from_slice(&left[..piece]);
         left = &left[piece..];
-        let opened = session.open(&mut space);
+        let opened = session.open(&mut space, std::time::Instant::now);
         heard.extend_from_slice(&space[..opened.data]);
         space.drain(..opened.rest.start);
         end = opened.end;

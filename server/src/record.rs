@@ -1,5 +1,6 @@
 //! One access record per connection, on every path.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::identity::Identity;
+use crate::record_layer::Breach;
 use crate::rejection::Rejection;
 use crate::sink::Sink;
 use crate::verifier::Named;
@@ -39,6 +41,9 @@ impl Outcome {
     fn reason(&self) -> &'static str {
         match self {
             Self::Finished => "finished",
+            Self::Broken(RelayError::Downstream(error)) if is_too_much(error) => {
+                "too_many_messages"
+            }
             Self::Broken(RelayError::Downstream(_)) => "client_broke_off",
             Self::Broken(RelayError::Upstream(_)) => "upstream_broke_off",
             Self::Broken(RelayError::Idle) => "idle",
@@ -56,6 +61,12 @@ impl Outcome {
             Self::Rejected(rejection) => Some(with_source(rejection)),
         }
     }
+}
+
+/// Whether a client was ended for key updates, warnings or empty records without end.
+fn is_too_much(error: &io::Error) -> bool {
+    let breach = error.get_ref().and_then(|source| source.downcast_ref());
+    matches!(breach, Some(Breach::Messages | Breach::EmptyRecords))
 }
 
 fn with_source(error: &dyn std::error::Error) -> String {

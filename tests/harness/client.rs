@@ -396,6 +396,12 @@ impl Connection {
         self.stream.get_ref().get_ref().1.tls13_tickets_received()
     }
 
+    /// Changes its key before whatever it says next, and asks for the same in return.
+    pub(crate) fn refresh_key(&mut self) {
+        let session = self.stream.get_mut().get_mut().1;
+        session.refresh_traffic_keys().unwrap();
+    }
+
     /// Has what is said from now on changed on its way.
     pub(crate) fn tamper(&mut self) {
         self.stream.get_mut().get_mut().0.wire = Wire::Tampered;

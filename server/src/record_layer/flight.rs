@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use lb::{Buffer, BufferUse};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -99,7 +100,7 @@ impl Incoming {
             }
             filled += room.filled().len();
         }
-        let opened = session.open(&mut space[..filled]);
+        let opened = session.open(&mut space[..filled], Instant::now);
         // What stands behind the end is never looked at.
         self.kept = match opened.end {
             None => space[opened.rest].into(),

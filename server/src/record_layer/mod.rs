@@ -16,6 +16,7 @@ pub(crate) mod tests;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::time::Instant;
 
 use ring::aead::LessSafeKey;
 use rustls::kernel::KernelConnection;
@@ -39,9 +40,6 @@ pub const OVERHEAD: usize = HEADER + 1 + TAG;
 /// The length of the longest record.
 pub const LONGEST: usize = HEADER + MOST_CIPHERTEXT;
 
-/// How many records may follow one another that bring no data: empty ones, key updates, pieces of them.
-pub const MOST_IDLE_RECORDS: u8 = 32;
-
 /// How a peer broke the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Breach {
@@ -54,9 +52,12 @@ pub enum Breach {
     /// Something that has no place here.
     #[error("a message came that has no place here")]
     Unexpected,
-    /// Too many records in a row that bring nothing.
-    #[error("more than {MOST_IDLE_RECORDS} records in a row bring no data")]
-    Idle,
+    /// More key updates, pieces of them or warnings than a client may send in the time.
+    #[error("more key updates or warnings came than are allowed in the time")]
+    Messages,
+    /// More records without data than a client may send in the time.
+    #[error("more records without data came than are allowed in the time")]
+    EmptyRecords,
     /// A message is not written as it has to be.
     #[error("a message is malformed")]
     Malformed,
@@ -74,7 +75,9 @@ impl Breach {
         match self {
             Self::Oversized => Some(AlertDescription::RecordOverflow),
             Self::Forged => Some(AlertDescription::BadRecordMac),
-            Self::Unexpected | Self::Idle => Some(AlertDescription::UnexpectedMessage),
+            Self::Unexpected | Self::Messages | Self::EmptyRecords => {
+                Some(AlertDescription::UnexpectedMessage)
+            }
             Self::Malformed => Some(AlertDescription::DecodeError),
             Self::Illegal => Some(AlertDescription::IllegalParameter),
             Self::Alert(_) => None,
@@ -144,7 +147,9 @@ impl Session {
     }
 
     /// Opens all whole records in `space`. Their data comes to lie where `space` begins, without gaps.
-    pub fn open(&mut self, space: &mut [u8]) -> Opened {
+    ///
+    /// `now` is only asked for records that bring no data, of which there are so many per time.
+    pub fn open(&mut self, space: &mut [u8], now: impl Fn() -> Instant) -> Opened {
         let mut opened = Opened {
             data: 0,
             rest: 0..space.len(),
@@ -152,7 +157,7 @@ impl Session {
         };
         let mut key = None;
         while opened.end.is_none() {
-            match self.open_next(space, &mut opened, &mut key) {
+            match self.open_next(space, &mut opened, &mut key, &now) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(breach) => opened.end = Some(Err(breach)),
@@ -167,6 +172,7 @@ impl Session {
         space: &mut [u8],
         opened: &mut Opened,
         key: &mut Option<LessSafeKey>,
+        now: impl Fn() -> Instant,
     ) -> Result<bool, Breach> {
         let length = length(&space[opened.rest.clone()])?;
         let Some(length) = length.filter(|&length| length <= opened.rest.len()) else {
@@ -176,10 +182,8 @@ impl Session {
         let gap = opened.rest.start + HEADER - opened.data;
         opened.rest.start += length;
         let space = &mut space[opened.data..opened.rest.start];
-        match self
-            .updates
-            .take(self.opening.open(expanded, space, gap)?)?
-        {
+        let inner = self.opening.open(expanded, space, gap)?;
+        match self.updates.take(inner, now)? {
             Content::Data(length) => opened.data += length,
             Content::Nothing => {}
             Content::KeyUpdate => {

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use certgen::{Authority, AuthoritySpec};
 use proptest::prelude::*;
@@ -115,12 +116,23 @@ pub(crate) fn pair(suite: SupportedCipherSuite) -> (Session, ClientConnection) {
     panic!("the handshake does not end");
 }
 
-/// What comes of everything that a peer has sent, in pieces of so many bytes.
+/// What comes of everything that a peer has sent, in pieces of so many bytes, in no time.
 fn read(session: &mut Session, sent: &[u8], piece: usize) -> (Vec<u8>, Option<Result<(), Breach>>) {
+    read_at(*START, session, sent, piece)
+}
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn read_at(
+    now: Instant,
+    session: &mut Session,
+    sent: &[u8],
+    piece: usize,
+) -> (Vec<u8>, Option<Result<(), Breach>>) {
     let (mut all, mut space) = (Vec::new(), Vec::new());
     for piece in sent.chunks(piece) {
         space.extend_from_slice(piece);
-        let opened = session.open(&mut space);
+        let opened = session.open(&mut space, || now);
         all.extend_from_slice(&space[..opened.data]);
         space.drain(..opened.rest.start);
         if opened.end.is_some() {
@@ -333,6 +345,12 @@ fn what_may_come_comes_and_nothing_else() {
     }
     assert_eq!(breach(&[(Handshake, b"")]), Breach::Unexpected);
     assert_eq!(breach(&[(Handshake, &[24, 0, 0, 2, 0])]), Breach::Malformed);
+    for wrong in [&[24, 0, 0, 0][..], &[24, 0, 0, 2], &[24, 0, 1], &[24, 1]] {
+        let (mut session, mut keys) = forger(TLS13_AES_128_GCM_SHA256);
+        let sent = forge(&mut keys, Handshake, wrong);
+        let (_, opened) = read(&mut session, &sent, 20_000);
+        assert_eq!(opened, Some(Err(Breach::Malformed)), "at once: {wrong:?}");
+    }
     assert_eq!(breach(&[(Handshake, &[24, 0, 0, 1, 2])]), Breach::Illegal);
     assert_eq!(
         breach(&[(Handshake, &[24, 0, 0, 1, 0, 24])]),
@@ -351,21 +369,52 @@ fn what_may_come_comes_and_nothing_else() {
 
 const KEY_UPDATE: [u8; 5] = messages::KEY_UPDATE;
 
-#[test]
-fn records_that_bring_nothing_are_bounded() {
-    let most = usize::from(MOST_IDLE_RECORDS);
-    for (kind, content) in [
-        (ContentType::ApplicationData, &b""[..]),
-        (ContentType::Alert, &[1, 90]),
-    ] {
-        let empty = (kind, content);
-        assert_eq!(outcome(&vec![empty; most]).unwrap(), b"!");
-        assert_eq!(outcome(&vec![empty; most + 1]), Err(Breach::Idle));
-        let mut apart = vec![empty; most];
-        apart.push((ContentType::ApplicationData, b"-"));
-        apart.extend(vec![empty; most]);
-        assert_eq!(outcome(&apart).unwrap(), b"-!");
+/// How many records, with data behind each, are taken until there are too many, some after so many
+/// milliseconds.
+fn taken(pauses: &[u64], mut record: impl FnMut(&mut Keys) -> Vec<u8>) -> (usize, Breach) {
+    let (mut session, mut keys) = forger(TLS13_AES_128_GCM_SHA256);
+    let mut now = *START;
+    for n in 0.. {
+        now += Duration::from_millis(pauses.get(n).copied().unwrap_or(0));
+        let record = record(&mut keys);
+        let data = forge(&mut keys, ContentType::ApplicationData, b"!");
+        let sent = [record, data].concat();
+        if let (_, Some(Err(breach))) = read_at(now, &mut session, &sent, 20_000) {
+            return (n, breach);
+        }
     }
+    unreachable!("it is bounded");
+}
+
+#[test]
+fn what_is_no_data_has_a_budget_per_time_that_data_does_not_fill() {
+    let empty = |keys: &mut Keys| forge(keys, ContentType::ApplicationData, b"");
+    let warning = |keys: &mut Keys| forge(keys, ContentType::Alert, &[1, 90]);
+    assert_eq!(taken(&[], empty), (256, Breach::EmptyRecords));
+    assert_eq!(taken(&[], warning), (32, Breach::Messages));
+    assert_eq!(taken(&[0, 50, 60, 200], warning), (35, Breach::Messages));
+    assert_eq!(taken(&[3; 1000], empty).0, 999 + 256);
+}
+
+#[test]
+fn key_updates_with_data_between_them_are_bounded_too() {
+    let (mut session, mut client) = pair(TLS13_AES_128_GCM_SHA256);
+    let mut update = |now: Instant| {
+        client.refresh_traffic_keys().unwrap();
+        let sent = say(&mut client, b"!");
+        let (_, opened) = read_at(now, &mut session, &sent, 20_000);
+        // Each answer takes the request from it, so that rustls has no limit either.
+        hear(&mut client, &seal(&mut session, b"!"));
+        opened
+    };
+    for _ in 0..32 {
+        assert_eq!(update(*START), None);
+    }
+    for n in 1..10 {
+        assert_eq!(update(*START + n * Duration::from_millis(100)), None);
+    }
+    let later = *START + Duration::from_millis(999);
+    assert_eq!(update(later), Some(Err(Breach::Messages)));
 }
 
 #[test]
