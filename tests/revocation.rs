@@ -164,6 +164,29 @@ async fn a_bad_revocation_list_keeps_the_last_good_one() {
     }
 }
 
+#[tokio::test]
+async fn an_older_list_takes_the_place_of_a_newer_one_only_after_a_restart() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.honour_revocations();
+    let issued = world.authority.client("alice").unwrap();
+    let alice = Identity::of(&world.authority, &issued);
+    revoke(&world, &[&issued], 2);
+    let mut gateway = world.start().await;
+
+    revoke(&world, &[], 1);
+    let refused = gateway
+        .logged("the policy was not reloaded; the old one stays in force")
+        .await;
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.contains("restart to accept it"), "{error}");
+    let refused = alice.visit(gateway.address, "db").await.unwrap_err();
+    assert_eq!(refused, Refusal::Alert(CertificateRevoked));
+
+    let gateway = world.start().await;
+    alice.visit(gateway.address, "db").await.unwrap();
+}
+
 pub(crate) fn revoke(world: &World, revoked: &[&Issued], number: u64) {
     let now = OffsetDateTime::now_utc();
     let serials: Vec<_> = revoked

@@ -29,7 +29,7 @@ use crate::pulse::Pulse;
 use crate::record::Recorder;
 use crate::running::Running;
 use crate::steer::{self, Steered, Unsteered};
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsError};
 use crate::worker;
 
 mod handover;
@@ -193,6 +193,10 @@ impl Gateway {
         let file = path.display().to_string();
         let (policy, changes) = before.policy().parse_next(&file, &text(path)?)?;
         let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
+        let trust = tls.trust();
+        trust
+            .may_follow(before.tls().trust())
+            .map_err(TlsError::Rollback)?;
         let trust_changed = !before.tls().trust().is_the_same(tls.trust());
         let addresses = policy.gateway().listen.clone();
         let mut doors = self.doors.lock();

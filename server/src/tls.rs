@@ -18,7 +18,7 @@ use crate::policy::TlsFiles;
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
 use crate::trust::memory::{Known, Memory};
-use crate::trust::{self, Trust, TrustError};
+use crate::trust::{self, Rollback, Trust, TrustError};
 use crate::verifier::Verifier;
 
 /// The gateway's own certificate and whom it believes, as loaded at one moment.
@@ -61,6 +61,9 @@ pub enum TlsError {
         /// What is wrong with it.
         what: String,
     },
+    /// A revocation list is older than the one that is in force.
+    #[error(transparent)]
+    Rollback(#[from] Rollback),
     /// The system gives no random bytes.
     #[error("no keys for tickets can be made: {0}")]
     Random(#[source] rustls::Error),
@@ -142,14 +145,15 @@ impl Tls {
             let fresh = None;
             return Ok(Identified { identity, fresh });
         }
-        let path = self.trust.path(leaf, intermediates, now);
-        let path = path.map_err(Rejection::Untrusted)?;
+        let verified = self.trust.verify(leaf, intermediates, now);
+        let verified = verified.map_err(Rejection::Untrusted)?;
         let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
-        let fresh = self.trust.holds_until(leaf, &path, now).map(|until| Known {
+        let path = verified.intermediates.iter();
+        let fresh = Some(Known {
             identity: identity.clone(),
-            path: path.iter().map(Fingerprint::of).collect(),
+            path: path.map(Fingerprint::of).collect(),
             since: now,
-            until,
+            until: verified.holds_until(),
         });
         Ok(Identified { identity, fresh })
     }

@@ -1,25 +1,28 @@
 //! Whom the gateway believes: the client authorities, and what they have revoked.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use rustls::DistinguishedName;
 use rustls_pki_types::pem::SectionKind;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
-use webpki::{
-    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage,
-    RevocationOptionsBuilder,
-};
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::Fingerprint;
 use crate::policy::ExpiredCrl;
 
 mod files;
+mod list;
 pub(crate) mod memory;
+mod revocations;
 mod untrusted;
 
 pub use files::{TrustError, certificates};
 use files::{foreign_section, sections};
+use list::{List, has_signed};
+use revocations::Revocations;
+pub use revocations::Rollback;
 pub use untrusted::Untrusted;
 
 /// The most intermediates that a client may show.
@@ -33,11 +36,28 @@ pub struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
     periods: Vec<Period>,
     subjects: Vec<DistinguishedName>,
-    revocations: Vec<CertRevocationList<'static>>,
+    revocations: Revocations,
     expired_crl: ExpiredCrl,
-    /// When the first of the revocation lists is to have a successor, in seconds of Unix time.
-    next_update: Option<u64>,
     content: Vec<Fingerprint>,
+}
+
+/// A client's chain that holds.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    /// Those of the intermediates that lead to an authority.
+    pub(crate) intermediates: Vec<CertificateDer<'static>>,
+    /// When the first certificate on the path ends, the authority's among them.
+    pub(crate) certificates_end: UnixTime,
+    /// When the first revocation list ends that speaks for one of them.
+    lists_end: Option<UnixTime>,
+}
+
+impl Verified {
+    /// Until when verifying the chain again would come to the same.
+    pub(crate) fn holds_until(&self) -> UnixTime {
+        self.lists_end
+            .map_or(self.certificates_end, |end| end.min(self.certificates_end))
+    }
 }
 
 /// When an anchor is valid, in seconds of Unix time. The path's verification does not ask.
@@ -65,9 +85,8 @@ impl Trust {
             anchors: Vec::new(),
             periods: Vec::new(),
             subjects: Vec::new(),
-            revocations: Vec::new(),
+            revocations: Revocations::default(),
             expired_crl,
-            next_update: None,
             content: certificates.iter().map(Fingerprint::of).collect(),
         };
         for (index, certificate) in certificates.iter().enumerate() {
@@ -110,13 +129,15 @@ impl Trust {
         let mut lists = Vec::new();
         for (kind, der) in sections(path)? {
             if kind == SectionKind::Crl {
-                lists.push(CertificateRevocationListDer::from(der));
+                self.content.push(Fingerprint::of(&der));
+                lists.push(der);
             } else if kind == SectionKind::Certificate {
                 issuers.push(CertificateDer::from(der));
             } else {
                 return Err(foreign_section(path));
             }
         }
+        keep_those_signed_by(&mut issuers, authorities.len());
         if lists.is_empty() {
             return Err(TrustError::Empty {
                 path: path.to_owned(),
@@ -129,14 +150,13 @@ impl Trust {
                 number: index + 1,
                 what,
             };
-            let next = check_list(list, &issuers, authorities.len(), self.expired_crl, now)
-                .map_err(refused)?;
-            self.next_update = Some(self.next_update.map_or(next, |first| first.min(next)));
-            self.content.push(Fingerprint::of(list));
-            let list = BorrowedCertRevocationList::from_der(list)
-                .and_then(|list| list.to_owned())
-                .map_err(|_| refused("cannot be read"))?;
-            self.revocations.push(list.into());
+            let (issuer, list) = List::read(list, &issuers).map_err(refused)?;
+            if self.expired_crl == ExpiredCrl::Refuse && list.next_update() <= now {
+                return Err(refused(
+                    "is past its nextUpdate: issue a new one, or set `expired_crl: accept`",
+                ));
+            }
+            self.revocations.add(issuer, list);
         }
         Ok(())
     }
@@ -161,34 +181,28 @@ impl Trust {
         (valid, self.periods.len())
     }
 
-    /// Verifies a client's chain: bounds first, then the path, its dates, its purpose and what was
-    /// revoked on the whole of it.
-    pub fn verify(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Untrusted> {
-        self.path(leaf, intermediates, now).map(drop)
+    /// Says whether this may take the place of `former`, whose revocation lists may be newer.
+    pub fn may_follow(&self, former: &Self) -> Result<(), Rollback> {
+        self.revocations.may_follow(&former.revocations)
     }
 
-    /// Verifies a client's chain, and returns those of the intermediates that lead to an authority.
-    pub(crate) fn path(
+    /// Verifies a client's chain: bounds first, then the path, its dates, its purpose and what was
+    /// revoked on the whole of it.
+    pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Vec<CertificateDer<'static>>, Untrusted> {
+    ) -> Result<Verified, Untrusted> {
         bound(leaf, intermediates)?;
-        let lists: Vec<&CertRevocationList<'_>> = self.revocations.iter().collect();
-        let expiration = match self.expired_crl {
-            ExpiredCrl::Refuse => ExpirationPolicy::Enforce,
-            ExpiredCrl::Accept => ExpirationPolicy::Ignore,
-        };
-        let revocation = RevocationOptionsBuilder::new(&lists)
-            .ok()
-            .map(|options| options.with_expiration_policy(expiration).build());
         let leaf = EndEntityCert::try_from(leaf).map_err(Untrusted::Chain)?;
+        let lists_end = Cell::new(None);
+        let verify_path = |path: &VerifiedPath<'_>| {
+            self.anchor_ends(path.anchor(), now)?;
+            let ends = self.revocations.check(path, self.expired_crl, now)?;
+            lists_end.set(ends);
+            Ok(())
+        };
         let path = leaf
             .verify_for_usage(
                 webpki::ALL_VERIFICATION_ALGS,
@@ -196,43 +210,42 @@ impl Trust {
                 intermediates,
                 now,
                 KeyUsage::client_auth(),
-                revocation,
-                Some(&|path| self.check_anchor(path.anchor(), now)),
+                None,
+                Some(&verify_path),
             )
             .map_err(Untrusted::Chain)?;
+        let anchor_ends = self.anchor_ends(path.anchor(), now);
+        let mut certificates_end = anchor_ends.map_err(Untrusted::Chain)?;
         let used = path.intermediate_certificates();
-        Ok(used.map(|one| one.der().into_owned()).collect())
+        let used: Vec<_> = used.map(|one| one.der().into_owned()).collect();
+        for certificate in used.iter().chain([&leaf.der()]) {
+            let ends = not_after(certificate).ok_or(Untrusted::Chain(webpki::Error::BadDer))?;
+            certificates_end = certificates_end.min(ends);
+        }
+        Ok(Verified {
+            intermediates: used,
+            certificates_end,
+            lists_end: lists_end.get(),
+        })
     }
 
-    /// Until when a chain that verifies now goes on to do so: to the end of the first thing that has one,
-    /// of all that may be on its path. `None` if that cannot be said. `intermediates` are those on the path.
-    pub(crate) fn holds_until(
+    /// When an anchor ends that is valid now. It may be given twice, with the same key and other dates: the
+    /// one that is valid longest counts.
+    fn anchor_ends(
         &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        anchor: &TrustAnchor<'_>,
         now: UnixTime,
-    ) -> Option<UnixTime> {
-        let ends = |certificate: &CertificateDer<'_>| {
-            let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-            Some(seconds(parsed.validity().not_after.timestamp()))
-        };
-        let shown = std::iter::once(leaf).chain(intermediates);
-        let shown = shown.map(ends).collect::<Option<Vec<_>>>()?;
-        let valid = self.periods.iter().filter(|one| one.check(now).is_ok());
-        let lists = match self.expired_crl {
-            ExpiredCrl::Refuse => self.next_update,
-            ExpiredCrl::Accept => None,
-        };
-        let all = shown.into_iter().chain(valid.map(|one| one.not_after));
-        all.chain(lists).min().map(unix)
-    }
-
-    /// An anchor may be given twice, with the same key and other dates: any valid one will do.
-    fn check_anchor(&self, anchor: &TrustAnchor<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+    ) -> Result<UnixTime, webpki::Error> {
         let mut verdict = Err(webpki::Error::UnknownIssuer);
         for (known, period) in self.anchors.iter().zip(&self.periods) {
-            if known == anchor && verdict.is_err() {
-                verdict = period.check(now);
+            if known != anchor {
+                continue;
+            }
+            match (period.check(now), &verdict) {
+                (Ok(()), Ok(latest)) => verdict = Ok(unix(period.not_after).max(*latest)),
+                (Ok(()), Err(_)) => verdict = Ok(unix(period.not_after)),
+                (Err(error), Err(_)) => verdict = Err(error),
+                (Err(_), Ok(_)) => {}
             }
         }
         verdict
@@ -282,46 +295,38 @@ fn authority<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<
     }
 }
 
-fn check_list(
-    list: &CertificateRevocationListDer<'_>,
-    issuers: &[CertificateDer<'_>],
-    authorities: usize,
-    expired_crl: ExpiredCrl,
-    now: UnixTime,
-) -> Result<u64, &'static str> {
-    let (rest, parsed) = CertificateRevocationList::from_der(list).map_err(|_| "cannot be read")?;
-    if !rest.is_empty() {
-        return Err("has bytes behind its end");
-    }
-    let next_update = parsed
-        .next_update()
-        .ok_or("does not say when its successor is due")?;
-    let next_update = seconds(next_update.timestamp());
-    if expired_crl == ExpiredCrl::Refuse && next_update < now.as_secs() {
-        return Err("is past its nextUpdate: issue a new one, or set `expired_crl: accept`");
-    }
-    let signed = issuers.iter().enumerate().any(|(index, issuer)| {
-        authority(issuer).is_ok_and(|issuer| {
-            issuer.subject().as_raw() == parsed.issuer().as_raw()
-                && parsed.verify_signature(issuer.public_key()).is_ok()
-                && (index < authorities || is_signed_by(&issuer, &issuers[..authorities]))
-        })
-    });
-    if signed {
-        Ok(next_update)
-    } else {
-        Err("was not signed by a client authority")
+/// Keeps those authorities of lists that are client authorities themselves, which are the first, or that one of
+/// those that are kept has signed.
+fn keep_those_signed_by(issuers: &mut Vec<CertificateDer<'_>>, authorities: usize) {
+    let mut others = issuers.split_off(authorities);
+    loop {
+        let (signed, rest): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|one| issuers.iter().any(|issuer| is_signed_by(one, issuer)));
+        if signed.is_empty() {
+            return;
+        }
+        issuers.extend(signed);
+        others = rest;
     }
 }
 
-fn is_signed_by(certificate: &X509Certificate<'_>, authorities: &[CertificateDer<'_>]) -> bool {
-    authorities.iter().any(|issuer| {
-        authority(issuer).is_ok_and(|issuer| {
-            certificate
-                .verify_signature(Some(issuer.public_key()))
-                .is_ok()
-        })
-    })
+fn is_signed_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
+    let (Ok(parsed), Ok(above)) = (authority(certificate), authority(issuer)) else {
+        return false;
+    };
+    parsed.issuer().as_raw() == above.subject().as_raw()
+        && has_signed(
+            issuer,
+            parsed.tbs_certificate.as_ref(),
+            &parsed.signature_value.data,
+        )
+}
+
+/// The last second of a certificate's validity.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(unix(seconds(parsed.validity().not_after.timestamp())))
 }
 
 fn seconds(timestamp: i64) -> u64 {
@@ -331,3 +336,6 @@ fn seconds(timestamp: i64) -> u64 {
 fn unix(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! One revocation list: who signed it, what it is about, and which certificates it takes back.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::{BorrowedCertRevocationList, Cert, EndEntityCert, anchor_from_trusted_cert};
+use x509_parser::extensions::{
+    CRLDistributionPoints, DistributionPointName, GeneralName, ParsedExtension, X509Extension,
+};
+use x509_parser::num_bigint::BigUint;
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+
+use super::{seconds, unix};
+use crate::identity::Fingerprint;
+
+/// An authority as the issuer of lists: a name and a public key.
+///
+/// Two authorities may have one name, after a change of the key above all. Which of them issued a certificate or
+/// a list is told by the key that verifies its signature, never by the name alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Issuer {
+    name: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Issuer {
+    /// Both are the contents of a DER sequence, as webpki has them.
+    pub(super) fn new(name: &[u8], key: &[u8]) -> Self {
+        Self {
+            name: name.to_vec(),
+            key: key.to_vec(),
+        }
+    }
+
+    /// The issuer that an authority's certificate makes.
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Result<Self, webpki::Error> {
+        let anchor = anchor_from_trusted_cert(certificate)?;
+        Ok(Self::new(&anchor.subject, &anchor.subject_public_key_info))
+    }
+}
+
+/// A revocation list whose signature was verified.
+#[derive(Debug)]
+pub(super) struct List {
+    /// The list's issuing distribution point (RFC 5280, 5.2.5); a list without it is about every certificate
+    /// of its issuer.
+    scope: Option<Scope>,
+    version: Version,
+    signer: String,
+    next_update: u64,
+    /// The contents of the serial numbers' DER.
+    serials: HashSet<Box<[u8]>>,
+    content: Fingerprint,
+}
+
+/// How new a list is: its number, and among lists of one number the time of its issue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version {
+    number: BigUint,
+    this_update: i64,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "number {}", self.number)
+    }
+}
+
+/// Which of its issuer's certificates a list is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Scope {
+    der: Vec<u8>,
+    only_clients: bool,
+    only_authorities: bool,
+    uris: Vec<String>,
+}
+
+impl List {
+    /// Reads a list that one of these authorities signed. Returns it with its issuer.
+    pub(super) fn read(
+        der: &[u8],
+        authorities: &[CertificateDer<'_>],
+    ) -> Result<(Issuer, Self), &'static str> {
+        // webpki refuses what neither it nor this module can judge: critical extensions, lists of changes,
+        // lists for several issuers or for some reasons only.
+        let checked = BorrowedCertRevocationList::from_der(der).map_err(|_| "cannot be read")?;
+        let serials = checked
+            .into_iter()
+            .map(|revoked| revoked.map(|revoked| revoked.serial_number.into()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| "has an entry that cannot be read")?;
+        let (rest, parsed) =
+            CertificateRevocationList::from_der(der).map_err(|_| "cannot be read")?;
+        if !rest.is_empty() {
+            return Err("has bytes behind its end");
+        }
+        let next_update = parsed
+            .next_update()
+            .ok_or("does not say when its successor is due")?;
+        let number = parsed.crl_number().ok_or("has no number (cRLNumber)")?;
+        let version = Version {
+            number: number.clone(),
+            this_update: parsed.last_update().timestamp(),
+        };
+        let issuer = issuer(&parsed, authorities)?;
+        let list = Self {
+            scope: scope(&parsed)?,
+            version,
+            signer: parsed.issuer().to_string(),
+            next_update: seconds(next_update.timestamp()),
+            serials,
+            content: Fingerprint::of(der),
+        };
+        Ok((issuer, list))
+    }
+
+    /// How new the list is.
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The name of the authority that signed the list.
+    pub(super) fn signer(&self) -> &str {
+        &self.signer
+    }
+
+    /// When the list is to have a successor.
+    pub(super) fn next_update(&self) -> UnixTime {
+        unix(self.next_update)
+    }
+
+    /// Whether both lists are the same, byte for byte.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+
+    /// Whether both lists are about the same certificates of their issuer.
+    pub(super) fn has_scope_of(&self, other: &Self) -> bool {
+        self.scope == other.scope
+    }
+
+    /// Whether the list takes this certificate back. Its issuer must be the list's.
+    pub(super) fn revokes(&self, certificate: &Cert<'_>) -> bool {
+        self.serials.contains(certificate.serial())
+    }
+
+    /// Whether the list would name this certificate of its issuer if it were revoked.
+    pub(super) fn covers(&self, certificate: &Cert<'_>, is_authority: bool) -> bool {
+        self.scope
+            .as_ref()
+            .is_none_or(|scope| scope.covers(certificate, is_authority))
+    }
+}
+
+impl Scope {
+    fn covers(&self, certificate: &Cert<'_>, is_authority: bool) -> bool {
+        if self.only_clients && is_authority || self.only_authorities && !is_authority {
+            return false;
+        }
+        let der = certificate.der();
+        let Ok((_, parsed)) = X509Certificate::from_der(&der) else {
+            return false;
+        };
+        let mut points = parsed
+            .iter_extensions()
+            .filter_map(distribution_points)
+            .peekable();
+        // A certificate without distribution points may be on any list of its issuer.
+        points.peek().is_none()
+            || points.flat_map(|points| points.iter()).any(|point| {
+                point.reasons.is_none()
+                    && point.crl_issuer.is_none()
+                    && uris(point.distribution_point.as_ref()).any(|uri| self.has(uri))
+            })
+    }
+
+    fn has(&self, uri: &str) -> bool {
+        self.uris.iter().any(|known| known == uri)
+    }
+}
+
+fn uris<'a>(point: Option<&'a DistributionPointName<'a>>) -> impl Iterator<Item = &'a str> {
+    let names = match point {
+        Some(DistributionPointName::FullName(names)) => names.as_slice(),
+        Some(DistributionPointName::NameRelativeToCRLIssuer(_)) | None => &[],
+    };
+    names.iter().filter_map(|name| {
+        if let GeneralName::URI(uri) = name {
+            Some(*uri)
+        } else {
+            None
+        }
+    })
+}
+
+fn distribution_points<'a>(
+    extension: &'a X509Extension<'a>,
+) -> Option<&'a CRLDistributionPoints<'a>> {
+    if let ParsedExtension::CRLDistributionPoints(points) = extension.parsed_extension() {
+        Some(points)
+    } else {
+        None
+    }
+}
+
+fn scope(list: &CertificateRevocationList<'_>) -> Result<Option<Scope>, &'static str> {
+    let mut scopes = list
+        .extensions()
+        .iter()
+        .filter(|one| one.oid == x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
+    let Some(scope) = scopes.next() else {
+        return Ok(None);
+    };
+    let ParsedExtension::IssuingDistributionPoint(point) = scope.parsed_extension() else {
+        return Err("has an issuing distribution point that cannot be read");
+    };
+    Ok(Some(Scope {
+        der: scope.value.to_vec(),
+        only_clients: point.only_contains_user_certs,
+        only_authorities: point.only_contains_ca_certs,
+        uris: uris(point.distribution_point.as_ref())
+            .map(str::to_owned)
+            .collect(),
+    }))
+}
+
+/// The authority that signed a list.
+fn issuer(
+    list: &CertificateRevocationList<'_>,
+    authorities: &[CertificateDer<'_>],
+) -> Result<Issuer, &'static str> {
+    let (signed, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
+    for authority in authorities {
+        let Ok((_, parsed)) = X509Certificate::from_der(authority) else {
+            continue;
+        };
+        if parsed.subject().as_raw() == list.issuer().as_raw()
+            && has_signed(authority, signed, signature)
+        {
+            return Issuer::of(authority).map_err(|_| "has an issuer that cannot be read");
+        }
+    }
+    Err("was not signed by a client authority")
+}
+
+/// Whether the key of this certificate made this signature, by an algorithm that is good for clients' chains too.
+pub(super) fn has_signed(signer: &CertificateDer<'_>, message: &[u8], signature: &[u8]) -> bool {
+    EndEntityCert::try_from(signer).is_ok_and(|signer| {
+        webpki::ALL_VERIFICATION_ALGS.iter().any(|algorithm| {
+            signer
+                .verify_signature(*algorithm, message, signature)
+                .is_ok()
+        })
+    })
+}

@@ -1,0 +1,122 @@
+//! What authorities have taken back, by the key of the authority.
+
+use std::collections::BTreeMap;
+
+use rustls_pki_types::UnixTime;
+use thiserror::Error;
+use webpki::{Cert, VerifiedPath, anchor_from_trusted_cert};
+
+use super::list::{Issuer, List, Version};
+use crate::policy::ExpiredCrl;
+
+/// The revocation lists that count: of each authority's key and each scope the newest.
+#[derive(Debug, Default)]
+pub(super) struct Revocations(BTreeMap<Issuer, Vec<List>>);
+
+/// A list would take the place of a newer one of the same issuer and scope.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "a revocation list of {signer} ({older}) is older than the one that is in force ({newer}): give a newer one, \
+     or restart to accept it"
+)]
+pub struct Rollback {
+    signer: String,
+    older: Version,
+    newer: Version,
+}
+
+impl Revocations {
+    /// Adds a list. Of its issuer's lists of the same scope only the newest counts; of two that are equally new
+    /// both do.
+    pub(super) fn add(&mut self, issuer: Issuer, list: List) {
+        let lists = self.0.entry(issuer).or_default();
+        let mut alike = lists.iter().filter(|known| known.has_scope_of(&list));
+        if alike.any(|known| known.version() > list.version() || known.is(&list)) {
+            return;
+        }
+        let is_older = |known: &List| known.has_scope_of(&list) && known.version() < list.version();
+        lists.retain(|known| !is_older(known));
+        lists.push(list);
+    }
+
+    /// Says whether these may take the place of `former`: no list of the same issuer and scope is older than it
+    /// was there.
+    pub(super) fn may_follow(&self, former: &Self) -> Result<(), Rollback> {
+        for (issuer, lists) in &self.0 {
+            let before = former.0.get(issuer).into_iter().flatten();
+            for before in before {
+                let older = lists
+                    .iter()
+                    .filter(|list| list.has_scope_of(before))
+                    .find(|list| list.version() < before.version());
+                if let Some(older) = older {
+                    return Err(Rollback {
+                        signer: before.signer().to_owned(),
+                        older: older.version().clone(),
+                        newer: before.version().clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up each certificate of a path in the lists of its issuer.
+    ///
+    /// Returns until when this holds: the first end of a list that it depends on. Without any list everything
+    /// holds for ever.
+    pub(super) fn check(
+        &self,
+        path: &VerifiedPath<'_>,
+        expired_crl: ExpiredCrl,
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, webpki::Error> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let mut until: Option<UnixTime> = None;
+        let mut certificate: &Cert<'_> = path.end_entity();
+        let mut is_authority = false;
+        for issuer in path.intermediate_certificates() {
+            let der = issuer.der();
+            let anchor = anchor_from_trusted_cert(&der)?;
+            let key = Issuer::new(&anchor.subject, &anchor.subject_public_key_info);
+            let ends = self.look_up(&key, (certificate, is_authority), expired_crl, now)?;
+            until = until.into_iter().chain(ends).min();
+            (certificate, is_authority) = (issuer, true);
+        }
+        let anchor = path.anchor();
+        let key = Issuer::new(&anchor.subject, &anchor.subject_public_key_info);
+        let ends = self.look_up(&key, (certificate, is_authority), expired_crl, now)?;
+        Ok(until.into_iter().chain(ends).min())
+    }
+
+    /// Looks up one certificate in the lists of its issuer. A certificate on any of them is revoked; one that
+    /// none of them would name, or only lists that have ended, has an unknown status.
+    fn look_up(
+        &self,
+        issuer: &Issuer,
+        (certificate, is_authority): (&Cert<'_>, bool),
+        expired_crl: ExpiredCrl,
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, webpki::Error> {
+        let lists = self.0.get(issuer).map_or(&[][..], Vec::as_slice);
+        if lists.iter().any(|list| list.revokes(certificate)) {
+            return Err(webpki::Error::CertRevoked);
+        }
+        let ends = lists
+            .iter()
+            .filter(|list| list.covers(certificate, is_authority))
+            .map(List::next_update)
+            .max()
+            .ok_or(webpki::Error::UnknownRevocationStatus)?;
+        match expired_crl {
+            ExpiredCrl::Accept => Ok(None),
+            ExpiredCrl::Refuse if now < ends => Ok(Some(ends)),
+            ExpiredCrl::Refuse => Err(webpki::Error::CrlExpired {
+                time: now,
+                next_update: ends,
+            }),
+        }
+    }
+}
