@@ -17,7 +17,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::crl::{Crl, Revocation};
 use crate::error::CertgenError;
-use crate::facts::date;
+use crate::facts::{self, date};
 use crate::issued::Issued;
 use crate::profile;
 use crate::serial::Serial;
@@ -66,7 +66,7 @@ impl Authority {
         };
         let pem = store::read(&certificate)?;
         let pair =
-            KeyPair::from_pem(&store::read(&key)?).map_err(|_| unreadable(&key, "private key"))?;
+            facts::parse_key(&store::read(&key)?).ok_or_else(|| unreadable(&key, "private key"))?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| unreadable(&certificate, "certificate"))?;
         if !belongs(&der, &pair) {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 
-use rcgen::KeyPair;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -136,12 +135,12 @@ fn key(path: &Path, leaf: &rustls_pki_types::CertificateDer<'_>) -> Result<Findi
         }
         Err(error) => return Err(error),
     };
-    Ok(match KeyPair::from_pem(&pem) {
-        Ok(pair) if belongs(leaf, &pair) => {
+    Ok(match facts::parse_key(&pem) {
+        Some(pair) if belongs(leaf, &pair) => {
             Finding::Passed(format!("{} belongs to it", key.display()))
         }
-        Ok(_) => Finding::Failed(format!("{} belongs to another certificate", key.display())),
-        Err(_) => Finding::Failed(format!("{} holds no readable private key", key.display())),
+        Some(_) => Finding::Failed(format!("{} belongs to another certificate", key.display())),
+        None => Finding::Failed(format!("{} holds no readable private key", key.display())),
     })
 }
 

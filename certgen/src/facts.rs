@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustls_pki_types::CertificateDer;
+use rcgen::KeyPair;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -164,6 +165,13 @@ pub(crate) fn load(path: &Path) -> Result<CertificateDer<'static>, CertgenError>
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| unreadable(path))
 }
 
+/// The private key in a text, if there is one; what stands before it, like openssl's
+/// `EC PARAMETERS`, does not matter.
+pub(crate) fn parse_key(pem: &str) -> Option<KeyPair> {
+    let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
+    KeyPair::try_from(&der).ok()
+}
+
 /// The error for a file without a certificate.
 pub(crate) fn unreadable(path: &Path) -> CertgenError {
     CertgenError::Unreadable {
@@ -263,6 +271,16 @@ mod tests {
         assert!(!facts.is_authority());
         assert!(facts.ends_within(Duration::days(90)));
         assert!(!facts.ends_within(Duration::days(89)));
+    }
+
+    #[test]
+    fn a_key_may_stand_behind_its_parameters() {
+        let key = KeyPair::generate().unwrap();
+        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n\
+                          -----END EC PARAMETERS-----\n";
+        let found = parse_key(&format!("{parameters}{}", key.serialize_pem())).unwrap();
+        assert_eq!(found.serialize_der(), key.serialize_der());
+        assert!(parse_key(parameters).is_none());
     }
 
     #[test]

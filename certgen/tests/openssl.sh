@@ -68,4 +68,14 @@ for stem in ca server billing; do
         <(openssl pkey -in "certs/$stem.key" -pubout)
 done
 
+# A key as `openssl ecparam -genkey` writes it: behind its parameters, and not as PKCS #8.
+mkdir -p made
+openssl ecparam -name prime256v1 -genkey -out made/ca.key 2>/dev/null
+grep -q 'BEGIN EC PARAMETERS' made/ca.key
+openssl req -x509 -new -key made/ca.key -out made/ca.crt -days 9 -subj '/CN=Made' \
+    -addext keyUsage=critical,keyCertSign,cRLSign -addext basicConstraints=critical,CA:TRUE
+"$certgen" --dir made client billing >/dev/null
+openssl verify -CAfile made/ca.crt made/billing.crt >/dev/null
+"$certgen" --dir made verify made/billing.crt >/dev/null
+
 echo "openssl agrees"
