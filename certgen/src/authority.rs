@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
@@ -16,6 +17,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
 use crate::crl::{Crl, Revocation};
+use crate::directory::Directory;
 use crate::error::CertgenError;
 use crate::facts::{self, date};
 use crate::issued::Issued;
@@ -24,11 +26,24 @@ use crate::serial::Serial;
 use crate::spec::{AuthoritySpec, LeafSpec};
 use crate::store::{self, CA_STEM, Draft, Overwrite, Secrecy};
 
+/// An authority's certificate.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Chain {
+    /// The authority's own certificate.
+    pub(crate) fn own(&self) -> &CertificateDer<'static> {
+        &self.certificates[0]
+    }
+}
+
 /// A certificate authority: who signs, and with which key.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     key_id: KeyIdMethod,
-    certificate: CertificateDer<'static>,
+    chain: Arc<Chain>,
     certificate_pem: String,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
@@ -45,7 +60,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = profile::authority(spec, &key)?.self_signed(&key)?;
         Self::of(
-            certificate.der().clone(),
+            vec![certificate.der().clone()],
             certificate.pem(),
             key,
             Path::new("the certificate"),
@@ -64,31 +79,37 @@ impl Authority {
             path: path.to_owned(),
             what,
         };
-        let pem = store::read(&certificate)?;
-        let pair =
-            facts::parse_key(&store::read(&key)?).ok_or_else(|| unreadable(&key, "private key"))?;
+        let pem = store::read_file(&certificate)?;
+        let pair = facts::parse_key(&store::read_file(&key)?)
+            .ok_or_else(|| unreadable(&key, "private key"))?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| unreadable(&certificate, "certificate"))?;
         if !belongs(&der, &pair) {
             return Err(CertgenError::KeyMismatch { certificate, key });
         }
-        Self::of(der, pem, pair, &certificate)
+        Self::of(vec![der], pem, pair, &certificate)
     }
 
     /// Writes `ca.crt`, readable by all, and `ca.key`, readable by its owner alone.
+    ///
+    /// With [`Overwrite::Replace`] the revocation list of the old authority is removed.
     ///
     /// # Errors
     ///
     /// A file that is in the way, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
-        let certificate = Draft::new(
-            &store::certificate_path(dir, CA_STEM),
-            &self.certificate_pem,
-            Secrecy::Public,
-        )?;
+        Directory::lock(dir)?.create(self, overwrite)
+    }
+
+    /// The key and the certificate for a directory.
+    pub(crate) fn drafts(&self, dir: &Path) -> Result<(Draft, Draft), CertgenError> {
+        let certificate = store::certificate_path(dir, CA_STEM);
+        let key = store::key_path(dir, CA_STEM);
         let key_pem = self.issuer.key().serialize_pem();
-        let key = Draft::new(&store::key_path(dir, CA_STEM), &key_pem, Secrecy::Sealed)?;
-        store::persist_pair(key, certificate, overwrite)
+        Ok((
+            Draft::new(&key, &key_pem, Secrecy::Sealed)?,
+            Draft::new(&certificate, &self.certificate_pem, Secrecy::Public)?,
+        ))
     }
 
     /// Reads the authority of a directory, or makes the first one there.
@@ -99,21 +120,18 @@ impl Authority {
     ///
     /// A file that cannot be read or written.
     pub fn load_or_create(dir: &Path) -> Result<Self, CertgenError> {
-        let lock = store::lock(dir)?;
+        let directory = Directory::lock(dir)?;
         let present = [
             store::certificate_path(dir, CA_STEM),
             store::key_path(dir, CA_STEM),
         ]
         .iter()
         .any(|path| store::refuse_existing(path).is_err());
-        let authority = if present {
-            Self::load(dir)?
-        } else {
-            let authority = Self::new(&AuthoritySpec::default())?;
-            authority.save(dir, Overwrite::Refuse)?;
-            authority
-        };
-        drop(lock);
+        if present {
+            return Self::load(dir);
+        }
+        let authority = Self::new(&AuthoritySpec::default())?;
+        directory.create(&authority, Overwrite::Refuse)?;
         Ok(authority)
     }
 
@@ -124,7 +142,7 @@ impl Authority {
 
     /// The authority's certificate as DER.
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
-        &self.certificate
+        self.chain.own()
     }
 
     /// The last second of the authority's validity.
@@ -193,7 +211,8 @@ impl Authority {
             .get_or_insert_with(|| serial.as_bytes().to_vec().into());
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued::new(&certificate, key, serial))
+        let chain = Arc::clone(&self.chain);
+        Ok(Issued::new(&certificate, key, serial, chain))
     }
 
     /// Makes an authority below this one, which ends when this one does.
@@ -217,12 +236,8 @@ impl Authority {
         let mut params = profile::authority(&spec, &key)?;
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Self::of(
-            certificate.der().clone(),
-            certificate.pem(),
-            key,
-            Path::new("the certificate"),
-        )
+        let chain = vec![certificate.der().clone()];
+        Self::of(chain, certificate.pem(), key, Path::new("the certificate"))
     }
 
     /// Signs a list of the certificates that were taken back, all of them at `this_update`.
@@ -264,14 +279,14 @@ impl Authority {
     }
 
     fn of(
-        certificate: CertificateDer<'static>,
+        certificates: Vec<CertificateDer<'static>>,
         certificate_pem: String,
         key: KeyPair,
         path: &Path,
     ) -> Result<Self, CertgenError> {
         let not_an_authority = || CertgenError::NotAnAuthority(path.to_owned());
-        let (_, parsed) =
-            X509Certificate::from_der(&certificate).map_err(|_| not_an_authority())?;
+        let chain = Chain { certificates };
+        let (_, parsed) = X509Certificate::from_der(chain.own()).map_err(|_| not_an_authority())?;
         let constraints = match parsed.basic_constraints() {
             Ok(Some(constraints)) if constraints.value.ca => constraints.value,
             _ => return Err(not_an_authority()),
@@ -287,8 +302,8 @@ impl Authority {
             not_before: parsed.validity().not_before.to_datetime(),
             not_after: parsed.validity().not_after.to_datetime(),
             key_id,
-            issuer: Issuer::from_ca_cert_der(&certificate, key)?,
-            certificate,
+            issuer: Issuer::from_ca_cert_der(chain.own(), key)?,
+            chain: Arc::new(chain),
             certificate_pem,
         })
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -126,7 +127,7 @@ fn usage(facts: &Facts) -> Finding {
     }
 }
 
-fn key(path: &Path, leaf: &rustls_pki_types::CertificateDer<'_>) -> Result<Finding, CertgenError> {
+fn key(path: &Path, leaf: &CertificateDer<'_>) -> Result<Finding, CertgenError> {
     let key = key_beside(path);
     let pem = match store::read(&key) {
         Ok(pem) => pem,

@@ -1,19 +1,21 @@
 //! What can be asked of `certgen`, and who answers.
 
 mod issue;
+mod revoke;
 mod usage;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use certgen::{
-    Authority, CertgenError, Facts, NameError, PolicyFileError, certificate_path, crl_path,
+    CertgenError, Directory, Facts, Index, NameError, PolicyFileError, certificate_path,
 };
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 use time::Duration;
 
 use crate::command::issue::{NewAuthority, NewClient, NewServer};
+use crate::command::revoke::Revoke;
 
 /// Issues, renews and revokes the certificates of a private authority.
 #[derive(Debug, Parser)]
@@ -35,6 +37,12 @@ enum Task {
     Server(NewServer),
     /// Issues a client's certificate and key, named after it.
     Client(NewClient),
+    /// Lists what the authority issued, by serial, and what became of it.
+    List {
+        /// Say it in JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Says what a certificate says.
     Inspect {
         /// A certificate in PEM.
@@ -57,13 +65,10 @@ enum Task {
         days: Option<u16>,
     },
     /// Adds certificates to the revocation list ca.crl, or signs it afresh.
-    Revoke {
-        /// Certificates that the authority issued; none to sign the list with fresh dates.
-        files: Vec<PathBuf>,
-        /// How long the list may be relied on.
-        #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = span)]
-        next_update: Duration,
-    },
+    ///
+    /// Those that a certificate replaced are revoked with it; revoking the old one leaves the new
+    /// one in force.
+    Revoke(Revoke),
     /// Exits with 0 if a certificate should be renewed, 1 if not, 2 if there is none, 255 else.
     NeedsRenewal {
         /// A certificate in PEM.
@@ -83,6 +88,8 @@ pub(crate) enum Failure {
     Policy(#[from] PolicyFileError),
     #[error("no files can be named after the client {name:?}")]
     FileName { name: String, source: NameError },
+    #[error("{0:?} is no serial: hexadecimal digits, with or without colons")]
+    Serial(String),
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -103,10 +110,11 @@ pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8, Fail
         Task::Ca(new) => new.run(dir, out)?,
         Task::Server(new) => new.run(dir, out)?,
         Task::Client(new) => new.run(dir, out)?,
+        Task::List { json } => list(dir, *json, out)?,
         Task::Inspect { file, json } => inspect(file, *json, out)?,
         Task::Verify { file } => return verify(dir, file, out),
         Task::Renew { file, days } => renew(dir, file, *days, out)?,
-        Task::Revoke { files, next_update } => revoke(dir, files, *next_update, out)?,
+        Task::Revoke(revoke) => revoke.run(dir, out)?,
         Task::NeedsRenewal { file, within } => {
             return Ok(if Facts::load(file)?.ends_within(*within) {
                 RENEW
@@ -126,6 +134,16 @@ pub(crate) fn failure_code(arguments: &Arguments, failure: &Failure) -> u8 {
         (Task::NeedsRenewal { .. }, false) => UNKNOWN,
         _ => FINE,
     }
+}
+
+fn list(dir: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let index = Index::load(dir)?;
+    if json {
+        writeln!(out, "{:#}", index.json())?;
+    } else {
+        write!(out, "{index}")?;
+    }
+    Ok(())
 }
 
 fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
@@ -148,38 +166,13 @@ fn verify(dir: &Path, file: &Path, out: &mut dyn Write) -> Result<u8, Failure> {
 
 fn renew(dir: &Path, file: &Path, days: Option<u16>, out: &mut dyn Write) -> Result<(), Failure> {
     let length = days.map(|days| Duration::days(days.into()));
-    let renewed = Authority::load(dir)?.renew(dir, file, length)?;
+    let directory = Directory::lock(dir)?;
+    let renewed = directory.renew(&directory.authority()?, file, length)?;
     writeln!(
         out,
         "renewed {}, serial {}",
         file.display(),
         renewed.serial()
-    )?;
-    Ok(())
-}
-
-fn revoke(
-    dir: &Path,
-    files: &[PathBuf],
-    next_update: Duration,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let authority = Authority::load(dir)?;
-    // All of them are read first, so that one bad file leaves the list as it is.
-    let serials = files
-        .iter()
-        .map(|file| authority.serial_in(file))
-        .collect::<Result<Vec<_>, _>>()?;
-    let list = authority.revoke(dir, &serials, next_update)?;
-    for (file, serial) in files.iter().zip(&serials) {
-        writeln!(out, "revoked {}, serial {serial}", file.display())?;
-    }
-    let path = crl_path(dir);
-    let (number, count) = (list.number(), list.entries().len());
-    writeln!(
-        out,
-        "wrote {}, number {number}, {count} revoked",
-        path.display()
     )?;
     Ok(())
 }

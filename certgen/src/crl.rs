@@ -10,10 +10,14 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::authority::Authority;
+use crate::directory::Directory;
 use crate::error::CertgenError;
 use crate::serial::Serial;
 use crate::spec::now;
-use crate::store::{self, Draft, Overwrite, Secrecy};
+use crate::store::{self, Draft, Secrecy};
+
+/// How long a list may be relied on unless told otherwise.
+const LIST_LASTS: Duration = Duration::days(30);
 
 /// A signed revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +67,12 @@ impl Revocation {
 }
 
 /// Everything that an authority has taken back so far, and the number of the list that said so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocations {
     entries: Vec<Revocation>,
     number: u64,
     next_update: Option<OffsetDateTime>,
+    lasts: Option<Duration>,
 }
 
 impl Revocations {
@@ -77,7 +82,7 @@ impl Revocations {
     ///
     /// A file that cannot be read, is no list, or was signed by somebody else.
     pub fn load(path: &Path, authority: &[u8]) -> Result<Self, CertgenError> {
-        Self::parse(&store::read(path)?, authority).map_err(|fault| match fault {
+        Self::parse(&store::read_file(path)?, authority).map_err(|fault| match fault {
             Fault::Unreadable => CertgenError::Unreadable {
                 path: path.to_owned(),
                 what: "revocation list",
@@ -128,10 +133,12 @@ impl Revocations {
             None => 0,
         };
         let next_update = list.next_update().map(|time| time.to_datetime());
+        let lasts = next_update.map(|next| next - list.last_update().to_datetime());
         Ok(Self {
             entries,
             number,
             next_update,
+            lasts: lasts.filter(|lasts| lasts.is_positive()),
         })
     }
 }
@@ -156,15 +163,20 @@ impl Authority {
         serials: &[Serial],
         lasting: Duration,
     ) -> Result<Revocations, CertgenError> {
-        let lock = store::lock(dir)?;
+        Directory::lock(dir)?.revoke(self, serials, Some(lasting))
+    }
+
+    /// Does so in a directory that is locked.
+    pub(crate) fn revoke_in(
+        &self,
+        dir: &Path,
+        serials: &[Serial],
+        lasting: Option<Duration>,
+    ) -> Result<Revocations, CertgenError> {
         let path = store::crl_path(dir);
         let mut all = match Revocations::load(&path, self.certificate_der()) {
             Ok(all) => all,
-            Err(error) if error.is_not_found() => Revocations {
-                entries: Vec::new(),
-                number: 0,
-                next_update: None,
-            },
+            Err(error) if error.is_not_found() => Revocations::default(),
             Err(error) => return Err(error),
         };
         let now = now();
@@ -174,11 +186,11 @@ impl Authority {
             }
         }
         all.number = all.number.checked_add(1).ok_or(CertgenError::CrlNumber)?;
+        let lasting = lasting.or(all.lasts).unwrap_or(LIST_LASTS);
         let next_update = now.checked_add(lasting).ok_or(CertgenError::Validity)?;
-        all.next_update = Some(next_update);
+        (all.next_update, all.lasts) = (Some(next_update), Some(lasting));
         let list = self.sign_crl(&all.entries, now..next_update, all.number)?;
-        Draft::new(&path, list.pem(), Secrecy::Public)?.persist(Overwrite::Replace)?;
-        drop(lock);
+        Draft::new(&path, list.pem(), Secrecy::Public)?.replace()?;
         Ok(all)
     }
 }

@@ -82,6 +82,56 @@ pub enum CertgenError {
     /// A device, a directory or a pipe, where only a file may be replaced.
     #[error("{} is no regular file and was left alone", .0.display())]
     NotAFile(PathBuf),
+    /// A file that is larger than anything that belongs there.
+    #[error("{} is too large to be read", .0.display())]
+    TooLarge(PathBuf),
+    /// A file of the authority's directory that somebody else may have put there.
+    #[error("{} {what} and was not used", .path.display())]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A line of the index that nothing could be read from.
+    #[error("{}:{line}: this line of the index is damaged", .path.display())]
+    IndexLine {
+        /// The index's file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A change that was begun, and that cannot be finished now.
+    #[error("a change that an earlier command began in {} cannot be finished", .dir.display())]
+    Unfinished {
+        /// The authority's directory.
+        dir: PathBuf,
+        /// What is in the way.
+        source: Box<CertgenError>,
+    },
+    /// A path that cannot be written down.
+    #[error("{} is not UTF-8", .0.display())]
+    NotUtf8(PathBuf),
+    /// Nothing that can be revoked.
+    #[error(
+        "{0:?} is neither a file, nor a serial, nor the name of a certificate in the index; \
+         a serial that the index does not have needs 16 digits or more, or --serial"
+    )]
+    UnknownTarget(String),
+    /// A name whose certificates have all ended.
+    #[error("every certificate of {0:?} has ended")]
+    Ended(String),
+    /// A name that more than one certificate in force has.
+    #[error(
+        "{name:?} has {} certificates in force; name one by its serial, \
+         or pass --all to revoke them all:{}", .candidates.len(), lines(.candidates)
+    )]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// The certificates, one a line.
+        candidates: Vec<String>,
+    },
     /// The number of the revocation list cannot grow any further.
     #[error("the revocation list has used up its numbers")]
     CrlNumber,
@@ -118,4 +168,12 @@ impl CertgenError {
             source,
         }
     }
+}
+
+/// Each of these on a line of its own.
+fn lines(items: &[String]) -> String {
+    items
+        .iter()
+        .flat_map(|item| ["\n  ", item.as_str()])
+        .collect()
 }

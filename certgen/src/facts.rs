@@ -199,7 +199,7 @@ fn digit(nibble: u8) -> char {
 }
 
 /// The text without anything that could steer a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         if crate::name::is_invisible(character) {

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{Certificate, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::authority::Chain;
+use crate::directory::{Directory, PairPaths};
 use crate::error::CertgenError;
 use crate::serial::Serial;
-use crate::store::{self, Draft, Overwrite, Secrecy};
+use crate::store::{Draft, Overwrite, Secrecy};
 
 /// A signed certificate and the private key that belongs to it.
 pub struct Issued {
@@ -17,11 +20,18 @@ pub struct Issued {
     key: KeyPair,
     key_pem: String,
     serial: Serial,
+    issuer: Arc<Chain>,
 }
 
 impl Issued {
-    pub(crate) fn new(certificate: &Certificate, key: KeyPair, serial: Serial) -> Self {
+    pub(crate) fn new(
+        certificate: &Certificate,
+        key: KeyPair,
+        serial: Serial,
+        issuer: Arc<Chain>,
+    ) -> Self {
         Self {
+            issuer,
             certificate: certificate.der().clone(),
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
@@ -57,24 +67,27 @@ impl Issued {
 
     /// Writes `<stem>.crt`, readable by all, and `<stem>.key`, readable by its owner alone.
     ///
+    /// In a directory of its authority the certificate is added to the index.
+    ///
     /// # Errors
     ///
     /// A file that is in the way, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
-        let certificate = store::certificate_path(dir, stem);
-        self.save_to(&certificate, &store::key_path(dir, stem), overwrite)
+        Directory::lock(dir)?.save(self, stem, overwrite)
     }
 
-    /// Writes the pair to these two files.
-    pub(crate) fn save_to(
-        &self,
-        certificate: &Path,
-        key: &Path,
-        overwrite: Overwrite,
-    ) -> Result<(), CertgenError> {
-        let certificate = Draft::new(certificate, &self.certificate_pem, Secrecy::Public)?;
-        let key = Draft::new(key, &self.key_pem, Secrecy::Owner)?;
-        store::persist_pair(key, certificate, overwrite)
+    /// The key and the certificate for these two files.
+    pub(crate) fn drafts(&self, files: &PairPaths) -> Result<(Draft, Draft), CertgenError> {
+        let (key, certificate) = (&files.key, &files.certificate);
+        Ok((
+            Draft::new(key, &self.key_pem, Secrecy::Owner)?,
+            Draft::new(certificate, &self.certificate_pem, Secrecy::Public)?,
+        ))
+    }
+
+    /// The certificate of the authority that signed this one.
+    pub(crate) fn issuer(&self) -> &CertificateDer<'static> {
+        self.issuer.own()
     }
 }
 

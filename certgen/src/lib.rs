@@ -18,9 +18,13 @@
 mod authority;
 mod check;
 mod crl;
+mod directory;
 mod error;
 mod facts;
+mod index;
 mod issued;
+mod journal;
+mod lock;
 mod name;
 mod policy_file;
 mod profile;
@@ -28,6 +32,7 @@ mod renewal;
 mod serial;
 mod spec;
 mod store;
+mod target;
 mod yaml;
 
 pub use rcgen;
@@ -35,11 +40,16 @@ pub use rcgen;
 pub use crate::authority::Authority;
 pub use crate::check::{Check, Finding, verify};
 pub use crate::crl::{Crl, Revocation, Revocations};
+pub use crate::directory::Directory;
 pub use crate::error::CertgenError;
 pub use crate::facts::Facts;
+pub use crate::index::{Entry, Index, State};
 pub use crate::issued::Issued;
 pub use crate::name::{HostName, LONGEST_NAME, NameError, check_common_name, check_file_stem};
 pub use crate::policy_file::{Addition, Grant, PolicyFileError, fragment};
 pub use crate::serial::Serial;
 pub use crate::spec::{AuthoritySpec, LeafSpec, Usage};
-pub use crate::store::{CA_STEM, Overwrite, SERVER_STEM, certificate_path, crl_path, key_path};
+pub use crate::store::{
+    CA_STEM, Overwrite, SERVER_STEM, certificate_path, crl_path, key_path, read_text,
+};
+pub use crate::target::{Reach, Target};

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::error::CertgenError;
 use crate::name::{check_common_name, refuse};
-use crate::store::{self, Draft, Overwrite, Secrecy};
+use crate::store::{self, Draft, Secrecy};
 use crate::yaml;
 
 /// Why a policy file was left as it is.
@@ -87,64 +87,57 @@ pub struct Grant {
     mode: u32,
     old: String,
     new: String,
-    addition: Addition,
+    additions: Vec<Addition>,
 }
 
 impl Grant {
-    /// Works out how to grant a client a group in this file, which stays as it is.
+    /// Works out how to grant clients a group in this file, which stays as it is.
     ///
     /// # Errors
     ///
     /// A file that is no policy, does not know the group, or cannot be added to safely.
-    pub fn plan(path: &Path, client: &str, group: &str) -> Result<Self, PolicyFileError> {
-        for name in [client, group] {
+    pub fn plan(path: &Path, clients: &[&str], group: &str) -> Result<Self, PolicyFileError> {
+        for name in clients.iter().chain([&group]) {
             check_common_name(name).map_err(refuse(name))?;
         }
         // A link keeps pointing to the file; the file is what changes.
         let path = fs::canonicalize(path).map_err(CertgenError::io("read", path))?;
-        // Asked before reading: a pipe would keep us waiting.
-        store::check_replaceable(&path)?;
+        let old = store::read_file(&path)?;
         let metadata = fs::metadata(&path).map_err(CertgenError::io("read", &path))?;
-        let old = store::read(&path)?;
-        let before = parse(&old).map_err(|source| PolicyFileError::Yaml {
+        let mut after = parse(&old).map_err(|source| PolicyFileError::Yaml {
             path: path.clone(),
             source: Box::new(source),
         })?;
-        let (after, addition) = granted(before, client, group).map_err(|fault| match fault {
-            Fault::Shape(what, expected) => PolicyFileError::Shape {
-                path: path.clone(),
-                what,
-                expected,
-            },
-            Fault::UnknownGroup(known) => PolicyFileError::UnknownGroup {
-                path: path.clone(),
-                group: group.into(),
-                known,
-            },
-        })?;
-        let new = match addition {
-            Addition::Nothing => Some(old.clone()),
-            Addition::Client => Some(edit::add_client(&old, client, group)),
-            Addition::Group => edit::add_group(&old, client, group),
+        let (mut new, mut additions) = (Some(old.clone()), Vec::with_capacity(clients.len()));
+        for client in clients {
+            let addition =
+                grant(&mut after, client, group).map_err(|fault| fault.at(path.clone(), group))?;
+            new = new.and_then(|text| match addition {
+                Addition::Nothing => Some(text),
+                Addition::Client => Some(edit::add_client(&text, client, group)),
+                Addition::Group => edit::add_group(&text, client, group),
+            });
+            additions.push(addition);
         }
-        .filter(|new| parse(new).is_ok_and(|value| value == after))
-        .ok_or_else(|| PolicyFileError::Layout {
-            path: path.clone(),
-            fragment: fragment(client, group),
-        })?;
+        let new = new
+            .filter(|new| parse(new).is_ok_and(|value| value == after))
+            .ok_or_else(|| PolicyFileError::Layout {
+                path: path.clone(),
+                fragment: fragment(clients, group),
+            })?;
         let mode = metadata.permissions().mode() & 0o7777;
         Ok(Self {
             path,
             mode,
             old,
             new,
-            addition,
+            additions,
         })
     }
 
-    /// What it changes.
-    pub fn addition(&self) -> Addition {
-        self.addition
+    /// What it changes for each of the clients.
+    pub fn additions(&self) -> &[Addition] {
+        &self.additions
     }
 
     /// Writes the file, which keeps its mode and owner.
@@ -153,20 +146,23 @@ impl Grant {
     ///
     /// A file that cannot be written, or that is not the one that was read any more.
     pub fn write(self) -> Result<(), PolicyFileError> {
-        if self.addition == Addition::Nothing {
+        if self.new == self.old {
             return Ok(());
         }
         let draft = Draft::new(&self.path, &self.new, Secrecy::Mode(self.mode))?;
-        if store::read(&self.path)? != self.old {
+        if store::read_file(&self.path)? != self.old {
             return Err(PolicyFileError::Changed(self.path));
         }
-        Ok(draft.persist(Overwrite::Replace)?)
+        Ok(draft.replace()?)
     }
 }
 
-/// The part of a policy that grants a client a group.
-pub fn fragment(client: &str, group: &str) -> String {
-    format!("clients:\n  {}\n", entry(client, group))
+/// The part of a policy that grants clients a group.
+pub fn fragment(clients: &[&str], group: &str) -> String {
+    let entries = clients
+        .iter()
+        .map(|client| format!("  {}\n", entry(client, group)));
+    format!("clients:\n{}", entries.collect::<String>())
 }
 
 fn entry(client: &str, group: &str) -> String {
@@ -182,13 +178,30 @@ enum Fault {
     UnknownGroup(Vec<String>),
 }
 
+impl Fault {
+    fn at(self, path: PathBuf, group: &str) -> PolicyFileError {
+        match self {
+            Self::Shape(what, expected) => PolicyFileError::Shape {
+                path,
+                what,
+                expected,
+            },
+            Self::UnknownGroup(known) => PolicyFileError::UnknownGroup {
+                path,
+                group: group.into(),
+                known,
+            },
+        }
+    }
+}
+
 fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
     serde_saphyr::from_str(text)
 }
 
-/// What a policy should say once the grant is in it.
-fn granted(mut policy: Value, client: &str, group: &str) -> Result<(Value, Addition), Fault> {
-    let root = mapping(&mut policy, || "the top level".to_owned())?;
+/// Changes what a policy says to what it should say once the grant is in it.
+fn grant(policy: &mut Value, client: &str, group: &str) -> Result<Addition, Fault> {
+    let root = mapping(policy, || "the top level".to_owned())?;
     if let Some(Value::Object(groups)) = root.get("groups")
         && !groups.contains_key(group)
     {
@@ -198,7 +211,7 @@ fn granted(mut policy: Value, client: &str, group: &str) -> Result<(Value, Addit
     let clients = mapping(clients, || "`clients`".to_owned())?;
     let Some(entry) = clients.get_mut(client) else {
         clients.insert(client.to_owned(), json!({ "groups": [group] }));
-        return Ok((policy, Addition::Client));
+        return Ok(Addition::Client);
     };
     let groups = entry
         .get_mut("groups")
@@ -210,10 +223,10 @@ fn granted(mut policy: Value, client: &str, group: &str) -> Result<(Value, Addit
             )
         })?;
     if groups.iter().any(|known| known == group) {
-        return Ok((policy, Addition::Nothing));
+        return Ok(Addition::Nothing);
     }
     groups.push(group.into());
-    Ok((policy, Addition::Group))
+    Ok(Addition::Group)
 }
 
 /// A value as a mapping; nothing at all is an empty one.

@@ -24,10 +24,10 @@ pub(crate) fn authority(
     spec: &AuthoritySpec,
     key: &KeyPair,
 ) -> Result<CertificateParams, CertgenError> {
-    let common_name = spec
-        .common_name
-        .clone()
-        .unwrap_or_else(|| format!("Portcullis Authority {}", &key_hash(key)[..NAME_DIGITS]));
+    let common_name = spec.common_name.clone().unwrap_or_else(|| {
+        let hash = spki_hash(&key.subject_public_key_info());
+        format!("Portcullis Authority {}", &hash[..NAME_DIGITS])
+    });
     check_common_name(&common_name).map_err(refuse(&common_name))?;
     let mut params = fresh(spec.not_before, spec.not_after)?;
     params.distinguished_name = named(&common_name);
@@ -37,8 +37,8 @@ pub(crate) fn authority(
 }
 
 /// The SHA-256 of a public key (its `SubjectPublicKeyInfo`), in hexadecimal.
-fn key_hash(key: &KeyPair) -> String {
-    facts::hex(digest(&SHA256, &key.subject_public_key_info()).as_ref())
+pub(crate) fn spki_hash(spki: &[u8]) -> String {
+    facts::hex(digest(&SHA256, spki).as_ref())
 }
 
 /// What a leaf says.

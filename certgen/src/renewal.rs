@@ -12,12 +12,13 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::authority::Authority;
 use crate::crl::Revocations;
+use crate::directory::{Directory, PairPaths};
 use crate::error::CertgenError;
 use crate::issued::Issued;
 use crate::profile;
 use crate::serial::Serial;
 use crate::spec::{BACKDATED, Usage, now};
-use crate::store::{self, Overwrite};
+use crate::store;
 use crate::{check, facts};
 
 impl Authority {
@@ -36,9 +37,26 @@ impl Authority {
         path: &Path,
         length: Option<Duration>,
     ) -> Result<Issued, CertgenError> {
+        Directory::lock(dir)?.renew(self, path, length)
+    }
+}
+
+impl Directory {
+    /// Renews the leaf in a file, as [`Authority::renew`] does.
+    ///
+    /// # Errors
+    ///
+    /// A certificate that is not this authority's, is revoked, or says what no renewal could.
+    pub fn renew(
+        &self,
+        authority: &Authority,
+        path: &Path,
+        length: Option<Duration>,
+    ) -> Result<Issued, CertgenError> {
+        store::check_replaceable(path)?;
         let der = facts::load(path)?;
         let (_, old) = X509Certificate::from_der(&der).map_err(|_| facts::unreadable(path))?;
-        self.check_renewable(dir, path, &old)?;
+        authority.check_renewable(self.path(), path, &old)?;
 
         let refuse = |what| CertgenError::NotRenewable {
             path: path.to_owned(),
@@ -50,27 +68,35 @@ impl Authority {
         });
         let not_before = now() - BACKDATED;
         let not_after = now().checked_add(length).ok_or(CertgenError::Validity)?;
-        self.check_alive(now())?;
+        authority.check_alive(now())?;
         let mut params = profile::nameless_leaf(
             usage(&old).ok_or_else(|| refuse("it has not exactly one known usage"))?,
             not_before,
-            not_after.min(self.not_after()),
+            not_after.min(authority.not_after()),
         )?;
         params.distinguished_name = subject(old.subject())
             .ok_or_else(|| refuse("its subject has a part that cannot be copied"))?;
         params.subject_alt_names =
             sans(&old).ok_or_else(|| refuse("it has a name that cannot be copied"))?;
 
-        let renewed = self.issue_custom(params)?;
+        let renewed = authority.issue_custom(params)?;
         let fresh = renewed.certificate_der();
         let (_, new) = X509Certificate::from_der(&fresh).map_err(|_| facts::unreadable(path))?;
         if new.subject().as_raw() != old.subject().as_raw() {
             return Err(refuse("its subject cannot be copied"));
         }
-        renewed.save_to(path, &key_beside(path), Overwrite::Replace)?;
+        self.replace(
+            &renewed,
+            &PairPaths {
+                certificate: path.to_owned(),
+                key: key_beside(path),
+            },
+        )?;
         Ok(renewed)
     }
+}
 
+impl Authority {
     /// The serial of a leaf that this authority signed; only those it can take back.
     ///
     /// # Errors

@@ -7,6 +7,9 @@ use crate::error::CertgenError;
 /// Octets of a fresh serial: 128 bits, well within the 20 octets of RFC 5280.
 const FRESH_OCTETS: usize = 16;
 
+/// Octets of the longest serial that RFC 5280 allows.
+const LONGEST_OCTETS: usize = 20;
+
 /// A certificate's serial: a positive number, without leading zeros.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Serial(Vec<u8>);
@@ -27,10 +30,38 @@ impl Serial {
         Ok(Self::from_bytes(&octets))
     }
 
+    /// Reads hexadecimal digits, with or without colons between them.
+    ///
+    /// Nothing else is a serial, nor is zero, nor more than 20 octets (RFC 5280, 4.1.2.2).
+    pub fn parse(text: &str) -> Option<Self> {
+        // Between colons there is one octet, without them as many as there are.
+        let groups: Vec<&[u8]> = if text.contains(':') {
+            text.split(':').map(str::as_bytes).collect()
+        } else {
+            text.as_bytes().rchunks(2).rev().collect()
+        };
+        let octets: Vec<u8> = groups.into_iter().map(octet).collect::<Option<_>>()?;
+        let serial = Self::from_bytes(&octets);
+        (1..=LONGEST_OCTETS)
+            .contains(&serial.0.len())
+            .then_some(serial)
+    }
+
     /// The big-endian octets.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// An octet of one or two hexadecimal digits.
+fn octet(digits: &[u8]) -> Option<u8> {
+    if !matches!(digits.len(), 1 | 2) {
+        return None;
+    }
+    digits.iter().try_fold(0, |octet, digit| {
+        let nibble = char::from(*digit).to_digit(16)?;
+        u8::try_from(nibble).ok().map(|nibble| octet << 4 | nibble)
+    })
 }
 
 impl fmt::Display for Serial {
@@ -53,6 +84,29 @@ mod tests {
     fn a_serial_compares_by_its_value() {
         assert_eq!(Serial::from_bytes(&[0, 0, 7]), Serial::from_bytes(&[7]));
         assert_eq!(Serial::from_bytes(&[0, 0xab, 0]).to_string(), "ab00");
+    }
+
+    #[test]
+    fn a_serial_is_read_with_and_without_colons() {
+        let serial = Serial::from_bytes(&[0x0a, 0xbc, 0xde]);
+        for text in [
+            "0abcde",
+            "abcde",
+            "0A:BC:DE",
+            "a:bc:de",
+            "00:0a:bc:de",
+            "000abcde",
+        ] {
+            assert_eq!(Serial::parse(text).as_ref(), Some(&serial), "{text}");
+        }
+        assert_eq!(Serial::parse(&serial.to_string()), Some(serial));
+        assert!(Serial::parse(&"ff".repeat(20)).is_some());
+        let long = "ff".repeat(21);
+        for bad in [
+            "", ":", "0", "00:00", "abc:de", "a:", ":a", "0x0a", "+1", "g1", "ü", &long,
+        ] {
+            assert_eq!(Serial::parse(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! New certificates: the authority's own, a server's, a client's.
 
-use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use certgen::{
-    Authority, AuthoritySpec, CA_STEM, CertgenError, Grant, LeafSpec, Overwrite, PolicyFileError,
-    SERVER_STEM, check_file_stem, crl_path,
+    Authority, AuthoritySpec, CA_STEM, CertgenError, Directory, Grant, LeafSpec, Overwrite,
+    PolicyFileError, SERVER_STEM, check_file_stem, crl_path,
 };
 use clap::Args;
 use time::{Duration, OffsetDateTime};
@@ -36,10 +35,13 @@ impl NewAuthority {
             not_after: OffsetDateTime::now_utc() + Duration::days(self.days.into()),
             ..AuthoritySpec::default()
         })?;
-        authority.save(dir, overwrite(self.force))?;
+        let directory = Directory::lock(dir)?;
+        let had_list = self.force && crl_path(dir).exists();
+        directory.create(&authority, overwrite(self.force))?;
         announce(dir, CA_STEM, out)?;
-        if self.force {
-            forget_revocations(dir, out)?;
+        if had_list {
+            let list = crl_path(dir);
+            writeln!(out, "removed {}, the old authority's list", list.display())?;
         }
         Ok(())
     }
@@ -57,8 +59,8 @@ pub(crate) struct NewServer {
 impl NewServer {
     pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        self.leaf
-            .issue(dir, SERVER_STEM, LeafSpec::server(&names)?)?;
+        let leaf = LeafSpec::server(&names)?;
+        self.leaf.issue(&Directory::lock(dir)?, SERVER_STEM, leaf)?;
         Ok(announce(dir, SERVER_STEM, out)?)
     }
 }
@@ -84,19 +86,20 @@ impl NewClient {
             name: self.name.clone(),
             source,
         })?;
+        let directory = Directory::lock(dir)?;
         // What would keep the policy from changing should be known before anything is issued.
         let grant = self.plan()?;
         self.leaf
-            .issue(dir, &self.name, LeafSpec::client(&self.name))?;
+            .issue(&directory, &self.name, LeafSpec::client(&self.name))?;
         announce(dir, &self.name, out)?;
         let group = self.group.as_deref().unwrap_or(ANY_GROUP);
         match grant {
             Some((path, grant)) => {
-                let addition = grant.addition();
+                let addition = grant.additions()[0];
                 grant.write()?;
                 usage::granted(path, addition, &self.name, out)?;
             }
-            None => usage::fragment(&self.name, group, out)?,
+            None => usage::fragment(&[&self.name], group, out)?,
         }
         Ok(usage::commands(dir, &self.name, group, out)?)
     }
@@ -105,7 +108,7 @@ impl NewClient {
         let (Some(path), Some(group)) = (&self.add_to, &self.group) else {
             return Ok(None);
         };
-        Ok(Some((path, Grant::plan(path, &self.name, group)?)))
+        Ok(Some((path, Grant::plan(path, &[&self.name], group)?)))
     }
 }
 
@@ -114,17 +117,19 @@ struct NewLeaf {
     /// How many days it lasts; never longer than the authority.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     days: u16,
-    /// Replace files that are already there.
+    /// Replace files that are already there; the index keeps the serials of the old ones.
     #[arg(long)]
     force: bool,
 }
 
 impl NewLeaf {
-    fn issue(&self, dir: &Path, stem: &str, spec: LeafSpec) -> Result<(), CertgenError> {
-        let authority = Authority::load(dir)?;
+    fn issue(&self, directory: &Directory, stem: &str, spec: LeafSpec) -> Result<(), CertgenError> {
+        let authority = directory.authority()?;
         authority.check_alive(OffsetDateTime::now_utc())?;
-        let leaf = authority.issue(&spec.lasting(Duration::days(self.days.into())))?;
-        leaf.save(dir, stem, overwrite(self.force))
+        let spec = spec.lasting(Duration::days(self.days.into()));
+        let leaves = [(stem.to_owned(), spec)];
+        directory.issue(&authority, &leaves, overwrite(self.force))?;
+        Ok(())
     }
 }
 
@@ -133,24 +138,5 @@ fn overwrite(force: bool) -> Overwrite {
         Overwrite::Replace
     } else {
         Overwrite::Refuse
-    }
-}
-
-/// Removes the list of an authority that is gone: the new one could not add to it.
-fn forget_revocations(dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-    let path = crl_path(dir);
-    match fs::remove_file(&path) {
-        Ok(()) => Ok(writeln!(
-            out,
-            "removed {}, the old authority's list",
-            path.display()
-        )?),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(CertgenError::Io {
-            action: "remove",
-            path,
-            source,
-        }
-        .into()),
     }
 }

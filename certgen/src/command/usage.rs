@@ -21,11 +21,11 @@ pub(crate) fn granted(
 }
 
 /// Shows what the policy needs.
-pub(crate) fn fragment(client: &str, group: &str, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn fragment(clients: &[&str], group: &str, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "\nIn the policy:\n\n{}",
-        certgen::fragment(client, group).trim_end()
+        certgen::fragment(clients, group).trim_end()
     )
 }
 

@@ -20,8 +20,8 @@ fn grant(text: &str, client: &str, group: &str) -> Result<(String, Addition), Po
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("policy.yaml");
     fs::write(&path, text).unwrap();
-    let granted = Grant::plan(&path, client, group).and_then(|grant| {
-        let addition = grant.addition();
+    let granted = Grant::plan(&path, &[client], group).and_then(|grant| {
+        let addition = grant.additions()[0];
         grant.write().map(|()| addition)
     });
     let now = fs::read_to_string(&path).unwrap();
@@ -204,7 +204,7 @@ fn the_mode_stays_and_a_link_stays_a_link() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     symlink("real.yaml", &link).unwrap();
 
-    Grant::plan(&link, "billing", "ui-servers")
+    Grant::plan(&link, &["billing"], "ui-servers")
         .unwrap()
         .write()
         .unwrap();
@@ -222,7 +222,7 @@ fn a_file_that_changed_in_the_meantime_is_left_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("policy.yaml");
     fs::write(&path, POLICY).unwrap();
-    let grant = Grant::plan(&path, "billing", "ui-servers").unwrap();
+    let grant = Grant::plan(&path, &["billing"], "ui-servers").unwrap();
     fs::write(&path, "version: 2\n").unwrap();
     assert!(matches!(grant.write(), Err(PolicyFileError::Changed(_))));
     assert_eq!(fs::read_to_string(&path).unwrap(), "version: 2\n");
@@ -233,15 +233,36 @@ fn what_is_no_file_is_left_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("policy.yaml");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let refused = Grant::plan(&path, "a", "b");
+    let refused = Grant::plan(&path, &["a"], "b");
     assert!(matches!(
         refused,
         Err(PolicyFileError::File(CertgenError::NotAFile(_)))
     ));
     drop(listener);
-    let refused = Grant::plan(dir.path(), "a", "b");
+    let refused = Grant::plan(dir.path(), &["a"], "b");
     assert!(matches!(
         refused,
         Err(PolicyFileError::File(CertgenError::NotAFile(_)))
     ));
+}
+
+#[test]
+fn many_clients_are_granted_in_one_change() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("policy.yaml");
+    fs::write(&path, POLICY).unwrap();
+    let clients = ["a", "standard client", "b", "free-trial-client"];
+    let grant = Grant::plan(&path, &clients, "ui-servers").unwrap();
+    let expected = [
+        Addition::Client,
+        Addition::Group,
+        Addition::Client,
+        Addition::Nothing,
+    ];
+    assert_eq!(grant.additions(), expected);
+    grant.write().unwrap();
+    let one_by_one = clients.iter().fold(POLICY.to_owned(), |text, client| {
+        self::grant(&text, client, "ui-servers").unwrap().0
+    });
+    assert_eq!(fs::read_to_string(&path).unwrap(), one_by_one);
 }

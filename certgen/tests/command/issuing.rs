@@ -19,7 +19,9 @@ fn keys_are_for_their_owner_and_certificates_for_everybody() {
     for public in ["ca.crt", "server.crt", "billing.crt", "ca.crl"] {
         assert_eq!(desk.mode(public), 0o644, "{public}");
     }
-    assert_eq!(desk.files().len(), 7, "nothing else is left behind");
+    assert_eq!(desk.mode("ca.lock"), 0o600);
+    assert_eq!(desk.mode("ca.index"), 0o644);
+    assert_eq!(desk.files().len(), 9, "nothing else is left behind");
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn a_hostile_name_gets_no_files() {
             "{complaint:?}"
         );
     }
-    assert_eq!(desk.files(), ["ca.crt", "ca.key"]);
+    assert_eq!(desk.files(), ["ca.crt", "ca.key", "ca.lock"]);
     assert_eq!(names(desk.dir.path()), ["certs"]);
     for name in ["a b", "ü", "-a", "a'b", "a:b", "x.y"] {
         desk.done(&["client", "--", name]);
@@ -205,10 +207,37 @@ fn the_directory_comes_from_the_environment_or_the_command_line() {
     desk.done(&["client", "a", "--dir", "there"]);
     assert_eq!(
         names(&desk.dir.path().join("there")),
-        ["a.crt", "a.key", "ca.crt", "ca.key"]
+        ["a.crt", "a.key", "ca.crt", "ca.index", "ca.key", "ca.lock"]
     );
     assert!(
         desk.refused(&["client", "a"])
             .contains("cannot read certs/ca.crt")
     );
+}
+
+#[test]
+fn writers_wait_for_each_other_and_leave_pairs() {
+    let desk = Desk::with_authority();
+    desk.done(&["client", "a"]);
+    let office = &desk;
+    std::thread::scope(|scope| {
+        for call in [
+            &["renew", "certs/a.crt"][..],
+            &["client", "a", "--force"],
+            &["renew", "certs/a.crt"],
+            &["client", "a", "--force"],
+        ] {
+            scope.spawn(move || office.done(call));
+        }
+    });
+    assert!(
+        desk.done(&["verify", "certs/a.crt"])
+            .contains("belongs to it")
+    );
+    let listed: serde_json::Value = serde_json::from_str(&desk.done(&["list", "--json"])).unwrap();
+    let state = |wanted: &str| {
+        let entries = listed.as_array().unwrap().iter();
+        entries.filter(|entry| entry["state"] == wanted).count()
+    };
+    assert_eq!((state("replaced"), state("valid")), (4, 1));
 }

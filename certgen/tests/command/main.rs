@@ -3,3 +3,4 @@
 mod desk;
 mod issuing;
 mod lifetime;
+mod revoking;

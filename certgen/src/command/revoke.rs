@@ -1,0 +1,56 @@
+//! Revocation: what is taken back, and the list that says so.
+
+use std::io::Write;
+use std::path::Path;
+
+use certgen::{Directory, Reach, Serial, Target, crl_path};
+use clap::Args;
+use time::Duration;
+
+use crate::command::{Failure, span};
+
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Certificates: files, serials (hexadecimal, with or without colons) or the names of clients
+    /// or servers; none to sign the list with fresh dates.
+    #[arg(value_name = "FILE|SERIAL|NAME")]
+    targets: Vec<String>,
+    /// A serial of any length, whether the index has it or not; may be given several times.
+    #[arg(long = "serial", value_name = "HEX")]
+    serials: Vec<String>,
+    /// Revoke all certificates of a name that are in force.
+    #[arg(long)]
+    all: bool,
+    /// How long the list may be relied on; as long as the one before if absent, at first 30d.
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    next_update: Option<Duration>,
+}
+
+impl Revoke {
+    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+        let directory = Directory::lock(dir)?;
+        let authority = directory.authority()?;
+        let reach = if self.all { Reach::All } else { Reach::One };
+        // All of them are found first, so that a bad one leaves the list as it is.
+        let mut targets = directory.targets(&authority, &self.targets, reach)?;
+        for text in &self.serials {
+            let serial = Serial::parse(text).ok_or_else(|| Failure::Serial(text.clone()))?;
+            targets.push(Target::of_serial(serial));
+        }
+        let serials: Vec<Serial> = targets
+            .iter()
+            .map(|target| target.serial().clone())
+            .collect();
+        let list = directory.revoke(&authority, &serials, self.next_update)?;
+        for target in &targets {
+            writeln!(out, "revoked {}, serial {}", target.name(), target.serial())?;
+        }
+        let (path, number, count) = (crl_path(dir), list.number(), list.entries().len());
+        writeln!(
+            out,
+            "wrote {}, number {number}, {count} revoked",
+            path.display()
+        )?;
+        Ok(())
+    }
+}

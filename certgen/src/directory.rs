@@ -1,0 +1,245 @@
+//! An authority's directory, changed by one process at a time.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::CertificateDer;
+use time::Duration;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::authority::Authority;
+use crate::crl::Revocations;
+use crate::error::CertgenError;
+use crate::index::{self, Entry, Index};
+use crate::issued::Issued;
+use crate::journal::{self, Change};
+use crate::serial::Serial;
+use crate::spec::LeafSpec;
+use crate::store::{self, CA_STEM, Overwrite};
+use crate::{check, facts, lock};
+
+/// An authority's directory, locked until this is dropped.
+///
+/// All that changes a directory waits here, so none sees the half of another's work. What a
+/// process that was killed left unfinished is finished when the lock is taken.
+#[derive(Debug)]
+#[must_use = "the directory is locked until this is dropped"]
+pub struct Directory {
+    path: PathBuf,
+    #[expect(dead_code, reason = "it is held, and unlocks when it is dropped")]
+    lock: File,
+}
+
+/// Where a certificate and its key lie.
+#[derive(Debug)]
+pub(crate) struct PairPaths {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Directory {
+    /// Waits until nobody else changes the directory, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// A lock that cannot be opened or is not ours, or a change that cannot be finished.
+    pub fn lock(path: &Path) -> Result<Self, CertgenError> {
+        fs::create_dir_all(path).map_err(CertgenError::io("make the directory", path))?;
+        let directory = Self {
+            path: path.to_owned(),
+            lock: lock::take(path)?,
+        };
+        journal::resume(path)?;
+        Ok(directory)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads its authority.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or two that do not belong together.
+    pub fn authority(&self) -> Result<Authority, CertgenError> {
+        Authority::load(&self.path)
+    }
+
+    /// Writes an authority; the list of the one that it replaces is removed with it.
+    ///
+    /// # Errors
+    ///
+    /// A file that is in the way, unless it may be replaced, or that cannot be written.
+    pub fn create(&self, authority: &Authority, overwrite: Overwrite) -> Result<(), CertgenError> {
+        let (key, certificate) = authority.drafts(&self.path)?;
+        let mut change = Change::new(overwrite);
+        change.pair(key, certificate);
+        if overwrite == Overwrite::Replace {
+            change.remove(store::crl_path(&self.path));
+        }
+        change.commit(&self.path)
+    }
+
+    /// Issues leaves and writes each as `<stem>.crt` and `<stem>.key`, all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// A name or validity that no leaf may have, or a file that is in the way.
+    pub fn issue(
+        &self,
+        authority: &Authority,
+        leaves: &[(String, LeafSpec)],
+        overwrite: Overwrite,
+    ) -> Result<Vec<Issued>, CertgenError> {
+        if overwrite == Overwrite::Refuse {
+            for (stem, _) in leaves {
+                store::refuse_existing(&store::certificate_path(&self.path, stem))?;
+                store::refuse_existing(&store::key_path(&self.path, stem))?;
+            }
+        }
+        let index = self.index_of(authority.certificate_der())?;
+        let mut change = Change::new(overwrite);
+        let mut issued = Vec::with_capacity(leaves.len());
+        for (stem, spec) in leaves {
+            let leaf = authority.issue(spec)?;
+            self.place(&mut change, &leaf, &self.files(stem), index.as_ref())?;
+            issued.push(leaf);
+        }
+        change.commit(&self.path)?;
+        Ok(issued)
+    }
+
+    /// Writes a leaf that was issued in memory.
+    pub(crate) fn save(
+        &self,
+        leaf: &Issued,
+        stem: &str,
+        overwrite: Overwrite,
+    ) -> Result<(), CertgenError> {
+        let index = self.index_of(leaf.issuer())?;
+        let mut change = Change::new(overwrite);
+        self.place(&mut change, leaf, &self.files(stem), index.as_ref())?;
+        change.commit(&self.path)
+    }
+
+    /// Replaces a certificate and the key beside it.
+    pub(crate) fn replace(&self, leaf: &Issued, files: &PairPaths) -> Result<(), CertgenError> {
+        let index = self.index_of(leaf.issuer())?;
+        let mut change = Change::new(Overwrite::Replace);
+        self.place(&mut change, leaf, files, index.as_ref())?;
+        change.commit(&self.path)
+    }
+
+    /// Adds a leaf to a change: its two files, and its line in the index.
+    fn place(
+        &self,
+        change: &mut Change,
+        leaf: &Issued,
+        files: &PairPaths,
+        index: Option<&Index>,
+    ) -> Result<(), CertgenError> {
+        let (key, certificate) = leaf.drafts(files)?;
+        change.pair(key, certificate);
+        let Some(index) = index else {
+            return Ok(());
+        };
+        let (issuer, file) = (leaf.issuer(), self.indexed_path(&files.certificate));
+        let old = facts::load(&files.certificate)
+            .ok()
+            .filter(|old| signed(old, issuer))
+            .and_then(|old| Entry::of(&old, issuer, &file, None));
+        let replaces = old.as_ref().map(|old| old.serial.clone());
+        change.index(old.filter(|old| index.get(&old.serial).is_none()));
+        change.index(Entry::of(&leaf.certificate_der(), issuer, &file, replaces));
+        Ok(())
+    }
+
+    /// The two files of a stem.
+    fn files(&self, stem: &str) -> PairPaths {
+        PairPaths {
+            certificate: store::certificate_path(&self.path, stem),
+            key: store::key_path(&self.path, stem),
+        }
+    }
+
+    /// The index, if it is this authority that lies here; it is about no other.
+    fn index_of(&self, authority: &CertificateDer<'_>) -> Result<Option<Index>, CertgenError> {
+        match facts::load(&store::certificate_path(&self.path, CA_STEM)) {
+            Ok(here) if here == *authority => self.index(authority).map(Some),
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Reads the index, which begins with what lies in the directory.
+    pub(crate) fn index(&self, authority: &CertificateDer<'_>) -> Result<Index, CertgenError> {
+        if !index::exists(&self.path) {
+            let adopted = self.adopt(authority)?;
+            index::append(&self.path, &index::lines(&adopted)?)?;
+        }
+        Index::of(&self.path, authority)
+    }
+
+    /// The certificates in the directory that its authority signed before there was an index.
+    fn adopt(&self, authority: &CertificateDer<'_>) -> Result<Vec<Entry>, CertgenError> {
+        let failed = || CertgenError::io("read", &self.path);
+        let mut found = Vec::new();
+        for file in fs::read_dir(&self.path).map_err(failed())? {
+            let path = file.map_err(failed())?.path();
+            let certificate = path.extension().is_some_and(|extension| extension == "crt");
+            if !certificate || !path.is_file() {
+                continue;
+            }
+            let Ok(der) = facts::load(&path) else {
+                continue;
+            };
+            if signed(&der, authority) {
+                found.extend(Entry::of(&der, authority, &self.indexed_path(&path), None));
+            }
+        }
+        found.sort_by(|one, other| (one.from, &one.serial).cmp(&(other.from, &other.serial)));
+        Ok(found)
+    }
+
+    /// A file's name in the directory, or its whole path elsewhere.
+    fn indexed_path(&self, file: &Path) -> PathBuf {
+        match (std::path::absolute(file), std::path::absolute(&self.path)) {
+            (Ok(file), Ok(dir)) => match file.strip_prefix(dir) {
+                Ok(inside) => inside.to_owned(),
+                Err(_) => file,
+            },
+            _ => file.to_owned(),
+        }
+    }
+
+    /// Revokes certificates for good: adds them to `ca.crl` and signs it afresh, to be relied on
+    /// for `lasting`, or else for as long as the list before.
+    ///
+    /// # Errors
+    ///
+    /// A list that cannot be read, is not this authority's, or cannot be written.
+    pub fn revoke(
+        &self,
+        authority: &Authority,
+        serials: &[Serial],
+        lasting: Option<Duration>,
+    ) -> Result<Revocations, CertgenError> {
+        authority.revoke_in(&self.path, serials, lasting)
+    }
+}
+
+/// Whether the authority with this certificate signed that leaf.
+fn signed(leaf: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    match (
+        X509Certificate::from_der(leaf),
+        X509Certificate::from_der(authority),
+    ) {
+        (Ok((_, leaf)), Ok((_, authority))) => !leaf.is_ca() && check::signed_by(&leaf, &authority),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

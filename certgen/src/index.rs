@@ -1,0 +1,271 @@
+//! The index of what an authority issued, by serial.
+//!
+//! `ca.index` has one line of JSON for each certificate, and only ever grows. What was revoked
+//! stands in `ca.crl` alone, so the two cannot contradict each other.
+
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::crl::Revocations;
+use crate::error::CertgenError;
+use crate::facts::{self, Facts, date, printable};
+use crate::profile;
+use crate::serial::Serial;
+use crate::spec::now;
+use crate::store::{self, CA_STEM};
+
+pub(crate) use self::file::{append, append_missing, exists, lines};
+
+/// What is known of one certificate since it was issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub(crate) serial: Serial,
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) file: String,
+    pub(crate) from: OffsetDateTime,
+    pub(crate) until: OffsetDateTime,
+    pub(crate) authority: String,
+    pub(crate) replaces: Option<Serial>,
+}
+
+impl Entry {
+    /// The entry of a certificate that this authority signed, if it can be read.
+    pub(crate) fn of(
+        der: &CertificateDer<'_>,
+        authority: &CertificateDer<'_>,
+        file: &Path,
+        replaces: Option<Serial>,
+    ) -> Option<Self> {
+        let facts = Facts::parse(der)?;
+        let kind = match facts.usages() {
+            [only] if only == "serverAuth" => "server",
+            [only] if only == "clientAuth" => "client",
+            _ => "other",
+        };
+        Some(Self {
+            serial: facts.serial().clone(),
+            name: facts.common_name().unwrap_or_default().to_owned(),
+            kind: kind.to_owned(),
+            file: file.display().to_string(),
+            from: facts.not_before(),
+            until: facts.not_after(),
+            authority: authority_id(authority)?,
+            replaces,
+        })
+    }
+}
+
+/// How an authority is told from the one that was there before it.
+fn authority_id(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(profile::spki_hash(parsed.public_key().raw))
+}
+
+/// What has become of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is in force.
+    Valid,
+    /// It is in force, and another one has taken its place.
+    Replaced,
+    /// Its validity is over.
+    Ended,
+    /// It was revoked.
+    Revoked,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Valid => "valid",
+            Self::Replaced => "replaced",
+            Self::Ended => "ended",
+            Self::Revoked => "revoked",
+        })
+    }
+}
+
+/// What an authority issued, together with what it revoked.
+#[derive(Debug)]
+pub struct Index {
+    entries: Vec<Entry>,
+    revoked: BTreeSet<Serial>,
+    replaced_by: BTreeMap<Serial, Serial>,
+    now: OffsetDateTime,
+}
+
+impl Index {
+    /// Reads what the authority of a directory has issued and revoked.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read. An index that is not there yet is an empty one.
+    pub fn load(dir: &Path) -> Result<Self, CertgenError> {
+        let authority = facts::load(&store::certificate_path(dir, CA_STEM))?;
+        Self::of(dir, &authority)
+    }
+
+    pub(crate) fn of(dir: &Path, authority: &CertificateDer<'_>) -> Result<Self, CertgenError> {
+        let id = authority_id(authority).unwrap_or_default();
+        let mut entries = file::read(dir)?;
+        entries.retain(|entry| entry.authority == id);
+        let revoked = match Revocations::load(&store::crl_path(dir), authority) {
+            Ok(list) => list
+                .entries()
+                .iter()
+                .map(|entry| entry.serial().clone())
+                .collect(),
+            Err(error) if error.is_not_found() => BTreeSet::new(),
+            Err(error) => return Err(error),
+        };
+        let replaced_by = entries
+            .iter()
+            .filter_map(|entry| Some((entry.replaces.clone()?, entry.serial.clone())))
+            .collect();
+        Ok(Self {
+            entries,
+            revoked,
+            replaced_by,
+            now: now(),
+        })
+    }
+
+    /// The certificates, in the order in which they were issued.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The certificate with this serial.
+    pub fn get(&self, serial: &Serial) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.serial == *serial)
+    }
+
+    /// Those of a name that are in force, or else those that were revoked.
+    pub(crate) fn named(&self, name: &str) -> Vec<&Entry> {
+        let in_state = |wanted: &[State]| -> Vec<&Entry> {
+            let named = self.entries.iter().filter(|entry| entry.name == name);
+            named
+                .filter(|entry| wanted.contains(&self.state(entry)))
+                .collect()
+        };
+        match in_state(&[State::Valid, State::Replaced]) {
+            none if none.is_empty() => in_state(&[State::Revoked]),
+            live => live,
+        }
+    }
+
+    /// Whether any certificate, in force or not, has this name.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.name == name)
+    }
+
+    /// The certificates that this one replaced, directly or not, and that are still in force.
+    pub(crate) fn replaced(&self, serial: &Serial) -> Vec<&Entry> {
+        let mut found = Vec::new();
+        let mut at = self.get(serial);
+        // A chain longer than the index would go round.
+        for _ in 0..self.entries.len() {
+            let Some(old) = at.and_then(|entry| self.get(entry.replaces.as_ref()?)) else {
+                break;
+            };
+            if self.state(old) == State::Replaced {
+                found.push(old);
+            }
+            at = Some(old);
+        }
+        found
+    }
+
+    /// What has become of a certificate.
+    pub fn state(&self, entry: &Entry) -> State {
+        if self.revoked.contains(&entry.serial) {
+            State::Revoked
+        } else if entry.until < self.now {
+            State::Ended
+        } else if self.replaced_by.contains_key(&entry.serial) {
+            State::Replaced
+        } else {
+            State::Valid
+        }
+    }
+
+    /// Whether it was revoked.
+    pub(crate) fn is_revoked(&self, entry: &Entry) -> bool {
+        self.state(entry) == State::Revoked
+    }
+
+    /// A certificate in a few words, for a message.
+    pub(crate) fn describe(&self, entry: &Entry) -> String {
+        let (serial, state, file) = (&entry.serial, self.state(entry), &entry.file);
+        let (from, until) = (date(entry.from), date(entry.until));
+        format!("{serial} {state}, {from} to {until}, {}", printable(file))
+    }
+
+    /// Those that were revoked without being in the index.
+    fn unknown(&self) -> impl Iterator<Item = &Serial> {
+        let known: BTreeSet<&Serial> = self.entries.iter().map(|entry| &entry.serial).collect();
+        self.revoked
+            .iter()
+            .filter(move |serial| !known.contains(serial))
+    }
+
+    /// All of it as JSON.
+    pub fn json(&self) -> Value {
+        let known = self.entries.iter().map(|entry| {
+            json!({
+                "serial": entry.serial.to_string(),
+                "name": entry.name,
+                "kind": entry.kind,
+                "file": entry.file,
+                "from": date(entry.from),
+                "until": date(entry.until),
+                "state": self.state(entry).to_string(),
+                "replaces": entry.replaces.as_ref().map(ToString::to_string),
+                "replaced_by": self.replaced_by.get(&entry.serial).map(ToString::to_string),
+            })
+        });
+        let unknown = self.unknown().map(
+            |serial| json!({"serial": serial.to_string(), "state": State::Revoked.to_string()}),
+        );
+        known.chain(unknown).collect()
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<32}  {:<8}  {:<6}  {:<20}  NAME (FILE)",
+            "SERIAL", "STATE", "KIND", "UNTIL"
+        )?;
+        for entry in &self.entries {
+            writeln!(
+                f,
+                "{:<32}  {:<8}  {:<6}  {:<20}  {} ({})",
+                entry.serial.to_string(),
+                self.state(entry),
+                entry.kind,
+                date(entry.until),
+                printable(&entry.name),
+                printable(&entry.file),
+            )?;
+        }
+        for serial in self.unknown() {
+            writeln!(f, "{:<32}  {:<8}", serial.to_string(), State::Revoked)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! Changes of several files that are made whole, even by a process that is killed half way.
+//!
+//! What is to be done is written down first, in `ca.journal`, and removed last. A process that
+//! ends in between leaves it, and the next one that locks the directory does what is left. Every
+//! step can therefore be taken twice.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
+
+use crate::error::CertgenError;
+use crate::index::{self, Entry};
+use crate::store::{self, Draft, Overwrite, Secrecy};
+
+/// A change of an authority's directory that is worked out, but not begun.
+#[derive(Debug)]
+#[must_use = "a change does nothing until it is committed"]
+pub(crate) struct Change {
+    overwrite: Overwrite,
+    pairs: Vec<(Draft, Draft)>,
+    entries: Vec<Entry>,
+    removed: Vec<PathBuf>,
+}
+
+impl Change {
+    /// A change of nothing yet.
+    pub(crate) fn new(overwrite: Overwrite) -> Self {
+        Self {
+            overwrite,
+            pairs: Vec::new(),
+            entries: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
+
+    /// Puts a key and its certificate in place.
+    pub(crate) fn pair(&mut self, key: Draft, certificate: Draft) {
+        self.pairs.push((key, certificate));
+    }
+
+    /// Adds certificates to the index.
+    pub(crate) fn index(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        self.entries.extend(entries);
+    }
+
+    /// Removes a file, if there is one.
+    pub(crate) fn remove(&mut self, path: PathBuf) {
+        self.removed.push(path);
+    }
+
+    /// Makes the change; the directory is locked.
+    ///
+    /// After an error either nothing has changed, or the next command finishes the change.
+    pub(crate) fn commit(self, dir: &Path) -> Result<(), CertgenError> {
+        let steps = self.begin(dir)?;
+        finish(dir, &steps, Run::First)
+    }
+
+    /// Writes down what is to be done.
+    fn begin(self, dir: &Path) -> Result<Vec<Step>, CertgenError> {
+        let drafts = || self.pairs.iter().flat_map(|(key, other)| [key, other]);
+        for draft in drafts() {
+            draft.check(self.overwrite)?;
+        }
+        drafts().try_for_each(Draft::sync)?;
+        let mut steps = Vec::with_capacity(self.pairs.len() + self.removed.len() + 1);
+        if !self.entries.is_empty() {
+            steps.push(Step::Index(index::lines(&self.entries)?));
+        }
+        for (key, certificate) in &self.pairs {
+            steps.push(Step::Pair {
+                key: Move::of(key)?,
+                certificate: Move::of(certificate)?,
+                overwrite: self.overwrite,
+            });
+        }
+        for path in &self.removed {
+            steps.push(Step::Remove(absolute(path)?));
+        }
+        let text =
+            serde_json::to_string(&steps).map_err(|_| CertgenError::NotUtf8(dir.to_owned()))?;
+        Draft::new(&path(dir), &text, Secrecy::Owner)?.replace()?;
+        for (key, certificate) in self.pairs {
+            key.keep()?;
+            certificate.keep()?;
+        }
+        Ok(steps)
+    }
+}
+
+/// Finishes what a process that is gone has begun; the directory is locked.
+pub(crate) fn resume(dir: &Path) -> Result<(), CertgenError> {
+    let path = path(dir);
+    let text = match store::read_file(&path) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // Its steps rename and remove files, so it has to be this user's own.
+    let metadata = fs::symlink_metadata(&path).map_err(CertgenError::io("read", &path))?;
+    if !metadata.is_file() || metadata.uid() != geteuid().as_raw() {
+        return Err(CertgenError::NotOurs {
+            path,
+            what: "belongs to another user, who can finish the change with any command",
+        });
+    }
+    let steps: Vec<Step> = serde_json::from_str(&text).map_err(|_| CertgenError::Unreadable {
+        path,
+        what: "journal",
+    })?;
+    finish(dir, &steps, Run::Again).map_err(|source| CertgenError::Unfinished {
+        dir: dir.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+/// Whether a step can have been taken before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    First,
+    Again,
+}
+
+/// One part of a change.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Step {
+    /// Adds lines to the index.
+    Index(String),
+    /// Gives a key and its certificate their names.
+    Pair {
+        key: Move,
+        certificate: Move,
+        overwrite: Overwrite,
+    },
+    /// Removes a file.
+    Remove(PathBuf),
+}
+
+impl Step {
+    fn take(&self, dir: &Path, run: Run) -> Result<(), CertgenError> {
+        match self {
+            Self::Index(lines) if run == Run::First => index::append(dir, lines),
+            Self::Index(lines) => index::append_missing(dir, lines),
+            Self::Pair {
+                key,
+                certificate,
+                overwrite,
+            } => {
+                key.make(*overwrite)?;
+                certificate.make(*overwrite).inspect_err(|refused| {
+                    // Half a pair is none.
+                    if matches!(refused, CertgenError::Exists(_)) {
+                        drop(fs::remove_file(&key.path));
+                    }
+                })
+            }
+            Self::Remove(path) => match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(CertgenError::io("remove", path)(error))
+                }
+                Ok(()) | Err(_) => Ok(()),
+            },
+        }
+    }
+
+    fn moves(&self) -> Vec<&Move> {
+        match self {
+            Self::Pair {
+                key, certificate, ..
+            } => vec![key, certificate],
+            Self::Index(_) | Self::Remove(_) => Vec::new(),
+        }
+    }
+}
+
+/// A file that gets its name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Move {
+    draft: PathBuf,
+    path: PathBuf,
+}
+
+impl Move {
+    fn of(draft: &Draft) -> Result<Self, CertgenError> {
+        Ok(Self {
+            draft: absolute(draft.place())?,
+            path: absolute(draft.path())?,
+        })
+    }
+
+    /// Renames the file, unless that was done before.
+    fn make(&self, overwrite: Overwrite) -> Result<(), CertgenError> {
+        let failed = CertgenError::io("write", &self.path);
+        let renamed = match overwrite {
+            Overwrite::Replace => fs::rename(&self.draft, &self.path),
+            Overwrite::Refuse => rename_to_free(&self.draft, &self.path),
+        };
+        match renamed {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // Where a new name is a second one until the first is removed.
+                let inode = |path| fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()));
+                match (inode(&self.draft), inode(&self.path)) {
+                    (Ok(draft), Ok(file)) if draft == file => Ok(()),
+                    _ => Err(CertgenError::Exists(self.path.clone())),
+                }
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Renames a file to a name that nothing has.
+fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut draft = TempPath::try_from_path(from)?;
+    // Who removes it in the end is decided by what becomes of the whole change.
+    draft.disable_cleanup(true);
+    draft.persist_noclobber(to).map_err(|refused| refused.error)
+}
+
+/// Takes the steps, and forgets that they were to be taken.
+fn finish(dir: &Path, steps: &[Step], run: Run) -> Result<(), CertgenError> {
+    let taken = steps.iter().try_for_each(|step| match step.take(dir, run) {
+        // What came in the way of a new file stays; the rest of the change does not depend on it.
+        Err(CertgenError::Exists(_)) if run == Run::Again => Ok(()),
+        taken => taken,
+    });
+    let taken = match taken {
+        Ok(()) => Ok(()),
+        Err(refused @ CertgenError::Exists(_)) => Err(refused),
+        Err(failed) => return Err(failed),
+    };
+    let mut changed = BTreeSet::from([dir]);
+    for file in steps.iter().flat_map(Step::moves) {
+        changed.insert(store::parent(&file.path));
+        // Only a draft that could not get its name is still there.
+        drop(fs::remove_file(&file.draft));
+    }
+    changed.into_iter().try_for_each(store::sync_dir)?;
+    let path = path(dir);
+    fs::remove_file(&path).map_err(CertgenError::io("remove", &path))?;
+    taken
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join("ca.journal")
+}
+
+/// A path that means the same wherever the next command is started.
+fn absolute(path: &Path) -> Result<PathBuf, CertgenError> {
+    std::path::absolute(path).map_err(CertgenError::io("find", path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use rcgen::KeyPair;
+use tempfile::TempDir;
+
+use super::*;
+use crate::authority::belongs;
+use crate::directory::Directory;
+use crate::facts;
+use crate::{Authority, AuthoritySpec, Index, Issued};
+
+/// A directory with an authority and its client `a`, and a second certificate of that client's.
+fn stage() -> (TempDir, Authority, Issued) {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+    authority.save(dir.path(), Overwrite::Refuse).unwrap();
+    let first = authority.client("a").unwrap();
+    first.save(dir.path(), "a", Overwrite::Refuse).unwrap();
+    let second = authority.client("a").unwrap();
+    (dir, authority, second)
+}
+
+/// The change that puts a client's certificate in place.
+fn change(dir: &Path, leaf: &Issued, stem: &str, overwrite: Overwrite) -> Change {
+    let file = store::certificate_path(dir, stem);
+    let draft = |path: &Path, text: &str| Draft::new(path, text, Secrecy::Owner).unwrap();
+    let mut change = Change::new(overwrite);
+    change.pair(
+        draft(&store::key_path(dir, stem), leaf.key_pem()),
+        draft(&file, leaf.certificate_pem()),
+    );
+    change.index(Entry::of(
+        &leaf.certificate_der(),
+        leaf.issuer(),
+        &file,
+        None,
+    ));
+    change.remove(dir.join("obsolete"));
+    change
+}
+
+fn is_pair(dir: &Path, stem: &str) -> bool {
+    let key = fs::read_to_string(store::key_path(dir, stem)).unwrap();
+    let certificate = facts::load(&store::certificate_path(dir, stem)).unwrap();
+    belongs(&certificate, &KeyPair::from_pem(&key).unwrap())
+}
+
+fn drafts(dir: &Path) -> usize {
+    let names = fs::read_dir(dir).unwrap();
+    names
+        .filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with(".certgen-")
+        })
+        .count()
+}
+
+/// Does the first so many of the single things that a change does to the files.
+fn take_some(dir: &Path, steps: &[Step], count: usize) {
+    let mut turns = 0..count;
+    let mut next = || turns.next().is_some();
+    for step in steps {
+        match step {
+            Step::Pair {
+                key,
+                certificate,
+                overwrite,
+            } => {
+                for file in [key, certificate] {
+                    if next() {
+                        file.make(*overwrite).unwrap();
+                    }
+                }
+            }
+            Step::Index(_) | Step::Remove(_) => {
+                if next() {
+                    step.take(dir, Run::First).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_that_was_cut_off_anywhere_is_finished_by_the_next_command() {
+    for overwrite in [Overwrite::Replace, Overwrite::Refuse] {
+        for taken in 0..=4 {
+            let (dir, _, leaf) = stage();
+            let dir = dir.path();
+            fs::write(dir.join("obsolete"), "").unwrap();
+            let stem = match overwrite {
+                Overwrite::Replace => "a",
+                Overwrite::Refuse => "b",
+            };
+            let steps = change(dir, &leaf, stem, overwrite).begin(dir).unwrap();
+            assert_eq!(steps.len(), 3, "index, pair, removal");
+            take_some(dir, &steps, taken);
+
+            drop(Directory::lock(dir).unwrap());
+
+            assert!(is_pair(dir, stem), "{overwrite:?} after {taken}");
+            let there = facts::load(&store::certificate_path(dir, stem)).unwrap();
+            assert_eq!(there, leaf.certificate_der());
+            let index = Index::load(dir).unwrap();
+            let serials = index.entries().iter().map(|entry| &entry.serial);
+            assert_eq!(serials.filter(|serial| *serial == leaf.serial()).count(), 1);
+            assert_eq!(drafts(dir), 0);
+            assert!(!dir.join("obsolete").exists());
+            assert!(!path(dir).exists());
+        }
+    }
+}
+
+#[test]
+fn a_change_that_was_not_written_down_has_changed_nothing() {
+    let (dir, _, leaf) = stage();
+    let before = fs::read(dir.path().join("a.crt")).unwrap();
+    let change = change(dir.path(), &leaf, "a", Overwrite::Replace);
+    assert_eq!(drafts(dir.path()), 2);
+    drop(change);
+    assert_eq!(drafts(dir.path()), 0);
+    assert_eq!(fs::read(dir.path().join("a.crt")).unwrap(), before);
+    assert!(is_pair(dir.path(), "a"));
+}
+
+#[test]
+fn a_file_that_appears_at_the_last_moment_is_not_overwritten() {
+    for (name, other) in [("b.key", "b.crt"), ("b.crt", "b.key")] {
+        for killed in [false, true] {
+            let (dir, _, leaf) = stage();
+            let dir = dir.path();
+            let steps = change(dir, &leaf, "b", Overwrite::Refuse)
+                .begin(dir)
+                .unwrap();
+            fs::write(dir.join(name), "theirs").unwrap();
+
+            if killed {
+                drop(Directory::lock(dir).unwrap());
+            } else {
+                let refused = finish(dir, &steps, Run::First);
+                assert!(matches!(refused, Err(CertgenError::Exists(_))));
+            }
+
+            assert_eq!(fs::read(dir.join(name)).unwrap(), b"theirs");
+            assert!(!dir.join(other).exists(), "half a pair is none");
+            assert_eq!(drafts(dir), 0);
+            assert!(!path(dir).exists());
+        }
+    }
+}
+
+#[test]
+fn what_is_in_the_way_is_noticed_before_anything_changes() {
+    let (dir, _, leaf) = stage();
+    let dir = dir.path();
+    std::os::unix::fs::symlink("nowhere", dir.join("b.crt")).unwrap();
+    let refused = change(dir, &leaf, "b", Overwrite::Refuse).commit(dir);
+    assert!(matches!(refused, Err(CertgenError::Exists(path)) if path == dir.join("b.crt")));
+    assert!(!dir.join("b.key").exists());
+
+    fs::create_dir(dir.join("c.crt")).unwrap();
+    let refused = change(dir, &leaf, "c", Overwrite::Replace).commit(dir);
+    assert!(matches!(refused, Err(CertgenError::NotAFile(path)) if path == dir.join("c.crt")));
+    assert!(!dir.join("c.key").exists());
+    assert!(!path(dir).exists());
+}
+
+#[test]
+fn a_change_that_cannot_be_finished_is_told_and_not_forgotten() {
+    let (dir, _, leaf) = stage();
+    let dir = dir.path();
+    drop(
+        change(dir, &leaf, "a", Overwrite::Replace)
+            .begin(dir)
+            .unwrap(),
+    );
+    let certificate = dir.join("a.crt");
+    let gone = dir.join("a.gone");
+    fs::rename(&certificate, &gone).unwrap();
+    fs::create_dir(&certificate).unwrap();
+
+    let refused = Directory::lock(dir);
+    assert!(matches!(refused, Err(CertgenError::Unfinished { .. })));
+
+    fs::remove_dir(&certificate).unwrap();
+    drop(Directory::lock(dir).unwrap());
+    assert!(is_pair(dir, "a"));
+}
+
+#[test]
+fn a_journal_that_is_a_link_is_not_followed() {
+    let (dir, _, _) = stage();
+    let elsewhere = dir.path().join("elsewhere");
+    fs::write(&elsewhere, "[]").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, path(dir.path())).unwrap();
+    let refused = Directory::lock(dir.path());
+    assert!(matches!(refused, Err(CertgenError::NotOurs { .. })));
+}

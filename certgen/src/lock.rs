@@ -1,0 +1,75 @@
+//! The lock that keeps the changes of one directory apart.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
+use crate::error::CertgenError;
+use crate::store::{self, CA_STEM};
+
+/// The mode of the lock's file: whoever could open it could hold everybody else up.
+const LOCK_MODE: u32 = 0o600;
+
+/// Opens and locks a directory's lock file, which has its name still when it is locked.
+pub(crate) fn take(dir: &Path) -> Result<File, CertgenError> {
+    let path = dir.join(format!("{CA_STEM}.lock"));
+    loop {
+        let file = open(dir, &path)?;
+        file.lock().map_err(CertgenError::io("lock", &path))?;
+        let locked = file.metadata().map_err(CertgenError::io("lock", &path))?;
+        if fs::symlink_metadata(&path).is_ok_and(|named| named.ino() == locked.ino()) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Opens the lock file, which belongs to the directory's owner and which nobody else can open.
+fn open(dir: &Path, path: &Path) -> Result<File, CertgenError> {
+    let failed = || CertgenError::io("open", path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(LOCK_MODE)
+        .custom_flags(store::flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+        .open(path)
+        .map_err(failed())?;
+    check_own(&file, dir, path)?;
+    let (found, owner) = (
+        file.metadata().map_err(failed())?,
+        fs::metadata(dir).map_err(failed())?,
+    );
+    let user = geteuid();
+    if user.is_root() && found.uid() != owner.uid() {
+        fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(failed())?;
+    }
+    if (user.is_root() || user.as_raw() == found.uid()) && found.mode() & 0o7777 != LOCK_MODE {
+        file.set_permissions(Permissions::from_mode(LOCK_MODE))
+            .map_err(failed())?;
+    }
+    Ok(file)
+}
+
+/// Fails if an open file may be somebody else's who placed it in the directory.
+pub(crate) fn check_own(file: &File, dir: &Path, path: &Path) -> Result<(), CertgenError> {
+    let refuse = |what| CertgenError::NotOurs {
+        path: path.to_owned(),
+        what,
+    };
+    let metadata = file.metadata().map_err(CertgenError::io("read", path))?;
+    let owner = std::fs::metadata(dir).map_err(CertgenError::io("read", dir))?;
+    if !metadata.is_file() {
+        return Err(refuse("is no regular file"));
+    }
+    if metadata.nlink() > 1 {
+        return Err(refuse("has a second name"));
+    }
+    if ![geteuid().as_raw(), owner.uid(), 0].contains(&metadata.uid()) {
+        return Err(refuse("belongs to another user"));
+    }
+    Ok(())
+}
