@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use pem::{Pem, encode};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
     PublicKeyData, RevokedCertParams,
@@ -16,6 +17,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
+use crate::check::signed_by;
 use crate::crl::{Crl, Revocation};
 use crate::directory::Directory;
 use crate::error::CertgenError;
@@ -26,17 +28,53 @@ use crate::serial::Serial;
 use crate::spec::{AuthoritySpec, LeafSpec};
 use crate::store::{self, CA_STEM, Draft, Overwrite, Secrecy};
 
-/// An authority's certificate.
+/// An authority's certificate, and those above it that its peers may not have.
 #[derive(Debug)]
 pub(crate) struct Chain {
     certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Chain {
+    /// The first of these certificates with those of the others that lead up from it.
+    fn upwards(mut certificates: Vec<CertificateDer<'static>>) -> Self {
+        let mut path: Vec<_> = certificates.drain(..1).collect();
+        while let Some(issuer) = path
+            .last()
+            .and_then(|last| certificates.iter().position(|other| issued(other, last)))
+        {
+            path.push(certificates.remove(issuer));
+        }
+        Self { certificates: path }
+    }
+
     /// The authority's own certificate.
     pub(crate) fn own(&self) -> &CertificateDer<'static> {
         &self.certificates[0]
     }
+
+    /// What stands behind a leaf: all but the root, which peers have or have no use for.
+    pub(crate) fn intermediates_pem(&self) -> String {
+        let sent = self.certificates.iter().filter(|der| !is_root(der));
+        sent.map(|der| encode(&Pem::new("CERTIFICATE", der.as_ref())))
+            .collect()
+    }
+}
+
+/// Whether the first of two certificates is the issuer's of the second.
+fn issued(issuer: &CertificateDer<'_>, der: &CertificateDer<'_>) -> bool {
+    match (
+        X509Certificate::from_der(issuer),
+        X509Certificate::from_der(der),
+    ) {
+        (Ok((_, issuer)), Ok((_, below))) => signed_by(&below, &issuer),
+        _ => false,
+    }
+}
+
+/// Whether a certificate names itself as its issuer.
+fn is_root(der: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(der)
+        .is_ok_and(|(_, parsed)| parsed.issuer().as_raw() == parsed.subject().as_raw())
 }
 
 /// A certificate authority: who signs, and with which key.
@@ -69,6 +107,8 @@ impl Authority {
 
     /// Reads an authority from `ca.crt` and `ca.key`.
     ///
+    /// The certificate of an intermediate authority may be followed by those above it.
+    ///
     /// # Errors
     ///
     /// A file that cannot be read, or two that do not belong together.
@@ -82,12 +122,16 @@ impl Authority {
         let pem = store::read_file(&certificate)?;
         let pair = facts::parse_key(&store::read_file(&key)?)
             .ok_or_else(|| unreadable(&key, "private key"))?;
-        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<_, _>>()
             .map_err(|_| unreadable(&certificate, "certificate"))?;
-        if !belongs(&der, &pair) {
+        let own = chain
+            .first()
+            .ok_or_else(|| unreadable(&certificate, "certificate"))?;
+        if !belongs(own, &pair) {
             return Err(CertgenError::KeyMismatch { certificate, key });
         }
-        Self::of(vec![der], pem, pair, &certificate)
+        Self::of(chain, pem, pair, &certificate)
     }
 
     /// Writes `ca.crt`, readable by all, and `ca.key`, readable by its owner alone.
@@ -236,7 +280,8 @@ impl Authority {
         let mut params = profile::authority(&spec, &key)?;
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let chain = vec![certificate.der().clone()];
+        let mut chain = vec![certificate.der().clone()];
+        chain.extend_from_slice(&self.chain.certificates);
         Self::of(chain, certificate.pem(), key, Path::new("the certificate"))
     }
 
@@ -285,7 +330,7 @@ impl Authority {
         path: &Path,
     ) -> Result<Self, CertgenError> {
         let not_an_authority = || CertgenError::NotAnAuthority(path.to_owned());
-        let chain = Chain { certificates };
+        let chain = Chain::upwards(certificates);
         let (_, parsed) = X509Certificate::from_der(chain.own()).map_err(|_| not_an_authority())?;
         let constraints = match parsed.basic_constraints() {
             Ok(Some(constraints)) if constraints.value.ca => constraints.value,

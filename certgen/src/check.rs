@@ -74,6 +74,7 @@ pub fn verify(dir: &Path, path: &Path) -> Result<Vec<Check>, CertgenError> {
     let now = now();
     let findings = [
         ("signature", signature(&leaf, &authority)),
+        ("chain", chain(path, &authority)?),
         ("dates", dates(&leaf_facts, now)),
         ("authority", dates(&authority_facts, now)),
         ("usage", usage(&leaf_facts)),
@@ -103,6 +104,26 @@ fn signature(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> Fin
     } else {
         Finding::Failed("not signed by this authority".to_owned())
     }
+}
+
+/// Whether the file has what peers need that know the root alone.
+fn chain(path: &Path, authority: &X509Certificate<'_>) -> Result<Finding, CertgenError> {
+    if authority.issuer().as_raw() == authority.subject().as_raw() {
+        return Ok(Finding::Passed("the authority is a root".to_owned()));
+    }
+    let behind = facts::load_all(path)?.into_iter().skip(1);
+    let certifies = |der: CertificateDer<'_>| {
+        X509Certificate::from_der(&der)
+            .is_ok_and(|(_, sent)| sent.public_key().raw == authority.public_key().raw)
+    };
+    Ok(if behind.into_iter().any(certifies) {
+        Finding::Passed("the intermediate authority's certificate is in the file".to_owned())
+    } else {
+        Finding::Failed(
+            "the intermediate authority's certificate is not in the file; run `certgen renew`"
+                .to_owned(),
+        )
+    })
 }
 
 fn dates(facts: &Facts, now: OffsetDateTime) -> Finding {

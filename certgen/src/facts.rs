@@ -165,6 +165,14 @@ pub(crate) fn load(path: &Path) -> Result<CertificateDer<'static>, CertgenError>
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| unreadable(path))
 }
 
+/// All certificates of a PEM file.
+pub(crate) fn load_all(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertgenError> {
+    let pem = store::read(path)?;
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| unreadable(path))
+}
+
 /// The private key in a text, if there is one; what stands before it, like openssl's
 /// `EC PARAMETERS`, does not matter.
 pub(crate) fn parse_key(pem: &str) -> Option<KeyPair> {

@@ -65,9 +65,19 @@ impl Issued {
         &self.serial
     }
 
+    /// The certificate as PEM, and behind it the intermediate authorities that peers need.
+    pub fn chain_pem(&self) -> String {
+        format!(
+            "{}{}",
+            self.certificate_pem,
+            self.issuer.intermediates_pem()
+        )
+    }
+
     /// Writes `<stem>.crt`, readable by all, and `<stem>.key`, readable by its owner alone.
     ///
-    /// In a directory of its authority the certificate is added to the index.
+    /// The certificate comes with the intermediate authorities that peers need. In a directory
+    /// of its authority it is added to the index.
     ///
     /// # Errors
     ///
@@ -81,7 +91,7 @@ impl Issued {
         let (key, certificate) = (&files.key, &files.certificate);
         Ok((
             Draft::new(key, &self.key_pem, Secrecy::Owner)?,
-            Draft::new(certificate, &self.certificate_pem, Secrecy::Public)?,
+            Draft::new(certificate, &self.chain_pem(), Secrecy::Public)?,
         ))
     }
 

@@ -78,4 +78,20 @@ openssl req -x509 -new -key made/ca.key -out made/ca.crt -days 9 -subj '/CN=Made
 openssl verify -CAfile made/ca.crt made/billing.crt >/dev/null
 "$certgen" --dir made verify made/billing.crt >/dev/null
 
+# An intermediate authority: its leaves bring its certificate to peers that know the root alone.
+mkdir -p below
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout below/ca.key \
+    -out below.csr -subj '/CN=Below' 2>/dev/null
+printf '%s\n' 'basicConstraints=critical,CA:TRUE,pathlen:0' \
+    'keyUsage=critical,keyCertSign,cRLSign' 'subjectKeyIdentifier=hash' \
+    'authorityKeyIdentifier=keyid' >below.ext
+openssl x509 -req -in below.csr -CA made/ca.crt -CAkey made/ca.key -days 9 -extfile below.ext \
+    -out below/ca.crt 2>/dev/null
+"$certgen" --dir below server ui.example.test >/dev/null
+"$certgen" --dir below client billing >/dev/null
+for leaf in server billing; do
+    openssl verify -CAfile made/ca.crt -untrusted "below/$leaf.crt" "below/$leaf.crt" >/dev/null
+    "$certgen" --dir below verify "below/$leaf.crt" >/dev/null
+done
+
 echo "openssl agrees"

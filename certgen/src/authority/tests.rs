@@ -175,6 +175,68 @@ fn an_intermediate_stands_below_and_has_less_room() {
     assert!(!signed_by(&parsed(&leaf), &parsed(root.certificate_der())));
 }
 
+/// The certificates in a file.
+fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+    let pem = std::fs::read(path).unwrap();
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+#[test]
+fn a_leaf_of_an_intermediate_brings_the_chain_that_its_peers_need() {
+    let root = Authority::new(&AuthoritySpec {
+        path_len: 2,
+        ..AuthoritySpec::default()
+    })
+    .unwrap();
+    let middle = root.intermediate("Middle").unwrap();
+    let below = middle.intermediate("Below").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let der = Authority::certificate_der;
+    for (authority, behind) in [
+        (&root, vec![]),
+        (&middle, vec![der(&middle)]),
+        (&below, vec![der(&below), der(&middle)]),
+    ] {
+        let leaf = authority.client("billing").unwrap();
+        leaf.save(dir.path(), "billing", Overwrite::Replace)
+            .unwrap();
+        let found = certificates(&dir.path().join("billing.crt"));
+        assert_eq!(found[0], leaf.certificate_der());
+        assert_eq!(found[1..].iter().collect::<Vec<_>>(), behind);
+    }
+
+    // Loaded from a file, an authority has the chain that leads up from it there.
+    below.save(dir.path(), Overwrite::Refuse).unwrap();
+    let own = dir.path().join("ca.crt");
+    let (other, strange) = (authority(), root.intermediate("Strange").unwrap());
+    let all = [&below, &other, &root, &strange, &middle];
+    let pem = all.map(Authority::certificate_pem);
+    std::fs::write(&own, pem.concat()).unwrap();
+    let loaded = Authority::load(dir.path()).unwrap();
+    let leaf = loaded.client("billing").unwrap();
+    leaf.save(dir.path(), "billing", Overwrite::Replace)
+        .unwrap();
+    let found = certificates(&dir.path().join("billing.crt"));
+    assert_eq!(
+        found[1..].iter().collect::<Vec<_>>(),
+        [der(&below), der(&middle)]
+    );
+
+    let leaf_alone = leaf.certificate_pem();
+    std::fs::write(dir.path().join("billing.crt"), leaf_alone).unwrap();
+    let failed = || {
+        let checks = crate::verify(dir.path(), &dir.path().join("billing.crt")).unwrap();
+        checks.iter().any(crate::Check::failed)
+    };
+    assert!(failed(), "peers would miss the intermediate");
+    loaded
+        .renew(dir.path(), &dir.path().join("billing.crt"), None)
+        .unwrap();
+    assert!(!failed());
+}
+
 #[test]
 fn a_saved_authority_is_the_same_when_it_is_loaded() {
     let dir = tempfile::tempdir().unwrap();
