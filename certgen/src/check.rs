@@ -177,7 +177,7 @@ fn revocation(dir: &Path, authority: &[u8], leaf: &Facts, now: OffsetDateTime) -
             Finding::Failed(format!("revoked (serial {})", leaf.serial()))
         }
         Ok(list) if list.next_update().is_none_or(|next| next < now) => {
-            Finding::Failed("the revocation list is stale; run `certgen revoke`".to_owned())
+            Finding::Failed("the revocation list is stale; run `certgen crl`".to_owned())
         }
         Ok(list) => Finding::Passed(format!("not in revocation list {}", list.number())),
     }

@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use certgen::{
-    CertgenError, Directory, Facts, Index, NameError, PolicyFileError, certificate_path,
+    CertgenError, Directory, Document, Index, NameError, PolicyFileError, certificate_path,
+    crl_path,
 };
 use clap::{Parser, Subcommand};
 use thiserror::Error;
@@ -43,9 +44,9 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
-    /// Says what a certificate says.
+    /// Says what a certificate or a revocation list says.
     Inspect {
-        /// A certificate in PEM.
+        /// A certificate or a revocation list in PEM.
         file: PathBuf,
         /// Say it in JSON.
         #[arg(long)]
@@ -56,9 +57,10 @@ enum Task {
         /// A certificate in PEM.
         file: PathBuf,
     },
-    /// Replaces a certificate and the key beside it: same names, new key, new validity.
+    /// Replaces a certificate and the key beside it (same names, new key, new validity), or signs
+    /// the revocation list afresh.
     Renew {
-        /// A certificate that the authority issued.
+        /// A certificate that the authority issued, or its ca.crl.
         file: PathBuf,
         /// How many days it lasts; as long as the old one if absent.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
@@ -69,13 +71,21 @@ enum Task {
     /// Those that a certificate replaced are revoked with it; revoking the old one leaves the new
     /// one in force.
     Revoke(Revoke),
-    /// Exits with 0 if a certificate should be renewed, 1 if not, 2 if there is none, 255 else.
+    /// Signs the revocation list ca.crl afresh, before its time is over.
+    Crl {
+        /// How long the list may be relied on; as long as the one before if absent, at first 30d.
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        next_update: Option<Duration>,
+    },
+    /// Exits with 0 if a certificate or list should be renewed, 1 if not, 2 if there is none, 255
+    /// else.
     NeedsRenewal {
-        /// A certificate in PEM.
+        /// A certificate or a revocation list in PEM.
         file: PathBuf,
-        /// How much time must be left: 30d, 12h, 90m, 45s.
-        #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = span)]
-        within: Duration,
+        /// How much time must be left (30d, 12h, 90m, 45s): 30d for a certificate if absent, a
+        /// third of its own time for a list.
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        within: Option<Duration>,
     },
 }
 
@@ -90,6 +100,9 @@ pub(crate) enum Failure {
     FileName { name: String, source: NameError },
     #[error("{0:?} is no serial: hexadecimal digits, with or without colons")]
     Serial(String),
+    #[error("{} is not the revocation list of {}; only that can be signed afresh",
+        .file.display(), .dir.display())]
+    OtherList { file: PathBuf, dir: PathBuf },
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
 }
@@ -115,8 +128,9 @@ pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8, Fail
         Task::Verify { file } => return verify(dir, file, out),
         Task::Renew { file, days } => renew(dir, file, *days, out)?,
         Task::Revoke(revoke) => revoke.run(dir, out)?,
+        Task::Crl { next_update } => revoke::sign_list(dir, *next_update, out)?,
         Task::NeedsRenewal { file, within } => {
-            return Ok(if Facts::load(file)?.ends_within(*within) {
+            return Ok(if Document::load(file)?.ends_within(*within) {
                 RENEW
             } else {
                 FINE
@@ -147,11 +161,11 @@ fn list(dir: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let facts = Facts::load(file)?;
+    let document = Document::load(file)?;
     if json {
-        writeln!(out, "{:#}", facts.json())?;
+        writeln!(out, "{:#}", document.json())?;
     } else {
-        write!(out, "{facts}")?;
+        write!(out, "{document}")?;
     }
     Ok(())
 }
@@ -166,6 +180,16 @@ fn verify(dir: &Path, file: &Path, out: &mut dyn Write) -> Result<u8, Failure> {
 
 fn renew(dir: &Path, file: &Path, days: Option<u16>, out: &mut dyn Write) -> Result<(), Failure> {
     let length = days.map(|days| Duration::days(days.into()));
+    if matches!(Document::load(file), Ok(Document::List(_))) {
+        let same = |path: &Path| std::fs::canonicalize(path).ok();
+        if same(file) != same(&crl_path(dir)) {
+            return Err(Failure::OtherList {
+                file: file.to_owned(),
+                dir: dir.to_owned(),
+            });
+        }
+        return revoke::sign_list(dir, length, out);
+    }
     let directory = Directory::lock(dir)?;
     let renewed = directory.renew(&directory.authority()?, file, length)?;
     writeln!(

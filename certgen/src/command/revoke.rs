@@ -54,3 +54,18 @@ impl Revoke {
         Ok(())
     }
 }
+
+/// Signs the list with fresh dates.
+pub(crate) fn sign_list(
+    dir: &Path,
+    next_update: Option<Duration>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let revoke = Revoke {
+        targets: Vec::new(),
+        serials: Vec::new(),
+        all: false,
+        next_update,
+    };
+    revoke.run(dir, out)
+}

@@ -1,5 +1,7 @@
 //! What is revoked by file, serial or name, and the list that says so.
 
+use std::fs;
+
 use crate::desk::Desk;
 
 /// Whether the list of the desk has a serial.
@@ -95,6 +97,70 @@ fn a_serial_that_the_index_does_not_have_can_be_revoked() {
     );
     let said = desk.refused(&["revoke", "--serial", "x"]);
     assert!(said.contains("\"x\" is no serial"), "{said}");
+}
+
+#[test]
+fn a_list_is_renewed_before_it_ends() {
+    let desk = Desk::with_authority();
+    desk.done(&["client", "a"]);
+    assert_eq!(desk.code(&["needs-renewal", "certs/ca.crl"]), Some(2));
+    desk.done(&["revoke", "a"]);
+    let asked = |within: &[&str]| {
+        let call = [&["needs-renewal", "certs/ca.crl"], within].concat();
+        desk.code(&call)
+    };
+    assert_eq!(asked(&[]), Some(1), "a third of 30d");
+    assert_eq!(asked(&["--within", "31d"]), Some(0));
+    let lasts = || {
+        let list = desk.revocations();
+        let left = list.next_update().unwrap() - time::OffsetDateTime::now_utc();
+        (
+            list.number(),
+            (left + time::Duration::hours(1)).whole_days(),
+        )
+    };
+    assert_eq!(lasts(), (1, 30));
+
+    desk.done(&["crl", "--next-update", "7d"]);
+    assert_eq!(lasts(), (2, 7));
+    desk.done(&["crl"]);
+    assert_eq!(lasts(), (3, 7), "as long as the one before");
+    desk.done(&["renew", "certs/ca.crl"]);
+    assert_eq!(lasts(), (4, 7));
+    desk.done(&["renew", "certs/ca.crl", "--days", "60"]);
+    assert_eq!(lasts(), (5, 60));
+    assert_eq!(desk.revocations().entries().len(), 1);
+
+    let other = Desk::with_authority();
+    other.done(&["crl"]);
+    fs::copy(other.path("ca.crl"), desk.path("other.crl")).unwrap();
+    let said = desk.refused(&["renew", "certs/other.crl"]);
+    assert!(
+        said.contains("is not the revocation list of certs"),
+        "{said}"
+    );
+    assert_eq!(lasts(), (5, 60));
+}
+
+#[test]
+fn inspecting_a_list_shows_its_serials_and_warns_of_its_end() {
+    let desk = Desk::with_authority();
+    desk.done(&["client", "a"]);
+    desk.done(&["revoke", "a", "--next-update", "2s"]);
+    let said = desk.done(&["inspect", "certs/ca.crl"]);
+    assert!(
+        said.contains("list of      CN=Portcullis Authority "),
+        "{said}"
+    );
+    assert!(said.contains("number       1\n"), "{said}");
+    assert!(said.contains(&serial(&desk, "a.crt")), "{said}");
+
+    desk.done(&["crl", "--next-update", "30d"]);
+    let json = desk.done(&["inspect", "--json", "certs/ca.crl"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["number"], "2");
+    assert_eq!(json["ends_soon"], false);
+    assert_eq!(json["revoked"][0]["serial"], *serial(&desk, "a.crt"));
 }
 
 #[test]
