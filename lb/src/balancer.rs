@@ -180,10 +180,16 @@ impl Balancer {
         self.change(address, |member| member.active += 1);
     }
 
-    /// Returns what [`Balancer::choose`] or [`Balancer::adopt`] counted.
-    pub(crate) fn give_back(&mut self, address: SocketAddr) {
+    /// Returns what [`Balancer::choose`] or [`Balancer::adopt`] counted, and says how many are left.
+    pub(crate) fn give_back(&mut self, address: SocketAddr) -> u32 {
         self.open -= 1;
         self.change(address, |member| member.active -= 1);
+        self.active(address)
+    }
+
+    /// Whether an upstream that is up takes connections.
+    pub(crate) fn serves(&self) -> bool {
+        !self.primaries.is_empty() || !self.backups.is_empty()
     }
 
     /// How many connections the upstream has, removed or not.

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use crate::{
+    cause::Cause,
     group::Group,
-    health::Observation,
     lease::{Lease, NoLease},
     limit::Limit,
 };
@@ -65,11 +65,13 @@ pub enum DialError {
 
 /// Dials the least loaded healthy upstream, and after a failure the next that was not tried yet.
 ///
+/// While the first probes of a fresh group are under way, it waits for [their verdict](Group::first_verdict).
 /// A dial counts on the upstream from its start. It takes at most the `connect` timeout, and all
 /// dials together at most the budget. Cancel safe: dropping the future closes the socket and
 /// returns the lease.
 pub async fn dial(group: &Arc<Group>, report: &mut DialReport) -> Result<Dialed, DialError> {
     *report = DialReport::default();
+    group.first_verdict().await;
     let config = group.config();
     let deadline = Instant::now() + config.dial.budget;
     let mut tried = Vec::new();
@@ -97,19 +99,19 @@ pub async fn dial(group: &Arc<Group>, report: &mut DialReport) -> Result<Dialed,
         .await
         {
             Ok(Ok(stream)) => {
-                group.dialed(address, Observation::Passed);
+                group.dialed(address, Ok(()));
                 return Ok(Dialed { stream, lease });
             }
             Ok(Err(error)) => {
                 if !is_ours(&error) {
-                    group.dialed(address, Observation::Failed);
+                    group.dialed(address, Err(Cause::of(&error)));
                 }
                 failed = Some(error);
             }
             Err(_) => {
                 // One that the budget cut short was not given its time.
                 if left >= config.dial.connect {
-                    group.dialed(address, Observation::Failed);
+                    group.dialed(address, Err(Cause::ConnectTimedOut));
                 }
                 failed = Some(io::ErrorKind::TimedOut.into());
             }

@@ -109,11 +109,13 @@ pub enum WhenAllDown {
 pub struct HealthConfig {
     /// What is asked.
     pub check: Check,
+    /// What a probe sends before it asks, as connections of the group do: a PROXY header, say.
+    pub preface: Vec<u8>,
     /// The time between two probes of one upstream.
     pub interval: Duration,
     /// How long a probe may take.
     pub timeout: Duration,
-    /// Passes in a row to come up.
+    /// Passes in a row to come up again; the first pass suffices for an upstream that is yet unknown.
     pub rise: NonZeroU32,
     /// Failures in a row to go down.
     pub fall: NonZeroU32,
@@ -125,6 +127,7 @@ impl Default for HealthConfig {
     fn default() -> Self {
         Self {
             check: Check::Tcp,
+            preface: Vec::new(),
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             rise: number(2),

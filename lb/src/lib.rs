@@ -23,6 +23,8 @@ mod balancer;
 #[cfg(not(loom))]
 mod buffer;
 #[cfg(not(loom))]
+pub mod cause;
+#[cfg(not(loom))]
 pub mod dial;
 #[cfg(not(loom))]
 pub mod drain;
@@ -39,6 +41,8 @@ pub mod limiter;
 #[cfg(not(loom))]
 pub mod load_balancer;
 #[cfg(not(loom))]
+mod permits;
+#[cfg(not(loom))]
 pub mod probe;
 #[cfg(not(loom))]
 pub mod relay;
@@ -49,6 +53,7 @@ pub use limit::{ClientLimits, Limit, Name, Rate};
 #[cfg(not(loom))]
 pub use {
     buffer::{Buffer, BufferUse},
+    cause::{Cause, Excerpt},
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, Drained, Stay},
     group::{Group, UpstreamStatus},

@@ -193,6 +193,19 @@ impl LoadBalancer {
         });
     }
 
+    /// Waits for the [first verdict](Group::first_verdict) of every group that there is now, and names
+    /// those of which there is none in time: within 5 s. Cancel safe.
+    pub async fn first_verdicts(&self) -> Vec<Name> {
+        let mut undecided = Vec::new();
+        for group in self.groups() {
+            if !group.first_verdict().await {
+                undecided.push(Arc::clone(group.name()));
+            }
+        }
+        undecided.sort_unstable();
+        undecided
+    }
+
     /// Applies changes in their order, and shows them to new connections all at once.
     ///
     /// A group that is altered shows its own change a moment earlier. Any thread may call this,
@@ -348,7 +361,7 @@ impl Writer {
         let Some(group) = groups.remove(name) else {
             return;
         };
-        group.stop_probes();
+        group.retire();
         if self.retired.len() >= RETIRED_KEPT && self.retired.len() == self.retired.capacity() {
             self.retired.retain(|_, group| group.strong_count() > 0);
         }

@@ -5,7 +5,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -13,17 +16,20 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     runtime::Handle,
-    sync::Semaphore,
     task::AbortHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
 
 use crate::{
+    cause::{Cause, Excerpt},
     dial::is_ours,
     group::Group,
     group_config::HealthConfig,
-    health::{Health, Observation},
+    health::Health,
+    limit::Name,
+    permits::Permits,
 };
 
 /// How many probes are under way at a time, over all groups.
@@ -31,6 +37,9 @@ const CONCURRENT_PROBES: usize = 512;
 
 /// First probes are spread so that about this much time lies between two of them.
 const FIRST_PROBE_SPACING: Duration = Duration::from_millis(1);
+
+/// How much of an unexpected answer is read, to be told.
+const ANSWER_ROOM: usize = 128;
 
 /// The longest pause between two probes of an upstream that is yet unknown, and thus useless.
 const UNKNOWN_INTERVAL: Duration = Duration::from_millis(200);
@@ -75,7 +84,8 @@ pub trait Probe: Send + Sync + Debug {
     /// Tells one probe from another: two with the same key ask the same.
     fn key(&self) -> &str;
 
-    /// Asks over a fresh connection; an error is a failed probe, and so is a panic.
+    /// Asks over a fresh connection; an error is a failed probe, and so is a panic. The error's words are
+    /// logged, short and escaped, when the upstream goes down.
     ///
     /// The future is dropped when it takes longer than the timeout.
     fn probe(&self, stream: TcpStream)
@@ -87,7 +97,9 @@ pub trait Probe: Send + Sync + Debug {
 pub(crate) struct Prober {
     runtime: Handle,
     tasks: TaskTracker,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
+    /// How many upstreams wait for their first probe's end.
+    starting: Arc<AtomicU32>,
     stopped: CancellationToken,
 }
 
@@ -96,62 +108,100 @@ impl Prober {
         Self {
             runtime,
             tasks,
-            permits: Arc::new(Semaphore::new(CONCURRENT_PROBES)),
+            permits: Permits::new(CONCURRENT_PROBES),
+            starting: Arc::default(),
             stopped,
         }
     }
 
     /// Probes the upstream until the group is gone, the task aborted, or everything stopped.
     pub(crate) fn spawn(&self, group: &Arc<Group>, address: SocketAddr) -> AbortHandle {
-        let first = group
-            .config()
-            .health
-            .first_pause(self.tasks.len(), fastrand::f64());
+        let before = self.starting.fetch_add(1, Relaxed);
+        let starting = Starting(Arc::clone(&self.starting));
+        let health = &group.config().health;
+        let first = health.first_pause(before, fastrand::f64());
         let rounds = Rounds {
             group: Arc::downgrade(group),
+            name: Arc::clone(group.name()),
             address,
             permits: Arc::clone(&self.permits),
             tasks: self.tasks.clone(),
         };
         let stopped = self.stopped.clone();
         let task = async move {
-            stopped.run_until_cancelled(rounds.run(first)).await;
+            stopped
+                .run_until_cancelled(rounds.run(first, starting))
+                .await;
         };
         self.tasks.spawn_on(task, &self.runtime).abort_handle()
+    }
+}
+
+/// An upstream that was not probed yet, counted.
+struct Starting(Arc<AtomicU32>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
 struct Rounds {
     // A weak one, so that probing keeps no removed group alive.
     group: Weak<Group>,
+    name: Name,
     address: SocketAddr,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     tasks: TaskTracker,
 }
 
+/// How a probe failed.
+#[derive(Debug)]
+enum Failure {
+    /// For something that only we lack: it says nothing about the upstream.
+    Ours(io::Error),
+    /// By the upstream.
+    Theirs(Cause),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if is_ours(&error) {
+            Self::Ours(error)
+        } else {
+            Self::Theirs(Cause::of(&error))
+        }
+    }
+}
+
 impl Rounds {
-    async fn run(self, first: Duration) {
-        let mut pause = first;
-        loop {
+    async fn run(self, first: Duration, starting: Starting) {
+        sleep(first).await;
+        let mut next = self.round().await;
+        drop(starting);
+        while let Some(pause) = next {
             sleep(pause).await;
-            let Some(next) = self.round().await else {
-                return;
-            };
-            pause = next;
+            next = self.round().await;
         }
     }
 
     /// Probes once and says how long to pause, unless there is nothing to probe any more.
     async fn round(&self) -> Option<Duration> {
-        let permit = self.permits.acquire().await.ok()?;
+        let permit = self.permits.acquire(&self.name).await;
         let config = self.group.upgrade()?.config();
-        let asked = timeout(config.health.timeout, self.ask(&config.health.check)).await;
+        let asked = self.ask(&config.health).await;
         drop(permit);
         let group = self.group.upgrade()?;
-        match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(()) => group.probed(self.address, Observation::Passed),
-            Err(error) if is_ours(&error) => {}
-            Err(_) => group.probed(self.address, Observation::Failed),
+        let (name, address) = (&*self.name, self.address);
+        match asked {
+            Ok(()) => group.probed(address, Ok(())),
+            Err(Failure::Ours(error)) => {
+                debug!(group = name, upstream = %address, %error, "upstream cannot be probed");
+            }
+            Err(Failure::Theirs(cause)) => {
+                debug!(group = name, upstream = %address, %cause, "probe failed");
+                group.probed(address, Err(cause));
+            }
         }
         Some(
             config
@@ -160,31 +210,52 @@ impl Rounds {
         )
     }
 
-    async fn ask(&self, check: &Check) -> io::Result<()> {
-        if matches!(check, Check::Off) {
+    async fn ask(&self, health: &HealthConfig) -> Result<(), Failure> {
+        if matches!(health.check, Check::Off) {
             return Ok(());
         }
-        let mut stream = TcpStream::connect(self.address).await?;
-        match check {
+        let deadline = Instant::now() + health.timeout;
+        let connected = timeout_at(deadline, TcpStream::connect(self.address)).await;
+        let stream = connected.map_err(|_| Failure::Theirs(Cause::ConnectTimedOut))??;
+        let talked = timeout_at(deadline, self.talk(stream, health)).await;
+        talked.map_err(|_| Failure::Theirs(Cause::AnswerTimedOut))?
+    }
+
+    async fn talk(&self, mut stream: TcpStream, health: &HealthConfig) -> Result<(), Failure> {
+        stream.write_all(&health.preface).await?;
+        match &health.check {
             Check::Off | Check::Tcp => Ok(()),
             Check::SendExpect { send, expect } => {
                 stream.write_all(send).await?;
-                let mut answer = vec![0; expect.len()];
-                stream.read_exact(&mut answer).await?;
-                let expected = answer == *expect;
-                expected
-                    .then_some(())
-                    .ok_or_else(|| io::ErrorKind::InvalidData.into())
+                expected(&mut stream, expect).await
             }
             Check::Custom(probe) => {
                 let probe = Arc::clone(probe);
                 // A task of its own, so that its panic ends one probe and not all that follow.
                 let asked = self.tasks.spawn(async move { probe.probe(stream).await });
                 let _ended = AbortOnDrop(asked.abort_handle());
-                asked.await.map_err(io::Error::other)?
+                Ok(asked.await.map_err(io::Error::other)??)
             }
         }
     }
+}
+
+/// Reads until the answer is as expected, or cannot become so.
+async fn expected(stream: &mut TcpStream, expect: &[u8]) -> Result<(), Failure> {
+    let mut answer = vec![0; expect.len().max(ANSWER_ROOM)];
+    let mut length = 0;
+    while length < expect.len() && expect.starts_with(&answer[..length]) {
+        match stream.read(&mut answer[length..]).await? {
+            0 if length == 0 => return Err(Failure::Theirs(Cause::Closed)),
+            0 => break,
+            read => length += read,
+        }
+    }
+    if answer[..length].starts_with(expect) {
+        return Ok(());
+    }
+    let excerpt = Excerpt::of(&answer[..length]);
+    Err(Failure::Theirs(Cause::UnexpectedAnswer(excerpt)))
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -196,12 +267,11 @@ impl Drop for AbortOnDrop {
 }
 
 impl HealthConfig {
-    /// How long to wait for the first probe when so many tasks probe already.
-    fn first_pause(&self, already: usize, chance: f64) -> Duration {
-        let already = u32::try_from(already).unwrap_or(u32::MAX);
+    /// How long to wait for the first probe when so many others wait for theirs.
+    fn first_pause(&self, others: u32, chance: f64) -> Duration {
         let spread = self
             .interval
-            .min(FIRST_PROBE_SPACING.saturating_mul(already));
+            .min(FIRST_PROBE_SPACING.saturating_mul(others));
         spread.mul_f64(chance)
     }
 

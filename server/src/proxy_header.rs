@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use ppp::v2::{Builder, Command, Protocol, Type, Version};
+use ppp::v2::{Addresses, Builder, Command, Protocol, Type, Version};
 
 /// `PP2_CLIENT_SSL`, `PP2_CLIENT_CERT_CONN` and `PP2_CLIENT_CERT_SESS`.
 const CLIENT_FLAGS: u8 = 0x01 | 0x02 | 0x04;
@@ -25,6 +25,19 @@ pub struct ProxyHeader<'a> {
     pub cipher: &'a str,
     /// The client's name (`PP2_SUBTYPE_SSL_CN`).
     pub client: &'a str,
+}
+
+/// The header of a connection that is the gateway's own, such as a probe's (command `LOCAL`): it names
+/// nobody.
+pub fn local() -> Vec<u8> {
+    let addresses = Addresses::Unspecified;
+    Builder::with_addresses(
+        Version::Two | Command::Local,
+        Protocol::Unspecified,
+        addresses,
+    )
+    .build()
+    .expect("nothing in it is too long")
 }
 
 impl ProxyHeader<'_> {
@@ -101,6 +114,16 @@ mod tests {
             "certificate seen and verified"
         );
         assert!(tlvs[2].value.ends_with(b"\x22\0\x07billing"));
+    }
+
+    #[test]
+    fn a_header_of_the_gateways_own_names_nobody() {
+        let bytes = local();
+        let read = Header::try_from(bytes.as_slice()).unwrap();
+        assert_eq!(
+            (read.command, read.addresses, bytes.len()),
+            (Command::Local, Addresses::Unspecified, 16)
+        );
     }
 
     #[test]

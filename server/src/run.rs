@@ -30,11 +30,13 @@ use crate::systemd::{self, Store};
 use crate::watch::Watch;
 
 mod attempt;
+mod first_verdicts;
 mod reload;
 mod signals;
 mod upgrade;
 
 use attempt::Attempt;
+use first_verdicts::first_verdicts;
 use reload::warn_of_dates;
 use signals::{Signals, Watchdog};
 
@@ -188,7 +190,6 @@ impl Ready {
             None => None,
         };
         let workers = gateway.open(prepared)?;
-        gateway.balancer().start();
         Ok(Run {
             gateway,
             workers,
@@ -207,9 +208,11 @@ impl Ready {
 
 impl Run {
     /// Starts serving. Must be called within a runtime, which then carries the health probes.
-    pub fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
+    pub async fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
         let watch = Watch::new(files(&settings.policy, loaded.policy()));
-        Ready::new(settings, loaded, watch, Inherited::default())?.open()
+        let ready = Ready::new(settings, loaded, watch, Inherited::default())?;
+        first_verdicts(&ready.gateway).await;
+        ready.open()
     }
 
     /// Starts serving, with what was inherited, as soon as the process that is followed has stopped.
@@ -229,6 +232,10 @@ impl Run {
         let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
         let ready = Ready::new(settings, loaded, watch, inherited)?;
         ready.gateway.admission().set_descriptors(descriptors);
+        if let Some(elder) = &mut elder {
+            elder.tell_health(&ready.gateway);
+        }
+        first_verdicts(&ready.gateway).await;
         if let Some(elder) = &mut elder {
             elder.take_over(&ready.gateway, ready.summary()).await?;
         }

@@ -8,6 +8,7 @@ use lb::{
 };
 
 use crate::policy::{self, Client, Gateway, Group, Quota};
+use crate::proxy_header;
 use crate::tls_probe::TlsProbe;
 
 /// How long a connection is silent before TCP asks whether its other end is still there.
@@ -90,6 +91,10 @@ fn health(group: &Group) -> HealthConfig {
                 send: send.clone(),
                 expect: expect.clone(),
             },
+        },
+        preface: match group.proxy_protocol {
+            Some(policy::ProxyProtocol::V2) => proxy_header::local(),
+            None => Vec::new(),
         },
         interval: health.interval,
         timeout: health.timeout,

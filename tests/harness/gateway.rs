@@ -1,5 +1,6 @@
 //! A gateway process: its log, its records, its signals and its end.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
@@ -22,6 +23,8 @@ pub(crate) struct Gateway {
     followers: Vec<u32>,
     policy: PathBuf,
     log: mpsc::Receiver<Value>,
+    /// What was logged before it served, and was not asked for yet.
+    early: VecDeque<Value>,
     pub(crate) address: SocketAddr,
     records: PathBuf,
 }
@@ -72,27 +75,51 @@ impl Gateway {
             followers: Vec::new(),
             policy: world.path("policy.yaml"),
             log,
+            early: VecDeque::new(),
             address,
             records,
         };
-        let serving = gateway
-            .logged("serving TLS 1.3 with client certificates")
-            .await;
+        let serving = loop {
+            let event = gateway.next_event().await;
+            if event["message"] == "serving TLS 1.3 with client certificates" {
+                break event;
+            }
+            gateway.early.push_back(event);
+        };
         gateway.address = serving["addresses"].as_str().unwrap().parse().unwrap();
         gateway
     }
 
-    /// Waits for the next log event with this message.
+    /// Waits for the next log event with this message, of those that come after it began to serve.
     pub(crate) async fn logged(&mut self, message: &str) -> Value {
         soon(async {
             loop {
-                let event = self.log.recv().await.expect("the gateway lives");
+                let event = self.next_event().await;
                 if event["message"] == message {
                     return event;
                 }
             }
         })
         .await
+    }
+
+    /// Waits for the next log event with this message, of those too that came before it served.
+    pub(crate) async fn logged_at_all(&mut self, message: &str) -> Value {
+        while let Some(event) = self.early.pop_front() {
+            if event["message"] == message {
+                return event;
+            }
+        }
+        self.logged(message).await
+    }
+
+    /// Whether there was a log event with this message before it served.
+    pub(crate) fn had_logged(&self, message: &str) -> bool {
+        self.early.iter().any(|event| event["message"] == message)
+    }
+
+    async fn next_event(&mut self) -> Value {
+        soon(self.log.recv()).await.expect("the gateway lives")
     }
 
     /// Writes the world's policy and waits until it is in force.

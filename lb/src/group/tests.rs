@@ -9,6 +9,13 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::{
+    group_config::{HealthConfig, WhenAllDown},
+    limit::Limit,
+};
+
+const RISE: u32 = 2;
+const FALL: u32 = 2;
 
 fn address(n: u16) -> SocketAddr {
     ([127, 0, 0, 1], n).into()
@@ -21,8 +28,8 @@ fn number(n: u32) -> NonZeroU32 {
 fn config(upstreams: Vec<UpstreamConfig>, check: Check) -> GroupConfig {
     let health = HealthConfig {
         check,
-        rise: number(1),
-        fall: number(2),
+        rise: number(RISE),
+        fall: number(FALL),
         ..HealthConfig::default()
     };
     GroupConfig {
@@ -55,7 +62,7 @@ enum Step {
     Leave(usize),
     Panic(usize),
     FailDial(usize),
-    Probe(u16, Observation),
+    Probe(u16, bool),
     Reload {
         upstreams: Vec<UpstreamConfig>,
         limit: Limit,
@@ -80,7 +87,6 @@ fn any_upstream() -> impl Strategy<Value = UpstreamConfig> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let observation = prop_oneof![3 => Just(Observation::Passed), 1 => Just(Observation::Failed)];
     let limit = prop_oneof![
         Just(Limit::Unlimited),
         (1..12_u32).prop_map(|limit| Limit::AtMost(number(limit))),
@@ -92,7 +98,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::Leave),
         1 => any::<usize>().prop_map(Step::Panic),
         2 => any::<usize>().prop_map(Step::FailDial),
-        6 => (0..6_u16, observation).prop_map(|(port, probe)| Step::Probe(port, probe)),
+        6 => (0..6_u16, prop::bool::weighted(0.6)).prop_map(|(port, passed)| Step::Probe(port, passed)),
         2 => (vec(any_upstream(), 0..6), limit, when_all_down).prop_map(
             |(mut upstreams, limit, when_all_down)| {
                 upstreams.sort_by_key(|upstream| upstream.address);
@@ -103,55 +109,153 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Who may be chosen now, said the plain way.
-fn eligible(group: &Group, tried: &[SocketAddr]) -> Result<Vec<UpstreamStatus>, NoLease> {
-    let ready: Vec<_> = group
-        .upstreams()
-        .into_iter()
-        .filter(|u| u.state == UpstreamState::Ready)
-        .collect();
-    let with = |health, backup: Option<bool>| -> Vec<UpstreamStatus> {
-        let wanted =
-            |u: &&UpstreamStatus| u.health == health && backup.is_none_or(|b| b == u.backup);
-        ready.iter().filter(wanted).copied().collect()
-    };
-    let mut tiers = vec![with(Health::Up, Some(false)), with(Health::Up, Some(true))];
-    if group.config().when_all_down == WhenAllDown::TryAll && tiers.iter().all(Vec::is_empty) {
-        tiers = vec![with(Health::Down, None)];
-    }
-    if tiers.iter().all(Vec::is_empty) {
-        return Err(NoLease::NoneHealthy);
-    }
-    let untried = |tier: Vec<UpstreamStatus>| -> Vec<_> {
-        tier.into_iter()
-            .filter(|u| !tried.contains(&u.address))
-            .collect()
-    };
-    tiers
-        .into_iter()
-        .map(untried)
-        .find(|tier| !tier.is_empty())
-        .ok_or(NoLease::AllTried)
+/// What a group must know, found out beside it: only steps move it, never the group's own word.
+#[derive(Debug)]
+struct Model {
+    upstreams: BTreeMap<u16, Known>,
+    limit: Limit,
+    when_all_down: WhenAllDown,
 }
 
-fn arrive(group: &Arc<Group>, tried: &[u16], held: &mut Vec<Lease>) {
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    config: UpstreamConfig,
+    is_up: Option<bool>,
+    passes: u32,
+    failed_probes: u32,
+    failed_dials: u32,
+}
+
+impl Known {
+    fn new(config: UpstreamConfig) -> Self {
+        Self {
+            config,
+            is_up: None,
+            passes: 0,
+            failed_probes: 0,
+            failed_dials: 0,
+        }
+    }
+
+    fn becomes(&mut self, is_up: bool) {
+        *self = Self {
+            is_up: Some(is_up),
+            ..Self::new(self.config)
+        };
+    }
+
+    fn probed(&mut self, passed: bool) {
+        if self.config.state == UpstreamState::Maint {
+            return;
+        }
+        if passed {
+            (self.passes, self.failed_probes) = (self.passes + 1, 0);
+            if self.is_up.is_none() || self.is_up == Some(false) && self.passes == RISE {
+                self.becomes(true);
+            }
+        } else {
+            (self.passes, self.failed_probes) = (0, self.failed_probes + 1);
+            if self.is_up != Some(false) && self.failed_probes == FALL {
+                self.becomes(false);
+            }
+        }
+    }
+
+    fn dial_failed(&mut self) {
+        if self.config.state != UpstreamState::Maint && self.is_up == Some(true) {
+            self.failed_dials += 1;
+            if self.failed_dials == FALL {
+                self.becomes(false);
+            }
+        }
+    }
+
+    fn health(&self) -> Health {
+        match self.is_up {
+            None => Health::Unknown,
+            Some(true) => Health::Up,
+            Some(false) => Health::Down,
+        }
+    }
+}
+
+impl Model {
+    fn new(upstreams: Vec<UpstreamConfig>) -> Self {
+        let mut model = Self {
+            upstreams: BTreeMap::new(),
+            limit: Limit::Unlimited,
+            when_all_down: WhenAllDown::Refuse,
+        };
+        model.reload(upstreams);
+        model
+    }
+
+    fn reload(&mut self, upstreams: Vec<UpstreamConfig>) {
+        let mut before = mem::take(&mut self.upstreams);
+        for config in upstreams {
+            let port = config.address.port();
+            let known = before
+                .remove(&port)
+                .filter(|_| config.state != UpstreamState::Maint);
+            let known = known.map_or(Known::new(config), |known| Known { config, ..known });
+            self.upstreams.insert(port, known);
+        }
+    }
+
+    /// Who may be chosen now.
+    fn eligible(&self, tried: &[SocketAddr]) -> Result<Vec<UpstreamConfig>, NoLease> {
+        let with = |is_up, backup: Option<bool>| -> Vec<UpstreamConfig> {
+            let ready = self.upstreams.values();
+            ready
+                .filter(|known| known.config.state == UpstreamState::Ready)
+                .filter(|known| known.is_up == Some(is_up))
+                .map(|known| known.config)
+                .filter(|config| backup.is_none_or(|backup| backup == config.backup))
+                .collect()
+        };
+        let mut tiers = vec![with(true, Some(false)), with(true, Some(true))];
+        if self.when_all_down == WhenAllDown::TryAll && tiers.iter().all(Vec::is_empty) {
+            tiers = vec![with(false, None)];
+        }
+        if tiers.iter().all(Vec::is_empty) {
+            return Err(NoLease::NoneHealthy);
+        }
+        for tier in &mut tiers {
+            tier.retain(|config| !tried.contains(&config.address));
+        }
+        tiers
+            .into_iter()
+            .find(|tier| !tier.is_empty())
+            .ok_or(NoLease::AllTried)
+    }
+}
+
+fn arrive(group: &Arc<Group>, model: &Model, tried: &[u16], held: &mut Vec<Lease>) {
     let tried: Vec<_> = tried.iter().map(|&port| address(port)).collect();
-    let limit = group.config().max_connections;
+    let limit = model.limit;
     let full = matches!(limit, Limit::AtMost(limit) if held.len() >= limit.get() as usize);
-    let expected = eligible(group, &tried);
+    let expected = model.eligible(&tried);
     match group.lease(&tried) {
         Err(refusal) if full => assert_eq!(refusal, NoLease::GroupFull { limit }),
         Err(refusal) => assert_eq!(Err(refusal), expected.map(|_| ())),
         Ok(lease) => {
             assert!(!full);
+            // Weights are 1, 2 or 3, so this is no rounding.
+            let load = |config: &UpstreamConfig| {
+                let open = held
+                    .iter()
+                    .filter(|lease| lease.address() == config.address);
+                open.count() * 6 / config.weight.get() as usize
+            };
             let candidates = expected.unwrap();
-            let load = |u: &UpstreamStatus| f64::from(u.open) / f64::from(u.weight.get());
-            let minimum = candidates.iter().map(load).fold(f64::INFINITY, f64::min);
+            let minimum = candidates.iter().map(load).min();
             let chosen = candidates
                 .iter()
-                .find(|u| u.address == lease.address())
-                .unwrap();
-            assert!(load(chosen) <= minimum, "another had less load");
+                .find(|config| config.address == lease.address());
+            assert!(
+                Some(load(chosen.unwrap())) <= minimum,
+                "another had less load"
+            );
             held.push(lease);
         }
     }
@@ -161,9 +265,9 @@ fn take_out(held: &mut Vec<Lease>, which: usize) -> Option<Lease> {
     (!held.is_empty()).then(|| held.swap_remove(which % held.len()))
 }
 
-fn take_step(group: &Arc<Group>, step: Step, held: &mut Vec<Lease>) {
+fn take_step(group: &Arc<Group>, model: &mut Model, step: Step, held: &mut Vec<Lease>) {
     match step {
-        Step::Arrive { tried } => arrive(group, &tried, held),
+        Step::Arrive { tried } => arrive(group, model, &tried, held),
         Step::Adopt(port) => held.push(group.adopt(address(port))),
         Step::Leave(which) => drop(take_out(held, which)),
         Step::Panic(which) => {
@@ -176,22 +280,48 @@ fn take_step(group: &Arc<Group>, step: Step, held: &mut Vec<Lease>) {
         }
         Step::FailDial(which) => {
             if let Some(lease) = take_out(held, which) {
-                group.dialed(lease.address(), Observation::Failed);
+                group.dialed(lease.address(), Err(Cause::Refused));
+                if let Some(known) = model.upstreams.get_mut(&lease.address().port()) {
+                    known.dial_failed();
+                }
             }
         }
-        Step::Probe(port, probe) => group.probed(address(port), probe),
+        Step::Probe(port, passed) => {
+            let probe = if passed { Ok(()) } else { Err(Cause::Refused) };
+            group.probed(address(port), probe);
+            if let Some(known) = model.upstreams.get_mut(&port) {
+                known.probed(passed);
+            }
+        }
         Step::Reload {
             upstreams,
             limit,
             when_all_down,
         } => {
-            let config = config(upstreams, Check::Tcp);
+            model.reload(upstreams.clone());
+            (model.limit, model.when_all_down) = (limit, when_all_down);
             group.alter(GroupConfig {
                 max_connections: limit,
                 when_all_down,
-                ..config
+                ..config(upstreams, Check::Tcp)
             });
         }
+    }
+}
+
+fn assert_agree(group: &Group, model: &Model, held: &[Lease]) {
+    assert_eq!(group.open() as usize, held.len());
+    let status = group.upstreams();
+    assert_eq!(status.len(), model.upstreams.len());
+    for (upstream, known) in status.iter().zip(model.upstreams.values()) {
+        let here = held
+            .iter()
+            .filter(|lease| lease.address() == upstream.address);
+        assert_eq!(upstream.open as usize, here.count());
+        assert_eq!(
+            (upstream.address, upstream.health),
+            (known.config.address, known.health())
+        );
     }
 }
 
@@ -199,20 +329,54 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn counts_equal_who_is_connected_and_the_least_loaded_is_chosen(
+    fn counts_and_health_equal_what_happened_and_the_least_loaded_is_chosen(
         steps in vec(any_step(), 1..120)
     ) {
         let group = group(config(upstreams(0..4), Check::Tcp));
+        let mut model = Model::new(upstreams(0..4));
         let mut held = Vec::new();
         for step in steps {
-            take_step(&group, step, &mut held);
-            prop_assert_eq!(group.open() as usize, held.len());
-            for upstream in group.upstreams() {
-                let here = held.iter().filter(|lease| lease.address() == upstream.address);
-                prop_assert_eq!(upstream.open as usize, here.count());
-            }
+            take_step(&group, &mut model, step, &mut held);
+            assert_agree(&group, &model, &held);
         }
         held.clear();
+        prop_assert_eq!(group.open(), 0);
+    }
+
+    #[test]
+    fn whatever_threads_do_at_once_every_count_holds(
+        plans in vec(vec(any_step(), 1..60), 2..4)
+    ) {
+        let group = group(config(upstreams(0..4), Check::Tcp));
+        (0..4).for_each(|port| group.probed(address(port), Ok(())));
+        let held: Vec<Lease> = thread::scope(|scope| {
+            let threads: Vec<_> = plans
+                .into_iter()
+                .map(|plan| {
+                    let group = &group;
+                    scope.spawn(move || {
+                        let mut held = Vec::new();
+                        // What is right here depends on the others, so only the sums are looked at.
+                        let mut model = Model::new(upstreams(0..4));
+                        for step in plan {
+                            if matches!(step, Step::Arrive { .. }) {
+                                held.extend(group.lease(&[]));
+                            } else {
+                                take_step(group, &mut model, step, &mut held);
+                            }
+                        }
+                        held
+                    })
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        prop_assert_eq!(group.open() as usize, held.len());
+        for upstream in group.upstreams() {
+            let here = held.iter().filter(|lease| lease.address() == upstream.address);
+            prop_assert_eq!(upstream.open as usize, here.count());
+        }
+        drop(held);
         prop_assert_eq!(group.open(), 0);
     }
 }
@@ -221,7 +385,7 @@ proptest! {
 fn an_upstream_takes_no_connection_before_it_passed_a_probe() {
     let group = group(config(upstreams([1]), Check::Tcp));
     assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
-    group.probed(address(1), Observation::Passed);
+    group.probed(address(1), Ok(()));
     assert_eq!(group.lease(&[]).unwrap().address(), address(1));
 }
 
@@ -237,7 +401,7 @@ fn what_another_process_knows_serves_before_the_first_probe() {
 #[test]
 fn a_reload_keeps_health_and_counts_of_upstreams_that_stay() {
     let group = group(config(upstreams([1, 2]), Check::Tcp));
-    group.probed(address(1), Observation::Passed);
+    group.probed(address(1), Ok(()));
     let lease = group.lease(&[]).unwrap();
     group.alter(config(upstreams([1, 3]), Check::Tcp));
     assert_eq!(health(&group, 1), Health::Up);
@@ -269,13 +433,13 @@ fn an_upstream_that_drains_keeps_its_connections_and_gets_no_new_ones() {
 #[test]
 fn an_upstream_must_pass_again_after_maintenance() {
     let group = group(config(upstreams([1]), Check::Tcp));
-    group.probed(address(1), Observation::Passed);
+    group.probed(address(1), Ok(()));
     let maint = UpstreamConfig {
         state: UpstreamState::Maint,
         ..UpstreamConfig::new(address(1))
     };
     group.alter(config(vec![maint], Check::Tcp));
-    group.probed(address(1), Observation::Passed);
+    group.probed(address(1), Ok(()));
     assert_eq!(
         health(&group, 1),
         Health::Unknown,
@@ -283,15 +447,15 @@ fn an_upstream_must_pass_again_after_maintenance() {
     );
     group.alter(config(upstreams([1]), Check::Tcp));
     assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
-    group.probed(address(1), Observation::Passed);
+    group.probed(address(1), Ok(()));
     assert!(group.lease(&[]).is_ok());
 }
 
 #[test]
 fn probes_that_are_switched_off_leave_every_upstream_up() {
     let group = group(config(upstreams([1, 2]), Check::Tcp));
-    group.probed(address(1), Observation::Failed);
-    group.probed(address(1), Observation::Failed);
+    group.probed(address(1), Err(Cause::Refused));
+    group.probed(address(1), Err(Cause::Refused));
     assert_eq!(
         (health(&group, 1), health(&group, 2)),
         (Health::Down, Health::Unknown)
@@ -313,7 +477,7 @@ fn probes_that_are_switched_off_leave_every_upstream_up() {
 async fn an_unprobed_upstream_rests_after_failed_dials_and_is_tried_again() {
     let group = group(config(upstreams([1]), Check::Off));
     let interval = group.config().health.interval;
-    let fail = || group.dialed(address(1), Observation::Failed);
+    let fail = || group.dialed(address(1), Err(Cause::Refused));
     fail();
     assert_eq!(health(&group, 1), Health::Up);
     fail();

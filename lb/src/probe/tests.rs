@@ -1,8 +1,6 @@
 //! Who is asked what, and when.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use super::*;
 use crate::group_config::{GroupConfig, UpstreamConfig, UpstreamState};
@@ -140,7 +138,7 @@ async fn a_probe_that_panics_has_failed_and_is_asked_again() {
     let moody = Arc::new(Moody::default());
     let group = world.group(Check::Custom(Arc::clone(&moody) as Arc<dyn Probe>));
     world.becomes(&group, Health::Up).await;
-    assert!(moody.0.load(Relaxed) >= 3, "one panic and two passes");
+    assert!(moody.0.load(Relaxed) >= 2, "one panic and one pass");
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ impl Stage {
             instance: Place::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
                 .map(|place| (place, Role::Primary)),
         };
-        let run = Run::start(settings, loaded)?;
+        let run = Run::start(settings, loaded).await?;
         let dir = arguments.dir.clone();
         let stage = Self {
             authority,

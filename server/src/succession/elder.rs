@@ -111,16 +111,20 @@ impl Elder {
         }
     }
 
-    /// Has the gateway believe what the other one's probes have found out, says that everything is
-    /// ready, and waits until it is to serve. The other process's clients are counted then.
+    /// Has the gateway believe what the other one's probes have found out.
+    pub fn tell_health(&mut self, gateway: &Gateway) {
+        self.known
+            .drain(..)
+            .for_each(|known| gateway.assume(&known));
+    }
+
+    /// Says that everything is ready, and waits until it is to serve. The other process's clients are
+    /// counted then.
     pub async fn take_over(
         &mut self,
         gateway: &Gateway,
         summary: Summary,
     ) -> Result<(), SuccessionError> {
-        self.known
-            .drain(..)
-            .for_each(|known| gateway.assume(&known));
         self.sender.send(&ToElder::Ready(summary)).await?;
         loop {
             match self.hear().await? {

@@ -1,0 +1,146 @@
+//! Why an upstream is not well, in words for a log.
+
+use std::{fmt, io};
+
+/// How many bytes of an answer, or of a message, an excerpt keeps.
+const EXCERPT: usize = 64;
+
+/// Why an upstream failed a probe or a dial.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Nothing listens there.
+    Refused,
+    /// There is no way to it.
+    Unreachable,
+    /// It was not connected to in time.
+    ConnectTimedOut,
+    /// It did not answer in time.
+    AnswerTimedOut,
+    /// It reset the connection.
+    Reset,
+    /// It closed the connection without an answer.
+    Closed,
+    /// It answered something else than what was expected.
+    UnexpectedAnswer(Excerpt),
+    /// Another failure.
+    Other(Excerpt),
+}
+
+/// What kinds of errors have a name of their own.
+const WORDS: &[(&[io::ErrorKind], Cause)] = &[
+    (&[io::ErrorKind::ConnectionRefused], Cause::Refused),
+    (
+        &[
+            io::ErrorKind::HostUnreachable,
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::NetworkDown,
+        ],
+        Cause::Unreachable,
+    ),
+    (&[io::ErrorKind::TimedOut], Cause::ConnectTimedOut),
+    (
+        &[
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::BrokenPipe,
+        ],
+        Cause::Reset,
+    ),
+    (&[io::ErrorKind::UnexpectedEof], Cause::Closed),
+];
+
+impl Cause {
+    /// What an error of a connection to an upstream says about it.
+    pub fn of(error: &io::Error) -> Self {
+        if error.get_ref().is_some() {
+            return Self::Other(Excerpt::of(error.to_string().as_bytes()));
+        }
+        let kind = error.kind();
+        let known = WORDS.iter().find(|(kinds, _)| kinds.contains(&kind));
+        known.map_or_else(
+            || Self::Other(Excerpt::of(error.to_string().as_bytes())),
+            |(_, cause)| cause.clone(),
+        )
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::Unreachable => f.write_str("no route to it"),
+            Self::ConnectTimedOut => f.write_str("not connected in time"),
+            Self::AnswerTimedOut => f.write_str("no answer in time"),
+            Self::Reset => f.write_str("connection reset"),
+            Self::Closed => f.write_str("closed without an answer"),
+            Self::UnexpectedAnswer(answer) => write!(f, "unexpected answer: {answer}"),
+            Self::Other(message) => write!(f, "{message}"),
+        }
+    }
+}
+
+/// The beginning of what a peer sent or a library said, short and safe to log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Excerpt(Box<str>);
+
+impl Excerpt {
+    /// The first bytes, with everything escaped that is no visible ASCII.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut text = bytes[..bytes.len().min(EXCERPT)].escape_ascii().to_string();
+        if bytes.len() > EXCERPT {
+            text.push_str("...");
+        }
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_safe_to_log() {
+        assert_eq!(
+            Excerpt::of(b"-LOADING\r\n\x1b[2J\xff").to_string(),
+            r"-LOADING\r\n\x1b[2J\xff"
+        );
+        let long = Excerpt::of(&[b'x'; 1000]).to_string();
+        assert_eq!(long, "x".repeat(EXCERPT) + "...");
+    }
+
+    #[test]
+    fn every_way_to_fail_has_words_of_its_own() {
+        use io::ErrorKind::{
+            ConnectionRefused, ConnectionReset, HostUnreachable, PermissionDenied, TimedOut,
+            UnexpectedEof,
+        };
+        let kinds = [
+            ConnectionRefused,
+            ConnectionReset,
+            HostUnreachable,
+            PermissionDenied,
+            TimedOut,
+            UnexpectedEof,
+        ];
+        let mut words: Vec<_> = kinds.map(|kind| Cause::of(&kind.into()).to_string()).into();
+        words.push(Cause::AnswerTimedOut.to_string());
+        words.push(Cause::UnexpectedAnswer(Excerpt::of(b"no")).to_string());
+        words.push(Cause::of(&io::Error::other("not TLS")).to_string());
+        words.sort();
+        words.dedup();
+        assert_eq!(words.len(), 9, "{words:?}");
+    }
+}

@@ -1,0 +1,255 @@
+//! What one lock guards: health, tiers and counts change together or not at all.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+};
+
+use tokio::time::Instant;
+
+use super::{UpstreamStatus, report::Vacated, verdict::FIRST_VERDICT};
+use crate::{
+    balancer::{Balancer, Tier},
+    cause::Cause,
+    group_config::{GroupConfig, HealthConfig, UpstreamConfig, UpstreamState, WhenAllDown},
+    health::{Condition, Health},
+    lease::NoLease,
+    limit::Limit,
+    probe::Check,
+};
+
+/// The state of an upstream that its group does not have any more, in logs.
+const REMOVED: &str = "removed";
+
+/// The state of a group.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) balancer: Balancer,
+    standings: HashMap<SocketAddr, Standing>,
+    /// Upstreams without probes that failed, and when they are tried again.
+    resting: BTreeSet<(Instant, SocketAddr)>,
+    /// Until when the first verdict is awaited, if it ever was.
+    verdict_until: Option<Instant>,
+    /// Whether probes were begun.
+    pub(super) is_probed: bool,
+    /// Whether the group was removed.
+    pub(super) retired: bool,
+    health: HealthConfig,
+    limit: Limit,
+    when_all_down: WhenAllDown,
+}
+
+#[derive(Debug)]
+struct Standing {
+    config: UpstreamConfig,
+    condition: Condition,
+    cause: Option<Cause>,
+}
+
+impl Standing {
+    fn tier(&self) -> Tier {
+        match (self.config.state, self.condition.health()) {
+            (UpstreamState::Drain | UpstreamState::Maint, _) => Tier::Out,
+            (UpstreamState::Ready, Health::Unknown) => Tier::Out,
+            (UpstreamState::Ready, Health::Down) => Tier::Down,
+            (UpstreamState::Ready, Health::Up) if self.config.backup => Tier::Backup,
+            (UpstreamState::Ready, Health::Up) => Tier::Primary,
+        }
+    }
+
+    fn is_undecided(&self) -> bool {
+        self.config.state == UpstreamState::Ready && self.condition.health() == Health::Unknown
+    }
+}
+
+impl Book {
+    pub(super) fn choose(&mut self, tried: &[SocketAddr]) -> Result<SocketAddr, NoLease> {
+        self.end_rests();
+        if !self.limit.allows(self.balancer.open()) {
+            return Err(NoLease::GroupFull { limit: self.limit });
+        }
+        self.balancer.choose(tried, self.when_all_down)
+    }
+
+    /// Takes over a configuration, and says which upstreams lost their last connection by it.
+    pub(super) fn alter(&mut self, config: &GroupConfig) -> Vec<Vacated> {
+        let wanted: HashMap<_, _> = config
+            .upstreams
+            .iter()
+            .map(|upstream| (upstream.address, *upstream))
+            .collect();
+        let mut vacated = Vec::new();
+        let balancer = &mut self.balancer;
+        self.standings.retain(|&upstream, _| {
+            let stays = wanted.contains_key(&upstream);
+            if !stays {
+                if balancer.active(upstream) == 0 {
+                    let state = REMOVED;
+                    vacated.push(Vacated { upstream, state });
+                }
+                balancer.remove(upstream);
+            }
+            stays
+        });
+        let was_off = self.health.check == Check::Off;
+        self.health = config.health.clone();
+        self.limit = config.max_connections;
+        self.when_all_down = config.when_all_down;
+        let assumed = match config.health.check {
+            Check::Off => Condition::UP,
+            Check::Tcp | Check::SendExpect { .. } | Check::Custom(_) => Condition::UNKNOWN,
+        };
+        for &UpstreamConfig { address, .. } in &config.upstreams {
+            let config = wanted[&address];
+            let standing = self.standings.entry(address).or_insert(Standing {
+                config,
+                condition: assumed,
+                cause: None,
+            });
+            let stops = standing.config.state == UpstreamState::Ready
+                && config.state != UpstreamState::Ready;
+            if stops && self.balancer.active(address) == 0 {
+                vacated.push(Vacated {
+                    upstream: address,
+                    state: config.state.as_str(),
+                });
+            }
+            standing.config = config;
+            let forgotten = match (config.state, standing.condition) {
+                (UpstreamState::Maint, _) => true,
+                (_, Condition::Unknown { .. }) => assumed == Condition::UP,
+                (_, Condition::Up { .. }) => false,
+                // One that went down without probes has a rest to end.
+                (_, Condition::Down { .. }) => assumed == Condition::UP && !was_off,
+            };
+            if forgotten {
+                standing.condition = assumed;
+            }
+            let tier = standing.tier();
+            self.balancer.put(address, config.weight, tier);
+        }
+        self.await_verdict();
+        vacated
+    }
+
+    /// Counts the end of a connection, and says whether its upstream was to lose all.
+    pub(super) fn give_back(&mut self, upstream: SocketAddr) -> Option<Vacated> {
+        if self.balancer.give_back(upstream) > 0 {
+            return None;
+        }
+        let state = match self.standings.get(&upstream).map(|it| it.config.state) {
+            Some(_) | None if self.retired => REMOVED,
+            Some(UpstreamState::Ready) => return None,
+            Some(state @ (UpstreamState::Drain | UpstreamState::Maint)) => state.as_str(),
+            None => REMOVED,
+        };
+        Some(Vacated { upstream, state })
+    }
+
+    /// The group was removed: says which upstreams have no connections.
+    pub(super) fn retire(&mut self) -> Vec<Vacated> {
+        self.retired = true;
+        let mut vacated: Vec<_> = self.standings.keys().copied().collect();
+        vacated.retain(|&upstream| self.balancer.active(upstream) == 0);
+        vacated.sort_unstable();
+        let state = REMOVED;
+        let vacated = vacated.into_iter();
+        vacated
+            .map(|upstream| Vacated { upstream, state })
+            .collect()
+    }
+
+    /// Remembers why an upstream failed, or forgets it.
+    pub(super) fn explain(&mut self, upstream: SocketAddr, cause: Option<Cause>) {
+        if let Some(standing) = self.standings.get_mut(&upstream) {
+            standing.cause = cause;
+        }
+    }
+
+    /// Why the upstream failed last.
+    pub(super) fn cause(&self, upstream: SocketAddr) -> Option<&Cause> {
+        self.standings.get(&upstream)?.cause.as_ref()
+    }
+
+    /// What is known about the upstream.
+    pub(super) fn health(&self, upstream: SocketAddr) -> Option<Health> {
+        Some(self.standings.get(&upstream)?.condition.health())
+    }
+
+    /// From now on the first verdict is awaited, if it is not there and can come.
+    pub(super) fn await_verdict(&mut self) {
+        if self.is_probed && self.undecided_until().is_none() && self.is_undecided() {
+            self.verdict_until = Some(Instant::now() + FIRST_VERDICT);
+        }
+    }
+
+    /// Until when the first verdict is awaited, if there is none; it may be over.
+    pub(super) fn undecided_until(&self) -> Option<Instant> {
+        self.verdict_until.filter(|_| self.is_undecided())
+    }
+
+    fn is_undecided(&self) -> bool {
+        !self.balancer.serves() && self.standings.values().any(Standing::is_undecided)
+    }
+
+    /// Moves an upstream's condition, and says what its health was and is if that differs.
+    pub(super) fn observe(
+        &mut self,
+        address: SocketAddr,
+        next: impl FnOnce(Condition, &HealthConfig) -> Condition,
+    ) -> Option<(Health, Health)> {
+        let standing = self.standings.get_mut(&address)?;
+        if standing.config.state == UpstreamState::Maint {
+            return None;
+        }
+        let before = standing.condition.health();
+        standing.condition = next(standing.condition, &self.health);
+        let after = standing.condition.health();
+        if before == after {
+            return None;
+        }
+        self.balancer
+            .put(address, standing.config.weight, standing.tier());
+        if after == Health::Down && self.health.check == Check::Off {
+            self.resting
+                .insert((Instant::now() + self.health.interval, address));
+        }
+        Some((before, after))
+    }
+
+    /// Puts on trial those upstreams without probes that have rested long enough.
+    pub(super) fn end_rests(&mut self) {
+        if self.resting.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(&(_, address)) = self.resting.first().filter(|rest| rest.0 <= now) {
+            self.resting.pop_first();
+            let Some(standing) = self.standings.get_mut(&address) else {
+                continue;
+            };
+            if standing.condition.health() == Health::Down && self.health.check == Check::Off {
+                standing.condition = Condition::on_trial(self.health.thresholds());
+                self.balancer
+                    .put(address, standing.config.weight, standing.tier());
+            }
+        }
+    }
+
+    pub(super) fn status(&self, address: SocketAddr) -> Option<UpstreamStatus> {
+        let Standing {
+            config,
+            condition,
+            cause,
+        } = self.standings.get(&address)?;
+        Some(UpstreamStatus {
+            address,
+            health: condition.health(),
+            cause: cause.clone(),
+            state: config.state,
+            open: self.balancer.active(address),
+            weight: config.weight,
+            backup: config.backup,
+        })
+    }
+}

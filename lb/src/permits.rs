@@ -1,0 +1,169 @@
+//! How many probes are under way at a time, dealt fairly to the groups that wait.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::limit::Name;
+
+/// A bounded number of permits. Groups that wait get them in turn, whatever number each waits for.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    state: Mutex<State>,
+}
+
+/// One probe's permit, handed on when it is dropped.
+#[derive(Debug)]
+#[must_use = "dropping a permit hands it on"]
+pub(crate) struct Permit {
+    permits: Arc<Permits>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Not zero only while nobody waits.
+    free: usize,
+    waiting: HashMap<Name, VecDeque<oneshot::Sender<Permit>>>,
+    /// The groups that wait, in the order in which they get a permit; each stands here once.
+    turns: VecDeque<Name>,
+}
+
+impl Permits {
+    pub(crate) fn new(free: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                free,
+                waiting: HashMap::new(),
+                turns: VecDeque::new(),
+            }),
+        })
+    }
+
+    /// Waits for a permit. Cancel safe.
+    pub(crate) async fn acquire(self: &Arc<Self>, group: &Name) -> Permit {
+        let handed = {
+            let mut state = self.state.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Permit {
+                    permits: Arc::clone(self),
+                };
+            }
+            state.wait(group)
+        };
+        handed.await.expect("a waiter that listens is handed one")
+    }
+
+    fn hand_on(self: &Arc<Self>) {
+        let next = {
+            let mut state = self.state.lock();
+            let next = state.next();
+            if next.is_none() {
+                state.free += 1;
+            }
+            next
+        };
+        if let Some(waiter) = next {
+            let permits = Arc::clone(self);
+            // One that has gone in this moment drops the permit, which hands it on again.
+            drop(waiter.send(Permit { permits }));
+        }
+    }
+}
+
+impl State {
+    fn wait(&mut self, group: &Name) -> oneshot::Receiver<Permit> {
+        let (waiter, handed) = oneshot::channel();
+        let queue = self.waiting.entry(Arc::clone(group)).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(Arc::clone(group));
+        }
+        queue.push_back(waiter);
+        handed
+    }
+
+    /// The next waiter that still listens, of the group whose turn it is.
+    fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
+        while let Some(group) = self.turns.pop_front() {
+            let mut queue = self.waiting.remove(&group).unwrap_or_default();
+            let next = std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.is_closed());
+            if !queue.is_empty() {
+                self.waiting.insert(Arc::clone(&group), queue);
+                self.turns.push_back(group);
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.hand_on();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::{Pin, pin},
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    /// The output of a future that is ready at once.
+    fn poll_once<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_group_that_waits_with_thousands_keeps_no_other_from_its_turn() {
+        let permits = Permits::new(1);
+        let (busy, calm): (Name, Name) = ("busy".into(), "calm".into());
+        let held = poll_once(pin!(permits.acquire(&busy))).unwrap();
+        let mut waiting: Vec<_> = (0..3000)
+            .map(|_| Box::pin(permits.acquire(&busy)))
+            .collect();
+        for one in &mut waiting {
+            assert!(poll_once(one.as_mut()).is_none());
+        }
+        let mut other = pin!(permits.acquire(&calm));
+        assert!(poll_once(other.as_mut()).is_none());
+        drop(held);
+        let first = poll_once(waiting[0].as_mut()).expect("it was first");
+        drop(first);
+        assert!(
+            poll_once(other.as_mut()).is_some(),
+            "it waits for one probe of the other group, not for thousands"
+        );
+    }
+
+    #[test]
+    fn a_permit_is_lost_neither_to_waiters_that_left_nor_to_one_that_leaves_with_it() {
+        let permits = Permits::new(1);
+        let group: Name = "ledger".into();
+        let held = poll_once(pin!(permits.acquire(&group))).unwrap();
+        let mut left = Box::pin(permits.acquire(&group));
+        let mut leaving = Box::pin(permits.acquire(&group));
+        assert!(poll_once(left.as_mut()).is_none() && poll_once(leaving.as_mut()).is_none());
+        drop(left);
+        drop(held);
+        drop(leaving);
+        assert!(poll_once(pin!(permits.acquire(&group))).is_some());
+        let state = permits.state.lock();
+        assert_eq!(
+            (state.free, state.turns.len(), state.waiting.len()),
+            (1, 0, 0)
+        );
+    }
+}
