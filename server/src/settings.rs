@@ -7,7 +7,7 @@ use lb::{
     UpstreamConfig, UpstreamState, WhenAllDown,
 };
 
-use crate::policy::{self, Client, Gateway, Group, Quota};
+use crate::policy::{self, Client, Gateway, Group, Quota, SniName};
 use crate::proxy_header;
 use crate::tls_probe::TlsProbe;
 
@@ -80,13 +80,22 @@ fn upstream(upstream: &policy::Upstream) -> UpstreamConfig {
     }
 }
 
+/// The name that a probe asks for: one that the group's clients ask for, unless another is configured.
+fn probed_name(group: &Group) -> Option<&str> {
+    let configured = group.health.sni.iter();
+    configured.chain(&group.sni).find_map(|name| match name {
+        SniName::Exact(name) => Some(&**name),
+        SniName::Below(_) => None,
+    })
+}
+
 fn health(group: &Group) -> HealthConfig {
     let health = &group.health;
     HealthConfig {
         check: match &health.check {
             policy::Check::Off => Check::Off,
             policy::Check::Tcp => Check::Tcp,
-            policy::Check::Tls => Check::Custom(Arc::new(TlsProbe::new())),
+            policy::Check::Tls => Check::Custom(Arc::new(TlsProbe::new(probed_name(group)))),
             policy::Check::SendExpect { send, expect } => Check::SendExpect {
                 send: send.clone(),
                 expect: expect.clone(),

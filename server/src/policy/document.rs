@@ -273,11 +273,14 @@ enum State {
 struct Health {
     /// What a probe asks. Without it: `tcp`.
     check: Option<Check>,
+    /// The name that a `tls` check asks for. Without it: the group's first name that is no wildcard.
+    sni: Option<String>,
     /// From one probe to the next. Without it: `5s`.
     interval: Option<Duration>,
     /// How long one probe may take. Without it: `1s`.
     timeout: Option<Duration>,
-    /// Passes to come up. Without it: 2.
+    /// Passes to come up again; the first one suffices for an upstream of which nothing is known yet.
+    /// Without it: 2.
     #[schemars(range(min = 1))]
     rise: Option<u32>,
     /// Failures to go down. Without it: 3.
@@ -304,7 +307,7 @@ enum Check {
 enum CheckWord {
     /// That an upstream accepts a connection.
     Tcp,
-    /// That it completes a TLS handshake.
+    /// That it completes a handshake of TLS 1.2 or 1.3.
     Tls,
     /// Nothing; upstreams count as healthy.
     Off,

@@ -73,6 +73,8 @@ pub enum UpstreamState {
 pub struct Health {
     /// What a probe asks.
     pub check: Check,
+    /// The name that a TLS probe asks for, if it is not one of the group's; no wildcard.
+    pub sni: Option<SniName>,
     /// From one probe to the next.
     pub interval: Duration,
     /// How long one probe may take.
@@ -261,6 +263,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             check: Check::Tcp,
+            sni: None,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             rise: const { NonZeroU32::new(2).expect("two is not zero") },
@@ -273,14 +276,34 @@ impl Default for Health {
 fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
     let fields = Fields::of(node, "`health`", HEALTH, problems)?;
     let default = Health::default();
+    let check = fields.or("check", default.check, problems, check);
+    let asks_for_a_name = check == Check::Tls;
     Some(Health {
-        check: fields.or("check", default.check, problems, check),
+        check,
+        sni: fields.or("sni", None, problems, |node, problems| {
+            probed_name(asks_for_a_name, node, problems).map(Some)
+        }),
         interval: fields.or("interval", default.interval, problems, duration::duration),
         timeout: fields.or("timeout", default.timeout, problems, duration::duration),
         rise: fields.or("rise", default.rise, problems, read::count),
         fall: fields.or("fall", default.fall, problems, read::count),
         jitter: fields.or("jitter", default.jitter, problems, read::percent),
     })
+}
+
+fn probed_name(is_asked_for: bool, node: &Node<'_>, problems: &mut Problems) -> Option<SniName> {
+    let name = sni(node, problems)?;
+    if let SniName::Below(_) = name {
+        let message = "a probe asks for one name; expected one without `*.`";
+        problems.report(node.at, message);
+        return None;
+    }
+    if !is_asked_for {
+        let message = "only `check: tls` asks for a name; leave `sni` out of `health`";
+        problems.report(node.at, message);
+        return None;
+    }
+    Some(name)
 }
 
 fn check(node: &Node<'_>, problems: &mut Problems) -> Option<Check> {

@@ -42,7 +42,9 @@ pub(super) const GROUP: &[&str] = &[
     "tries",
 ];
 pub(super) const UPSTREAM: &[&str] = &["address", "weight", "backup", "state"];
-pub(super) const HEALTH: &[&str] = &["check", "interval", "timeout", "rise", "fall", "jitter"];
+pub(super) const HEALTH: &[&str] = &[
+    "check", "sni", "interval", "timeout", "rise", "fall", "jitter",
+];
 pub(super) const SEND_EXPECT: &[&str] = &["send", "expect"];
 pub(super) const GROUP_TIMEOUTS: &[&str] = &["connect", "idle", "lifetime"];
 pub(super) const CLIENT: &[&str] = &["groups", "max_connections", "rate"];

@@ -136,7 +136,9 @@ impl Session {
     /// extracted, and all that it has to say must have been said.
     pub fn after(handshake: UnbufferedServerConnection) -> Result<Self, rustls::Error> {
         let (secrets, schedule) = handshake.dangerous_into_kernel_connection()?;
-        let rustls::SupportedCipherSuite::Tls13(suite) = schedule.negotiated_cipher_suite();
+        let rustls::SupportedCipherSuite::Tls13(suite) = schedule.negotiated_cipher_suite() else {
+            return Err(rustls::Error::General("not a session of TLS 1.3".into()));
+        };
         Ok(Self {
             opening: Keys::new(secrets.rx)?,
             sealing: Keys::new(secrets.tx)?,
