@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 use thiserror::Error;
 use time::Duration;
 
-use crate::command::issue::{NewAuthority, NewClient, NewServer};
+use crate::command::issue::{NewAuthority, NewClients, NewServer};
 use crate::command::revoke::Revoke;
 
 /// Issues, renews and revokes the certificates of a private authority.
@@ -34,10 +34,10 @@ pub(crate) struct Arguments {
 enum Task {
     /// Makes the authority: ca.crt and ca.key.
     Ca(NewAuthority),
-    /// Issues server.crt and server.key.
+    /// Issues a server's certificate and key: server.crt and server.key.
     Server(NewServer),
-    /// Issues a client's certificate and key, named after it.
-    Client(NewClient),
+    /// Issues clients' certificates and keys, named after them.
+    Client(NewClients),
     /// Lists what the authority issued, by serial, and what became of it.
     List {
         /// Say it in JSON.
@@ -98,6 +98,10 @@ pub(crate) enum Failure {
     Policy(#[from] PolicyFileError),
     #[error("no files can be named after the client {name:?}")]
     FileName { name: String, source: NameError },
+    #[error("{0:?} was named twice")]
+    Twice(String),
+    #[error("no client was named")]
+    NoClient,
     #[error("{0:?} is no serial: hexadecimal digits, with or without colons")]
     Serial(String),
     #[error("{} is not the revocation list of {}; only that can be signed afresh",

@@ -18,6 +18,9 @@ use crate::error::CertgenError;
 use crate::index::{self, Entry};
 use crate::store::{self, Draft, Overwrite, Secrecy};
 
+/// So many pairs are made safe on disk with their whole file system, which is one wait for all.
+const MANY: usize = 8;
+
 /// A change of an authority's directory that is worked out, but not begun.
 #[derive(Debug)]
 #[must_use = "a change does nothing until it is committed"]
@@ -68,7 +71,12 @@ impl Change {
         for draft in drafts() {
             draft.check(self.overwrite)?;
         }
-        drafts().try_for_each(Draft::sync)?;
+        if self.pairs.len() < MANY {
+            drafts().try_for_each(Draft::sync)?;
+        } else {
+            let dirs: BTreeSet<_> = drafts().map(|draft| store::parent(draft.path())).collect();
+            dirs.into_iter().try_for_each(store::sync_all)?;
+        }
         let mut steps = Vec::with_capacity(self.pairs.len() + self.removed.len() + 1);
         if !self.entries.is_empty() {
             steps.push(Step::Index(index::lines(&self.entries)?));

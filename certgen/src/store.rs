@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, syncfs};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -161,6 +161,13 @@ impl Draft {
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), CertgenError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
+        .map_err(CertgenError::io("sync", dir))
+}
+
+/// Waits until everything that was written to a directory's file system is safe on disk.
+pub(crate) fn sync_all(dir: &Path) -> Result<(), CertgenError> {
+    File::open(dir)
+        .and_then(|dir| Ok(syncfs(&dir)?))
         .map_err(CertgenError::io("sync", dir))
 }
 

@@ -1,6 +1,8 @@
 //! New certificates: the authority's own, a server's, a client's.
 
-use std::io::Write;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use certgen::{
@@ -52,63 +54,129 @@ pub(crate) struct NewServer {
     /// DNS names, wildcards and IP addresses; clients verify the one they ask for.
     #[arg(required = true)]
     names: Vec<String>,
+    /// What the two files are named after.
+    #[arg(long, value_name = "FILE", visible_alias = "out", default_value = SERVER_STEM)]
+    name: String,
     #[command(flatten)]
     leaf: NewLeaf,
 }
 
 impl NewServer {
     pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+        if self.name != SERVER_STEM {
+            check_stem(&self.name)?;
+        }
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        let leaf = LeafSpec::server(&names)?;
-        self.leaf.issue(&Directory::lock(dir)?, SERVER_STEM, leaf)?;
-        Ok(announce(dir, SERVER_STEM, out)?)
+        let leaf = (self.name.clone(), LeafSpec::server(&names)?);
+        self.leaf.issue(&Directory::lock(dir)?, vec![leaf])?;
+        Ok(announce(dir, &self.name, out)?)
     }
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct NewClient {
-    /// The client's name, by which the policy knows it.
-    #[arg(value_name = "CN")]
-    name: String,
-    /// A group that the client may reach.
+pub(crate) struct NewClients {
+    /// The clients' names, by which the policy knows them.
+    #[arg(value_name = "CN", required_unless_present = "from")]
+    names: Vec<String>,
+    /// Read more names from this file, one a line; `-` is the standard input.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// A group that the clients may reach.
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
-    /// Add the client to this policy file, keeping its comments and layout.
+    /// Add the clients to this policy file, keeping its comments and layout.
     #[arg(long, value_name = "POLICY", requires = "group")]
     add_to: Option<PathBuf>,
     #[command(flatten)]
     leaf: NewLeaf,
 }
 
-impl NewClient {
+impl NewClients {
     pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-        check_file_stem(&self.name).map_err(|source| Failure::FileName {
-            name: self.name.clone(),
-            source,
-        })?;
+        let names = self.all_names()?;
+        let clients: Vec<&str> = names.iter().map(String::as_str).collect();
         let directory = Directory::lock(dir)?;
         // What would keep the policy from changing should be known before anything is issued.
-        let grant = self.plan()?;
-        self.leaf
-            .issue(&directory, &self.name, LeafSpec::client(&self.name))?;
-        announce(dir, &self.name, out)?;
+        let grant = self.plan(&clients)?;
+        let leaves = names
+            .iter()
+            .map(|name| (name.clone(), LeafSpec::client(name)));
+        self.leaf.issue(&directory, leaves.collect())?;
+        for client in &clients {
+            announce(dir, client, out)?;
+        }
         let group = self.group.as_deref().unwrap_or(ANY_GROUP);
         match grant {
             Some((path, grant)) => {
-                let addition = grant.additions()[0];
+                let additions = grant.additions().to_vec();
                 grant.write()?;
-                usage::granted(path, addition, &self.name, out)?;
+                for (client, addition) in clients.iter().zip(additions) {
+                    usage::granted(path, addition, client, out)?;
+                }
             }
-            None => usage::fragment(&[&self.name], group, out)?,
+            None => usage::fragment(&clients, group, out)?,
         }
-        Ok(usage::commands(dir, &self.name, group, out)?)
+        if let [client] = clients.as_slice() {
+            usage::commands(dir, client, group, out)?;
+        }
+        Ok(())
     }
 
-    fn plan(&self) -> Result<Option<(&Path, Grant)>, PolicyFileError> {
+    /// The names of the command line and of the file, none of them twice.
+    fn all_names(&self) -> Result<Vec<String>, Failure> {
+        let text = match &self.from {
+            Some(path) => text_of(path)?,
+            None => String::new(),
+        };
+        let lines = text.lines().filter(|line| !line.is_empty());
+        let names: Vec<String> = self
+            .names
+            .iter()
+            .cloned()
+            .chain(lines.map(str::to_owned))
+            .collect();
+        let mut seen = BTreeSet::new();
+        for name in &names {
+            check_stem(name)?;
+            if !seen.insert(name) {
+                return Err(Failure::Twice(name.clone()));
+            }
+        }
+        if names.is_empty() {
+            return Err(Failure::NoClient);
+        }
+        Ok(names)
+    }
+
+    fn plan(&self, clients: &[&str]) -> Result<Option<(&Path, Grant)>, PolicyFileError> {
         let (Some(path), Some(group)) = (&self.add_to, &self.group) else {
             return Ok(None);
         };
-        Ok(Some((path, Grant::plan(path, &[&self.name], group)?)))
+        Ok(Some((path, Grant::plan(path, clients, group)?)))
+    }
+}
+
+/// Says whether files may have this name.
+fn check_stem(name: &str) -> Result<(), Failure> {
+    check_file_stem(name).map_err(|source| Failure::FileName {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+/// The text of a file, or of the standard input.
+fn text_of(path: &Path) -> Result<String, CertgenError> {
+    if path == Path::new("-") {
+        certgen::read_text(io::stdin().lock(), Path::new("the standard input"))
+    } else {
+        certgen::read_text(
+            fs::File::open(path).map_err(|source| CertgenError::Io {
+                action: "read",
+                path: path.to_owned(),
+                source,
+            })?,
+            path,
+        )
     }
 }
 
@@ -123,11 +191,18 @@ struct NewLeaf {
 }
 
 impl NewLeaf {
-    fn issue(&self, directory: &Directory, stem: &str, spec: LeafSpec) -> Result<(), CertgenError> {
+    fn issue(
+        &self,
+        directory: &Directory,
+        leaves: Vec<(String, LeafSpec)>,
+    ) -> Result<(), CertgenError> {
         let authority = directory.authority()?;
         authority.check_alive(OffsetDateTime::now_utc())?;
-        let spec = spec.lasting(Duration::days(self.days.into()));
-        let leaves = [(stem.to_owned(), spec)];
+        let length = Duration::days(self.days.into());
+        let leaves: Vec<_> = leaves
+            .into_iter()
+            .map(|(stem, spec)| (stem, spec.lasting(length)))
+            .collect();
         directory.issue(&authority, &leaves, overwrite(self.force))?;
         Ok(())
     }

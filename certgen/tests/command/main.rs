@@ -1,5 +1,6 @@
 //! What the command promises to those who call it, asked of the real binary.
 
+mod batches;
 mod desk;
 mod issuing;
 mod lifetime;
