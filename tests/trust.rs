@@ -285,76 +285,131 @@ fn start_error(world: &World) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-#[tokio::test]
-async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
+/// A world that honours revocations, with a policy for `db` and a list of nobody.
+async fn world_with_a_list() -> (World, Upstream, String) {
     let upstream = Upstream::start("a").await;
     let mut world = World::with_db(&[&upstream]);
     world.honour_revocations();
     world.write_policy();
-    let authority = world.authority.certificate_pem().to_owned();
-    let leaf = alice(&world.authority);
-    let (tomorrow, number) = (now() + Duration::days(1), 1);
+    let list = empty_list(&world);
+    world.write("ca.crl", &list);
+    (world, upstream, list)
+}
+
+/// A list of the world's authority that takes nobody back.
+fn empty_list(world: &World) -> String {
     let list = world
         .authority
-        .crl(&[], now(), tomorrow, number)
-        .unwrap()
-        .pem()
-        .to_owned();
-    let foreign = World::new()
-        .authority
-        .crl(&[], now(), tomorrow, number)
-        .unwrap();
-    leaf.save(world.folder(), "alice", Overwrite::Refuse)
-        .unwrap();
+        .crl(&[], now(), now() + Duration::days(1), 1);
+    list.unwrap().pem().to_owned()
+}
 
-    let authorities = [
-        (String::new(), "holds no certificate"),
-        ("no PEM at all".to_owned(), "holds no certificate"),
-        (
-            authority[..authority.len() / 2].to_owned(),
-            "is not whole PEM",
-        ),
-        (
-            format!("{authority}{}", &authority[..200]),
-            "is not whole PEM",
-        ),
-        (
-            leaf.certificate_pem().to_owned(),
-            "certificate 1 is not an authority's",
-        ),
-        (
-            format!("{authority}{}", leaf.key_pem()),
-            "it holds something else too",
-        ),
-    ];
-    world.write("ca.crl", &list);
-    for (text, says) in authorities {
-        world.write("ca.crt", &text);
-        let error = start_error(&world);
+/// Has each of these texts in a file keep the gateway from starting, with an error about the file that says this.
+fn assert_refused<const N: usize>(world: &World, file: &str, texts: [(String, &str); N]) {
+    for (text, says) in texts {
+        world.write(file, &text);
+        let error = start_error(world);
         assert!(
-            error.contains("ca.crt") && error.contains(says),
+            error.contains(file) && error.contains(says),
             "{says}: {error}"
         );
     }
+}
+
+#[tokio::test]
+async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
+    let (world, _upstream, _list) = world_with_a_list().await;
+    let authority = world.authority.certificate_pem().to_owned();
+    let leaf = alice(&world.authority);
+    let authorities = [
+        (String::new(), "holds no certificate"),
+        (
+            "no PEM at all".to_owned(),
+            "ca.crt:1: this is neither a section nor a comment",
+        ),
+        (
+            authority[..authority.len() / 2].to_owned(),
+            "the END line of the CERTIFICATE is missing",
+        ),
+        (
+            format!("{authority}{}", &authority[..200]),
+            "the END line of the CERTIFICATE is missing",
+        ),
+        (
+            authority.replacen("-----BEGIN", "----BEGIN", 1),
+            "ca.crt:1: the BEGIN or END line is not whole",
+        ),
+        (
+            authority.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
+            "ca.crt:1: a TRUSTED CERTIFICATE has no place in this file",
+        ),
+        (
+            leaf.certificate_pem().to_owned(),
+            "ca.crt:1: this certificate is not an authority's",
+        ),
+        (
+            format!("{authority}{}", leaf.key_pem()),
+            "a PRIVATE KEY has no place in this file",
+        ),
+    ];
+    assert_refused(&world, "ca.crt", authorities);
     std::fs::remove_file(world.path("ca.crt")).unwrap();
     assert!(start_error(&world).contains("ca.crt: cannot be read"));
+}
 
-    world.write("ca.crt", &authority);
+#[tokio::test]
+async fn no_slip_in_a_list_brings_anybody_back() {
+    let (world, _upstream, list) = world_with_a_list().await;
     let lists = [
         (String::new(), "holds no revocation list"),
-        (list[..list.len() / 2].to_owned(), "is not whole PEM"),
         (
-            foreign.pem().to_owned(),
+            list[..list.len() / 2].to_owned(),
+            "the END line of the X509 CRL is missing",
+        ),
+        (
+            empty_list(&World::new()),
             "was not signed by a client authority",
         ),
         (list.replace('A', "B"), "ca.crl"),
     ];
-    for (text, says) in lists {
-        world.write("ca.crl", &text);
-        let error = start_error(&world);
-        assert!(
-            error.contains("ca.crl") && error.contains(says),
-            "{says}: {error}"
-        );
+    assert_refused(&world, "ca.crl", lists);
+}
+
+#[tokio::test]
+async fn no_authority_of_a_bundle_is_lost_however_its_file_is_written() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let [first, last] = [(); 2].map(|()| Authority::new(&AuthoritySpec::default()).unwrap());
+    let (one, other) = (first.certificate_pem(), last.certificate_pem());
+    for bundle in [
+        format!("{}{other}", one.trim_end()),
+        format!("\u{feff}{one}{}", other.trim_end()),
+        format!("# ours\n{}\r\n{}", one.replace('\n', "\r\n"), other),
+        format!(
+            "  {} {}",
+            one.replace('\n', "\n  "),
+            other.replace('\n', " ")
+        ),
+    ] {
+        for authority in [&first, &last] {
+            let leaf = alice(authority);
+            assert_eq!(visit(&world, &bundle, &leaf, &[]).await, Ok(()), "{bundle}");
+        }
     }
+}
+
+#[test]
+fn an_encrypted_key_says_so() {
+    let mut world = World::new();
+    world.group_of("db", "\"127.0.0.1:1\"", "");
+    world.client("alice", "groups: [db]");
+    world.write_policy();
+    let key = std::fs::read_to_string(world.path("server.key")).unwrap();
+    let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    world.write("server.key", &encrypted);
+    let error = start_error(&world);
+    assert!(
+        error.contains("server.key:1: the PRIVATE KEY is encrypted"),
+        "{error}"
+    );
 }

@@ -1,6 +1,6 @@
 //! rustls' configuration: TLS 1.3, a client certificate required.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -9,8 +9,10 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+    UnixTime,
+};
 use thiserror::Error;
 
 use crate::identity::{Fingerprint, Identity};
@@ -53,13 +55,13 @@ pub enum TlsError {
     /// A file of certificates or revocations is no good.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The private key cannot be read.
-    #[error("{path}: no private key can be read: {what}")]
-    Key {
+    /// The file does not hold exactly one private key.
+    #[error("{path}: holds {count} private keys, and must hold one", path = .path.display())]
+    Keys {
         /// The file.
-        path: String,
-        /// What is wrong with it.
-        what: String,
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
     },
     /// A revocation list is older than the one that is in force.
     #[error(transparent)]
@@ -84,12 +86,10 @@ impl Tls {
     pub fn load(files: &TlsFiles, base: &Path, now: UnixTime) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let chain = trust::certificates(&base.join(&files.certificate))?;
+        let chain: Vec<_> = chain.into_iter().map(|one| one.der).collect();
         let leaf = chain[0].clone();
         let path = base.join(&files.key);
-        let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| TlsError::Key {
-            path: path.display().to_string(),
-            what: error.to_string(),
-        })?;
+        let key = private_key(&path)?;
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|what| {
             let certificate = base.join(&files.certificate).display().to_string();
             TlsError::Mismatch {
@@ -214,6 +214,27 @@ impl Tls {
         config.ignore_client_order = !client_prefers_chacha;
         config
     }
+}
+
+/// Reads the one private key of a file, in which certificates and parameters may stand as well.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let mut keys = Vec::new();
+    for section in trust::sections(path)? {
+        match &*section.label {
+            "PRIVATE KEY" => keys.push(PrivatePkcs8KeyDer::from(section.der).into()),
+            "RSA PRIVATE KEY" => keys.push(PrivatePkcs1KeyDer::from(section.der).into()),
+            "EC PRIVATE KEY" => keys.push(PrivateSec1KeyDer::from(section.der).into()),
+            "CERTIFICATE" | "EC PARAMETERS" | "DH PARAMETERS" => {}
+            _ => return Err(trust::foreign(path, section).into()),
+        }
+    }
+    let count = keys.len();
+    keys.pop()
+        .filter(|_| count == 1)
+        .ok_or_else(|| TlsError::Keys {
+            path: path.to_owned(),
+            count,
+        })
 }
 
 /// The suites and key exchanges that are spoken here. Of the suites the first that the client speaks is

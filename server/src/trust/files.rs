@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::{self, PemObject, SectionKind};
+use strict_pem::{PemError, Section};
 use thiserror::Error;
 
 /// The largest file of certificates or revocations that is read.
@@ -27,13 +27,23 @@ pub enum TrustError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is not whole PEM.
-    #[error("{path}: is not whole PEM: {what}", path = .path.display())]
+    /// The file is not PEM from its beginning to its end.
+    #[error("{path}:{line}: {fault}", path = .path.display(), line = .error.line, fault = .error.fault)]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        what: String,
+        /// What is wrong with it, and where.
+        error: PemError,
+    },
+    /// A section of the file is of a kind that has no place in it.
+    #[error("{path}:{line}: a {label} has no place in this file", path = .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The section's line.
+        line: usize,
+        /// The section's kind.
+        label: String,
     },
     /// The file has nothing of what it should have.
     #[error("{path}: holds no {what}", path = .path.display())]
@@ -44,35 +54,52 @@ pub enum TrustError {
         what: &'static str,
     },
     /// A certificate in the file cannot be an authority.
-    #[error("{path}: certificate {number} is not an authority's: {what}", path = .path.display())]
+    #[error("{path}:{line}: this certificate is not an authority's: {what}", path = .path.display())]
     NotAuthority {
         /// The file.
         path: PathBuf,
-        /// Which certificate, counted from 1.
-        number: usize,
+        /// The certificate's line.
+        line: usize,
         /// What is wrong with it.
         what: &'static str,
     },
     /// A revocation list is broken, foreign or out of date.
-    #[error("{path}: revocation list {number} {what}", path = .path.display())]
+    #[error("{path}:{line}: this revocation list {what}", path = .path.display())]
     Revocations {
         /// The file.
         path: PathBuf,
-        /// Which list, counted from 1.
-        number: usize,
+        /// The list's line.
+        line: usize,
         /// What is wrong with it.
         what: &'static str,
     },
 }
 
+/// The label of certificates.
+pub(super) const CERTIFICATE: &str = "CERTIFICATE";
+/// The label of revocation lists.
+pub(super) const REVOCATION_LIST: &str = "X509 CRL";
+
+/// A certificate in a file.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// Its bytes.
+    pub der: CertificateDer<'static>,
+    /// The line on which it begins.
+    pub line: usize,
+}
+
 /// Reads a file of PEM certificates: at least one, nothing else.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+pub fn certificates(path: &Path) -> Result<Vec<Certificate>, TrustError> {
     let mut certificates = Vec::new();
-    for (kind, der) in sections(path)? {
-        if kind != SectionKind::Certificate {
-            return Err(foreign_section(path));
+    for section in sections(path)? {
+        if section.label != CERTIFICATE {
+            return Err(foreign(path, section));
         }
-        certificates.push(CertificateDer::from(der));
+        certificates.push(Certificate {
+            der: section.der.into(),
+            line: section.line,
+        });
     }
     if certificates.is_empty() {
         return Err(TrustError::Empty {
@@ -83,8 +110,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustEr
     Ok(certificates)
 }
 
-/// The parts of a file of PEM.
-pub(super) fn sections(path: &Path) -> Result<Vec<(SectionKind, Vec<u8>)>, TrustError> {
+/// Reads a file of PEM, whatever is in it.
+pub(crate) fn sections(path: &Path) -> Result<Vec<Section>, TrustError> {
     let unreadable = |source| TrustError::Unreadable {
         path: path.to_owned(),
         source,
@@ -95,18 +122,17 @@ pub(super) fn sections(path: &Path) -> Result<Vec<(SectionKind, Vec<u8>)>, Trust
         });
     }
     let text = fs::read(path).map_err(unreadable)?;
-    <(SectionKind, Vec<u8>)>::pem_slice_iter(&text)
-        .collect::<Result<_, pem::Error>>()
-        .map_err(|error| TrustError::Pem {
-            path: path.to_owned(),
-            what: error.to_string(),
-        })
+    strict_pem::read(&text).map_err(|error| TrustError::Pem {
+        path: path.to_owned(),
+        error,
+    })
 }
 
-/// A part of the file is none of what it is for.
-pub(super) fn foreign_section(path: &Path) -> TrustError {
-    TrustError::Pem {
+/// A section is of a kind that has no place in its file.
+pub(crate) fn foreign(path: &Path, section: Section) -> TrustError {
+    TrustError::Foreign {
         path: path.to_owned(),
-        what: "it holds something else too".to_owned(),
+        line: section.line,
+        label: section.label,
     }
 }

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use rustls::DistinguishedName;
-use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -18,8 +17,9 @@ pub(crate) mod memory;
 mod revocations;
 mod untrusted;
 
-pub use files::{TrustError, certificates};
-use files::{foreign_section, sections};
+use files::{CERTIFICATE, REVOCATION_LIST};
+pub use files::{Certificate, TrustError, certificates};
+pub(crate) use files::{foreign, sections};
 use list::{List, has_signed};
 use revocations::Revocations;
 pub use revocations::Rollback;
@@ -87,17 +87,18 @@ impl Trust {
             subjects: Vec::new(),
             revocations: Revocations::default(),
             expired_crl,
-            content: certificates.iter().map(Fingerprint::of).collect(),
+            content: Vec::new(),
         };
-        for (index, certificate) in certificates.iter().enumerate() {
+        for Certificate { der, line } in &certificates {
             trust
-                .add_authority(certificate)
+                .add_authority(der)
                 .map_err(|what| TrustError::NotAuthority {
                     path: authorities.to_owned(),
-                    number: index + 1,
+                    line: *line,
                     what,
                 })?;
         }
+        let certificates: Vec<_> = certificates.into_iter().map(|one| one.der).collect();
         for list in lists {
             trust.add_lists(list, &certificates, now)?;
         }
@@ -115,6 +116,7 @@ impl Trust {
         });
         self.subjects
             .push(DistinguishedName::from(parsed.subject().as_raw().to_vec()));
+        self.content.push(Fingerprint::of(certificate));
         self.anchors.push(anchor);
         Ok(())
     }
@@ -127,14 +129,14 @@ impl Trust {
     ) -> Result<(), TrustError> {
         let mut issuers = authorities.to_vec();
         let mut lists = Vec::new();
-        for (kind, der) in sections(path)? {
-            if kind == SectionKind::Crl {
-                self.content.push(Fingerprint::of(&der));
-                lists.push(der);
-            } else if kind == SectionKind::Certificate {
-                issuers.push(CertificateDer::from(der));
-            } else {
-                return Err(foreign_section(path));
+        for section in sections(path)? {
+            match &*section.label {
+                REVOCATION_LIST => {
+                    self.content.push(Fingerprint::of(&section.der));
+                    lists.push(section);
+                }
+                CERTIFICATE => issuers.push(section.der.into()),
+                _ => return Err(foreign(path, section)),
             }
         }
         keep_those_signed_by(&mut issuers, authorities.len());
@@ -144,13 +146,13 @@ impl Trust {
                 what: "revocation list",
             });
         }
-        for (index, list) in lists.iter().enumerate() {
+        for section in &lists {
             let refused = |what| TrustError::Revocations {
                 path: path.to_owned(),
-                number: index + 1,
+                line: section.line,
                 what,
             };
-            let (issuer, list) = List::read(list, &issuers).map_err(refused)?;
+            let (issuer, list) = List::read(&section.der, &issuers).map_err(refused)?;
             if self.expired_crl == ExpiredCrl::Refuse && list.next_update() <= now {
                 return Err(refused(
                     "is past its nextUpdate: issue a new one, or set `expired_crl: accept`",

@@ -1,0 +1,42 @@
+//! The lines that explain sections and are not part of them.
+
+/// The longest run of base64 that is taken for a word.
+const LONGEST_WORD: usize = 31;
+/// The longest name of a field in openssl's text.
+const LONGEST_NAME: usize = 40;
+
+/// The lines of openssl's text that are neither indented nor a field.
+const ALONE: [&str; 2] = ["Bag Attributes", "No Revoked Certificates."];
+
+/// Whether a line is a comment. One that holds a whole section is not: a line break is missing in it.
+pub(crate) fn is_comment(line: &str) -> bool {
+    let is_section = line.contains("-----BEGIN ") && line.contains("-----END ");
+    line.trim_start().starts_with('#') && !is_section
+}
+
+/// Whether a text looks like what openssl writes about certificates, lists and keys: fields, indented lines
+/// below them, rows of hexadecimal. The content of a section does not look so.
+pub(crate) fn is_of_openssl(text: &str) -> bool {
+    let is_content =
+        |word: &str| word.len() > LONGEST_WORD && word.chars().all(crate::base64::is_digit);
+    let is_broken_comment = text.trim_start().starts_with('#');
+    if is_broken_comment || text.split_whitespace().any(is_content) {
+        return false;
+    }
+    text.starts_with([' ', '\t']) || is_field(text) || ALONE.contains(&text.trim_end())
+}
+
+/// Whether a line is `name: value`, `name:` or `name=value`.
+fn is_field(text: &str) -> bool {
+    let name = match text.split_once([':', '=']) {
+        Some((name, value)) if text[name.len()..].starts_with(':') || !is_padding(value) => name,
+        Some(_) | None => return false,
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || " -()/.".contains(c);
+    !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(is_name)
+}
+
+/// Whether this is what may stand behind the first `=` of base64.
+fn is_padding(value: &str) -> bool {
+    matches!(value.trim(), "" | "=")
+}

@@ -1,0 +1,216 @@
+//! A reader of PEM (RFC 7468) that skips nothing.
+//!
+//! A bundle of authorities or revocation lists of which a part is left out says less than its author believes,
+//! and nobody notices. So [`read`] accounts for every line: it belongs to a [`Section`], is blank, is a comment
+//! that begins with `#`, or is of the text that openssl writes between sections. Anything else, and a section
+//! that is torn, is a [`PemError`] with its line.
+//!
+//! All line ends are read, a byte order mark, indented sections, a section on one line, and a section that
+//! begins on the line where another ends.
+//!
+//! ```
+//! let text = "# ours\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+//! let sections = strict_pem::read(text.as_bytes()).unwrap();
+//! assert_eq!(sections[0].label, "CERTIFICATE");
+//! assert_eq!(sections[0].line, 2);
+//! assert_eq!(sections[0].der, [0x30, 0x00]);
+//! ```
+
+#![forbid(unsafe_code)]
+
+use thiserror::Error;
+
+mod base64;
+mod explanation;
+mod pieces;
+
+use pieces::{Piece, pieces};
+
+/// One section: the bytes between a `BEGIN` and its `END`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Section {
+    /// The section's type, such as `CERTIFICATE`.
+    pub label: String,
+    /// The decoded content.
+    pub der: Vec<u8>,
+    /// The line on which the section begins, counted from 1.
+    pub line: usize,
+}
+
+/// The content may be a private key, so it is not shown.
+impl std::fmt::Debug for Section {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Section")
+            .field("label", &self.label)
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A text that is not PEM from its beginning to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("line {line}: {fault}")]
+pub struct PemError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// What can be wrong with a text that should be PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The bytes are not text.
+    #[error("this is not text (PEM is expected, not DER)")]
+    NotText,
+    /// A line outside of sections is neither blank, a comment nor openssl's text.
+    #[error("this is neither a section nor a comment")]
+    Stray,
+    /// A line has the dashes of a boundary, and is not a whole one.
+    #[error("the BEGIN or END line is not whole")]
+    Boundary,
+    /// A section begins within another.
+    #[error("a section begins before the END line of the {0}")]
+    Nested(String),
+    /// The text ends within a section.
+    #[error("the END line of the {0} is missing")]
+    Unended(String),
+    /// A section ends that has not begun.
+    #[error("the BEGIN line of the {0} is missing")]
+    Unbegun(String),
+    /// A section ends with another label than it began with.
+    #[error("a section begins as {begun} and ends as {ended}")]
+    Mismatch {
+        /// The label of `BEGIN`.
+        begun: String,
+        /// The label of `END`.
+        ended: String,
+    },
+    /// The content of a section is not base64.
+    #[error("the content is not whole base64")]
+    Base64,
+    /// A section has no content.
+    #[error("the section is empty")]
+    Empty,
+    /// The content is encrypted, and needs a passphrase.
+    #[error("the {0} is encrypted: give it without a passphrase")]
+    Encrypted(String),
+    /// A section has header lines (RFC 1421) that are not understood.
+    #[error("the section has a header that is not understood")]
+    Header,
+}
+
+/// Reads all sections of a text, in their order.
+pub fn read(text: &[u8]) -> Result<Vec<Section>, PemError> {
+    let text = std::str::from_utf8(text).map_err(|error| PemError {
+        line: 1 + count_newlines(&text[..error.valid_up_to()]),
+        fault: Fault::NotText,
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut sections = Vec::new();
+    let mut open = None;
+    let mut line = 0;
+    for content in physical_lines(text) {
+        line += 1;
+        read_line(content, line, &mut open, &mut sections)
+            .map_err(|fault| PemError { line, fault })?;
+    }
+    match open {
+        Some(Open { label, .. }) => Err(PemError {
+            line,
+            fault: Fault::Unended(label),
+        }),
+        None => Ok(sections),
+    }
+}
+
+fn read_line(
+    content: &str,
+    line: usize,
+    open: &mut Option<Open>,
+    sections: &mut Vec<Section>,
+) -> Result<(), Fault> {
+    if open.is_none() && explanation::is_comment(content) {
+        return Ok(());
+    }
+    for piece in pieces(content) {
+        match (piece, open.take()) {
+            (Piece::Begin(label), None) => *open = Some(Open::begin(label, line)?),
+            (Piece::Begin(_), Some(section)) => return Err(Fault::Nested(section.label)),
+            (Piece::End(label), Some(section)) => sections.push(section.end(label)?),
+            (Piece::End(label), None) => return Err(Fault::Unbegun(label.to_owned())),
+            (Piece::Broken, _) => return Err(Fault::Boundary),
+            (Piece::Text(text), Some(mut section)) => {
+                section.take(text)?;
+                *open = Some(section);
+            }
+            (Piece::Text(text), None) if explanation::is_of_openssl(text) => {}
+            (Piece::Text(_), None) => return Err(Fault::Stray),
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a text, whether they end in LF, CRLF or CR.
+fn physical_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n')
+        .flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
+}
+
+fn count_newlines(text: &[u8]) -> usize {
+    text.split(|&byte| byte == b'\n').count() - 1
+}
+
+/// A section that has begun.
+struct Open {
+    label: String,
+    line: usize,
+    content: String,
+}
+
+impl Open {
+    fn begin(label: &str, line: usize) -> Result<Self, Fault> {
+        match label.strip_prefix("ENCRYPTED ") {
+            Some(what) => Err(Fault::Encrypted(what.to_owned())),
+            None => Ok(Self {
+                label: label.to_owned(),
+                line,
+                content: String::new(),
+            }),
+        }
+    }
+
+    /// Takes a line of the content, or a part of one.
+    fn take(&mut self, text: &str) -> Result<(), Fault> {
+        if let Some((header, _)) = text.split_once(':') {
+            return Err(match header.trim() {
+                "Proc-Type" | "DEK-Info" => Fault::Encrypted(self.label.clone()),
+                _ => Fault::Header,
+            });
+        }
+        for character in text.chars().filter(|one| !one.is_ascii_whitespace()) {
+            if !base64::is_digit(character) {
+                return Err(Fault::Base64);
+            }
+            self.content.push(character);
+        }
+        Ok(())
+    }
+
+    fn end(self, label: &str) -> Result<Section, Fault> {
+        if label != self.label {
+            return Err(Fault::Mismatch {
+                begun: self.label,
+                ended: label.to_owned(),
+            });
+        }
+        if self.content.is_empty() {
+            return Err(Fault::Empty);
+        }
+        Ok(Section {
+            label: self.label,
+            der: base64::decode(&self.content).ok_or(Fault::Base64)?,
+            line: self.line,
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! The pieces of one line: boundaries of sections, and the text between them.
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// A piece of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece<'a> {
+    /// `-----BEGIN label-----`
+    Begin(&'a str),
+    /// `-----END label-----`
+    End(&'a str),
+    /// A boundary that is not whole.
+    Broken,
+    /// Anything else, not blank.
+    Text(&'a str),
+}
+
+/// The pieces of a line.
+pub(crate) fn pieces(line: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = line;
+    while let Some((before, piece, after)) = boundary(rest) {
+        pieces.extend(text(before));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.extend(text(rest));
+    pieces
+}
+
+/// The first boundary of a text, with what stands before and behind it.
+fn boundary(text: &str) -> Option<(&str, Piece<'_>, &str)> {
+    let begin = text.find(BEGIN).map(|at| (at, BEGIN));
+    let end = text.find(END).map(|at| (at, END));
+    let (at, start) = begin.into_iter().chain(end).min()?;
+    let (before, after) = (&text[..at], &text[at + start.len()..]);
+    let Some((label, after)) = after.split_once(DASHES) else {
+        return Some((before, Piece::Broken, ""));
+    };
+    let piece = match start {
+        _ if !is_label(label) => Piece::Broken,
+        BEGIN => Piece::Begin(label),
+        _ => Piece::End(label),
+    };
+    Some((before, piece, after))
+}
+
+/// A piece that has no boundary; `None` if it is blank.
+fn text(text: &str) -> Option<Piece<'_>> {
+    let has_dashes = text.contains("--") && (text.contains("BEGIN") || text.contains("END"));
+    match text {
+        _ if text.trim().is_empty() => None,
+        _ if has_dashes || text.contains(DASHES) => Some(Piece::Broken),
+        _ => Some(Piece::Text(text)),
+    }
+}
+
+/// Whether this may be a label (RFC 7468, 3).
+fn is_label(label: &str) -> bool {
+    let of_words = label.split([' ', '-']).all(|word| !word.is_empty());
+    of_words
+        && label
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+}
