@@ -1,11 +1,14 @@
 //! Every connection leaves exactly one record, and nobody else can write one.
 
+use std::collections::BTreeSet;
 use std::fs;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Upstream, World, soon, until};
+use crate::harness::{Gateway, Identity, Upstream, World, soon, until};
+use crate::revocation::revoke;
 
 #[tokio::test]
 async fn a_record_tells_who_went_where_when_and_how_much_it_moved() {
@@ -60,35 +63,165 @@ async fn bytes_count_on_a_connection_that_breaks_too() {
     assert_eq!(record["sent_bytes"], "a: hello\n".len());
 }
 
-#[tokio::test]
-async fn strangers_are_recorded_at_a_bounded_rate_and_the_rest_is_counted() {
-    let upstream = Upstream::start("a").await;
-    let mut world = World::with_db(&[&upstream]);
-    world.gateway_line("limits: {handshakes: unlimited, handshakes_per_source: unlimited}");
-    let gateway = world.start().await;
+/// The number of records with a reason, written and suppressed, as the file has it.
+fn counted(gateway: &Gateway, reason: &str) -> (u64, u64) {
+    let records = gateway.records();
+    let written = records.iter().filter(|record| record["reason"] == reason);
+    let suppressed = |record: &Value| record["suppressed"][reason].as_u64().unwrap_or(0);
+    (
+        written.count().try_into().unwrap(),
+        records.iter().map(suppressed).sum(),
+    )
+}
 
-    for _ in 0..400 {
+async fn strangers_come(gateway: &Gateway, times: usize) {
+    for _ in 0..times {
         let mut stranger = TcpStream::connect(gateway.address).await.unwrap();
         // What is wrong with it may be told before all of it is written.
         drop(stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await);
         drop(soon(stranger.read_to_end(&mut Vec::new())).await);
     }
+}
 
-    let (written, counted) = until(async || {
-        let records = gateway.records();
-        let written = records
+#[tokio::test]
+async fn strangers_are_recorded_at_a_bounded_rate_and_the_rest_is_counted_by_reason() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+
+    strangers_come(&gateway, 400).await;
+    gateway.signal("TERM");
+    gateway.ended().await;
+
+    let (written, suppressed) = counted(&gateway, "tls_failed");
+    assert_eq!(written + suppressed, 400, "the last are told at the end");
+    assert!(suppressed > 0, "{written} written");
+    let is_record = |record: &Value| record["reason"].is_string() && record["time"].is_string();
+    assert!(
+        gateway.records().iter().all(is_record),
+        "no line is only a count"
+    );
+}
+
+#[tokio::test]
+async fn strangers_hide_no_attempt_of_a_revoked_client() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.honour_revocations();
+    let mallory = world.authority.client("mallory").unwrap();
+    let revoked = Identity::of(&world.authority, &mallory);
+    revoke(&world, &[&mallory], 1);
+    let gateway = world.start().await;
+
+    strangers_come(&gateway, 200).await;
+    for _ in 0..15 {
+        assert!(revoked.visit(gateway.address, "db").await.is_err());
+    }
+
+    until(async || (counted(&gateway, "certificate_revoked").0 == 15).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_client_over_its_rate_cannot_fill_the_disk_with_its_refusals() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.client("alice", "groups: [db], rate: 1/h");
+    world.client("bob", "groups: [db]");
+    let mut gateway = world.start().await;
+    let (alice, bob) = (world.identity("alice"), world.identity("bob"));
+    alice.visit(gateway.address, "db").await.unwrap();
+
+    for _ in 0..100 {
+        assert!(alice.visit(gateway.address, "db").await.is_err());
+    }
+    drop(bob.visit(gateway.address, "db").await.unwrap());
+    gateway.signal("TERM");
+    gateway.ended().await;
+
+    let (written, suppressed) = counted(&gateway, "client_rate");
+    assert_eq!(written + suppressed, 100);
+    assert!(suppressed > 0, "{written} written");
+    gateway.record(|record| record["client"] == "bob").await;
+}
+
+#[tokio::test]
+async fn numbers_and_generations_go_on_after_an_upgrade() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut sources = Vec::new();
+    for round in 0..3 {
+        if round > 0 {
+            gateway.upgrade(&[]).await.unwrap();
+        }
+        for _ in 0..2 {
+            let mut connection = alice.visit(gateway.address, "db").await.unwrap();
+            connection.finish().await;
+            connection.hear().await.unwrap();
+            sources.push(gateway.record_of(&connection).await);
+        }
+    }
+    let generations: Vec<_> = sources.iter().map(|record| &record["generation"]).collect();
+    assert_eq!(generations, [1, 1, 2, 2, 3, 3]);
+    let numbers: BTreeSet<_> = sources
+        .iter()
+        .map(|record| record["connection"].as_u64())
+        .collect();
+    assert_eq!(numbers.len(), 6, "no number comes twice");
+    assert!(
+        numbers
             .iter()
-            .filter(|record| record["reason"] == "tls_failed")
-            .count();
-        let suppressed = |record: &serde_json::Value| record["suppressed"].as_u64().unwrap_or(0);
-        let counted: u64 = records.iter().map(suppressed).sum();
-        (written as u64 + counted == 400).then_some((written, counted))
+            .all(|number| number.is_some_and(|number| number < 1 << 53))
+    );
+}
+
+#[tokio::test]
+async fn what_did_not_happen_is_absent() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.group("db", &[&upstream], "health: {check: tcp}");
+    let gateway = world.start().await;
+    strangers_come(&gateway, 1).await;
+    let stranger = gateway.record_with("tls_failed").await;
+    assert!(stranger.get("generation").is_none(), "no policy was asked");
+
+    drop(upstream);
+    let alice = world.identity("alice");
+    until(async || {
+        alice
+            .visit(gateway.address, "db")
+            .await
+            .is_err()
+            .then_some(())
     })
     .await;
-    assert!(
-        written < 400 && counted > 0,
-        "{written} written, {counted} only counted"
-    );
+    until(async || {
+        drop(alice.visit(gateway.address, "db").await);
+        let records = gateway.records();
+        let mut untried = records
+            .iter()
+            .filter(|record| record["reason"] == "none_healthy");
+        untried.next().map(|record| {
+            assert_eq!(record["tries"], 0);
+            assert!(record.get("dialed_seconds").is_none());
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_have_the_same_time_as_records_and_numbers_are_numbers() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    let event = gateway.reload(&world).await;
+    assert!(event["time"].as_str().unwrap().ends_with('Z'), "{event}");
+    assert!(event.get("timestamp").is_none());
+    for number in ["took_ms", "apply_us", "changes", "generation"] {
+        assert!(event[number].is_u64(), "{event}");
+    }
 }
 
 #[tokio::test]

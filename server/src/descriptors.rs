@@ -40,15 +40,15 @@ pub fn warn(descriptors: Option<u64>, connections: Quota) {
         return;
     };
     let possible = for_clients(descriptors) / EACH as u64;
-    let promised = match connections {
-        Quota::Unlimited => u64::MAX,
-        Quota::AtMost(most) => most.get().into(),
+    let limit = match connections {
+        Quota::Unlimited => None,
+        Quota::AtMost(most) => Some(u64::from(most.get())),
     };
-    if promised > possible {
+    if limit.is_none_or(|limit| limit > possible) {
         tracing::warn!(
             descriptors,
             possible,
-            limit = %connections,
+            limit,
             "the policy allows more connections than descriptors do: raise the hard limit of open \
              files (LimitNOFILE=), or lower gateway.limits.connections"
         );

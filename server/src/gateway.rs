@@ -80,9 +80,15 @@ pub struct Applied {
 impl Gateway {
     /// A gateway with a policy in force, that listens nowhere yet.
     pub fn new(loaded: Loaded, recorder: Recorder) -> Arc<Self> {
+        Self::following(loaded, recorder, 0)
+    }
+
+    /// The same, whose first generation is the next after that of another process.
+    pub fn following(loaded: Loaded, recorder: Recorder, generation: u64) -> Arc<Self> {
         let balancer = LoadBalancer::new(lb::Config::default());
         let (policy, tls) = loaded.into_parts();
         let running = Running::first(policy, Arc::new(tls), &balancer);
+        let running = running.after(generation);
         let closing = CancellationToken::new();
         Arc::new(Self {
             doors: Mutex::new(Doors::new(closing.clone())),

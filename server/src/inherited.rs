@@ -60,9 +60,20 @@ pub struct Inherited {
     handle: Option<TcpListener>,
     admin: Option<UnixListener>,
     has_loaded: bool,
+    generation: u64,
 }
 
 impl Inherited {
+    /// Notes which generation of the policy the process has that is followed.
+    pub fn note_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
+    /// The generation of the policy of the process that is followed; 0 without one.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Adds a socket that is known to be a listener of this purpose.
     pub fn add(&mut self, purpose: &Purpose, socket: OwnedFd) {
         match *purpose {

@@ -27,6 +27,7 @@ pub mod proxy_header;
 mod pulse;
 pub mod record;
 pub mod record_layer;
+mod refusals;
 pub mod rejection;
 pub mod run;
 pub mod running;

@@ -2,25 +2,22 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use lb::{RelayError, Traffic};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::admission::network;
 use crate::identity::Identity;
 use crate::record_layer::Breach;
+use crate::refusals::{Refusals, Subject, Suppressed};
 use crate::rejection::Rejection;
 use crate::sink::Sink;
 use crate::verifier::Named;
-
-/// How many records of clients that were not authorized may be written in a second.
-const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -76,23 +73,25 @@ fn with_source(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Writes records, and bounds what strangers can make it write.
+/// Writes records, and bounds what refused clients can make it write.
 #[derive(Debug)]
 pub struct Recorder {
     sink: Sink,
-    strangers: DefaultDirectRateLimiter,
-    suppressed: AtomicU64,
+    refusals: Refusals,
     connections: AtomicU64,
 }
 
 impl Recorder {
     /// A recorder that writes into `sink`.
     pub fn new(sink: Sink) -> Self {
+        // Connections are numbered from the time of the start in microseconds. So no two processes that
+        // write into one file have the same numbers, unless there are more than a million connections a
+        // second; and until the year 2255 JSON's readers, who count in doubles, can tell them apart.
+        let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
         Self {
             sink,
-            strangers: RateLimiter::direct(Quota::per_second(STRANGERS_PER_SECOND)),
-            suppressed: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
+            refusals: Refusals::default(),
+            connections: AtomicU64::new(micros.try_into().unwrap_or(0)),
         }
     }
 
@@ -101,7 +100,7 @@ impl Recorder {
         &self.sink
     }
 
-    /// A number for a connection, which no other of this process has.
+    /// A number for a connection, which no other has, not of another process of the gateway either.
     pub fn number(&self) -> u64 {
         self.connections.fetch_add(1, Relaxed) + 1
     }
@@ -115,7 +114,7 @@ impl Recorder {
             wall: OffsetDateTime::now_utc(),
             source,
             destination,
-            generation: 0,
+            generation: None,
             sni: None,
             claim: None,
             identity: None,
@@ -132,41 +131,56 @@ impl Recorder {
 
     /// Writes that a source is banned for so many seconds, since so many handshakes failed.
     pub fn banned(&self, source: IpAddr, failures: u32, seconds: u64) {
-        let Some(suppressed) = self.admit_stranger() else {
-            return;
-        };
         let ban = Banned {
-            time: OffsetDateTime::now_utc()
-                .format(&Rfc3339)
-                .unwrap_or_default(),
+            time: now(),
             source,
             failures,
             ban_seconds: seconds,
             reason: "banned",
-            suppressed: (suppressed > 0).then_some(suppressed),
         };
-        let mut line = serde_json::to_vec(&ban).expect("a ban has only plain values");
-        line.push(b'\n');
-        self.sink.send(line);
+        self.refused(ban.reason, Subject::Source(source), || json_line(&ban));
     }
 
-    /// Says how many records were suppressed since it was last said, if any.
+    /// Writes the first of the records that were suppressed since the last one was written, if any, with
+    /// how many others were.
     pub fn confess(&self) {
-        let suppressed = self.suppressed.swap(0, Relaxed);
-        if suppressed > 0 {
-            self.sink
-                .send(format!("{{\"suppressed\":{suppressed}}}\n").into_bytes());
+        if let Some((line, suppressed)) = self.refusals.take_held() {
+            self.sink.send(with_suppressed(line, &suppressed));
         }
     }
 
-    /// Whether a stranger's record may be written, and if so how many were suppressed before it.
-    fn admit_stranger(&self) -> Option<u64> {
-        if self.strangers.check().is_ok() {
-            return Some(self.suppressed.swap(0, Relaxed));
+    /// Writes a record of a refusal, or has it counted.
+    fn refused(&self, reason: &'static str, whom: Subject<'_>, line: impl FnOnce() -> Vec<u8>) {
+        if let Some((line, suppressed)) = self.refusals.admit(reason, whom, Instant::now(), line) {
+            self.sink.send(with_suppressed(line, &suppressed));
         }
-        self.suppressed.fetch_add(1, Relaxed);
-        None
     }
+}
+
+/// A record as a line.
+fn json_line(record: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(record).expect("a record has only plain values");
+    line.push(b'\n');
+    line
+}
+
+/// A record with one more field, which says how many others were suppressed before it.
+fn with_suppressed(mut line: Vec<u8>, suppressed: &Suppressed) -> Vec<u8> {
+    if !suppressed.is_empty() {
+        let counts = serde_json::to_string(suppressed).expect("counts are plain values");
+        line.truncate(line.len() - "}\n".len());
+        line.extend(format!(",\"suppressed\":{counts}}}\n").into_bytes());
+    }
+    line
+}
+
+/// The time as records have it.
+pub(crate) fn now() -> String {
+    rfc3339(OffsetDateTime::now_utc())
+}
+
+fn rfc3339(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 /// The line that says how many records were lost on their way out.
@@ -183,7 +197,7 @@ pub struct Record {
     wall: OffsetDateTime,
     source: SocketAddr,
     destination: SocketAddr,
-    generation: u64,
+    generation: Option<u64>,
     sni: Option<String>,
     claim: Option<Identity>,
     identity: Option<Identity>,
@@ -198,7 +212,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The connection's number, unique within the process.
+    /// The connection's number.
     pub fn connection(&self) -> u64 {
         self.connection
     }
@@ -215,7 +229,7 @@ impl Record {
 
     /// The `ClientHello` was read.
     pub fn greeted(&mut self, generation: u64, sni: Option<String>) {
-        self.generation = generation;
+        self.generation = Some(generation);
         self.sni = sni;
     }
 
@@ -239,7 +253,7 @@ impl Record {
     pub fn dialed(&mut self, upstream: Option<SocketAddr>, tries: u32) {
         self.upstream = upstream;
         self.tries = tries;
-        self.dialed = Some(self.began.elapsed());
+        self.dialed = (tries > 0).then(|| self.began.elapsed());
     }
 
     /// The connection ended.
@@ -247,9 +261,28 @@ impl Record {
         self.outcome = Some(outcome);
     }
 
-    fn line(&self, suppressed: u64) -> Vec<u8> {
-        let line = Line {
-            time: self.wall.format(&Rfc3339).unwrap_or_default(),
+    /// Whom a refusal concerns. A name in a certificate that no authority signed may be anybody's choice.
+    fn subject(&self) -> Subject<'_> {
+        let is_signed = match &self.outcome {
+            Some(Outcome::Rejected(Rejection::Untrusted(untrusted))) => {
+                untrusted.reason() == "certificate_revoked"
+            }
+            _ => true,
+        };
+        let claim = self.claim.as_ref().filter(|_| is_signed);
+        match self.identity.as_ref().or(claim) {
+            Some(identity) => Subject::Client(identity.name().as_str()),
+            None => Subject::Source(network(self.source.ip())),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        self.outcome.as_ref().map_or("internal", Outcome::reason)
+    }
+
+    fn line(&self) -> Vec<u8> {
+        json_line(&Line {
+            time: rfc3339(self.wall),
             connection: self.connection,
             generation: self.generation,
             source: self.source,
@@ -274,24 +307,24 @@ impl Record {
             duration_seconds: self.began.elapsed().as_secs_f64(),
             received_bytes: self.traffic.received(),
             sent_bytes: self.traffic.sent(),
-            reason: self.outcome.as_ref().map_or("internal", Outcome::reason),
+            reason: self.reason(),
             detail: self.outcome.as_ref().and_then(Outcome::detail),
-            suppressed: (suppressed > 0).then_some(suppressed),
-        };
-        let mut line = serde_json::to_vec(&line).expect("a record has only plain values");
-        line.push(b'\n');
-        line
+        })
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let suppressed = match self.group {
-            Some(_) => Some(0),
-            None => self.recorder.admit_stranger(),
-        };
-        if let Some(suppressed) = suppressed {
-            self.recorder.sink.send(self.line(suppressed));
+        let recorder = &self.recorder;
+        match self.outcome {
+            Some(Outcome::Rejected(_)) | None => {
+                recorder.refused(self.reason(), self.subject(), || self.line());
+            }
+            Some(_) => {
+                let suppressed = recorder.refusals.before_another();
+                let line = with_suppressed(self.line(), &suppressed);
+                recorder.sink.send(line);
+            }
         }
     }
 }
@@ -304,8 +337,6 @@ struct Banned {
     failures: u32,
     ban_seconds: u64,
     reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    suppressed: Option<u64>,
 }
 
 /// A record as it is written. JSON escapes whatever a peer put into its name.
@@ -313,7 +344,8 @@ struct Banned {
 struct Line<'a> {
     time: String,
     connection: u64,
-    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
     source: SocketAddr,
     destination: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -341,6 +373,4 @@ struct Line<'a> {
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    suppressed: Option<u64>,
 }

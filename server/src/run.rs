@@ -147,7 +147,8 @@ impl Ready {
         watch: Watch,
         mut inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let gateway = Gateway::new(loaded, Recorder::new(settings.records));
+        let recorder = Recorder::new(settings.records);
+        let gateway = Gateway::following(loaded, recorder, inherited.generation());
         let workers = match settings.workers {
             Some(workers) => workers,
             None => usual_workers(gateway.running().policy())?,
@@ -280,7 +281,7 @@ impl Run {
             policy = %self.policy.display(),
             groups = policy.groups().count(),
             clients = policy.clients().count(),
-            load_ms = took.as_millis(),
+            load_ms = reload::number(took.as_millis()),
             "policy in force"
         );
         warn_of_dates(&self.gateway);

@@ -49,6 +49,15 @@ impl Running {
         Self { groups, ..base }
     }
 
+    /// The same revision as the next after another process's generation.
+    #[must_use]
+    pub fn after(self, generation: u64) -> Self {
+        Self {
+            generation: generation + 1,
+            ..self
+        }
+    }
+
     /// The next revision: `policy`, to which `changes` lead. What they add is in `balancer` afterwards; what
     /// they remove must be taken out with [`Running::retire`] once nobody reads this revision.
     #[must_use]

@@ -152,6 +152,12 @@ impl Gateway {
     }
 }
 
+/// How many records a record says that were suppressed before it.
+pub(crate) fn suppressed(record: &Value) -> u64 {
+    let counts = record["suppressed"].as_object();
+    counts.map_or(0, |counts| counts.values().filter_map(Value::as_u64).sum())
+}
+
 async fn read(stderr: ChildStderr, log: Arc<Mutex<Vec<Value>>>) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {

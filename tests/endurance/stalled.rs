@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
-use crate::process::Gateway;
+use crate::process::{Gateway, suppressed};
 use crate::stage::Stage;
 use crate::{number, soon};
 
@@ -99,10 +99,7 @@ async fn stall(mut socket: TcpStream, manner: Manner, hello: Vec<u8>) -> Duratio
 
 fn all_are_accounted_for(gateway: &Gateway, count: usize) {
     let records = gateway.records();
-    let suppressed: u64 = records
-        .iter()
-        .filter_map(|record| record["suppressed"].as_u64())
-        .sum();
+    let suppressed: u64 = records.iter().map(suppressed).sum();
     let suppressed = usize::try_from(suppressed).unwrap();
     let timed_out = gateway.recorded("handshake_timeout");
     assert!(

@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ebpf::{Bans, Place, Role, SteerError};
 use lb::Drained;
 use serde::Serialize;
+use tracing_subscriber::fmt::format::JsonFields;
 
 use crate::check;
 use crate::demo::{self, DemoArguments};
@@ -22,10 +23,12 @@ use crate::sink::{Output, Sink};
 use crate::steer::rivals;
 
 mod environment;
+mod json_events;
 mod log_filter;
 mod steering;
 mod upgrade;
 
+use json_events::JsonEvents;
 use steering::{Banned, Bindings, Status};
 
 /// Failed, invalid, or connections were cut off.
@@ -390,7 +393,10 @@ impl Logging {
                 tracing::subscriber::set_global_default(events.with_ansi(terminal).finish())
             }
             LogFormat::Json => tracing::subscriber::set_global_default(
-                events.json().flatten_event(true).with_ansi(false).finish(),
+                events
+                    .fmt_fields(JsonFields::new())
+                    .event_format(JsonEvents::default())
+                    .finish(),
             ),
         };
         if let Err(error) = guard {

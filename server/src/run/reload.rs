@@ -65,8 +65,8 @@ impl Run {
             generation,
             changes = changes.len(),
             lapsed = lapsed.len(),
-            took_ms = took.as_millis(),
-            apply_us = in_force.as_micros(),
+            took_ms = number(took.as_millis()),
+            apply_us = number(in_force.as_micros()),
             "policy reloaded"
         );
         warn_of_dates(&self.gateway);
@@ -114,4 +114,9 @@ pub(super) fn warn_of_dates(gateway: &Gateway) {
             "client authorities are out of date; their clients are refused"
         );
     }
+}
+
+/// A number as an event has to have it: one of 128 bits would be written as text.
+pub(super) fn number(number: u128) -> u64 {
+    number.try_into().unwrap_or(u64::MAX)
 }

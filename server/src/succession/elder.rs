@@ -88,7 +88,12 @@ impl Elder {
                 ToHeir::Hello { protocol, .. } if protocol != PROTOCOL => {
                     return Err(SuccessionError::Version(protocol));
                 }
-                ToHeir::Hello { has_loaded, .. } => {
+                ToHeir::Hello {
+                    has_loaded,
+                    generation,
+                    ..
+                } => {
+                    inherited.note_generation(generation);
                     if has_loaded {
                         inherited.and_what_is_loaded();
                     }

@@ -20,6 +20,9 @@ pub(crate) enum ToHeir {
         protocol: u32,
         /// Whether the kernel's half goes with the gateway.
         has_loaded: bool,
+        /// Which generation of the policy is in force.
+        #[serde(default)]
+        generation: u64,
     },
     /// Listeners by the text of their purpose; a descriptor comes with each.
     Listeners(Vec<String>),

@@ -153,6 +153,7 @@ impl Candidate {
             let hello = ToHeir::Hello {
                 protocol,
                 has_loaded,
+                generation,
             };
             sender.send(&hello).await?;
             for some in listeners.chunks(MOST_DESCRIPTORS) {

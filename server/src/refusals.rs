@@ -1,0 +1,274 @@
+//! Which records of refused clients are written, so that nobody can fill the disk with them, and nobody
+//! hides another's.
+//!
+//! Each client and each source has a budget of its own for each reason. What sources may cause together is
+//! bounded for each reason too, since there is no end of them. What is over a budget is counted by its
+//! reason.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::budget::Budget;
+
+/// The records of one client, or of one source, with one reason.
+const EACH: Budget = Budget::new(20, Duration::from_secs(1));
+/// Those of all sources together with one reason, and those of all clients for whom there is no room.
+const TOGETHER: Budget = Budget::new(100, Duration::from_millis(100));
+/// How many clients and how many sources are remembered for one reason.
+const MOST: usize = 1024;
+/// How often those are looked for that can be forgotten, at most.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Whom a refusal concerns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    /// A client whose certificate is from an authority, by its name.
+    Client(&'a str),
+    /// Anybody from this address or network.
+    Source(IpAddr),
+}
+
+/// The records that were not written, by reason.
+pub(crate) type Suppressed = BTreeMap<&'static str, u64>;
+
+/// What has been written and what has not.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    reasons: HashMap<&'static str, Reason>,
+    suppressed: Suppressed,
+    /// The first record that was not written since one was; it can still be.
+    held: Option<(&'static str, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+struct Reason {
+    sources: Budget,
+    other_clients: Budget,
+    by_client: Table<Box<str>>,
+    by_source: Table<IpAddr>,
+}
+
+/// Budgets of those who have spent something of theirs.
+#[derive(Debug)]
+struct Table<K> {
+    budgets: HashMap<K, Budget>,
+    swept: Option<Instant>,
+}
+
+impl Refusals {
+    /// Whether a record may be written, and if so what was suppressed before it. Otherwise it is counted,
+    /// and kept if no other is.
+    pub(crate) fn admit(
+        &self,
+        reason: &'static str,
+        subject: Subject<'_>,
+        now: Instant,
+        line: impl FnOnce() -> Vec<u8>,
+    ) -> Option<(Vec<u8>, Suppressed)> {
+        let mut state = self.0.lock();
+        let budgets = state.reasons.entry(reason).or_default();
+        if budgets.spend(subject, now) {
+            let suppressed = state.take_suppressed();
+            drop(state);
+            return Some((line(), suppressed));
+        }
+        if state.held.is_none() {
+            state.held = Some((reason, line()));
+        } else {
+            *state.suppressed.entry(reason).or_default() += 1;
+        }
+        None
+    }
+
+    /// What was suppressed before a record that is written in any case.
+    pub(crate) fn before_another(&self) -> Suppressed {
+        self.0.lock().take_suppressed()
+    }
+
+    /// The first record that was suppressed, if nothing was written since, and how many others were.
+    pub(crate) fn take_held(&self) -> Option<(Vec<u8>, Suppressed)> {
+        let mut state = self.0.lock();
+        let (_, line) = state.held.take()?;
+        Some((line, std::mem::take(&mut state.suppressed)))
+    }
+}
+
+impl State {
+    fn take_suppressed(&mut self) -> Suppressed {
+        if let Some((reason, _)) = self.held.take() {
+            *self.suppressed.entry(reason).or_default() += 1;
+        }
+        std::mem::take(&mut self.suppressed)
+    }
+}
+
+impl Default for Reason {
+    fn default() -> Self {
+        Self {
+            sources: TOGETHER,
+            other_clients: TOGETHER,
+            by_client: Table::default(),
+            by_source: Table::default(),
+        }
+    }
+}
+
+impl Reason {
+    fn spend(&mut self, subject: Subject<'_>, now: Instant) -> bool {
+        match subject {
+            Subject::Client(name) => match self.by_client.budget(name, now) {
+                Some(budget) => budget.spend(now),
+                None => self.other_clients.spend(now),
+            },
+            Subject::Source(source) => {
+                let own = self.by_source.budget(&source, now);
+                own.is_none_or(|budget| budget.spend(now)) && self.sources.spend(now)
+            }
+        }
+    }
+}
+
+impl<K> Default for Table<K> {
+    fn default() -> Self {
+        Self {
+            budgets: HashMap::new(),
+            swept: None,
+        }
+    }
+}
+
+impl<K: Eq + Hash> Table<K> {
+    /// Somebody's budget, unless there is no room for one.
+    fn budget<Q>(&mut self, who: &Q, now: Instant) -> Option<&mut Budget>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned + ?Sized,
+        Q::Owned: Into<K>,
+    {
+        if !self.budgets.contains_key(who) {
+            self.make_room(now);
+            if self.budgets.len() >= MOST {
+                return None;
+            }
+            self.budgets.insert(who.to_owned().into(), EACH);
+        }
+        self.budgets.get_mut(who)
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        let is_due = |swept| now.saturating_duration_since(swept) >= SWEEP;
+        if self.budgets.len() >= MOST && self.swept.is_none_or(is_due) {
+            self.budgets.retain(|_, budget| !budget.is_full(now));
+            self.swept = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    /// All happens at once, however long it takes.
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    const REVOKED: &str = "certificate_revoked";
+    const NOISE: &str = "tls_failed";
+
+    /// How many of so many records are written.
+    fn written(
+        refusals: &Refusals,
+        reason: &'static str,
+        subject: Subject<'_>,
+        of: usize,
+    ) -> usize {
+        let now = *START;
+        let admit = |_: &usize| refusals.admit(reason, subject, now, Vec::new).is_some();
+        (0..of).filter(admit).count()
+    }
+
+    fn source(n: usize) -> Subject<'static> {
+        let [.., a, b] = n.to_be_bytes();
+        Subject::Source([192, 0, a, b].into())
+    }
+
+    #[test]
+    fn one_clients_refusals_are_bounded_and_hide_no_other_ones() {
+        let refusals = Refusals::default();
+        let (loud, other) = (Subject::Client("loud"), Subject::Client("other"));
+        assert_eq!(written(&refusals, "client_rate", loud, 1000), 20);
+        assert_eq!(written(&refusals, "client_rate", other, 15), 15);
+        assert_eq!(written(&refusals, REVOKED, loud, 15), 15, "another reason");
+    }
+
+    #[test]
+    fn strangers_are_bounded_by_source_and_together_and_hide_no_client() {
+        let refusals = Refusals::default();
+        assert_eq!(written(&refusals, NOISE, source(0), 1000), 20);
+        let noise: usize = (1..1000)
+            .map(|n| written(&refusals, NOISE, source(n), 9))
+            .sum();
+        assert_eq!(noise, 80, "100 of all sources together");
+        let names = (0..2000).map(|n| n.to_string());
+        let many: usize = names
+            .map(|name| written(&refusals, "x", Subject::Client(&name), 1))
+            .sum();
+        assert_eq!(many, MOST + 100, "there is room for so many names");
+        assert_eq!(
+            written(&refusals, REVOKED, Subject::Client("mallory"), 20),
+            20
+        );
+        let state = refusals.0.lock();
+        let tables = state.reasons.values().map(|reason| {
+            reason
+                .by_client
+                .budgets
+                .len()
+                .max(reason.by_source.budgets.len())
+        });
+        assert_eq!(tables.max(), Some(MOST));
+    }
+
+    #[test]
+    fn whoever_was_quiet_is_forgotten_and_makes_room() {
+        let (mut table, now) = (Table::<IpAddr>::default(), Instant::now());
+        let address = |n: usize| IpAddr::from([10, 0, n.to_be_bytes()[6], n.to_be_bytes()[7]]);
+        for n in 0..MOST {
+            assert!(table.budget(&address(n), now).unwrap().spend(now));
+        }
+        assert!(table.budget(&address(MOST), now).is_none());
+        assert!(table.budget(&address(0), now).is_some());
+        assert!(table.budget(&address(MOST), now + SWEEP).is_some());
+    }
+
+    #[test]
+    fn what_is_not_written_is_counted_by_reason_and_the_first_of_it_kept() {
+        let refusals = Refusals::default();
+        let spent = [(NOISE, source(1)), (REVOKED, Subject::Client("m"))];
+        for times in [20, 3] {
+            for (reason, subject) in spent {
+                written(&refusals, reason, subject, times);
+            }
+        }
+        let (_, suppressed) = refusals.take_held().unwrap();
+        assert_eq!(suppressed, Suppressed::from([(NOISE, 2), (REVOKED, 3)]));
+        assert!(refusals.take_held().is_none(), "nothing is left");
+
+        written(&refusals, NOISE, source(1), 3);
+        let before = refusals.before_another();
+        assert_eq!(
+            before,
+            Suppressed::from([(NOISE, 3)]),
+            "the one that is kept as well"
+        );
+        assert!(refusals.take_held().is_none());
+    }
+}
