@@ -142,7 +142,7 @@ impl Authority {
     ///
     /// A file that is in the way, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
-        Directory::lock(dir)?.create(self, overwrite)
+        Directory::lock_new(dir)?.create(self, overwrite)
     }
 
     /// The key and the certificate for a directory.
@@ -164,7 +164,7 @@ impl Authority {
     ///
     /// A file that cannot be read or written.
     pub fn load_or_create(dir: &Path) -> Result<Self, CertgenError> {
-        let directory = Directory::lock(dir)?;
+        let directory = Directory::lock_new(dir)?;
         let present = [
             store::certificate_path(dir, CA_STEM),
             store::key_path(dir, CA_STEM),

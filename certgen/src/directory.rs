@@ -39,12 +39,26 @@ pub(crate) struct PairPaths {
 }
 
 impl Directory {
-    /// Waits until nobody else changes the directory, which is made if it is not there.
+    /// Waits until nobody else changes the directory of an authority.
+    ///
+    /// # Errors
+    ///
+    /// A directory without an authority, a lock that cannot be opened or is not ours, or a change
+    /// that cannot be finished.
+    pub fn lock(path: &Path) -> Result<Self, CertgenError> {
+        let certificate = store::certificate_path(path, CA_STEM);
+        if !journal::is_pending(path) {
+            fs::metadata(&certificate).map_err(CertgenError::io("read", &certificate))?;
+        }
+        Self::lock_new(path)
+    }
+
+    /// Does so in a directory that may have no authority yet, and is made if it is not there.
     ///
     /// # Errors
     ///
     /// A lock that cannot be opened or is not ours, or a change that cannot be finished.
-    pub fn lock(path: &Path) -> Result<Self, CertgenError> {
+    pub fn lock_new(path: &Path) -> Result<Self, CertgenError> {
         fs::create_dir_all(path).map_err(CertgenError::io("make the directory", path))?;
         let directory = Self {
             path: path.to_owned(),

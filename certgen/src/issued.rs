@@ -83,7 +83,7 @@ impl Issued {
     ///
     /// A file that is in the way, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
-        Directory::lock(dir)?.save(self, stem, overwrite)
+        Directory::lock_new(dir)?.save(self, stem, overwrite)
     }
 
     /// The key and the certificate for these two files.

@@ -105,19 +105,20 @@ impl Change {
 /// Finishes what a process that is gone has begun; the directory is locked.
 pub(crate) fn resume(dir: &Path) -> Result<(), CertgenError> {
     let path = path(dir);
-    let text = match store::read_file(&path) {
-        Ok(text) => text,
+    let file = match store::open_own(&path) {
+        Ok(file) => file,
         Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => return Err(error),
     };
     // Its steps rename and remove files, so it has to be this user's own.
-    let metadata = fs::symlink_metadata(&path).map_err(CertgenError::io("read", &path))?;
-    if !metadata.is_file() || metadata.uid() != geteuid().as_raw() {
+    let metadata = file.metadata().map_err(CertgenError::io("read", &path))?;
+    if !metadata.is_file() || metadata.nlink() > 1 || metadata.uid() != geteuid().as_raw() {
         return Err(CertgenError::NotOurs {
             path,
             what: "belongs to another user, who can finish the change with any command",
         });
     }
+    let text = store::read_text(file, &path)?;
     let steps: Vec<Step> = serde_json::from_str(&text).map_err(|_| CertgenError::Unreadable {
         path,
         what: "journal",
@@ -126,6 +127,11 @@ pub(crate) fn resume(dir: &Path) -> Result<(), CertgenError> {
         dir: dir.to_owned(),
         source: Box::new(source),
     })
+}
+
+/// Whether a change was begun and not finished.
+pub(crate) fn is_pending(dir: &Path) -> bool {
+    path(dir).exists()
 }
 
 /// Whether a step can have been taken before.

@@ -1,6 +1,7 @@
 //! The lock that keeps the changes of one directory apart.
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
@@ -39,19 +40,22 @@ fn open(dir: &Path, path: &Path) -> Result<File, CertgenError> {
         .open(path)
         .map_err(failed())?;
     check_own(&file, dir, path)?;
-    let (found, owner) = (
-        file.metadata().map_err(failed())?,
-        fs::metadata(dir).map_err(failed())?,
-    );
-    let user = geteuid();
-    if user.is_root() && found.uid() != owner.uid() {
-        fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(failed())?;
-    }
+    hand_over(&file, dir).map_err(failed())?;
+    let (found, user) = (file.metadata().map_err(failed())?, geteuid());
     if (user.is_root() || user.as_raw() == found.uid()) && found.mode() & 0o7777 != LOCK_MODE {
         file.set_permissions(Permissions::from_mode(LOCK_MODE))
             .map_err(failed())?;
     }
     Ok(file)
+}
+
+/// Gives a file to the owner of its directory, if root has it: the owner's commands need it too.
+pub(crate) fn hand_over(file: &File, dir: &Path) -> io::Result<()> {
+    let (found, owner) = (file.metadata()?, fs::metadata(dir)?);
+    if geteuid().is_root() && found.uid() != owner.uid() {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 /// Fails if an open file may be somebody else's who placed it in the directory.

@@ -213,6 +213,15 @@ pub(crate) fn read_file(path: &Path) -> Result<String, CertgenError> {
     read_text(file, path)
 }
 
+/// Opens a file without following a link or waiting; what it is has yet to be asked.
+pub(crate) fn open_own(path: &Path) -> Result<File, CertgenError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+        .open(path)
+        .map_err(CertgenError::io("read", path))
+}
+
 /// Reads a text to its end; one that is too large is an error.
 ///
 /// # Errors

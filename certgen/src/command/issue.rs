@@ -37,7 +37,7 @@ impl NewAuthority {
             not_after: OffsetDateTime::now_utc() + Duration::days(self.days.into()),
             ..AuthoritySpec::default()
         })?;
-        let directory = Directory::lock(dir)?;
+        let directory = Directory::lock_new(dir)?;
         let had_list = self.force && crl_path(dir).exists();
         directory.create(&authority, overwrite(self.force))?;
         announce(dir, CA_STEM, out)?;

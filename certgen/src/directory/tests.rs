@@ -22,13 +22,13 @@ fn client(dir: &Directory, authority: &Authority, name: &str, overwrite: Overwri
 #[test]
 fn the_lock_is_for_the_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Directory::lock(dir.path()).unwrap());
+    drop(Directory::lock_new(dir.path()).unwrap());
     let path = dir.path().join("ca.lock");
     let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
     assert_eq!(mode(), 0o600);
 
     fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-    drop(Directory::lock(dir.path()).unwrap());
+    drop(Directory::lock_new(dir.path()).unwrap());
     assert_eq!(mode(), 0o600);
 }
 
@@ -40,13 +40,16 @@ fn a_lock_that_root_makes_belongs_to_the_owner_of_the_directory() {
     let other = Some(65_534);
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), other, other).unwrap();
-    drop(Directory::lock(dir.path()).unwrap());
+    drop(Directory::lock_new(dir.path()).unwrap());
+    index::append(dir.path(), "").unwrap();
     let path = dir.path().join("ca.lock");
-    assert_eq!(fs::metadata(&path).unwrap().uid(), 65_534);
+    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+    assert_eq!(owner(&path), 65_534);
+    assert_eq!(owner(&dir.path().join("ca.index")), 65_534, "it grows");
 
     std::os::unix::fs::chown(&path, Some(65_533), None).unwrap();
     assert!(matches!(
-        Directory::lock(dir.path()),
+        Directory::lock_new(dir.path()),
         Err(CertgenError::NotOurs { .. })
     ));
 }
@@ -56,7 +59,7 @@ fn a_lock_on_the_directory_itself_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let stranger = File::open(dir.path()).unwrap();
     stranger.lock().unwrap();
-    drop(Directory::lock(dir.path()).unwrap());
+    drop(Directory::lock_new(dir.path()).unwrap());
 }
 
 #[test]
@@ -66,24 +69,24 @@ fn a_lock_that_somebody_else_placed_is_not_used() {
     fs::write(&victim, "").unwrap();
     symlink(&victim, &path).unwrap();
     assert!(matches!(
-        Directory::lock(dir.path()),
+        Directory::lock_new(dir.path()),
         Err(CertgenError::Io { .. })
     ));
     fs::remove_file(&path).unwrap();
     fs::hard_link(&victim, &path).unwrap();
     assert!(matches!(
-        Directory::lock(dir.path()),
+        Directory::lock_new(dir.path()),
         Err(CertgenError::NotOurs { .. })
     ));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    Directory::lock(dir.path()).unwrap_err();
+    Directory::lock_new(dir.path()).unwrap_err();
 }
 
 #[test]
 fn a_lock_that_lost_its_name_is_taken_again() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Directory::lock(dir.path()).unwrap();
+    let first = Directory::lock_new(dir.path()).unwrap();
     let path = dir.path().join("ca.lock");
     let locked = std::thread::scope(|scope| {
         let waiter = scope.spawn(|| lock::take(dir.path()).unwrap());

@@ -110,6 +110,7 @@ pub(crate) fn append(dir: &Path, lines: &str) -> Result<(), CertgenError> {
         .open(&path)
         .map_err(CertgenError::io("open", &path))?;
     lock::check_own(&file, dir, &path)?;
+    lock::hand_over(&file, dir).map_err(failed())?;
     let end = whole(&mut file).map_err(failed())?;
     file.set_len(end).map_err(failed())?;
     file.seek(SeekFrom::Start(end)).map_err(failed())?;

@@ -192,5 +192,44 @@ fn a_journal_that_is_a_link_is_not_followed() {
     fs::write(&elsewhere, "[]").unwrap();
     std::os::unix::fs::symlink(&elsewhere, path(dir.path())).unwrap();
     let refused = Directory::lock(dir.path());
+    assert!(matches!(refused, Err(CertgenError::Io { .. })));
+
+    fs::remove_file(path(dir.path())).unwrap();
+    fs::hard_link(&elsewhere, path(dir.path())).unwrap();
+    let refused = Directory::lock(dir.path());
     assert!(matches!(refused, Err(CertgenError::NotOurs { .. })));
+}
+
+#[test]
+fn a_journal_of_another_user_is_not_done() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let (dir, _, _) = stage();
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "").unwrap();
+    let steps = [Step::Remove(victim.clone())];
+    fs::write(path(dir.path()), serde_json::to_string(&steps).unwrap()).unwrap();
+    std::os::unix::fs::chown(path(dir.path()), Some(65_534), None).unwrap();
+    let refused = Directory::lock(dir.path());
+    assert!(matches!(refused, Err(CertgenError::NotOurs { .. })));
+    assert!(victim.exists());
+
+    std::os::unix::fs::chown(path(dir.path()), Some(0), None).unwrap();
+    drop(Directory::lock(dir.path()).unwrap());
+    assert!(!victim.exists());
+}
+
+#[test]
+fn an_authority_that_was_cut_off_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+    let (key, certificate) = authority.drafts(dir).unwrap();
+    let mut change = Change::new(Overwrite::Refuse);
+    change.pair(key, certificate);
+    take_some(dir, &change.begin(dir).unwrap(), 1);
+    assert!(!dir.join("ca.crt").exists());
+    let finished = Directory::lock(dir).unwrap().authority().unwrap();
+    assert_eq!(finished.certificate_der(), authority.certificate_der());
 }

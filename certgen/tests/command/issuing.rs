@@ -213,6 +213,7 @@ fn the_directory_comes_from_the_environment_or_the_command_line() {
         desk.refused(&["client", "a"])
             .contains("cannot read certs/ca.crt")
     );
+    assert!(!desk.dir.path().join("certs").exists(), "it was not made");
 }
 
 #[test]
