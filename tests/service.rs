@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::harness::{Identity, Manager, Upstream, World, until};
+use crate::harness::{Identity, Manager, Refusal, Upstream, World, signal, until};
 
 /// The variable by which a service manager says that it keeps listeners, and how many.
 pub(crate) const KEEPS: &[(&str, &str)] = &[("FDSTORE", "100")];
@@ -100,6 +100,66 @@ async fn a_process_that_drains_says_nothing_to_the_manager() {
         "{news:?}"
     );
     gateway.logged("every connection ended by itself").await;
+}
+
+#[tokio::test]
+async fn the_death_of_a_new_process_is_noticed_and_the_gateway_can_be_started_again_at_once() {
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let mut gateway = manager.start(&world, KEEPS).await;
+    let first = gateway.process();
+    let alice = world.identity("alice");
+    let mut held = alice.visit(gateway.address, "db").await.unwrap();
+    for _ in 0..2 {
+        gateway.upgrade(&[]).await.unwrap();
+        let named = format!("MAINPID={}", gateway.process());
+        let news = manager.told(&named).await;
+        assert!(news.contains("WATCHDOG=1"), "its time begins anew: {news}");
+    }
+    let main = gateway.process();
+    // The one between goes on for as long as the first one has connections.
+    signal(main, "KILL");
+    assert_eq!(manager.lost(main).await, Some(9));
+    let gone =
+        "the process that serves is gone; nobody can connect until the gateway is started again";
+    assert_eq!(gateway.logged(gone).await["level"], "ERROR");
+    let status = format!("STATUS=process {main}, which served, is gone");
+    manager.told(&status).await;
+    assert_eq!(held.ask("still").await.unwrap(), "db: still");
+
+    // A manager ends what is left before it starts the service again, and clients wait meanwhile.
+    let clients = waiting(&alice, gateway.address);
+    signal(first, "TERM");
+    assert!(gateway.ended().await.code().is_some());
+    assert_eq!(held.end().await, Refusal::Reset);
+    let again = manager.start(&world, KEEPS).await;
+    assert_eq!(again.address, gateway.address);
+    clients.join_all().await;
+}
+
+#[tokio::test]
+async fn a_manager_that_has_started_another_process_is_not_told_of_a_new_main_one() {
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    // A shell, or a supervisor that is a service itself.
+    let mut gateway = manager.start(&world, &[("SYSTEMD_EXEC_PID", "1")]).await;
+    let first = gateway.process();
+    gateway.upgrade(&[]).await.unwrap();
+    let stays = "nothing is left here; this process stays as the parent of the one that serves";
+    gateway.logged(stays).await;
+    signal(first, "TERM");
+    assert!(gateway.ended().await.success());
+    let news = manager.all_until("STOPPING=1").await;
+    assert!(
+        !news.iter().any(|news| news.contains("MAINPID")),
+        "{news:?}"
+    );
 }
 
 /// Clients who connect and wait to be served.

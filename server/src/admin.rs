@@ -91,6 +91,7 @@ impl fmt::Display for Upgraded {
             version,
             groups,
             clients,
+            ..
         } = summary;
         let program = Program { binary, file };
         if self.dry_run {

@@ -120,6 +120,13 @@ impl Live {
         all
     }
 
+    /// Tells the process that counts the clients that none is left here.
+    pub(crate) fn is_drained(&self) {
+        if let Some(heir) = &*self.heir() {
+            heir.drained();
+        }
+    }
+
     /// Has this process count the clients itself.
     pub(crate) fn take_back(&self) {
         *self.heir.write() = None;

@@ -46,6 +46,16 @@ fn is_same(found: &Metadata, running: Option<&Metadata>) -> bool {
     running.is_none_or(|running| (found.dev(), found.ino()) == (running.dev(), running.ino()))
 }
 
+/// What leads to the program that runs now, even if its file is gone.
+pub fn running() -> Option<PathBuf> {
+    let known = PathBuf::from(RUNNING);
+    if known.exists() {
+        Some(known)
+    } else {
+        started_from()
+    }
+}
+
 /// The file that a path leads to now, for people to see; the path itself if that cannot be told.
 pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())

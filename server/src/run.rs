@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::policy::Policy;
 use crate::program;
 use crate::record::Recorder;
 use crate::sink::Sink;
-use crate::succession::{Elder, Orders, SuccessionError, Summary};
+use crate::succession::{Child, Elder, MESSAGES, Orders, SuccessionError, Summary};
 use crate::systemd::{self, Store};
 use crate::watch::Watch;
 
@@ -78,8 +79,8 @@ pub enum StartError {
 }
 
 /// Runs a gateway until a signal ends it, or until another process has followed it and its last
-/// connection has ended. One that was only to be seen able to serve ends with `None`.
-pub fn run(settings: Settings, succeed: bool) -> Result<Option<Drained>, StartError> {
+/// connection has ended.
+pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
     // Before the working directory or the search path can change.
     let program = program::started_from();
     // Before there are threads: it changes the environment.
@@ -93,7 +94,7 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Option<Drained>, StartEr
         if !succeed {
             let mut running = Run::begin(settings, kept, None, descriptors).await?;
             running.program = program;
-            return Ok(Some(running.until_ended(signals).await));
+            return Ok(running.until_ended(signals).await);
         }
         let mut elder = Elder::at_standard_input()?;
         let inherited = elder.inherit().await?;
@@ -101,16 +102,28 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Option<Drained>, StartEr
         match begun {
             Ok(mut running) => {
                 running.program = program;
+                running.have_parent(elder.take_parent())?;
                 running.follow(elder);
-                Ok(Some(running.until_ended(signals).await))
+                Ok(running.until_ended(signals).await)
             }
-            Err(StartError::Succession(SuccessionError::Dismissed)) => Ok(None),
+            Err(StartError::Succession(SuccessionError::Dismissed)) => Ok(Ended::Dismissed),
             Err(error) => {
                 elder.fail(error.to_string()).await;
                 Err(error)
             }
         }
     })
+}
+
+/// How a process of a gateway came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was only to be seen able to serve.
+    Dismissed,
+    /// It has no connections any more.
+    Drained(Drained),
+    /// It has none, and the process has ended that served last.
+    Followed(Drained, ExitStatus),
 }
 
 /// A gateway that serves, with what it takes to reload, upgrade and end it.
@@ -127,6 +140,8 @@ pub struct Run {
     asked: mpsc::Receiver<Asked>,
     orders: watch::Sender<Orders>,
     store: Option<Store>,
+    /// The way to the process that was started first, if that stays as the parent of all.
+    parent: Option<Child>,
     /// Whether another process serves now.
     is_followed: bool,
 }
@@ -170,6 +185,7 @@ impl Ready {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             groups: running.policy().groups().count(),
             clients: running.policy().clients().count(),
+            handover: MESSAGES,
         }
     }
 
@@ -202,6 +218,7 @@ impl Ready {
             asked,
             orders: watch::Sender::default(),
             store: None,
+            parent: None,
             is_followed: false,
         })
     }
@@ -297,7 +314,7 @@ impl Run {
     }
 
     /// Serves until a signal ends it, or until another process follows and nothing is left to do.
-    async fn until_ended(mut self, mut signals: Signals) -> Drained {
+    async fn until_ended(mut self, mut signals: Signals) -> Ended {
         let mut confess = interval(CONFESS);
         confess.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new(systemd::watchdog());
@@ -325,8 +342,13 @@ impl Run {
                 _ = signals.interrupt.recv() => break,
             }
         }
-        let deadline = self.gateway.running().policy().gateway().timeouts.drain;
-        self.stop(deadline, signals.end()).await
+        let limit = self.drain_limit();
+        Ended::Drained(self.stop(limit, signals.end()).await)
+    }
+
+    /// How long a drain may take.
+    fn drain_limit(&self) -> Duration {
+        self.gateway.running().policy().gateway().timeouts.drain
     }
 
     /// Opens the file of access records again, here and in the processes that drain.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
 
 use crate::inherited::{Inherited, Purpose};
 
@@ -39,6 +41,38 @@ pub fn inherited() -> io::Result<Inherited> {
 pub fn keeps_listeners() -> bool {
     let most = env::var("FDSTORE").ok().and_then(|most| most.parse().ok());
     most.is_some_and(|most: u32| most > 0) && env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// The variable in which systemd says which process it has started itself (systemd 248 and later).
+pub(crate) const STARTED: &str = "SYSTEMD_EXEC_PID";
+/// How long a service manager may take to read what it is told.
+const READ: Duration = Duration::from_secs(5);
+
+/// Whether there is a service manager that can be told which process is the main one, and can wait for
+/// it: it listens, and it has started this process itself, as far as it says so. In a container
+/// process 1 is the only one that the manager outside can know.
+pub(crate) async fn follows_the_main_process() -> bool {
+    let own = std::process::id();
+    let started = env::var(STARTED).ok().map(|started| started.parse());
+    let is_main = own != 1 && started.is_none_or(|started| started == Ok(own));
+    if !is_main || env::var_os("NOTIFY_SOCKET").is_none() {
+        return false;
+    }
+    let read = timeout(READ, is_read()).await;
+    let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    if let Err(error) = &read {
+        tracing::warn!(%error, "the service manager does not listen; this process stays as the gateway's parent");
+    }
+    read.is_ok()
+}
+
+/// Waits until the service manager has read all that it was told (`sd_notify_barrier(3)`).
+async fn is_read() -> io::Result<()> {
+    let (ours, theirs) = io::pipe()?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
+    drop(theirs);
+    // Nobody writes there: it is closed.
+    pipe::Receiver::from_owned_fd(ours.into())?.readable().await
 }
 
 /// How often the service manager wants to hear that this process is well, if it does.

@@ -171,11 +171,7 @@ impl Gateway {
 
     /// Sends the process that serves a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let process = self.process().to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-s", name, &process])
-            .status();
-        assert!(sent.unwrap().success());
+        signal(self.process(), name);
     }
 
     /// The processor time that the process has used so far.
@@ -220,6 +216,14 @@ impl Gateway {
     pub(crate) async fn record_with(&self, reason: &str) -> Record {
         self.record(|record| record["reason"] == reason).await
     }
+}
+
+/// Sends a process a signal by its name.
+pub(crate) fn signal(process: u32, name: &str) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", name, &process.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
 }
 
 impl Drop for Gateway {

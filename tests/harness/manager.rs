@@ -9,15 +9,19 @@ use std::sync::Arc;
 use command_fds::{CommandFdExt, FdMapping};
 use parking_lot::Mutex;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::{Gateway, World, soon};
+use super::{Gateway, World, soon, until};
 
 /// The first descriptor of those that a service manager passes (`sd_listen_fds(3)`).
 const FIRST: i32 = 3;
+
+/// What a service manager's child does before it becomes the service.
+const STARTS: &str = "LISTEN_PID=$$ SYSTEMD_EXEC_PID=${SYSTEMD_EXEC_PID:-$$} exec \"$@\"";
 
 /// Listeners by their names.
 type Store = Arc<Mutex<Vec<(String, OwnedFd)>>>;
@@ -32,6 +36,8 @@ pub(crate) struct Manager {
 
 impl Manager {
     pub(crate) fn new(world: &World) -> Self {
+        // As systemd is: the parent of processes in its services whose own parents have ended.
+        set_child_subreaper(Some(getpid())).unwrap();
         let path = world.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         let store = Store::default();
@@ -80,7 +86,7 @@ impl Manager {
     pub(crate) async fn start(&mut self, world: &World, more: &[(&str, &str)]) -> Gateway {
         let mut command = Command::new("sh");
         command
-            .args(["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"])
+            .args(["-c", STARTS, "sh"])
             .env("NOTIFY_SOCKET", &self.socket)
             .env("LISTEN_FDS", self.kept().len().to_string())
             .envs(more.iter().copied());
@@ -102,6 +108,14 @@ impl Manager {
         let gateway = Gateway::start_by(world, command, 2).await;
         self.told("READY=1").await;
         gateway
+    }
+
+    /// Waits for the end of a process that has been named the main one, and says by which signal. Only
+    /// its parent can.
+    pub(crate) async fn lost(&self, main: u32) -> Option<i32> {
+        let main = Pid::from_raw(main.try_into().unwrap());
+        let (_, status) = until(async || waitpid(main, WaitOptions::NOHANG).unwrap()).await;
+        status.terminating_signal()
     }
 
     /// Waits for news with this line, and returns all of its lines.
@@ -141,6 +155,10 @@ fn hear(socket: &UnixDatagram, store: &Store) -> std::io::Result<String> {
     let mut store = store.lock();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(listeners) = message {
+            if text.lines().any(|line| line == "BARRIER=1") {
+                // The descriptor is closed: all that was told before has been heard.
+                continue;
+            }
             assert!(text.lines().any(|line| line == "FDSTORE=1"), "{text}");
             let name = name.expect("every listener has a name");
             store.extend(listeners.map(|listener| (name.to_owned(), listener)));

@@ -15,7 +15,7 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use tempfile::TempDir;
 
 pub(crate) use client::{Connection, Identity, Refusal, Returning};
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Gateway, signal};
 pub(crate) use manager::Manager;
 pub(crate) use upstream::Upstream;
 pub(crate) use wire::Wire;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ebpf::{Bans, Place, Role, SteerError};
@@ -18,9 +19,10 @@ use crate::demo::{self, DemoArguments};
 use crate::load::{self, LoadError};
 use crate::policy::{self, Policy};
 use crate::record;
-use crate::run::{self, Settings};
+use crate::run::{self, Ended, Settings};
 use crate::sink::{Output, Sink};
 use crate::steer::rivals;
+use crate::succession;
 
 mod environment;
 mod json_events;
@@ -157,6 +159,9 @@ enum Action {
     },
     /// Print the JSON schema of the policy's file, for editors.
     Schema,
+    /// Start a program for the process at standard input.
+    #[command(hide = true)]
+    Launch,
     /// Print a large policy, for measuring.
     #[command(hide = true)]
     Generate {
@@ -225,6 +230,7 @@ impl Command {
             Action::Bans { instance, json } => shown(Banned::of(&instance.place()), json),
             Action::Unban { source, instance } => unban(&instance.place(), source),
             Action::Schema => say(&policy::schema()),
+            Action::Launch => launch(),
             Action::Generate { groups, clients } => say(&policy::generate(groups, clients)),
         }
     }
@@ -302,17 +308,36 @@ fn serve(arguments: RunArguments) -> ExitCode {
         instance: Some((arguments.instance.place(), role)),
     };
     match run::run(settings, arguments.succeed) {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(Drained::Clean)) => {
+        Ok(Ended::Dismissed) => ExitCode::SUCCESS,
+        Ok(Ended::Drained(drained)) => ended(drained),
+        Ok(Ended::Followed(drained, status)) => match ended_as(status) {
+            0 => ended(drained),
+            code => ExitCode::from(code),
+        },
+        Err(error) => fail(&error),
+    }
+}
+
+fn ended(drained: Drained) -> ExitCode {
+    match drained {
+        Drained::Clean => {
             tracing::info!("every connection ended by itself");
             ExitCode::SUCCESS
         }
-        Ok(Some(Drained::CutOff { connections })) => {
+        Drained::CutOff { connections } => {
             tracing::warn!(connections, "connections were cut off");
             ExitCode::from(FAILED)
         }
-        Err(error) => fail(&error),
     }
+}
+
+/// The exit code that says how another process has ended: its own, or 128 and the number of the signal
+/// that ended it, as a shell has it.
+fn ended_as(status: ExitStatus) -> u8 {
+    let signal = || status.signal().map(|signal| 128 + signal);
+    let code = status.code().or_else(signal);
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(FAILED)
 }
 
 fn shown<T: fmt::Display + Serialize>(found: Result<T, SteerError>, json: bool) -> ExitCode {
@@ -322,6 +347,17 @@ fn shown<T: fmt::Display + Serialize>(found: Result<T, SteerError>, json: bool) 
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),
+    }
+}
+
+fn launch() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    // The process that it was started by notices any failure itself.
+    match runtime.and_then(|runtime| runtime.block_on(succession::launch())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
     }
 }
 

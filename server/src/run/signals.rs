@@ -32,6 +32,17 @@ impl Signals {
         })
     }
 
+    /// Waits for the next signal, whichever it is. Cancel safe.
+    pub(super) async fn next(&mut self) -> rustix::process::Signal {
+        tokio::select! {
+            _ = self.reload.recv() => rustix::process::Signal::HUP,
+            _ = self.reopen.recv() => rustix::process::Signal::USR1,
+            _ = self.upgrade.recv() => rustix::process::Signal::USR2,
+            _ = self.terminate.recv() => rustix::process::Signal::TERM,
+            _ = self.interrupt.recv() => rustix::process::Signal::INT,
+        }
+    }
+
     /// Waits for a signal that ends the gateway. Cancel safe.
     pub(super) async fn end(&mut self) {
         tokio::select! {

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::link::{Receiver, Sender, halves};
-use super::message::{Carried, Known, PROTOCOL, Summary, ToElder, ToHeir, Verdict};
+use super::link::{Receiver, Sender, at_standard_input};
+use super::message::{Carried, Known, MESSAGES, PROTOCOL, Summary, ToElder, ToHeir, Verdict};
 use crate::gateway::Gateway;
 use crate::inherited::Inherited;
 
@@ -48,6 +47,10 @@ pub(crate) struct Orders {
     pub(crate) reopens: u64,
     /// Whether the gateway as a whole is to end.
     pub(crate) drain: bool,
+    /// Whether yet another process serves.
+    pub(crate) followed: bool,
+    /// The process that served, if that is gone.
+    pub(crate) lost: Option<u32>,
 }
 
 /// The process that is followed.
@@ -56,6 +59,10 @@ pub struct Elder {
     sender: Sender,
     receiver: Receiver,
     known: Vec<Known>,
+    /// Which messages it knows.
+    messages: u32,
+    /// The socket to the process that stays as the parent of all.
+    parent: Option<OwnedFd>,
     /// Its numbers of connections, and this process's.
     connections: HashMap<u64, u64>,
 }
@@ -63,19 +70,14 @@ pub struct Elder {
 impl Elder {
     /// The process that has started this one. Must be called within a runtime.
     pub fn at_standard_input() -> Result<Self, SuccessionError> {
-        let started = || {
-            let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-            socket.peer_addr()?;
-            // The socket must be closed when this process drops it.
-            let nothing = std::fs::File::open("/dev/null")?;
-            rustix::stdio::dup2_stdin(nothing)?;
-            halves(socket)
-        };
-        let (sender, receiver) = started().map_err(SuccessionError::NotStartedByAnother)?;
+        let (sender, receiver) =
+            at_standard_input().map_err(SuccessionError::NotStartedByAnother)?;
         Ok(Self {
             sender,
             receiver,
             known: Vec::new(),
+            messages: 0,
+            parent: None,
             connections: HashMap::new(),
         })
     }
@@ -91,9 +93,11 @@ impl Elder {
                 ToHeir::Hello {
                     has_loaded,
                     generation,
+                    messages,
                     ..
                 } => {
                     inherited.note_generation(generation);
+                    self.messages = messages;
                     if has_loaded {
                         inherited.and_what_is_loaded();
                     }
@@ -107,7 +111,9 @@ impl Elder {
                 ToHeir::Health(known) => self.known.extend(known),
                 ToHeir::Prepare => return Ok(inherited),
                 ToHeir::Connections(_)
+                | ToHeir::Parent
                 | ToHeir::Serve
+                | ToHeir::Drained
                 | ToHeir::Left
                 | ToHeir::Arrived { .. }
                 | ToHeir::Dialed { .. }
@@ -138,12 +144,16 @@ impl Elder {
                         self.adopt(gateway, &carried);
                     }
                 }
+                ToHeir::Parent => {
+                    self.parent = Some(self.receiver.descriptor().ok_or_else(garbled)?);
+                }
                 ToHeir::Serve => return Ok(()),
                 ToHeir::Hello { .. }
                 | ToHeir::Listeners(_)
                 | ToHeir::Health(_)
                 | ToHeir::Prepare
                 | ToHeir::Left
+                | ToHeir::Drained
                 | ToHeir::Arrived { .. }
                 | ToHeir::Dialed { .. }
                 | ToHeir::Ended { .. } => return Err(garbled().into()),
@@ -157,6 +167,11 @@ impl Elder {
         // Whether it says so or not, this process serves.
         drop(timeout(LEAVE, self.receiver.receive::<ToHeir>()).await);
         Ok(())
+    }
+
+    /// The socket to the process that stays as the parent of all, if there is one.
+    pub fn take_parent(&mut self) -> Option<OwnedFd> {
+        self.parent.take()
     }
 
     /// Says why this process cannot serve.
@@ -178,15 +193,7 @@ impl Elder {
                 message = self.receiver.receive() => message,
                 Ok(()) = orders.changed() => {
                     let now = *orders.borrow();
-                    if now.reloads != given.reloads {
-                        self.sender.send(&ToElder::Reload).await.ok();
-                    }
-                    if now.reopens != given.reopens {
-                        self.sender.send(&ToElder::Reopen).await.ok();
-                    }
-                    if now.drain != given.drain {
-                        self.sender.send(&ToElder::Drain).await.ok();
-                    }
+                    self.pass_on(given, now).await;
                     given = now;
                     continue;
                 }
@@ -196,8 +203,17 @@ impl Elder {
                 }
             };
             match message {
+                Ok(Some(ToHeir::Drained)) => {
+                    tracing::info!(
+                        "the process that was followed has drained, and stays as parent"
+                    );
+                    break;
+                }
                 Ok(Some(message)) => self.note(&gateway, message).await,
-                Ok(None) => break,
+                Ok(None) => {
+                    tracing::info!("the process that was followed has ended");
+                    break;
+                }
                 Err(error) => {
                     tracing::error!(%error, "the process that drains cannot be understood");
                     break;
@@ -207,8 +223,23 @@ impl Elder {
         for connection in self.connections.into_values() {
             gateway.live().release(connection);
         }
-        tracing::info!("the process that was followed has ended");
         drop(stay);
+    }
+
+    /// Gives the orders that are new. Whoever cannot be told is gone.
+    async fn pass_on(&mut self, given: Orders, now: Orders) {
+        let knows_all = self.messages >= MESSAGES;
+        let lost = now.lost.filter(|_| given.lost.is_none() && knows_all);
+        let news = [
+            (now.reloads != given.reloads).then_some(ToElder::Reload),
+            (now.reopens != given.reopens).then_some(ToElder::Reopen),
+            (now.drain != given.drain).then_some(ToElder::Drain),
+            (now.followed != given.followed && knows_all).then_some(ToElder::Followed),
+            lost.map(|pid| ToElder::Lost { pid }),
+        ];
+        for order in news.iter().flatten() {
+            self.sender.send(order).await.ok();
+        }
     }
 
     async fn note(&mut self, gateway: &Gateway, message: ToHeir) {
@@ -248,7 +279,9 @@ impl Elder {
             | ToHeir::Health(_)
             | ToHeir::Prepare
             | ToHeir::Connections(_)
+            | ToHeir::Parent
             | ToHeir::Serve
+            | ToHeir::Drained
             | ToHeir::Left => {}
         }
     }

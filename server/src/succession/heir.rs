@@ -45,6 +45,11 @@ impl Heir {
         self.tell(ToHeir::Ended { connection });
     }
 
+    /// No connection is left.
+    pub(crate) fn drained(&self) {
+        self.tell(ToHeir::Drained);
+    }
+
     /// Whether a client may come in; `None` if there is nobody to answer any more. Whoever stops waiting
     /// takes the question back.
     pub(crate) async fn ask(&self, connection: u64, client: &str, group: &str) -> Option<Verdict> {

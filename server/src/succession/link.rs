@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::net::{
@@ -44,6 +44,15 @@ pub(crate) fn halves(socket: std::os::unix::net::UnixStream) -> io::Result<(Send
         descriptors: VecDeque::new(),
     };
     Ok((Sender(socket), receiver))
+}
+
+/// The two directions of the socket that is this process's standard input. It is taken from there, so
+/// that it is closed when this process drops it.
+pub(crate) fn at_standard_input() -> io::Result<(Sender, Receiver)> {
+    let socket = std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    socket.peer_addr()?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    halves(socket)
 }
 
 impl Sender {
@@ -154,7 +163,6 @@ fn receive(
 mod tests {
     use std::fs::File;
     use std::io::Read;
-    use std::os::fd::AsFd;
 
     use tokio_util::task::TaskTracker;
 

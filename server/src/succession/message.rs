@@ -11,6 +11,8 @@ use crate::rejection::Rejection;
 
 /// Counts up with every change that an older program would misunderstand.
 pub(crate) const PROTOCOL: u32 = 1;
+/// Counts up with every message that an older program does not know: it is not sent to those.
+pub(crate) const MESSAGES: u32 = 2;
 
 /// What the old process says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub(crate) enum ToHeir {
         /// Which generation of the policy is in force.
         #[serde(default)]
         generation: u64,
+        /// Which messages it knows.
+        #[serde(default)]
+        messages: u32,
     },
     /// Listeners by the text of their purpose; a descriptor comes with each.
     Listeners(Vec<String>),
@@ -32,6 +37,8 @@ pub(crate) enum ToHeir {
     Prepare,
     /// Connections of the old process.
     Connections(Vec<Carried>),
+    /// The socket to the process that stays as the parent of all comes with this.
+    Parent,
     /// Those are all: serve.
     Serve,
     /// The listeners are no longer open in the old process.
@@ -49,6 +56,8 @@ pub(crate) enum ToHeir {
     },
     /// A connection of the old process has ended.
     Ended { connection: u64 },
+    /// No connection is left; the process stays, as the parent of those that follow.
+    Drained,
 }
 
 /// What the new process says.
@@ -70,6 +79,10 @@ pub(crate) enum ToElder {
     Drain,
     /// It ends now.
     End,
+    /// Another process serves, which is not the old one's concern: this one may end first.
+    Followed,
+    /// The process that served is gone.
+    Lost { pid: u32 },
 }
 
 /// What the new process has found.
@@ -81,6 +94,9 @@ pub struct Summary {
     pub groups: usize,
     /// How many clients the policy has.
     pub clients: usize,
+    /// Which messages of the handover it knows.
+    #[serde(default)]
+    pub handover: u32,
 }
 
 /// What is known about an upstream.

@@ -1,6 +1,6 @@
 //! Upgrades: a new process takes the old one's place, and no client notices.
 //!
-//! The old process starts the new one with a socket for its standard input, and hands it the listening
+//! The old process has a launcher start the new one, so that it is not its child (see `launch`), with a socket for its standard input, and hands it the listening
 //! sockets themselves (`SCM_RIGHTS`, unix(7)), so that a connection that waits to be accepted is lost by
 //! neither. Up to the moment when the new one says that it is ready, nothing has changed. Then the old
 //! one tells whom it has, and the new one counts those as its own. From then on the new one decides for
@@ -10,11 +10,19 @@
 
 mod elder;
 pub(crate) mod heir;
+mod launch;
 mod link;
 pub(crate) mod message;
+mod parent;
+mod successor;
 mod upgrade;
 
 pub(crate) use elder::Orders;
 pub use elder::{Elder, SuccessionError};
+pub use launch::launch;
+pub(crate) use message::MESSAGES;
 pub use message::Summary;
-pub use upgrade::{Candidate, Order, Successor, UpgradeError};
+pub(crate) use parent::Child;
+pub use parent::Parent;
+pub use successor::{Order, Reports, Successor};
+pub use upgrade::{Candidate, Supervision, UpgradeError};

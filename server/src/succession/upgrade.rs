@@ -4,21 +4,23 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::heir::Heir;
+use super::launch::{Launch, Launched};
 use super::link::{MOST_DESCRIPTORS, Receiver, Sender, halves};
-use super::message::{PROTOCOL, Summary, ToElder, ToHeir};
+use super::message::{MESSAGES, PROTOCOL, Summary, ToElder, ToHeir};
+use super::parent::Parent;
+use super::successor::Successor;
 use crate::gateway::Gateway;
 use crate::inherited::Purpose;
 use crate::program::resolved;
+use crate::systemd;
 
 /// The flag that a process gets that is to follow another.
 const SUCCEED: &str = "--succeed";
@@ -67,9 +69,6 @@ pub enum UpgradeError {
     /// The gateway is about to end, or another process serves already.
     #[error("this process drains")]
     Draining,
-    /// The end of this process would be the end of all.
-    #[error("this is process 1, and its end would end every other: replace the container instead")]
-    FirstProcess,
     /// The processes cannot talk, or descriptors are short.
     #[error("the listeners cannot be handed over: {0}")]
     System(#[from] io::Error),
@@ -78,7 +77,8 @@ pub enum UpgradeError {
 /// A new process that is ready to serve.
 #[derive(Debug)]
 pub struct Candidate {
-    process: Process,
+    process: Launched,
+    supervision: Supervision,
     sender: Sender,
     receiver: Receiver,
     /// The file that it runs.
@@ -89,40 +89,55 @@ pub struct Candidate {
     generation: u64,
 }
 
-/// A process that is killed unless it is released.
+/// Who notices the end of the process that serves.
 #[derive(Debug)]
-struct Process(Option<Child>);
-
-impl Process {
-    fn id(&self) -> Option<u32> {
-        self.0.as_ref().and_then(Child::id)
-    }
-
-    async fn ended(&mut self) -> io::Result<ExitStatus> {
-        match &mut self.0 {
-            Some(child) => child.wait().await,
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    async fn kill(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // It may have ended by itself.
-            child.kill().await.ok();
-        }
-    }
-
-    /// It may outlive this process. Should it end first, the runtime takes note.
-    fn release(mut self) {
-        drop(self.0.take());
-    }
+pub enum Supervision {
+    /// A service manager, which is told which process serves and can wait for it.
+    Manager,
+    /// This process: whoever started it knows no other.
+    Here(Parent),
+    /// The process that was started first. With it goes the socket to it.
+    First(OwnedFd),
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // It may have ended by itself.
-            child.start_kill().ok();
+impl Supervision {
+    /// Asks who it is. `parent` is the socket to the process that was started first, if that stays.
+    pub async fn of(parent: Option<OwnedFd>) -> io::Result<Self> {
+        match parent {
+            Some(parent) => Ok(Self::First(parent)),
+            None if systemd::follows_the_main_process().await => Ok(Self::Manager),
+            None => Ok(Self::Here(Parent::new()?)),
+        }
+    }
+
+    fn launch(&self, binary: &Path) -> Launch {
+        let arguments = std::env::args_os().skip(1);
+        let mut arguments: Vec<OsString> =
+            arguments.filter(|argument| argument != SUCCEED).collect();
+        arguments.push(SUCCEED.into());
+        // A service manager watches the process that serves, whichever that is (sd_watchdog_enabled(3)).
+        let mut without = vec!["WATCHDOG_PID".to_owned()];
+        let own_group = match self {
+            Self::Manager => {
+                without.push(systemd::STARTED.to_owned());
+                false
+            }
+            Self::Here(_) | Self::First(_) => true,
+        };
+        Launch {
+            binary: binary.into(),
+            arguments,
+            without,
+            own_group,
+        }
+    }
+
+    /// The socket for a process that gets a parent.
+    fn socket(&mut self) -> Option<OwnedFd> {
+        match self {
+            Self::Manager => None,
+            Self::Here(parent) => parent.theirs(),
+            Self::First(socket) => socket.try_clone().ok(),
         }
     }
 }
@@ -134,19 +149,21 @@ impl Candidate {
     pub async fn start(
         gateway: &Gateway,
         binary: &Path,
+        supervision: Supervision,
         more: Vec<(Purpose, OwnedFd)>,
         limit: Duration,
     ) -> Result<Self, UpgradeError> {
-        if std::process::id() == 1 {
-            return Err(UpgradeError::FirstProcess);
-        }
         let generation = gateway.running().generation();
         let file = resolved(binary);
         let (mut listeners, has_loaded) = gateway.listeners()?;
         listeners.extend(more);
         let known = gateway.known_health();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        let mut process = Process(Some(spawn(binary, theirs.into())?));
+        let launched = Launched::start(supervision.launch(binary), theirs.into()).await;
+        let mut process = launched.map_err(|source| UpgradeError::Start {
+            binary: binary.to_owned(),
+            source,
+        })?;
         let (mut sender, mut receiver) = halves(ours)?;
         let preparing = async {
             let protocol = PROTOCOL;
@@ -154,6 +171,7 @@ impl Candidate {
                 protocol,
                 has_loaded,
                 generation,
+                messages: MESSAGES,
             };
             sender.send(&hello).await?;
             for some in listeners.chunks(MOST_DESCRIPTORS) {
@@ -176,6 +194,7 @@ impl Candidate {
         match said {
             Ok(Some(ToElder::Ready(summary))) => Ok(Self {
                 process,
+                supervision,
                 sender,
                 receiver,
                 file,
@@ -190,7 +209,9 @@ impl Candidate {
                 | ToElder::Reload
                 | ToElder::Reopen
                 | ToElder::Drain
-                | ToElder::End,
+                | ToElder::End
+                | ToElder::Followed
+                | ToElder::Lost { .. },
             )) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
             Ok(None) | Err(_) => match timeout(DISMISS, process.ended()).await {
                 Ok(status) => Err(UpgradeError::Ended(status?)),
@@ -215,7 +236,7 @@ impl Candidate {
     }
 
     /// Its number.
-    pub fn id(&self) -> Option<u32> {
+    pub fn id(&self) -> u32 {
         self.process.id()
     }
 
@@ -224,6 +245,7 @@ impl Candidate {
         drop((self.sender, self.receiver));
         // It is killed if it does not go by itself.
         drop(timeout(DISMISS, self.process.ended()).await);
+        self.process.kill().await;
     }
 
     /// Leaves the gateway to it. If it fails now, the gateway goes on here.
@@ -241,6 +263,12 @@ impl Candidate {
                     .send(&ToHeir::Connections(some.to_vec()))
                     .await?;
             }
+            if self.summary.handover >= MESSAGES
+                && let Some(socket) = self.supervision.socket()
+            {
+                let sockets = [socket.as_fd()];
+                self.sender.send_with(&ToHeir::Parent, &sockets).await?;
+            }
             self.sender.send(&ToHeir::Serve).await?;
             match self.receiver.receive().await? {
                 Some(ToElder::Serving) => Ok(()),
@@ -251,7 +279,9 @@ impl Candidate {
                     | ToElder::Reload
                     | ToElder::Reopen
                     | ToElder::Drain
-                    | ToElder::End,
+                    | ToElder::End
+                    | ToElder::Followed
+                    | ToElder::Lost { .. },
                 ) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
                 None => Err(UpgradeError::Ended(self.process.ended().await?)),
             }
@@ -267,8 +297,14 @@ impl Candidate {
             return Err(error);
         }
         gateway.forget_steering();
+        let pid = self.process.id();
+        if let Err(error) = self.process.release().await {
+            tracing::error!(%error, pid, "the new process does not belong to whoever supervises it");
+        }
         Ok(Successor {
-            process: self.process,
+            pid,
+            supervision: self.supervision,
+            handover: self.summary.handover,
             sender: self.sender,
             receiver: self.receiver,
             heir,
@@ -276,108 +312,4 @@ impl Candidate {
             carried: carried.len(),
         })
     }
-}
-
-/// What the process that follows wants of the one that drains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// To read the policy again.
-    Reload,
-    /// To open the file of access records again.
-    Reopen,
-    /// To end within the drain's time.
-    Drain,
-    /// To end at once.
-    End,
-}
-
-/// A new process that serves.
-#[derive(Debug)]
-pub struct Successor {
-    process: Process,
-    sender: Sender,
-    receiver: Receiver,
-    heir: Arc<Heir>,
-    told: mpsc::UnboundedReceiver<ToHeir>,
-    carried: usize,
-}
-
-impl Successor {
-    /// Its number.
-    pub fn id(&self) -> Option<u32> {
-        self.process.id()
-    }
-
-    /// How many connections this process had when it was followed.
-    pub fn carried(&self) -> usize {
-        self.carried
-    }
-
-    /// Tells it what becomes of this process's connections, until it is gone; its orders go to
-    /// `orders`.
-    pub async fn report(self, gateway: Arc<Gateway>, orders: mpsc::Sender<Order>) {
-        let Self {
-            process,
-            mut sender,
-            mut receiver,
-            heir,
-            mut told,
-            ..
-        } = self;
-        process.release();
-        let hearing = async {
-            loop {
-                match receiver.receive().await? {
-                    Some(ToElder::Verdict {
-                        connection,
-                        verdict,
-                    }) => heir.answer(connection, verdict),
-                    // If many wait already, the gateway is about to end or to reload anyway.
-                    Some(ToElder::Reload) => drop(orders.try_send(Order::Reload)),
-                    Some(ToElder::Reopen) => drop(orders.try_send(Order::Reopen)),
-                    Some(ToElder::Drain) => drop(orders.try_send(Order::Drain)),
-                    Some(ToElder::End) => drop(orders.try_send(Order::End)),
-                    Some(ToElder::Ready(_) | ToElder::Failed(_) | ToElder::Serving) => {
-                        return Err(io::ErrorKind::InvalidData.into());
-                    }
-                    None => return Ok(()),
-                }
-            }
-        };
-        let telling = async {
-            sender.send(&ToHeir::Left).await?;
-            while let Some(message) = told.recv().await {
-                sender.send(&message).await?;
-            }
-            Ok(())
-        };
-        let ended: io::Result<()> = tokio::select! {
-            ended = hearing => ended,
-            ended = telling => ended,
-        };
-        if let Err(error) = ended {
-            tracing::warn!(%error, "the process that serves cannot be talked to");
-        }
-        // In this order: whoever finds nobody to ask finds that it decides itself.
-        gateway.live().take_back();
-        drop(told);
-        heir.is_gone();
-    }
-}
-
-/// Starts a program with this process's arguments.
-fn spawn(binary: &Path, socket: OwnedFd) -> Result<Child, UpgradeError> {
-    let arguments = std::env::args_os().skip(1);
-    let mut arguments: Vec<OsString> = arguments.filter(|argument| argument != SUCCEED).collect();
-    arguments.push(SUCCEED.into());
-    Command::new(binary)
-        .args(arguments)
-        // A service manager watches the process that serves, whichever that is (sd_watchdog_enabled(3)).
-        .env_remove("WATCHDOG_PID")
-        .stdin(Stdio::from(socket))
-        .spawn()
-        .map_err(|source| UpgradeError::Start {
-            binary: binary.to_owned(),
-            source,
-        })
 }

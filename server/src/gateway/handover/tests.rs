@@ -114,6 +114,8 @@ impl Other {
                 }
             }
             ToHeir::Hello { .. }
+            | ToHeir::Parent
+            | ToHeir::Drained
             | ToHeir::Listeners(_)
             | ToHeir::Health(_)
             | ToHeir::Prepare
