@@ -384,3 +384,26 @@ async fn a_chain_of_junk_is_refused_before_it_is_looked_at() {
         gateway.record_with("chain_too_large").await;
     }
 }
+
+#[tokio::test]
+async fn a_chain_that_is_too_large_to_be_taken_in_is_answered_by_an_alert() {
+    let authority = Authority::new();
+    let (world, _upstream) = world(&authority).await;
+    let gateway = world.start().await;
+    let client = issue(
+        &authority,
+        &named("alice"),
+        &extensions(&[CLIENT_AUTH], &[]),
+    );
+    let junk = Arc::new(authority.certificate.der().clone().into_owned());
+    let kib_64 = 64 * 1024 / junk.len();
+
+    for length in [kib_64 - 1, kib_64, kib_64 + 1, 2 * kib_64, 3 * kib_64] {
+        let told = client
+            .followed_by(&junk, length)
+            .visit(gateway.address, "db")
+            .await
+            .unwrap_err();
+        assert!(matches!(told, Refusal::Alert(_)), "{length}: {told:?}");
+    }
+}

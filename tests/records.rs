@@ -93,7 +93,7 @@ async fn strangers_are_recorded_at_a_bounded_rate_and_the_rest_is_counted_by_rea
     gateway.signal("TERM");
     gateway.ended().await;
 
-    let (written, suppressed) = counted(&gateway, "tls_failed");
+    let (written, suppressed) = counted(&gateway, "not_tls");
     assert_eq!(written + suppressed, 400, "the last are told at the end");
     assert!(suppressed > 0, "{written} written");
     let is_record = |record: &Value| record["reason"].is_string() && record["time"].is_string();
@@ -184,7 +184,7 @@ async fn what_did_not_happen_is_absent() {
     world.group("db", &[&upstream], "health: {check: tcp}");
     let gateway = world.start().await;
     strangers_come(&gateway, 1).await;
-    let stranger = gateway.record_with("tls_failed").await;
+    let stranger = gateway.record_with("not_tls").await;
     assert!(stranger.get("generation").is_none(), "no policy was asked");
 
     drop(upstream);

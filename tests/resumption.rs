@@ -267,6 +267,7 @@ async fn answer(gateway: &Gateway, bytes: &[u8]) -> (Vec<u8>, serde_json::Value)
     socket.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     soon(socket.read_to_end(&mut answer)).await.unwrap();
+    drop(socket);
     let record = gateway.record(|record| record["source"] == source.as_str());
     (answer, record.await)
 }

@@ -24,12 +24,20 @@ async fn a_client_that_never_speaks_is_gone_at_the_handshakes_time_limit() {
         drop(soon(stream.read_to_end(&mut nothing)).await);
     }
     assert!(nothing.is_empty());
-    for stream in [&silent, &halting] {
+    for (stream, detail) in [
+        (
+            &silent,
+            "the client did not begin TLS in time: nothing came; in a protocol in which the server \
+             speaks first, the client has to be set to start with TLS",
+        ),
+        (&halting, "the TLS handshake took too long"),
+    ] {
         let source = stream.local_addr().unwrap().to_string();
         let record = gateway
             .record(|record| record["source"] == source.as_str())
             .await;
         assert_eq!(record["reason"], "handshake_timeout");
+        assert_eq!(record["detail"], detail);
     }
 }
 

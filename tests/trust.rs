@@ -90,7 +90,7 @@ async fn an_authority_is_believed_in_its_time_only() {
     let early = again(&authority, now() + day, now() + 10 * day);
     assert_eq!(
         visit(&world, &early, &leaf, &[]).await,
-        refused(CertificateExpired, "certificate_expired")
+        refused(CertificateExpired, "certificate_not_yet_valid")
     );
     assert_eq!(
         visit(&world, &format!("{expired}{good}"), &leaf, &[]).await,
@@ -119,13 +119,16 @@ async fn a_leaf_is_believed_in_its_time_only() {
         authority.issue(&spec).unwrap()
     };
 
-    for leaf in [
-        lasting(since, now() - day),
-        lasting(now() + day, now() + 2 * day),
+    for (leaf, reason) in [
+        (lasting(since, now() - day), "certificate_expired"),
+        (
+            lasting(now() + day, now() + 2 * day),
+            "certificate_not_yet_valid",
+        ),
     ] {
         assert_eq!(
             visit(&world, authority.certificate_pem(), &leaf, &[]).await,
-            refused(CertificateExpired, "certificate_expired")
+            refused(CertificateExpired, reason)
         );
     }
 }
@@ -158,6 +161,25 @@ async fn a_stranger_with_a_known_name_is_still_a_stranger() {
             refused(UnknownCA, "unknown_authority")
         );
     }
+}
+
+#[tokio::test]
+async fn whom_an_untrusted_certificate_names_is_recorded_as_a_claim() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    let gateway = world.start().await;
+    let stranger = Authority::new(&AuthoritySpec::default()).unwrap();
+    let forged = Identity::of(&stranger, &alice(&stranger));
+    let refused = forged.visit(gateway.address, "db").await.unwrap_err();
+    assert_eq!(refused, Refusal::Alert(UnknownCA));
+    let record = gateway.record_with("unknown_authority").await;
+    assert_eq!(record["claimed_client"], "alice");
+    assert!(record["client"].is_null());
+    assert!(record["certificate"].is_string());
+    assert_eq!(
+        record["detail"],
+        "the certificate is not trusted: no client authority of the gateway issued it"
+    );
 }
 
 #[tokio::test]

@@ -1,28 +1,28 @@
 //! The life of one connection, top to bottom.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lb::{DialReport, Dialed, Stay};
-use rustix::net::{RecvFlags, recv};
 use rustls::{AlertDescription, HandshakeKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::admission::{ConnectionSlot, HandshakeSlot};
+use crate::arrival;
 use crate::downstream::{TlsClient, reset};
+use crate::first_bytes::FirstBytes;
 use crate::gateway::Gateway;
-use crate::handshake::{self, HandshakeError, Handshaken, Hello};
+use crate::handshake::{self, HandshakeError, Handshaken, Hello, NoHello};
 use crate::live::Holder;
 use crate::policy::GatewayLimits;
 use crate::proxy_header::{ProxyHeader, unmapped};
 use crate::record::{Outcome, Record};
-use crate::record_layer::{HEADER, OVERHEAD, Session};
+use crate::record_layer::{OVERHEAD, Session};
 use crate::rejection::Rejection;
 use crate::running::Permit;
 use crate::verifier::{Refusal, Verifier};
@@ -31,16 +31,8 @@ use crate::worker::Busy;
 /// How long a client that was refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How much more of a refused client's bytes is read, so that they do not turn the alert into a
-/// reset.
-const FAREWELL_BYTES: usize = 64 * 1024;
-
-/// How much of a client's first records is waited for: more than a usual `ClientHello`, of which the
-/// key share of X25519MLKEM768 is the largest part.
-const LOOKAHEAD: usize = 4096;
-/// The content type of a handshake record (RFC 8446, 5.1).
-const HANDSHAKE: u8 = 22;
-/// The type of the message that a handshake begins with (RFC 8446, 4).
-const CLIENT_HELLO: u8 = 1;
+/// reset: some multiple of what a handshake may have.
+const FAREWELL_BYTES: usize = 256 * 1024;
 
 /// A client that proved who it is and may go where it wants to.
 struct Guest {
@@ -86,9 +78,13 @@ async fn greet(
 ) -> Result<(Guest, ConnectionSlot), Rejection> {
     let limit = gateway.running().policy().gateway().timeouts.handshake;
     let deadline = Instant::now() + limit;
+    let begun = await_hello(gateway, &socket, deadline).await;
+    let (slot, first) = begun.inspect_err(|why| {
+        if !matches!(why, Rejection::HandshakeTimeout(_)) {
+            reset(&socket);
+        }
+    })?;
     let handshaken = timeout_at(deadline, async {
-        let slot = await_hello(gateway, &socket).await;
-        let slot = slot.inspect_err(|_| reset(&socket))?;
         // Large, and not yet needed by a client that stalls before its ClientHello is whole.
         let handshake = Box::pin(async {
             let (socket, hello) = hear(socket).await?;
@@ -101,7 +97,7 @@ async fn greet(
     });
     let mut guest = handshaken
         .await
-        .map_err(|_| Rejection::HandshakeTimeout)??;
+        .map_err(|_| Rejection::HandshakeTimeout(first))??;
     let identity = guest.permit.identity().clone();
     record.authorized(identity, &guest.permit.group().name, guest.resumed);
     let opened = gateway.admission().open(&limits(gateway));
@@ -110,88 +106,43 @@ async fn greet(
 }
 
 /// Takes a slot for a connection that says nothing yet, and one for its handshake once its `ClientHello`
-/// is whole.
-async fn await_hello(gateway: &Gateway, socket: &TcpStream) -> Result<HandshakeSlot, Rejection> {
+/// is whole. Says what the connection begins with.
+async fn await_hello(
+    gateway: &Gateway,
+    socket: &TcpStream,
+    deadline: Instant,
+) -> Result<(HandshakeSlot, FirstBytes), Rejection> {
     let (admission, limits) = (gateway.admission(), limits(gateway));
     let source = socket.peer_addr();
-    let source = source.map_err(|_| Rejection::HandshakeAbandoned)?.ip();
+    let source = source
+        .map_err(|_| Rejection::HandshakeAbandoned(FirstBytes::Nothing))?
+        .ip();
     let silent = admission.arrive(source, &limits, Instant::now().into_std())?;
     // One segment waits for no other: the handshake is many small ones.
     socket.set_nodelay(true).ok();
-    tokio::select! {
-        arrived = first_flight(socket) => arrived.map_err(|_| Rejection::HandshakeAbandoned)?,
+    let first = tokio::select! {
+        first = arrival::beginning(socket, deadline) => first?,
         () = silent.evicted() => return Err(Rejection::SilentEvicted),
-    }
-    admission.begin_handshake(silent, source, &limits, Instant::now().into_std())
+    };
+    let now = Instant::now().into_std();
+    let slot = admission.begin_handshake(silent, source, &limits, now)?;
+    Ok((slot, first))
 }
 
 /// Reads the `ClientHello`.
 async fn hear(mut socket: TcpStream) -> Result<(TcpStream, Box<Hello>), Rejection> {
     match Box::pin(handshake::hear(&mut socket)).await {
         Ok(hello) => Ok((socket, Box::new(hello))),
-        Err(error) => {
+        Err(NoHello { error, first }) => {
             Box::pin(part(socket)).await;
-            Err(failed(error))
+            Err(match error {
+                HandshakeError::Abandoned(_) => Rejection::HandshakeAbandoned(first),
+                HandshakeError::Tls(_) | HandshakeError::Excess(_) if !first.is_tls() => {
+                    Rejection::NotTls(first)
+                }
+                HandshakeError::Tls(_) | HandshakeError::Excess(_) => failed(error),
+            })
         }
-    }
-}
-
-/// Waits until the client's first message is whole, or can no longer become so.
-///
-/// The bytes stay in the kernel meanwhile, so that a client that is silent or slow costs a socket
-/// and a timer, and no TLS session with its buffers.
-async fn first_flight(socket: &TcpStream) -> io::Result<()> {
-    loop {
-        let ready = socket.ready(Interest::READABLE).await?;
-        if ready.is_read_closed() {
-            return Ok(());
-        }
-        let look = socket.try_io(Interest::READABLE, || {
-            let mut bytes = [MaybeUninit::uninit(); LOOKAHEAD];
-            let ((arrived, _), _) = recv(socket, &mut bytes, RecvFlags::PEEK)?;
-            if is_short(arrived) {
-                Err(io::ErrorKind::WouldBlock.into())
-            } else {
-                Ok(())
-            }
-        });
-        match look {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
-        }
-    }
-}
-
-/// Whether these are the beginning of a `ClientHello` that is not whole, perhaps in several records
-/// (RFC 8446, 4 and 5.1). What is none, or does not fit here, is for rustls to judge.
-fn is_short(bytes: &[u8]) -> bool {
-    if bytes.is_empty() || bytes.len() >= LOOKAHEAD {
-        return false;
-    }
-    let (mut left, mut header, mut shown) = (bytes, [0; 4], 0);
-    loop {
-        let (fragment, length) = match *left {
-            [HANDSHAKE, _, _, high, low, ref rest @ ..] => {
-                let length = usize::from(u16::from_be_bytes([high, low]));
-                (&rest[..length.min(rest.len())], length)
-            }
-            [HANDSHAKE, ..] | [] => return true,
-            _ => return false,
-        };
-        for (place, &byte) in header.iter_mut().skip(shown).zip(fragment) {
-            *place = byte;
-        }
-        shown += fragment.len();
-        let [kind, high, middle, low] = header;
-        let message = usize::from(u16::from_be_bytes([middle, low])) + (usize::from(high) << 16);
-        let is_none = length == 0 || (shown > 0 && kind != CLIENT_HELLO);
-        if is_none || (shown >= header.len() && shown - header.len() >= message) {
-            return false;
-        }
-        if fragment.len() < length {
-            return true;
-        }
-        left = &left[HEADER + length..];
     }
 }
 
@@ -292,7 +243,8 @@ fn failed(error: HandshakeError) -> Rejection {
     match error {
         HandshakeError::Tls(rustls::Error::NoCertificatesPresented) => Rejection::NoCertificate,
         HandshakeError::Tls(error) => Rejection::Tls(error),
-        HandshakeError::Abandoned(_) => Rejection::HandshakeAbandoned,
+        HandshakeError::Excess(excess) => Rejection::Excess(excess),
+        HandshakeError::Abandoned(_) => Rejection::HandshakeAbandoned(FirstBytes::Tls),
     }
 }
 
@@ -415,45 +367,6 @@ impl Visit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A `ClientHello` of so many bytes in records of at most so many.
-    fn hello(length: u16, record: usize) -> Vec<u8> {
-        let [high, low] = length.to_be_bytes();
-        let message = [&[CLIENT_HELLO, 0, high, low][..], &vec![7; length.into()]].concat();
-        let records = message.chunks(record).map(|fragment| {
-            let [high, low] = u16::try_from(fragment.len()).unwrap().to_be_bytes();
-            [&[HANDSHAKE, 3, 1, high, low], fragment].concat()
-        });
-        records.collect::<Vec<_>>().concat()
-    }
-
-    #[test]
-    fn a_hello_is_waited_for_until_it_is_whole_however_it_is_cut() {
-        for record in [1, 3, 4, 5, 100, 1000] {
-            let whole = hello(300, record);
-            assert!(!is_short(&whole), "{record}");
-            for end in 1..whole.len() {
-                assert!(is_short(&whole[..end]), "{record} {end}");
-            }
-        }
-        let long = hello(60_000, 16_000);
-        assert!(is_short(&long[..LOOKAHEAD - 1]));
-        assert!(!is_short(&long[..LOOKAHEAD]), "the rest has no room here");
-    }
-
-    #[test]
-    fn what_is_no_hello_is_not_waited_for() {
-        for bytes in [
-            &b"GET"[..],
-            &[21],
-            &[HANDSHAKE, 3, 1, 0, 0],
-            &[HANDSHAKE, 3, 1, 0, 9, 2],
-            &[HANDSHAKE, 3, 1, 0, 1, CLIENT_HELLO, 23],
-            &[],
-        ] {
-            assert!(!is_short(bytes), "{bytes:?}");
-        }
-    }
 
     /// How many bytes a future has whose function takes four arguments.
     fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {

@@ -3,18 +3,20 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::{Accepted, Acceptor, ClientHello, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::{AlertDescription, ServerConfig};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::first_bytes::FirstBytes;
+use crate::hello::{Excess, HelloReader, MOST_PENDING_KIB};
 use crate::record_layer::{self, HEADER};
 
 /// How much of a handshake may have come without having been understood. A message is at most 64 KiB long
 /// for rustls; a client's are a few KiB.
-const MOST_PENDING: usize = 64 * 1024;
+const MOST_PENDING: usize = MOST_PENDING_KIB * 1024;
 /// How much is read at a time.
 const READ: usize = 4 * 1024;
 
@@ -24,9 +26,20 @@ pub(crate) enum HandshakeError {
     /// The client went away.
     #[error("the client broke the handshake off")]
     Abandoned(#[source] io::Error),
-    /// TLS came to no agreement. The client was told so by an alert, unless it said more than is listened to.
+    /// TLS came to no agreement. The client was told so by an alert.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
+    /// The client said more than is listened to. It was told so by an alert.
+    #[error(transparent)]
+    Excess(#[from] Excess),
+}
+
+/// Why no `ClientHello` came.
+#[derive(Debug)]
+pub(crate) struct NoHello {
+    pub(crate) error: HandshakeError,
+    /// What came instead.
+    pub(crate) first: FirstBytes,
 }
 
 impl From<io::Error> for HandshakeError {
@@ -50,27 +63,66 @@ pub(crate) struct Handshaken {
     pub(crate) late: Vec<u8>,
 }
 
-/// Reads a `ClientHello`.
-pub(crate) async fn hear(socket: &mut TcpStream) -> Result<Hello, HandshakeError> {
-    let mut acceptor = Acceptor::default();
+/// Reads a `ClientHello`. A client that sends something else is told so by an alert.
+pub(crate) async fn hear(socket: &mut TcpStream) -> Result<Hello, NoHello> {
     let mut bytes = Vec::new();
+    let mut alert = Vec::new();
+    let error = match listen(socket, &mut bytes, &mut alert).await {
+        Ok(accepted) => return Ok(Hello { accepted, bytes }),
+        Err(error) => error,
+    };
+    let first = FirstBytes::of(&bytes);
+    if let Some(description) = fitting(&error, first)
+        && (alert.is_empty() || !first.is_tls())
+    {
+        alert = vec![21, 3, 3, 0, 2, 2, description.into()];
+    }
+    // The client may be gone already.
+    socket.write_all(&alert).await.ok();
+    Err(NoHello { error, first })
+}
+
+/// Reads into `bytes` until they are a `ClientHello`. rustls gets them when they are whole and within bounds; what
+/// it has to say about others is in `alert`.
+async fn listen(
+    socket: &mut TcpStream,
+    bytes: &mut Vec<u8>,
+    alert: &mut Vec<u8>,
+) -> Result<Accepted, HandshakeError> {
+    let mut acceptor = Acceptor::default();
+    let mut reader = HelloReader::default();
+    let mut shown = 0;
     loop {
-        let known = bytes.len();
-        receive(socket, &mut bytes).await?;
-        let mut new = &bytes[known..];
-        while !new.is_empty() {
+        receive(socket, bytes).await?;
+        if !reader.look(bytes)? {
+            continue;
+        }
+        while shown < bytes.len() {
             // Bytes in memory can be read as long as rustls has room for them.
-            acceptor.read_tls(&mut new).map_err(|_| too_large())?;
+            let read = acceptor.read_tls(&mut &bytes[shown..]);
+            shown += read.map_err(|_| Excess::Pending)?;
             match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok(Hello { accepted, bytes }),
+                Ok(Some(accepted)) => return Ok(accepted),
                 Ok(None) => {}
-                Err((error, mut alert)) => {
-                    let mut flight = Vec::new();
-                    alert.write_all(&mut flight)?;
-                    socket.write_all(&flight).await?;
+                Err((error, mut said)) => {
+                    said.write_all(alert)?;
                     return Err(error.into());
                 }
             }
+        }
+    }
+}
+
+/// The alert for what is no `ClientHello` (RFC 8446, 5.1 and 6.2). Of TLS that is not understood rustls knows more.
+fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription> {
+    match error {
+        HandshakeError::Abandoned(_) => None,
+        HandshakeError::Tls(_) | HandshakeError::Excess(_) if !first.is_tls() => {
+            Some(AlertDescription::UnexpectedMessage)
+        }
+        HandshakeError::Excess(Excess::Protocols) => Some(AlertDescription::IllegalParameter),
+        HandshakeError::Excess(Excess::Hello | Excess::Pending) | HandshakeError::Tls(_) => {
+            Some(AlertDescription::DecodeError)
         }
     }
 }
@@ -81,64 +133,135 @@ impl Hello {
         self.accepted.client_hello()
     }
 
-    /// Goes through the rest of the handshake. Each flight is one write.
+    /// Goes through the rest of the handshake. Each flight is one write. A client with which it comes to
+    /// nothing is told so by an alert.
     pub(crate) async fn answer(
         self,
         socket: &mut TcpStream,
         config: Arc<ServerConfig>,
     ) -> Result<Handshaken, HandshakeError> {
-        let mut bytes = self.bytes;
         drop(self.accepted);
-        let mut session = UnbufferedServerConnection::new(config)?;
-        let mut flight = Vec::new();
-        let mut shown = 0;
-        loop {
-            // One record at a time, so that nothing behind the handshake is opened here.
-            let UnbufferedStatus { discard, state, .. } =
-                session.process_tls_records(&mut bytes[..shown]);
-            let next = match state {
-                Ok(ConnectionState::EncodeTlsData(data)) => {
-                    encode(data, &mut flight)?;
-                    Next::Again
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    Next::Send
-                }
-                Ok(ConnectionState::WriteTraffic(_)) => Next::Done,
-                Ok(_) => Next::Wait,
-                Err(error) => Next::Fail(error),
-            };
-            bytes.drain(..discard);
-            shown -= discard;
-            match next {
-                Next::Send if session.is_handshaking() => {
-                    socket.write_all(&flight).await?;
-                    flight.clear();
-                }
-                Next::Again | Next::Send => {}
-                Next::Done => {
-                    return Ok(Handshaken {
-                        session,
-                        early: bytes,
-                        late: flight,
-                    });
-                }
-                Next::Fail(error) => {
-                    // Not once more than that: rustls would look at the bytes again.
-                    while session.wants_write()
-                        && let Ok(ConnectionState::EncodeTlsData(data)) =
-                            session.process_tls_records(&mut bytes[..shown]).state
-                    {
-                        encode(data, &mut flight)?;
-                    }
-                    // With the alert. The client may be gone already.
-                    socket.write_all(&flight).await.ok();
-                    return Err(error.into());
-                }
-                Next::Wait => shown = one_more(socket, &mut bytes, shown).await?,
+        let mut exchange = Exchange {
+            session: UnbufferedServerConnection::new(config)?,
+            bytes: self.bytes,
+            shown: 0,
+            flight: Vec::new(),
+            second: HelloReader::default(),
+        };
+        match exchange.complete(socket).await {
+            Ok(()) => Ok(Handshaken {
+                session: exchange.session,
+                early: exchange.bytes,
+                late: exchange.flight,
+            }),
+            Err(error @ HandshakeError::Abandoned(_)) => Err(error),
+            Err(error @ (HandshakeError::Tls(_) | HandshakeError::Excess(_))) => {
+                exchange.alert()?;
+                // With what was to be said before. The client may be gone already.
+                socket.write_all(&exchange.flight).await.ok();
+                Err(error)
             }
         }
+    }
+}
+
+/// A handshake behind its first `ClientHello`.
+struct Exchange {
+    session: UnbufferedServerConnection,
+    /// What came and rustls has not done with.
+    bytes: Vec<u8>,
+    /// How many bytes rustls was shown.
+    shown: usize,
+    /// What is to be sent.
+    flight: Vec<u8>,
+    /// Another `ClientHello` may come, with another key share.
+    second: HelloReader,
+}
+
+impl Exchange {
+    async fn complete(&mut self, socket: &mut TcpStream) -> Result<(), HandshakeError> {
+        loop {
+            match self.step()? {
+                Next::Send if self.session.is_handshaking() => {
+                    socket.write_all(&self.flight).await?;
+                    self.flight.clear();
+                }
+                Next::Again | Next::Send => {}
+                Next::Done => return Ok(()),
+                Next::Wait => self.shown = self.one_more(socket).await?,
+            }
+        }
+    }
+
+    /// Shows rustls one record at a time, so that nothing behind the handshake is opened here.
+    fn step(&mut self) -> Result<Next, HandshakeError> {
+        let UnbufferedStatus { discard, state, .. } = self
+            .session
+            .process_tls_records(&mut self.bytes[..self.shown]);
+        let next = match state {
+            Ok(ConnectionState::EncodeTlsData(data)) => {
+                encode(data, &mut self.flight)?;
+                Ok(Next::Again)
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                Ok(Next::Send)
+            }
+            Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
+            Ok(_) => Ok(Next::Wait),
+            Err(error) => Err(error.into()),
+        };
+        self.bytes.drain(..discard);
+        self.shown -= discard;
+        next
+    }
+
+    /// Puts the alert of a handshake that failed behind what is to be sent.
+    fn alert(&mut self) -> Result<(), HandshakeError> {
+        if !self.session.wants_write() {
+            // Only rustls can seal an alert now, and it has none for some of its errors, and none for what it was
+            // not shown. This has it make one.
+            self.bytes.truncate(self.shown);
+            self.bytes.extend_from_slice(&TOO_LONG);
+            self.shown = self.bytes.len();
+            drop(self.step());
+        }
+        // Not once more than that: rustls would look at the bytes again.
+        while self.session.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) = self
+                .session
+                .process_tls_records(&mut self.bytes[..self.shown])
+                .state
+        {
+            encode(data, &mut self.flight)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is a record behind the first `shown` bytes. Returns where it ends.
+    async fn one_more(&mut self, socket: &mut TcpStream) -> Result<usize, HandshakeError> {
+        let end = loop {
+            if let Some(end) = self.next_end() {
+                break end;
+            }
+            receive(socket, &mut self.bytes).await?;
+        };
+        if let [HANDSHAKE, _, _, _, _, fragment @ ..] = &self.bytes[self.shown..end] {
+            self.second.fragment(fragment)?;
+        }
+        Ok(end)
+    }
+
+    /// Where the record ends that is behind the first `shown` bytes, if it is whole.
+    fn next_end(&self) -> Option<usize> {
+        let header = self.bytes.get(self.shown..self.shown + HEADER)?;
+        let &[kind, _, _, high, low] = header else {
+            return None;
+        };
+        let end = self.shown + HEADER + usize::from(u16::from_be_bytes([high, low]));
+        // What is no record is not waited for: rustls says what is wrong with it.
+        let is_none = !(20..=23).contains(&kind) || end - self.shown > record_layer::LONGEST;
+        (end <= self.bytes.len() || is_none).then(|| end.min(self.bytes.len()))
     }
 }
 
@@ -148,7 +271,6 @@ enum Next {
     Send,
     Wait,
     Done,
-    Fail(rustls::Error),
 }
 
 fn encode<T>(mut data: EncodeTlsData<'_, T>, flight: &mut Vec<u8>) -> Result<(), HandshakeError> {
@@ -163,34 +285,16 @@ fn encode<T>(mut data: EncodeTlsData<'_, T>, flight: &mut Vec<u8>) -> Result<(),
     }
 }
 
-/// Waits until there is a record behind the first `shown` bytes. Returns where it ends.
-async fn one_more(
-    socket: &mut TcpStream,
-    bytes: &mut Vec<u8>,
-    shown: usize,
-) -> Result<usize, HandshakeError> {
-    loop {
-        if let Some(&[kind, _, _, high, low]) = bytes.get(shown..shown + HEADER) {
-            let end = shown + HEADER + usize::from(u16::from_be_bytes([high, low]));
-            // What is no record needs no end: rustls says what is wrong with it.
-            let is_none = !(20..=23).contains(&kind) || end - shown > record_layer::LONGEST;
-            if end <= bytes.len() || is_none {
-                return Ok(end.min(bytes.len()));
-            }
-        }
-        receive(socket, bytes).await?;
-    }
-}
-
-fn too_large() -> rustls::Error {
-    rustls::InvalidMessage::MessageTooLarge.into()
-}
+/// The content type of a handshake record (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+/// The header of a record longer than TLS allows.
+const TOO_LONG: [u8; HEADER] = [23, 3, 3, 0xff, 0xff];
 
 /// Reads what there is, and something at least.
 async fn receive(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), HandshakeError> {
     let room = MOST_PENDING.saturating_sub(bytes.len()).min(READ);
     if room == 0 {
-        return Err(too_large().into());
+        return Err(Excess::Pending.into());
     }
     bytes.reserve(room);
     match socket.take(room as u64).read_buf(bytes).await? {
@@ -224,7 +328,9 @@ mod tests {
         client.write_tls(&mut flight).unwrap();
         flight.extend_from_slice(behind);
         socket.write_all(&flight).await.unwrap();
-        let hello = hear(&mut server).await.unwrap();
+        let Ok(hello) = hear(&mut server).await else {
+            panic!("it is a hello");
+        };
         let failed = hello.answer(&mut server, Arc::clone(&SERVER)).await;
         assert!(matches!(failed, Err(HandshakeError::Tls(_))));
         drop(server);
@@ -237,8 +343,8 @@ mod tests {
     #[tokio::test]
     async fn a_hello_is_listened_to_for_so_long_only() {
         let (mut socket, mut server) = connected().await;
-        // Of 60 KiB, as it says, in records of a byte each, of which so many are not taken.
-        let hello = [1, 0, 0xf0, 0].into_iter().chain(std::iter::repeat(0));
+        // As long as it may be, in records of a byte each, of which so many are not taken.
+        let hello = [1, 0, 0x40, 0].into_iter().chain(std::iter::repeat(0));
         let records = hello.flat_map(|byte| [22, 3, 1, 0, 1, byte]);
         let flight: Vec<u8> = records.take(4 * MOST_PENDING).collect();
         let listen = async {
@@ -247,10 +353,11 @@ mod tests {
             heard
         };
         let (_, heard) = tokio::join!(socket.write_all(&flight), listen);
-        let Err(HandshakeError::Tls(error)) = heard.expect("it ends") else {
+        let Err(NoHello { error, first }) = heard.expect("it ends") else {
             panic!("it is no hello");
         };
-        assert_eq!(error, too_large());
+        assert!(matches!(error, HandshakeError::Excess(Excess::Pending)));
+        assert_eq!(first, FirstBytes::Tls);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod admission;
+mod arrival;
 pub mod budget;
 pub mod check;
 pub mod command;
@@ -15,8 +16,10 @@ pub mod descriptors;
 mod doors;
 pub mod downstream;
 mod failures;
+pub mod first_bytes;
 pub mod gateway;
 mod handshake;
+pub mod hello;
 pub mod identity;
 pub mod inherited;
 pub mod live;
@@ -39,6 +42,7 @@ pub mod systemd;
 mod ticket;
 pub mod tls;
 pub mod tls_probe;
+pub mod tls_words;
 pub mod trust;
 pub mod verifier;
 pub mod watch;

@@ -5,8 +5,11 @@ use std::io;
 use lb::{Denied, DialError};
 use thiserror::Error;
 
+use crate::first_bytes::FirstBytes;
+use crate::hello::Excess;
 use crate::identity::IdentityError;
 use crate::policy::DenyReason;
+use crate::tls_words;
 use crate::trust::Untrusted;
 
 /// Why a client was turned away before any byte of its moved.
@@ -32,15 +35,21 @@ pub enum Rejection {
     /// The handshake gave way to one of another source.
     #[error("it was the oldest handshake of the source that had most, and gave way")]
     HandshakeEvicted,
-    /// The handshake did not end in time.
-    #[error("the handshake took too long")]
-    HandshakeTimeout,
-    /// The client went away in the middle of its handshake.
-    #[error("the client left during the handshake")]
-    HandshakeAbandoned,
+    /// The handshake did not end in time; this is what came.
+    #[error("{}", late(*.0))]
+    HandshakeTimeout(FirstBytes),
+    /// The client went away in the middle of its handshake, or before; this is what came.
+    #[error("{}", abandoned(*.0))]
+    HandshakeAbandoned(FirstBytes),
+    /// What the client sent is no TLS.
+    #[error("the client does not begin with TLS: {0}")]
+    NotTls(FirstBytes),
     /// What the client sent is not the TLS that is spoken here.
-    #[error("the TLS handshake failed: {0}")]
+    #[error("the TLS handshake failed: {}", tls_words::tls(.0))]
     Tls(rustls::Error),
+    /// The client sent more than is looked at.
+    #[error("the TLS handshake failed: {0}")]
+    Excess(Excess),
     /// The client showed no certificate.
     #[error("the client showed no certificate")]
     NoCertificate,
@@ -77,9 +86,11 @@ impl Rejection {
     /// Whether the client began a handshake, and did not come through it.
     pub fn is_failed_handshake(&self) -> bool {
         match self {
-            Self::HandshakeTimeout
-            | Self::HandshakeAbandoned
+            Self::HandshakeTimeout(_)
+            | Self::HandshakeAbandoned(_)
+            | Self::NotTls(_)
             | Self::Tls(_)
+            | Self::Excess(_)
             | Self::NoCertificate
             | Self::KeyNotProven
             | Self::Untrusted(_)
@@ -108,9 +119,10 @@ impl Rejection {
             Self::HandshakesFull => "handshakes_full",
             Self::SourceHandshakesFull => "source_handshakes_full",
             Self::HandshakeEvicted => "handshake_evicted",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::HandshakeAbandoned => "handshake_abandoned",
-            Self::Tls(_) => "tls_failed",
+            Self::HandshakeTimeout(_) => "handshake_timeout",
+            Self::HandshakeAbandoned(_) => "handshake_abandoned",
+            Self::NotTls(_) => "not_tls",
+            Self::Tls(_) | Self::Excess(_) => "tls_failed",
             Self::NoCertificate => "no_certificate",
             Self::KeyNotProven => "key_not_proven",
             Self::Untrusted(untrusted) => untrusted.reason(),
@@ -131,6 +143,24 @@ impl Rejection {
             Self::Lapsed => "revoked",
             Self::Header(_) => "dial_failed",
         }
+    }
+}
+
+fn late(first: FirstBytes) -> String {
+    if first.is_tls() {
+        "the TLS handshake took too long".to_owned()
+    } else {
+        format!("the client did not begin TLS in time: {first}")
+    }
+}
+
+fn abandoned(first: FirstBytes) -> String {
+    if first == FirstBytes::Nothing {
+        "the client left without a byte".to_owned()
+    } else if first.is_tls() {
+        "the client left during the handshake".to_owned()
+    } else {
+        format!("the client left before TLS began: {first}")
     }
 }
 

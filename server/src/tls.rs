@@ -19,6 +19,7 @@ use crate::identity::{Fingerprint, Identity};
 use crate::policy::TlsFiles;
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
+use crate::tls_words;
 use crate::trust::memory::{Known, Memory};
 use crate::trust::{self, Rollback, Trust, TrustError};
 use crate::verifier::Verifier;
@@ -67,10 +68,10 @@ pub enum TlsError {
     #[error(transparent)]
     Rollback(#[from] Rollback),
     /// The system gives no random bytes.
-    #[error("no keys for tickets can be made: {0}")]
-    Random(#[source] rustls::Error),
+    #[error("no keys for tickets can be made: {}", tls_words::tls(.0))]
+    Random(rustls::Error),
     /// The private key is not the certificate's.
-    #[error("{key}: is not the key of {certificate}: {what}")]
+    #[error("{key}: is not the key of {certificate}: {}", tls_words::tls(.what))]
     Mismatch {
         /// The key's file.
         key: String,

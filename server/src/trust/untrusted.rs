@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::tls_words;
+
 /// Why a client's chain is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Untrusted {
@@ -14,7 +16,7 @@ pub enum Untrusted {
         bytes: usize,
     },
     /// The chain was looked at and does not hold.
-    #[error("the certificate is not trusted: {0}")]
+    #[error("the certificate is not trusted: {}", tls_words::chain(.0))]
     Chain(webpki::Error),
 }
 
@@ -30,9 +32,8 @@ impl Untrusted {
             return "chain_too_large";
         };
         match error {
-            E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => {
-                "certificate_expired"
-            }
+            E::CertExpired { .. } | E::InvalidCertValidity => "certificate_expired",
+            E::CertNotValidYet { .. } => "certificate_not_yet_valid",
             E::CertRevoked => "certificate_revoked",
             // A forged authority has the name of a real one, but not its key.
             E::UnknownIssuer | E::InvalidSignatureForPublicKey => "unknown_authority",

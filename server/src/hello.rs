@@ -1,0 +1,238 @@
+//! Bounds of a `ClientHello` that hold before it is parsed.
+//!
+//! rustls parses every list of a hello into memory of its own, twice, and compares what is offered one by
+//! one. A hello of 64 KiB with 20,000 protocols costs as much as twenty handshakes; clients need 3 KiB.
+
+use thiserror::Error;
+
+use crate::record_layer::HEADER;
+
+/// The most bytes that a `ClientHello` may have.
+pub const LONGEST: usize = 16 * 1024;
+/// The most application protocols that a client may offer.
+pub const MOST_PROTOCOLS: usize = 64;
+
+/// How much of a handshake may have come without having been understood, in KiB.
+pub const MOST_PENDING_KIB: usize = 64;
+
+/// The type of a `ClientHello` (RFC 8446, 4).
+const CLIENT_HELLO: u8 = 1;
+/// The extension in which protocols are offered (RFC 7301, 3.1).
+const PROTOCOLS: [u8; 2] = [0, 16];
+
+/// More than is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Excess {
+    /// A `ClientHello` of more than [`LONGEST`] bytes.
+    #[error("the client's ClientHello has more than {LONGEST} bytes")]
+    Hello,
+    /// More than [`MOST_PROTOCOLS`] protocols.
+    #[error("the client offers more than {MOST_PROTOCOLS} application protocols (ALPN)")]
+    Protocols,
+    /// A message, or what stands around it, of more than [`MOST_PENDING_KIB`].
+    #[error("the client sent {MOST_PENDING_KIB} KiB without a whole message")]
+    Pending,
+}
+
+/// A `ClientHello` that comes in records.
+#[derive(Debug, Default)]
+pub struct HelloReader {
+    message: Vec<u8>,
+    /// How many bytes of the connection have been looked at.
+    seen: usize,
+}
+
+impl HelloReader {
+    /// Looks at what came since the last time, of all `bytes` from the connection's beginning. Returns whether
+    /// they are the parser's: the hello is whole, or they are something else.
+    pub fn look(&mut self, bytes: &[u8]) -> Result<bool, Excess> {
+        loop {
+            let (kind, length, rest) = match bytes.get(self.seen..) {
+                Some(&[kind, 3, _, high, low, ref rest @ ..]) => {
+                    (kind, usize::from(u16::from_be_bytes([high, low])), rest)
+                }
+                None | Some([] | [22] | [22, 3] | [22, 3, _] | [22, 3, _, _]) => return Ok(false),
+                Some(_) => return Ok(true),
+            };
+            if kind != 22 || length == 0 || length > LONGEST {
+                return Ok(true);
+            }
+            let Some(fragment) = rest.get(..length) else {
+                let is_hello = !self.message.is_empty() || matches!(rest, [] | [CLIENT_HELLO, ..]);
+                return Ok(!is_hello);
+            };
+            self.seen += HEADER + length;
+            if self.fragment(fragment)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Adds what a record carries. Returns whether the hello is whole, or something else.
+    pub fn fragment(&mut self, fragment: &[u8]) -> Result<bool, Excess> {
+        self.message.extend_from_slice(fragment);
+        let [CLIENT_HELLO, a, b, c, body @ ..] = &*self.message else {
+            return Ok(self
+                .message
+                .first()
+                .is_some_and(|kind| *kind != CLIENT_HELLO));
+        };
+        let length = u32::from_be_bytes([0, *a, *b, *c]);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > LONGEST {
+            return Err(Excess::Hello);
+        }
+        let Some(body) = body.get(..length) else {
+            return Ok(false);
+        };
+        if protocols(body).is_some_and(|offered| offered > MOST_PROTOCOLS) {
+            return Err(Excess::Protocols);
+        }
+        Ok(true)
+    }
+}
+
+/// How many protocols a hello offers, if it can be read so far (RFC 8446, 4.1.2).
+fn protocols(hello: &[u8]) -> Option<usize> {
+    let (_version_and_random, rest) = hello.split_at_checked(34)?;
+    let (_session, rest) = short(rest)?;
+    let (_suites, rest) = long(rest)?;
+    let (_compressions, rest) = short(rest)?;
+    let (mut extensions, _) = long(rest)?;
+    let mut offered = 0;
+    while let Some((&kind, rest)) = extensions.split_first_chunk::<2>() {
+        let (content, rest) = long(rest)?;
+        extensions = rest;
+        if kind == PROTOCOLS {
+            let (mut names, _) = long(content)?;
+            while let Some((_, rest)) = short(names) {
+                names = rest;
+                offered += 1;
+            }
+        }
+    }
+    Some(offered)
+}
+
+/// What a length of one byte announces, and what follows it.
+fn short(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(length))
+}
+
+/// What a length of two bytes announces, and what follows it.
+fn long(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    use rustls::{ClientConfig, ClientConnection};
+
+    use super::*;
+    use crate::record_layer::tests::{client, name};
+
+    /// The first flight of a client that offers so many protocols.
+    fn flight(offered: usize) -> Vec<u8> {
+        let mut config = ClientConfig::clone(&client(TLS13_AES_128_GCM_SHA256));
+        config.alpn_protocols = (0..offered).map(|n| n.to_string().into_bytes()).collect();
+        let mut client = ClientConnection::new(Arc::new(config), name()).unwrap();
+        let mut flight = Vec::new();
+        client.write_tls(&mut flight).unwrap();
+        flight
+    }
+
+    /// The same message in records of `size` bytes each.
+    fn cut(flight: &[u8], size: usize) -> Vec<u8> {
+        let records = flight[5..].chunks(size).map(|part| {
+            let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+            [&[22, 3, 1], &length[..], part].concat()
+        });
+        records.collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn a_hello_is_the_parsers_once_it_is_whole() {
+        let flight = flight(2);
+        for size in [1, 7, 100, 16_000] {
+            let bytes = cut(&flight, size);
+            let mut reader = HelloReader::default();
+            for end in 0..bytes.len() {
+                assert_eq!(reader.look(&bytes[..end]), Ok(false), "{end} of {size}");
+            }
+            assert_eq!(reader.look(&bytes), Ok(true));
+        }
+    }
+
+    #[test]
+    fn a_client_may_offer_so_many_protocols_and_no_more() {
+        for (offered, expected) in [
+            (0, Ok(true)),
+            (MOST_PROTOCOLS, Ok(true)),
+            (MOST_PROTOCOLS + 1, Err(Excess::Protocols)),
+            (2000, Err(Excess::Protocols)),
+        ] {
+            let flight = flight(offered);
+            assert_eq!(HelloReader::default().look(&flight), expected);
+            let cut = cut(&flight, 50);
+            assert_eq!(HelloReader::default().look(&cut), expected);
+        }
+    }
+
+    #[test]
+    fn a_hello_that_is_too_long_is_known_by_its_first_bytes() {
+        let hello = |length: u32| {
+            let [_, a, b, c] = length.to_be_bytes();
+            HelloReader::default().look(&[22, 3, 1, 0, 4, 1, a, b, c])
+        };
+        assert_eq!(hello(16 * 1024), Ok(false));
+        assert_eq!(hello(16 * 1024 + 1), Err(Excess::Hello));
+        assert_eq!(hello(0xff_ffff), Err(Excess::Hello));
+    }
+
+    #[test]
+    fn what_is_no_hello_is_the_parsers_at_once() {
+        for bytes in [
+            &b"GET / HTTP/1.1"[..],
+            &[22, 2, 0, 0, 1],
+            &[22, 3, 1, 0, 0],
+            &[22, 3, 1, 0x50, 0],
+            &[22, 3, 1, 0, 1, 2],
+            &[22, 3, 1, 0, 9, 2],
+            &[21, 3, 3, 0, 2, 2, 40],
+        ] {
+            assert_eq!(HelloReader::default().look(bytes), Ok(true), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_takes_any_bytes_in_any_pieces(bytes: Vec<u8>, cuts in proptest::collection::vec(0..64_usize, 0..8)) {
+            let mut whole = HelloReader::default();
+            let at_once = whole.look(&bytes);
+            let mut pieces = HelloReader::default();
+            let (mut end, mut seen) = (0, Ok(false));
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                end = (end + cut).min(bytes.len());
+                if seen == Ok(false) {
+                    seen = pieces.look(&bytes[..end]);
+                }
+            }
+            prop_assert_eq!(seen, at_once);
+        }
+
+        #[test]
+        fn a_hello_that_was_changed_is_bounded_all_the_same(at: prop::sample::Index, to: u8) {
+            let mut flight = flight(3);
+            let at = at.index(flight.len());
+            flight[at] = to;
+            let looked = HelloReader::default().look(&flight);
+            prop_assert_ne!(looked, Err(Excess::Pending));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What other libraries' TLS errors mean, in words for records and error messages.
+//!
+//! Those libraries print the names of their own variants, which help nobody who looks for the cause. All
+//! errors of theirs that are shown anywhere go through here.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enums are other crates', and grow"
+)]
+
+use rustls::{
+    AlertDescription, CertificateError, InvalidMessage, PeerIncompatible, PeerMisbehaved,
+};
+use rustls_pki_types::UnixTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Why TLS came to no agreement with a client.
+pub fn tls(error: &rustls::Error) -> String {
+    use rustls::Error as E;
+    match error {
+        E::InappropriateMessage { .. } | E::InappropriateHandshakeMessage { .. } => {
+            "the client sent a message where another one has to come".to_owned()
+        }
+        E::InvalidMessage(what) => message(*what).to_owned(),
+        E::NoCertificatesPresented => "the client showed no certificate".to_owned(),
+        E::UnsupportedNameType => {
+            "the client asked for a kind of name that is not known".to_owned()
+        }
+        E::DecryptError => {
+            "a record of the client cannot be opened: it was changed on its way, or \
+                            sealed with another key"
+                .to_owned()
+        }
+        E::PeerIncompatible(what) => incompatible(what).to_owned(),
+        E::PeerMisbehaved(what) => misbehaved(what).to_owned(),
+        E::AlertReceived(alert) => received(*alert),
+        E::InvalidCertificate(what) => certificate(what).to_owned(),
+        E::InvalidCertRevocationList(_) => "a revocation list cannot be used".to_owned(),
+        E::PeerSentOversizedRecord => "the client sent a record longer than TLS allows".to_owned(),
+        E::NoApplicationProtocol => {
+            "the client offers no application protocol (ALPN) of the group".to_owned()
+        }
+        E::InconsistentKeys(_) => "the key is not the certificate's".to_owned(),
+        E::FailedToGetCurrentTime => "the system tells no time".to_owned(),
+        E::FailedToGetRandomBytes => "the system gives no random bytes".to_owned(),
+        E::InvalidEncryptedClientHello(_) => "encrypted ClientHellos are not spoken".to_owned(),
+        E::EncryptError => "a record cannot be sealed".to_owned(),
+        E::HandshakeNotComplete => "the handshake is not over".to_owned(),
+        _ => "the TLS library refused".to_owned(),
+    }
+}
+
+fn incompatible(what: &PeerIncompatible) -> &'static str {
+    use PeerIncompatible as P;
+    match what {
+        P::Tls12NotOffered
+        | P::Tls12NotOfferedOrEnabled
+        | P::SupportedVersionsExtensionRequired
+        | P::ServerDoesNotSupportTls12Or13
+        | P::ServerTlsVersionIsDisabledByOurConfig => {
+            "the client offers TLS 1.2 at most; TLS 1.3 is required"
+        }
+        P::NoCipherSuitesInCommon => {
+            "the client offers no common cipher suite; spoken are TLS_AES_128_GCM_SHA256, \
+             TLS_AES_256_GCM_SHA384 and TLS_CHACHA20_POLY1305_SHA256"
+        }
+        P::NoKxGroupsInCommon | P::NamedGroupsExtensionRequired | P::KeyShareExtensionRequired => {
+            "the client offers no common key-exchange group; spoken are X25519MLKEM768, x25519, \
+             secp256r1 and secp384r1"
+        }
+        P::NoSignatureSchemesInCommon
+        | P::NoCertificateRequestSignatureSchemesInCommon
+        | P::SignatureAlgorithmsExtensionRequired => {
+            "the client takes no signature of the kind that the gateway's key makes"
+        }
+        P::NullCompressionRequired => "the client insists on compression",
+        P::IncorrectCertificateTypeExtension | P::UnsolicitedCertificateTypeExtension => {
+            "the client offers another type of certificate than X.509"
+        }
+        _ => "client and gateway have no way of speaking TLS in common",
+    }
+}
+
+fn misbehaved(what: &PeerMisbehaved) -> &'static str {
+    use PeerMisbehaved as P;
+    match what {
+        P::IncorrectBinder => "the client does not know the secret of the ticket that it showed",
+        P::SignedHandshakeWithUnadvertisedSigScheme => {
+            "the client signed with an algorithm that it was not asked for"
+        }
+        P::RefusedToFollowHelloRetryRequest
+        | P::CipherSuiteDifferedOnRetry
+        | P::ServerNameDifferedOnRetry
+        | P::HandshakeHashVariedAfterRetry
+        | P::MissingPskExtensionInSecondClientHello
+        | P::EarlyDataAttemptedInSecondClientHello => {
+            "the client's second ClientHello does not fit its first"
+        }
+        P::ServerNameMustContainOneHostName | P::DuplicateServerNameTypes => {
+            "the client asked for several names at once"
+        }
+        P::OfferedDuplicateKeyShares | P::InvalidKeyShare | P::WrongGroupForKeyShare => {
+            "the client's key share is no good"
+        }
+        P::OfferedIncorrectCompressions => "the client offers compression, which TLS 1.3 has not",
+        P::PskExtensionMustBeLast
+        | P::PskExtensionWithMismatchedIdsAndBinders
+        | P::MissingBinderInPskExtension
+        | P::MissingPskModesExtension => "the client shows a ticket in the wrong way",
+        P::DuplicateClientHelloExtensions => "the client says something twice",
+        P::TooMuchEarlyDataReceived | P::RejectedEarlyDataInterleavedWithHandshakeMessage => {
+            "the client sent early data, which is not taken"
+        }
+        P::TooManyEmptyFragments
+        | P::TooManyKeyUpdateRequests
+        | P::TooManyWarningAlertsReceived
+        | P::TooManyRenegotiationRequests => "the client sent too many messages that say nothing",
+        P::IllegalMiddleboxChangeCipherSpec => {
+            "the client, or something in between, changed the cipher in the wrong place"
+        }
+        P::MessageInterleavedWithHandshakeMessage | P::KeyEpochWithPendingFragment => {
+            "the client sent something in the middle of a handshake message"
+        }
+        P::UnsolicitedCertExtension
+        | P::InvalidCertCompression
+        | P::SelectedUnofferedCertCompression => {
+            "the client sent its certificate in a way that it was not asked for"
+        }
+        _ => "the client broke a rule of TLS",
+    }
+}
+
+fn message(what: InvalidMessage) -> &'static str {
+    use InvalidMessage as I;
+    match what {
+        I::InvalidContentType => "the client sent what is no TLS record",
+        I::UnknownProtocolVersion => "the client sent a record of an unknown version of TLS",
+        I::MessageTooLarge => "the client sent a record longer than TLS allows",
+        I::HandshakePayloadTooLarge => "the client sent a handshake message that is too large",
+        I::CertificatePayloadTooLarge => "the client's certificates are too large",
+        I::InvalidServerName => "the client asked for a name that is no DNS name",
+        I::InvalidCcs => "the client, or something in between, changed the cipher in a wrong way",
+        I::InvalidKeyUpdate => "the client sent a key update that cannot be read",
+        I::InvalidEmptyPayload => "the client sent an empty record",
+        I::DuplicateExtension(_) => "the client says something twice",
+        I::PreSharedKeyIsNotFinalExtension => "the client shows a ticket in the wrong way",
+        I::NoSignatureSchemes => "the client takes no signature",
+        I::UnsupportedCompression => "the client insists on compression",
+        I::UnexpectedMessage(_) => "the client sent a message where another one has to come",
+        I::MessageTooShort
+        | I::MissingData(_)
+        | I::TrailingData(_)
+        | I::IllegalEmptyList(_)
+        | I::IllegalEmptyValue
+        | I::EmptyTicketValue => "the client sent a message whose lengths do not fit",
+        _ => "the client sent a message that cannot be read",
+    }
+}
+
+fn certificate(what: &CertificateError) -> &'static str {
+    use CertificateError as C;
+    match what {
+        C::Expired | C::ExpiredContext { .. } => "a certificate has expired",
+        C::NotValidYet | C::NotValidYetContext { .. } => "a certificate is not valid yet",
+        C::Revoked => "a certificate was revoked",
+        C::UnknownIssuer => "no known authority issued the certificate",
+        C::UnknownRevocationStatus
+        | C::ExpiredRevocationList
+        | C::ExpiredRevocationListContext { .. } => {
+            "no current list says whether the certificate was revoked"
+        }
+        C::BadSignature => "a signature is not of the certificate's key",
+        C::UnsupportedSignatureAlgorithmContext { .. }
+        | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "a signature is of a kind that is not spoken"
+        }
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
+            "the certificate is not for this purpose"
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => {
+            "the certificate is for other names"
+        }
+        C::UnhandledCriticalExtension => {
+            "the certificate has a critical extension that is not known"
+        }
+        C::ApplicationVerificationFailure => "the certificate was refused",
+        _ => "the certificate cannot be read",
+    }
+}
+
+/// What a client says by an alert (RFC 8446, 6).
+fn received(alert: AlertDescription) -> String {
+    use AlertDescription as A;
+    let why = match alert {
+        A::UnknownCA => "it does not know the authority of the gateway's certificate",
+        A::BadCertificate | A::CertificateUnknown | A::UnsupportedCertificate => {
+            "it does not take the gateway's certificate"
+        }
+        A::CertificateExpired => {
+            "it takes the gateway's certificate for expired: look at both clocks"
+        }
+        A::CertificateRevoked => "it takes the gateway's certificate for revoked",
+        A::UnrecognisedName => "the gateway's certificate has another name than it asked for",
+        A::HandshakeFailure | A::InsufficientSecurity | A::ProtocolVersion => {
+            "it found nothing that both sides speak"
+        }
+        A::CloseNotify | A::UserCanceled => "it gave up",
+        A::NoApplicationProtocol => "it speaks no application protocol that was chosen",
+        A::InternalError => "something went wrong in the client",
+        _ => "it does not like what it got",
+    };
+    format!(
+        "the client ended the handshake (alert {}): {why}",
+        u8::from(alert)
+    )
+}
+
+/// Why a chain is not trusted.
+pub fn chain(error: &webpki::Error) -> String {
+    use webpki::Error as E;
+    match error {
+        E::CertExpired { not_after, .. } => {
+            format!("a certificate expired on {}", date(*not_after))
+        }
+        E::CertNotValidYet { not_before, .. } => {
+            format!("a certificate is not valid before {}", date(*not_before))
+        }
+        E::CrlExpired { next_update, .. } => format!(
+            "the revocation list should have been replaced on {}",
+            date(*next_update)
+        ),
+        other => plain(other).to_owned(),
+    }
+}
+
+fn plain(error: &webpki::Error) -> &'static str {
+    use webpki::Error as E;
+    match error {
+        E::CertRevoked => "a certificate was revoked",
+        E::UnknownIssuer => "no client authority of the gateway issued it",
+        E::InvalidSignatureForPublicKey => {
+            "a certificate was not signed by the authority that it names"
+        }
+        E::UnknownRevocationStatus => "no revocation list speaks for one of its issuers",
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
+            "it is not for client authentication"
+        }
+        E::CaUsedAsEndEntity => "it is an authority's, not a client's",
+        E::EndEntityUsedAsCa => "it was issued by a certificate that is no authority's",
+        E::InvalidCertValidity => "the dates of a certificate contradict each other",
+        E::PathLenConstraintViolated => {
+            "the path to the authority is longer than an authority allows"
+        }
+        E::NameConstraintViolation => "an authority may not issue certificates for this name",
+        E::MaximumNameConstraintComparisonsExceeded
+        | E::MaximumPathBuildCallsExceeded
+        | E::MaximumPathDepthExceeded
+        | E::MaximumSignatureChecksExceeded => {
+            "looking for the path to an authority takes too long"
+        }
+        E::UnsupportedCriticalExtension => {
+            "a certificate has a critical extension that is not known"
+        }
+        E::UnsupportedSignatureAlgorithmContext(_)
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+        | E::SignatureAlgorithmMismatch => "a certificate is signed in a way that is not supported",
+        E::UnsupportedCertVersion => "a certificate is not of X.509 version 3",
+        E::InvalidSerialNumber => "a certificate has no proper serial number",
+        E::IssuerNotCrlSigner => "an authority may not sign the revocation list that it signed",
+        E::InvalidCrlNumber
+        | E::InvalidCrlSignatureForPublicKey
+        | E::UnsupportedCrlIssuingDistributionPoint
+        | E::UnsupportedCrlVersion
+        | E::UnsupportedDeltaCrl
+        | E::UnsupportedIndirectCrl
+        | E::UnsupportedRevocationReason
+        | E::UnsupportedRevocationReasonsPartitioning
+        | E::UnsupportedCrlSignatureAlgorithmContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
+            "a revocation list cannot be used"
+        }
+        E::CertNotValidForName(_)
+        | E::UnsupportedNameType
+        | E::MalformedDnsIdentifier
+        | E::MalformedNameConstraint
+        | E::InvalidNetworkMaskConstraint => "a certificate has names that cannot be judged",
+        _ => "a certificate cannot be read",
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|date| date.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "a date that cannot be written".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

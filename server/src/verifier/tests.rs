@@ -1,0 +1,126 @@
+//! What a proof is worth, and what is worth nothing without one.
+
+use std::time::Duration;
+
+use certgen::{Authority, AuthoritySpec, Issued, Overwrite};
+use lb::LoadBalancer;
+use tempfile::TempDir;
+
+use super::*;
+use crate::identity::Fingerprint;
+use crate::policy::Policy;
+use crate::tls::Tls;
+
+const POLICY: &str = "version: 1
+gateway:
+  listen: ['127.0.0.1:8443']
+  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
+groups:
+  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
+clients:
+  alice: {groups: [db]}
+";
+
+/// A verifier for a connection to `db`, and alice, who has been there.
+fn verifier() -> (TempDir, Verifier, Issued) {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+    authority.save(dir.path(), Overwrite::Refuse).unwrap();
+    let own = authority.server(&["gateway"]).unwrap();
+    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+    let policy = Policy::parse("policy.yaml", POLICY).unwrap();
+    let now = UnixTime::now();
+    let tls = Tls::load(&policy.gateway().tls, dir.path(), now).unwrap();
+    let alice = authority.client("alice").unwrap();
+    tls.remember(tls.identify(&alice.certificate_der(), &[], now).unwrap());
+    let balancer = LoadBalancer::new(lb::Config::default());
+    let running = Arc::new(Running::first(policy, Arc::new(tls), &balancer));
+    (dir, verifier_of(running), alice)
+}
+
+fn verifier_of(running: Arc<Running>) -> Verifier {
+    Verifier {
+        running,
+        destination: Destination {
+            sni: Some("db".to_owned()),
+            port: 8443,
+        },
+        alpn: None,
+        prefers_chacha: false,
+        state: Mutex::default(),
+    }
+}
+
+fn ticket(alice: &Issued) -> Ticket {
+    Ticket {
+        proven: UnixTime::now(),
+        certificate: Fingerprint::of(alice.certificate_der()),
+    }
+}
+
+#[test]
+fn tickets_of_resumed_clients_end_with_the_first() {
+    let (_dir, verifier, alice) = verifier();
+    let first = ticket(&alice);
+    let after = |seconds| {
+        let since = Duration::from_secs(first.proven.as_secs() + seconds);
+        UnixTime::since_unix_epoch(since)
+    };
+    *verifier.state.lock() = State::Claimed(verifier.claim(first, after(3599)).unwrap());
+    assert_eq!(verifier.ticket(), Some(first), "another like it");
+    assert!(verifier.claim(first, after(3600)).is_none());
+}
+
+#[test]
+fn a_permit_is_worth_nothing_after_a_handshake_that_proved_something_else() {
+    let (_dir, verifier, alice) = verifier();
+    let claimed = || {
+        let claim = verifier.claim(ticket(&alice), UnixTime::now());
+        *verifier.state.lock() = State::Claimed(claim.unwrap());
+    };
+    claimed();
+    assert!(verifier.take_permit(HandshakeKind::Full).is_err());
+    claimed();
+    assert!(verifier.ticket().is_some(), "its handshake is over");
+    assert!(verifier.take_permit(HandshakeKind::Full).is_err());
+    claimed();
+    assert!(verifier.take_permit(HandshakeKind::Resumed).is_ok());
+    assert!(
+        verifier.take_permit(HandshakeKind::Resumed).is_err(),
+        "once"
+    );
+}
+
+#[test]
+fn a_ticket_that_is_refused_leaves_nothing_of_the_one_before_it() {
+    let (_dir, verifier, alice) = verifier();
+    let sealed = verifier.running.tls().tickets().seal(ticket(&alice), b"");
+    assert!(verifier.decrypt(&sealed.unwrap()).is_some());
+    assert!(verifier.decrypt(b"another").is_none());
+    assert!(verifier.take_permit(HandshakeKind::Resumed).is_err());
+}
+
+#[test]
+fn whoever_shows_certificates_without_their_keys_leaves_no_trace() {
+    let (dir, verifier, alice) = verifier();
+    let authority = Authority::load(dir.path()).unwrap();
+    let others: Vec<_> = (0..3)
+        .map(|_| authority.client("alice").unwrap().certificate_der())
+        .collect();
+    let tls = verifier.running.tls();
+    let leaf = alice.certificate_der();
+    for n in 0..1100_u32 {
+        // No certificate at all, which is what makes it cheap.
+        let junk = CertificateDer::from(n.to_be_bytes().to_vec());
+        let shown = &others[n as usize % others.len()];
+        let verifier = verifier_of(Arc::clone(&verifier.running));
+        let now = UnixTime::now();
+        verifier.verify_client_cert(shown, &[junk], now).unwrap();
+        drop(verifier);
+    }
+    assert_eq!(tls.remembered(), 1);
+    assert!(
+        tls.recall(Fingerprint::of(&leaf), UnixTime::now())
+            .is_some()
+    );
+}
