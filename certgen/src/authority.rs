@@ -11,7 +11,6 @@ use rcgen::{
     PublicKeyData, RevokedCertParams,
 };
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
@@ -21,9 +20,10 @@ use crate::check::signed_by;
 use crate::crl::{Crl, Revocation};
 use crate::directory::Directory;
 use crate::error::CertgenError;
-use crate::facts::{self, date};
+use crate::facts::date;
 use crate::issued::Issued;
 use crate::profile;
+use crate::sections;
 use crate::serial::Serial;
 use crate::spec::{AuthoritySpec, LeafSpec};
 use crate::store::{self, CA_STEM, Draft, Overwrite, Secrecy};
@@ -115,20 +115,10 @@ impl Authority {
     pub fn load(dir: &Path) -> Result<Self, CertgenError> {
         let certificate = store::certificate_path(dir, CA_STEM);
         let key = store::key_path(dir, CA_STEM);
-        let unreadable = |path: &Path, what| CertgenError::Unreadable {
-            path: path.to_owned(),
-            what,
-        };
         let pem = store::read_file(&certificate)?;
-        let pair = facts::parse_key(&store::read_file(&key)?)
-            .ok_or_else(|| unreadable(&key, "private key"))?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|_| unreadable(&certificate, "certificate"))?;
-        let own = chain
-            .first()
-            .ok_or_else(|| unreadable(&certificate, "certificate"))?;
-        if !belongs(own, &pair) {
+        let pair = sections::key(&store::read_file(&key)?, &key)?;
+        let chain = sections::certificates(&pem, &certificate)?;
+        if !belongs(&chain[0], &pair) {
             return Err(CertgenError::KeyMismatch { certificate, key });
         }
         Self::of(chain, pem, pair, &certificate)

@@ -13,6 +13,7 @@ use crate::crl::Revocations;
 use crate::error::CertgenError;
 use crate::facts::{self, Facts, date};
 use crate::renewal::key_beside;
+use crate::sections;
 use crate::spec::now;
 use crate::store::{self, CA_STEM};
 
@@ -157,12 +158,12 @@ fn key(path: &Path, leaf: &CertificateDer<'_>) -> Result<Finding, CertgenError> 
         }
         Err(error) => return Err(error),
     };
-    Ok(match facts::parse_key(&pem) {
-        Some(pair) if belongs(leaf, &pair) => {
+    Ok(match sections::key(&pem, &key) {
+        Ok(pair) if belongs(leaf, &pair) => {
             Finding::Passed(format!("{} belongs to it", key.display()))
         }
-        Some(_) => Finding::Failed(format!("{} belongs to another certificate", key.display())),
-        None => Finding::Failed(format!("{} holds no readable private key", key.display())),
+        Ok(_) => Finding::Failed(format!("{} belongs to another certificate", key.display())),
+        Err(error) => Finding::Failed(error.to_string()),
     })
 }
 

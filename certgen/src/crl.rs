@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use rustls_pki_types::CertificateRevocationListDer;
-use rustls_pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -12,6 +11,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use crate::authority::Authority;
 use crate::directory::Directory;
 use crate::error::CertgenError;
+use crate::sections;
 use crate::serial::Serial;
 use crate::spec::now;
 use crate::store::{self, Draft, Secrecy};
@@ -82,11 +82,13 @@ impl Revocations {
     ///
     /// A file that cannot be read, is no list, or was signed by somebody else.
     pub fn load(path: &Path, authority: &[u8]) -> Result<Self, CertgenError> {
-        Self::parse(&store::read_file(path)?, authority).map_err(|fault| match fault {
-            Fault::Unreadable => CertgenError::Unreadable {
-                path: path.to_owned(),
-                what: "revocation list",
-            },
+        let unreadable = || sections::unreadable(path, "revocation list");
+        let list = sections::read(&store::read_file(path)?, path)?
+            .into_iter()
+            .find(|section| section.label == sections::LIST)
+            .ok_or_else(unreadable)?;
+        Self::parse(&list.der, authority).map_err(|fault| match fault {
+            Fault::Unreadable => unreadable(),
             Fault::Foreign => CertgenError::Foreign(path.to_owned()),
         })
     }
@@ -111,10 +113,8 @@ impl Revocations {
         self.entries.iter().any(|entry| entry.serial == *serial)
     }
 
-    fn parse(pem: &str, authority: &[u8]) -> Result<Self, Fault> {
-        let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes())
-            .map_err(|_| Fault::Unreadable)?;
-        let (_, list) = CertificateRevocationList::from_der(&der).map_err(|_| Fault::Unreadable)?;
+    fn parse(der: &[u8], authority: &[u8]) -> Result<Self, Fault> {
+        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| Fault::Unreadable)?;
         let (_, authority) = X509Certificate::from_der(authority).map_err(|_| Fault::Foreign)?;
         if list.issuer().as_raw() != authority.subject().as_raw()
             || list.verify_signature(authority.public_key()).is_err()

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use strict_pem::PemError;
 use thiserror::Error;
 
 use crate::name::NameError;
@@ -82,6 +83,14 @@ pub enum CertgenError {
     /// A device, a directory or a pipe, where only a file may be replaced.
     #[error("{} is no regular file and was left alone", .0.display())]
     NotAFile(PathBuf),
+    /// A file that is not PEM from its beginning to its end.
+    #[error("{}:{}: {}", .path.display(), .error.line, .error.fault)]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        error: PemError,
+    },
     /// A file that is larger than anything that belongs there.
     #[error("{} is too large to be read", .0.display())]
     TooLarge(PathBuf),

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rcgen::KeyPair;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -16,6 +14,7 @@ use x509_parser::extensions::{ExtendedKeyUsage, GeneralName};
 use x509_parser::prelude::FromDer;
 
 use crate::error::CertgenError;
+use crate::sections;
 use crate::serial::Serial;
 use crate::spec::now;
 use crate::store;
@@ -161,31 +160,17 @@ impl fmt::Display for Facts {
 
 /// The first certificate of a PEM file.
 pub(crate) fn load(path: &Path) -> Result<CertificateDer<'static>, CertgenError> {
-    let pem = store::read(path)?;
-    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| unreadable(path))
+    Ok(load_all(path)?.swap_remove(0))
 }
 
-/// All certificates of a PEM file.
+/// All certificates of a PEM file, at least one.
 pub(crate) fn load_all(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertgenError> {
-    let pem = store::read(path)?;
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| unreadable(path))
-}
-
-/// The private key in a text, if there is one; what stands before it, like openssl's
-/// `EC PARAMETERS`, does not matter.
-pub(crate) fn parse_key(pem: &str) -> Option<KeyPair> {
-    let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
-    KeyPair::try_from(&der).ok()
+    sections::certificates(&store::read(path)?, path)
 }
 
 /// The error for a file without a certificate.
 pub(crate) fn unreadable(path: &Path) -> CertgenError {
-    CertgenError::Unreadable {
-        path: path.to_owned(),
-        what: "certificate",
-    }
+    sections::unreadable(path, "certificate")
 }
 
 /// A time as RFC 3339 has it.
@@ -279,16 +264,6 @@ mod tests {
         assert!(!facts.is_authority());
         assert!(facts.ends_within(Duration::days(90)));
         assert!(!facts.ends_within(Duration::days(89)));
-    }
-
-    #[test]
-    fn a_key_may_stand_behind_its_parameters() {
-        let key = KeyPair::generate().unwrap();
-        let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n\
-                          -----END EC PARAMETERS-----\n";
-        let found = parse_key(&format!("{parameters}{}", key.serialize_pem())).unwrap();
-        assert_eq!(found.serialize_der(), key.serialize_der());
-        assert!(parse_key(parameters).is_none());
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod name;
 mod policy_file;
 mod profile;
 mod renewal;
+mod sections;
 mod serial;
 mod spec;
 mod store;

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::path::Path;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::{PemObject, SectionKind};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::FromDer;
@@ -13,6 +11,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use crate::crl::Revocation;
 use crate::error::CertgenError;
 use crate::facts::{Facts, date, printable};
+use crate::sections;
 use crate::serial::Serial;
 use crate::spec::now;
 use crate::store;
@@ -134,24 +133,17 @@ impl Document {
     ///
     /// A file that cannot be read or holds neither.
     pub fn load(path: &Path) -> Result<Self, CertgenError> {
-        let text = store::read(path)?;
-        Self::parse(&text).ok_or_else(|| CertgenError::Unreadable {
-            path: path.to_owned(),
-            what: "certificate or revocation list",
-        })
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        <(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes())
-            .filter_map(Result::ok)
-            .find_map(|section| match section {
-                (SectionKind::Certificate, der) => {
-                    Some(Facts::parse(&CertificateDer::from(der.as_slice())).map(Self::Certificate))
+        sections::read(&store::read(path)?, path)?
+            .into_iter()
+            .find_map(|section| match section.label.as_str() {
+                sections::CERTIFICATE => {
+                    Some(Facts::parse(&section.der.into()).map(Self::Certificate))
                 }
-                (SectionKind::Crl, der) => Some(ListFacts::parse(&der).map(Self::List)),
+                sections::LIST => Some(ListFacts::parse(&section.der).map(Self::List)),
                 _ => None,
             })
             .flatten()
+            .ok_or_else(|| sections::unreadable(path, "certificate or revocation list"))
     }
 
     /// Whether it ends within this time from now, or has ended already.

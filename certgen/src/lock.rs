@@ -18,13 +18,20 @@ const LOCK_MODE: u32 = 0o600;
 pub(crate) fn take(dir: &Path) -> Result<File, CertgenError> {
     let path = dir.join(format!("{CA_STEM}.lock"));
     loop {
-        let file = open(dir, &path)?;
-        file.lock().map_err(CertgenError::io("lock", &path))?;
-        let locked = file.metadata().map_err(CertgenError::io("lock", &path))?;
-        if fs::symlink_metadata(&path).is_ok_and(|named| named.ino() == locked.ino()) {
+        if let Some(file) = lock(open(dir, &path)?, &path)? {
             return Ok(file);
         }
     }
+}
+
+/// Locks an open file, if it has its name still when its turn comes.
+pub(crate) fn lock(file: File, path: &Path) -> Result<Option<File>, CertgenError> {
+    file.lock().map_err(CertgenError::io("lock", path))?;
+    let locked = file.metadata().map_err(CertgenError::io("lock", path))?;
+    let named = fs::symlink_metadata(path);
+    Ok(named
+        .is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino()))
+        .then_some(file))
 }
 
 /// Opens the lock file, which belongs to the directory's owner and which nobody else can open.

@@ -177,10 +177,7 @@ fn an_intermediate_stands_below_and_has_less_room() {
 
 /// The certificates in a file.
 fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
-    let pem = std::fs::read(path).unwrap();
-    CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .unwrap()
+    crate::facts::load_all(path).unwrap()
 }
 
 #[test]

@@ -84,18 +84,30 @@ fn a_lock_that_somebody_else_placed_is_not_used() {
 }
 
 #[test]
-fn a_lock_that_lost_its_name_is_taken_again() {
+fn a_lock_that_lost_its_name_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.lock");
+    let opened = |path| File::create(path).unwrap();
+    assert!(lock::lock(opened(&path), &path).unwrap().is_some());
+    let old = opened(&path);
+    fs::remove_file(&path).unwrap();
+    assert!(
+        lock::lock(old.try_clone().unwrap(), &path)
+            .unwrap()
+            .is_none()
+    );
+    fs::write(&path, "").unwrap();
+    assert!(lock::lock(old, &path).unwrap().is_none());
+}
+
+#[test]
+fn a_directory_is_locked_by_one_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let first = Directory::lock_new(dir.path()).unwrap();
-    let path = dir.path().join("ca.lock");
-    let locked = std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| lock::take(dir.path()).unwrap());
-        fs::remove_file(&path).unwrap();
-        drop(first);
-        waiter.join().unwrap()
-    });
-    let named = fs::metadata(&path).unwrap().ino();
-    assert_eq!(locked.metadata().unwrap().ino(), named);
+    let second = File::open(dir.path().join("ca.lock")).unwrap();
+    assert!(second.try_lock().is_err());
+    drop(first);
+    second.try_lock().unwrap();
 }
 
 #[test]
