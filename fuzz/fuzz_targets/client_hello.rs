@@ -40,7 +40,7 @@ static RUNNING: LazyLock<Arc<Running>> = LazyLock::new(|| {
 fn running(dir: &Path) -> Running {
     let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
     let tls = Tls::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
-    let balancer = LoadBalancer::new(lb::Config::default());
+    let balancer = LoadBalancer::default();
     Running::first(policy, Arc::new(tls), &balancer)
 }
 

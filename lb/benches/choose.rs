@@ -48,7 +48,7 @@ fn contended(group: &Arc<Group>, rounds: u64) -> Duration {
 
 fn choose(criterion: &mut Criterion) {
     for upstreams in [1, 100, 10_000] {
-        let group = Arc::new(Group::new(config("bench", upstreams)));
+        let group = Arc::new(Group::alone(config("bench", upstreams)).expect("it is as usual"));
         let id = |name| format!("{name}, {upstreams} upstreams");
         criterion.bench_function(&id("alone"), |b| b.iter(|| lease_and_return(&group)));
         criterion.bench_function(&id("four threads"), |b| {
@@ -64,12 +64,15 @@ fn change(criterion: &mut Criterion) {
     let balancer = LoadBalancer::new(Config {
         groups,
         ..Config::default()
-    });
+    })
+    .expect("it is as usual");
     let mut upstreams = 2;
     criterion.bench_function("change one of 100,000 groups", |b| {
         b.iter(|| {
             upstreams ^= 1;
-            balancer.apply([Change::PutGroup(config("group-500", upstreams))]);
+            balancer
+                .apply([Change::PutGroup(config("group-500", upstreams))])
+                .expect("it is as usual");
         });
     });
     criterion.bench_function("find one of 100,000 groups", |b| {

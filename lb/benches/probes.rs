@@ -77,8 +77,9 @@ fn main() {
         let balancer = LoadBalancer::new(Config {
             groups,
             ..Config::default()
-        });
-        balancer.start();
+        })
+        .expect("it is as usual");
+        balancer.start().expect("it is as usual");
         tokio::time::sleep_until((begun + BEFORE).into()).await;
         let before = used();
         tokio::time::sleep_until((begun + BEFORE + COUNTED).into()).await;

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     cause::Cause,
+    config_error::ConfigError,
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
     health::{Health, Observation},
     lease::{Lease, NoLease},
@@ -55,8 +56,15 @@ pub struct UpstreamStatus {
 }
 
 impl Group {
-    /// A group whose upstreams are yet unknown, or up if they are never probed.
-    pub fn new(config: GroupConfig) -> Self {
+    /// A group by itself, outside a load balancer: nobody probes its upstreams, which are yet unknown,
+    /// or up if they are never to be probed.
+    pub fn alone(config: GroupConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self::new(config))
+    }
+
+    /// A group that was checked, whose upstreams are yet unknown, or up if they are never probed.
+    pub(crate) fn new(config: GroupConfig) -> Self {
         let mut book = Book::default();
         book.alter(&config);
         Self {

@@ -5,6 +5,47 @@
 //! [`stop`](LoadBalancer::stop) it. It knows no TLS and reads no files; whoever embeds it hands it
 //! any stream that can be read, written and [aborted](Downstream::abort).
 //!
+//! ```
+//! use lb::{Config, GroupConfig, LoadBalancer, Outcome, UpstreamConfig};
+//! use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // An upstream that says `hello` to whoever connects, and a listener for clients.
+//! let upstream = TcpListener::bind("127.0.0.1:0").await?;
+//! let listener = TcpListener::bind("127.0.0.1:0").await?;
+//! let group = GroupConfig::new("greeters", vec![UpstreamConfig::new(upstream.local_addr()?)]);
+//! let balancer = LoadBalancer::new(Config { groups: vec![group], ..Config::default() })?;
+//! balancer.start()?;
+//!
+//! let greet = async {
+//!     loop {
+//!         let (mut stream, _) = upstream.accept().await?;
+//!         // A probe hangs up at once; a client listens.
+//!         stream.write_all(b"hello").await.ok();
+//!     }
+//! };
+//! let visit = async {
+//!     // Without the word of a probe nobody would be let in.
+//!     assert!(balancer.group("greeters").unwrap().first_verdict().await);
+//!     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+//!     let (stream, _) = listener.accept().await?;
+//!     let listen = async {
+//!         let mut heard = String::new();
+//!         client.read_to_string(&mut heard).await?;
+//!         client.shutdown().await?;
+//!         Ok::<_, std::io::Error>(heard)
+//!     };
+//!     let (ended, heard) = tokio::join!(balancer.handle("somebody", "greeters", stream), listen);
+//!     assert!(matches!(ended.unwrap().outcome, Outcome::Finished));
+//!     heard
+//! };
+//! let heard: std::io::Result<String> = tokio::select! { ended = greet => ended, heard = visit => heard };
+//! assert_eq!(heard?, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Deciding is apart from doing. `balancer`, `health`, `limiter` and `counter` decide: they hold no
 //! socket, await nothing and are told the time. `probe`, `dial`, `relay` and `drain` do.
 //!
@@ -24,6 +65,10 @@ mod balancer;
 mod buffer;
 #[cfg(not(loom))]
 pub mod cause;
+#[cfg(not(loom))]
+pub mod clock;
+#[cfg(not(loom))]
+pub mod config_error;
 #[cfg(not(loom))]
 pub mod dial;
 #[cfg(not(loom))]
@@ -54,6 +99,7 @@ pub use limit::{ClientLimits, Limit, Name, Rate};
 pub use {
     buffer::{Buffer, BufferUse},
     cause::{Cause, Excerpt},
+    config_error::{ConfigError, ConfigFault},
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, Drained, Stay},
     group::{Group, UpstreamStatus},
@@ -64,7 +110,7 @@ pub use {
     health::Health,
     lease::{Lease, NoLease},
     limiter::{Admission, Denied, Limiter},
-    load_balancer::{Change, Config, Ended, LoadBalancer, Outcome, Rejection},
+    load_balancer::{Change, Config, Ended, LoadBalancer, Outcome, Rejection, StartError},
     probe::{Check, Probe},
     relay::{Downstream, Finished, RelayError, Traffic, relay},
 };

@@ -1,17 +1,19 @@
 //! How many connections one client may have, and how often it may open one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use governor::{
-    Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
-    middleware::NoOpMiddleware,
+    Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware,
     state::keyed::DefaultKeyedStateStore,
 };
 use thiserror::Error;
 
-use crate::limit::{ClientLimits, Limit, Name, Rate};
+use crate::{
+    clock::TokioClock,
+    config_error::LONGEST,
+    limit::{ClientLimits, Limit, Name, Rate},
+};
 
 type Open = Arc<DashMap<Name, u32>>;
 type Keyed<C> =
@@ -25,7 +27,7 @@ type Keyed<C> =
 /// Memory grows with the clients that are connected, and with those that came since
 /// [`Limiter::forget_idle`] was called last, never with all that ever came.
 #[derive(Debug)]
-pub struct Limiter<C: Clock = DefaultClock> {
+pub struct Limiter<C: Clock = TokioClock> {
     clock: C,
     open: Open,
     // Few rates exist, since they come from the policy: one governor each, keyed by client.
@@ -139,13 +141,15 @@ impl<C: Clock + Clone> Limiter<C> {
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self::new(DefaultClock::default())
+        Self::new(TokioClock)
     }
 }
 
+/// A rate slower than any that matters counts as one event in a hundred years: a longer time is none that
+/// governor can count.
 fn quota(Rate { events, per }: Rate) -> Quota {
-    let one = (per / events.get()).max(std::time::Duration::from_nanos(1));
-    Quota::with_period(one)
+    let one = per.min(LONGEST) / events.get();
+    Quota::with_period(one.max(Duration::from_nanos(1)))
         .expect("a nanosecond is not zero")
         .allow_burst(events)
 }
@@ -176,7 +180,7 @@ impl Drop for Admission {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroU32, thread, time::Duration};
+    use std::{num::NonZeroU32, thread};
 
     use governor::clock::FakeRelativeClock;
 
@@ -328,6 +332,48 @@ mod tests {
         clock.advance(Duration::from_mins(1));
         limiter.forget_idle();
         assert_eq!((limiter.remembered(), limiter.rates.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_panic_returns_the_admission() {
+        let limiter = Limiter::default();
+        let client: Name = "billing".into();
+        let panicked = thread::scope(|scope| {
+            let connection = scope.spawn(|| {
+                let _admission = limiter.admit(&client, &at_most(1)).unwrap();
+                panic!("a bug in one connection");
+            });
+            connection.join()
+        });
+        assert!(panicked.is_err());
+        assert_eq!((limiter.open("billing"), limiter.clients()), (0, 0));
+        assert!(limiter.admit(&client, &at_most(1)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rates_go_by_tokios_clock() {
+        let limiter = Limiter::default();
+        let client: Name = "billing".into();
+        let come = || limiter.admit(&client, &per_second(1)).is_ok();
+        assert!(come() && !come());
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert!(!come(), "no real time counts");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(come());
+    }
+
+    #[test]
+    fn every_rate_is_counted_however_slow_or_fast() {
+        let (limiter, _, client) = limiter();
+        for events in [1, u32::MAX] {
+            for per in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+                let limits = ClientLimits {
+                    connections: Limit::Unlimited,
+                    rate: Some(Rate::new(number(events), per)),
+                };
+                assert!(limiter.admit(&client, &limits).is_ok());
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The face: start, handle, apply, stop.
 
+mod writer;
+
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
@@ -10,10 +11,14 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{
+    runtime::{Handle, TryCurrentError},
+    time::sleep,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    config_error::ConfigError,
     counter::{Claim, Counter},
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, Drained, Stay},
@@ -24,12 +29,10 @@ use crate::{
     probe::Prober,
     relay::{Downstream, Finished, RelayError, Traffic, relay},
 };
+use writer::Writer;
 
 /// How often clients that are idle are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-
-/// How many removed groups are remembered before those without connections are looked for.
-const RETIRED_KEPT: usize = 1024;
 
 /// What a load balancer is made from.
 #[derive(Clone, Debug, Default)]
@@ -81,15 +84,9 @@ struct Snapshot {
     client: ClientLimits,
 }
 
-#[derive(Debug, Default)]
-struct Writer {
-    prober: Option<Prober>,
-    /// Removed groups, found again by their connections if they come back.
-    retired: HashMap<Name, Weak<Group>>,
-}
-
 /// How a connection ended that reached an upstream.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Ended {
     /// Where it went.
     pub upstream: SocketAddr,
@@ -110,6 +107,18 @@ pub enum Outcome {
     Broken(RelayError),
     /// The load balancer stopped, and the deadline came first.
     CutOff,
+}
+
+/// Why nothing is probed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// It was not called on a tokio runtime, where probes would run.
+    #[error("a load balancer is started on a tokio runtime")]
+    NoRuntime(#[from] TryCurrentError),
+    /// The load balancer was stopped, which is for good.
+    #[error("the load balancer was stopped")]
+    Stopped,
 }
 
 /// Why a stream was turned away, in the order the reasons can arise.
@@ -143,8 +152,8 @@ struct Place {
 }
 
 impl LoadBalancer {
-    /// A load balancer that probes nothing yet.
-    pub fn new(config: Config) -> Self {
+    /// A load balancer that probes nothing yet, unless a group cannot be as it is configured.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
         let Config {
             connections,
             client,
@@ -164,20 +173,24 @@ impl LoadBalancer {
             background: TaskTracker::new(),
             stopped: CancellationToken::new(),
         };
-        balancer.apply(groups.into_iter().map(Change::PutGroup));
-        balancer
+        balancer.apply(groups.into_iter().map(Change::PutGroup))?;
+        Ok(balancer)
     }
 
     /// Starts to probe, and to forget what is over, on the tokio runtime that calls this.
     ///
-    /// Groups that come later are probed there as well. Starting again does nothing.
-    pub fn start(&self) {
+    /// Groups that come later are probed there as well. Starting again does nothing. The runtime must have
+    /// time and I/O enabled, of which it cannot be asked: probes fail as long as it has not.
+    pub fn start(&self) -> Result<(), StartError> {
         let mut writer = self.writer.lock();
         if writer.prober.is_some() {
-            return;
+            return Ok(());
+        }
+        if self.drain.is_begun() {
+            return Err(StartError::Stopped);
         }
         let prober = Prober::new(
-            Handle::current(),
+            Handle::try_current()?,
             self.background.clone(),
             self.stopped.clone(),
         );
@@ -191,6 +204,7 @@ impl LoadBalancer {
         self.background.spawn(async move {
             stopped.run_until_cancelled(keep_house(limiter)).await;
         });
+        Ok(())
     }
 
     /// Waits for the [first verdict](Group::first_verdict) of every group that there is now, and names
@@ -206,11 +220,14 @@ impl LoadBalancer {
         undecided
     }
 
-    /// Applies changes in their order, and shows them to new connections all at once.
+    /// Applies changes in their order, and shows them to new connections all at once. If a group cannot be
+    /// as one of them says, none is applied.
     ///
     /// A group that is altered shows its own change a moment earlier. Any thread may call this,
     /// before and after [`LoadBalancer::start`].
-    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), ConfigError> {
+        let changes: Vec<Change> = changes.into_iter().collect();
+        changes.iter().try_for_each(Change::check)?;
         let mut writer = self.writer.lock();
         let mut next = Snapshot::clone(&self.snapshot.load());
         for change in changes {
@@ -222,6 +239,7 @@ impl LoadBalancer {
             }
         }
         self.snapshot.store(Arc::new(next));
+        Ok(())
     }
 
     /// The group of that name.
@@ -334,39 +352,25 @@ impl LoadBalancer {
     }
 }
 
-impl Drop for LoadBalancer {
-    fn drop(&mut self) {
-        self.stopped.cancel();
+impl Change {
+    fn check(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::PutGroup(config) => config.check(),
+            Self::RemoveGroup(_) | Self::Connections(_) | Self::Client(_) => Ok(()),
+        }
     }
 }
 
-impl Writer {
-    fn put(&mut self, groups: &mut imbl::HashMap<Name, Arc<Group>>, config: GroupConfig) {
-        let name = Arc::clone(&config.name);
-        let retired = || self.retired.remove(&name).and_then(|group| group.upgrade());
-        let group = match groups.get(&name).map(Arc::clone).or_else(retired) {
-            Some(group) => {
-                group.alter(config);
-                group
-            }
-            None => Arc::new(Group::new(config)),
-        };
-        if let Some(prober) = &self.prober {
-            group.probe(prober);
-        }
-        groups.insert(name, group);
+impl Default for LoadBalancer {
+    /// A load balancer without limits and groups.
+    fn default() -> Self {
+        Self::new(Config::default()).expect("without groups nothing can be wrong")
     }
+}
 
-    fn remove(&mut self, groups: &mut imbl::HashMap<Name, Arc<Group>>, name: &Name) {
-        let Some(group) = groups.remove(name) else {
-            return;
-        };
-        group.retire();
-        if self.retired.len() >= RETIRED_KEPT && self.retired.len() == self.retired.capacity() {
-            self.retired.retain(|_, group| group.strong_count() > 0);
-        }
-        self.retired
-            .insert(Arc::clone(name), Arc::downgrade(&group));
+impl Drop for LoadBalancer {
+    fn drop(&mut self) {
+        self.stopped.cancel();
     }
 }
 
@@ -393,3 +397,6 @@ impl<S: Downstream> Drop for AbortOnDrop<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,8 @@ impl World {
         let balancer = LoadBalancer::new(Config {
             groups,
             ..Config::default()
-        });
+        })
+        .unwrap();
         Self {
             balancer: Arc::new(balancer),
             tasks: TaskTracker::new(),
@@ -133,7 +134,8 @@ async fn a_stream_reaches_an_upstream_and_every_byte_is_counted() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))]);
+        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .unwrap();
     let (stream, handled) = world.connected("billing", "ledger").await;
     assert_eq!(world.balancer.limiter().open("billing"), 1);
     let ended = finish(stream, handled).await;
@@ -146,12 +148,15 @@ async fn a_stream_reaches_an_upstream_and_every_byte_is_counted() {
 #[tokio::test]
 async fn a_started_balancer_serves_groups_that_come_later() {
     let world = World::new(Vec::new());
-    world.balancer.start();
+    world.balancer.start().unwrap();
     let echo = world.echo().await;
-    world.balancer.apply([Change::PutGroup(GroupConfig::new(
-        "ledger",
-        vec![UpstreamConfig::new(echo)],
-    ))]);
+    world
+        .balancer
+        .apply([Change::PutGroup(GroupConfig::new(
+            "ledger",
+            vec![UpstreamConfig::new(echo)],
+        ))])
+        .unwrap();
     let up = async {
         while world.balancer.group("ledger").unwrap().lease(&[]).is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -171,7 +176,8 @@ async fn connections_are_spread_evenly() {
     let echoes = [world.echo().await, world.echo().await, world.echo().await];
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &echoes))]);
+        .apply([Change::PutGroup(unprobed("ledger", &echoes))])
+        .unwrap();
     let mut held = Vec::new();
     for _ in 0..9 {
         held.push(world.connected("billing", "ledger").await);
@@ -192,15 +198,18 @@ async fn each_reason_to_turn_a_client_away_is_told_and_resets_it() {
         connections: at_most(1),
         rate: None,
     };
-    world.balancer.apply([
-        Change::PutGroup(GroupConfig {
-            max_connections: at_most(2),
-            ..unprobed("ledger", &[echo])
-        }),
-        Change::PutGroup(unprobed("empty", &[])),
-        Change::Connections(at_most(3)),
-        Change::Client(alone),
-    ]);
+    world
+        .balancer
+        .apply([
+            Change::PutGroup(GroupConfig {
+                max_connections: at_most(2),
+                ..unprobed("ledger", &[echo])
+            }),
+            Change::PutGroup(unprobed("empty", &[])),
+            Change::Connections(at_most(3)),
+            Change::Client(alone),
+        ])
+        .unwrap();
     let rejected = world.rejected("billing", "empty").await;
     assert!(
         matches!(rejected, Rejection::Dial(DialError::NoneHealthy)),
@@ -219,7 +228,10 @@ async fn each_reason_to_turn_a_client_away_is_told_and_resets_it() {
         matches!(rejected, Rejection::Dial(DialError::GroupFull { .. })),
         "{rejected:?}"
     );
-    world.balancer.apply([Change::Connections(at_most(2))]);
+    world
+        .balancer
+        .apply([Change::Connections(at_most(2))])
+        .unwrap();
     assert!(matches!(
         world.rejected("audit", "ledger").await,
         Rejection::Full { .. }
@@ -237,13 +249,18 @@ async fn changes_touch_no_live_connection_and_a_group_that_returns_still_counts_
     let (echo, other) = (world.echo().await, world.echo().await);
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))]);
+        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .unwrap();
     let (mut stream, handled) = world.connected("billing", "ledger").await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[other]))]);
+        .apply([Change::PutGroup(unprobed("ledger", &[other]))])
+        .unwrap();
     assert_eq!(exchange(&mut stream, b"altered").await.unwrap(), b"altered");
-    world.balancer.apply([Change::RemoveGroup("ledger".into())]);
+    world
+        .balancer
+        .apply([Change::RemoveGroup("ledger".into())])
+        .unwrap();
     assert!(world.balancer.group("ledger").is_none());
     assert!(matches!(
         world.rejected("billing", "ledger").await,
@@ -252,7 +269,8 @@ async fn changes_touch_no_live_connection_and_a_group_that_returns_still_counts_
     assert_eq!(exchange(&mut stream, b"removed").await.unwrap(), b"removed");
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))]);
+        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .unwrap();
     let open: Vec<_> = world
         .balancer
         .group("ledger")
@@ -272,8 +290,9 @@ async fn a_stop_lets_open_connections_finish_and_turns_new_ones_away() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))]);
-    world.balancer.start();
+        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .unwrap();
+    world.balancer.start().unwrap();
     let (mut early, handled) = world.connected("billing", "ledger").await;
     let balancer = Arc::clone(&world.balancer);
     let stopping = world.tasks.spawn(async move { balancer.stop(BOUND).await });
@@ -308,7 +327,8 @@ async fn a_stop_cuts_off_who_is_still_there_after_the_deadline() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))]);
+        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .unwrap();
     let (mut stream, handled) = world.connected("billing", "ledger").await;
     let drained = timeout(BOUND, world.balancer.stop(Duration::from_millis(20)))
         .await
@@ -328,7 +348,8 @@ async fn a_cancelled_connection_is_reset_and_returns_everything() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))]);
+        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .unwrap();
     let (mut stream, handled) = world.connected("billing", "ledger").await;
     handled.abort();
     assert!(handled.await.unwrap_err().is_cancelled());
@@ -346,7 +367,8 @@ async fn changes_from_any_thread_are_seen_whole() {
             let names = ["a", "b"].map(|side| format!("{writer}-{round}-{side}"));
             world
                 .balancer
-                .apply(names.map(|name| Change::PutGroup(unprobed(&name, &[]))));
+                .apply(names.map(|name| Change::PutGroup(unprobed(&name, &[]))))
+                .unwrap();
         }
     };
     let read = || {
@@ -363,4 +385,25 @@ async fn changes_from_any_thread_are_seen_whole() {
         scope.spawn(read);
     });
     assert_eq!(world.balancer.groups().len(), 800);
+}
+
+#[tokio::test]
+async fn a_connection_that_its_upstream_breaks_off_is_told_as_broken() {
+    let world = World::new(Vec::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    world
+        .balancer
+        .apply([Change::PutGroup(unprobed("ledger", &[upstream]))])
+        .unwrap();
+    let (mut stream, handled) = world.connect("billing", "ledger").await;
+    let (mut far, _) = listener.accept().await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    far.read_exact(&mut [0; 5]).await.unwrap();
+    far.set_zero_linger().unwrap();
+    drop(far);
+    let reset = stream.read(&mut [0]).await.unwrap_err();
+    assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    let ended = timeout(BOUND, handled).await.unwrap().unwrap().unwrap();
+    assert!(matches!(ended.outcome, Outcome::Broken(_)), "{ended:?}");
 }

@@ -131,7 +131,7 @@ fn gateway(authority: &Authority, dir: &Path) -> Arc<Running> {
     saved.expect("a folder that takes files");
     let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
     let tls = Tls::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
-    let balancer = LoadBalancer::new(lb::Config::default());
+    let balancer = LoadBalancer::default();
     Arc::new(Running::first(policy, Arc::new(tls), &balancer))
 }
 

@@ -62,7 +62,7 @@ clients:
 
 fn load(policy: Policy, dir: &Path) -> Arc<Running> {
     let tls = Tls::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
-    let balancer = LoadBalancer::new(lb::Config::default());
+    let balancer = LoadBalancer::default();
     Arc::new(Running::first(policy, Arc::new(tls), &balancer))
 }
 

@@ -85,7 +85,7 @@ impl Gateway {
 
     /// The same, whose first generation is the next after that of another process.
     pub fn following(loaded: Loaded, recorder: Recorder, generation: u64) -> Arc<Self> {
-        let balancer = LoadBalancer::new(lb::Config::default());
+        let balancer = LoadBalancer::default();
         let (policy, tls) = loaded.into_parts();
         let running = Running::first(policy, Arc::new(tls), &balancer);
         let running = running.after(generation);

@@ -90,13 +90,14 @@ impl Running {
 
     /// Takes what `changes` removed out of `balancer`.
     pub fn retire(changes: &[Change], balancer: &LoadBalancer) {
-        balancer.apply(changes.iter().filter_map(|change| match change {
+        let removed = changes.iter().filter_map(|change| match change {
             Change::RemoveGroup(name) => Some(lb::Change::RemoveGroup(Arc::clone(name))),
             Change::Gateway(_)
             | Change::PutGroup(_)
             | Change::PutClient(_)
             | Change::RemoveClient(_) => None,
-        }));
+        });
+        balancer.apply(removed).expect("a group can always go");
     }
 
     fn put_groups(
@@ -115,10 +116,11 @@ impl Running {
                 | Change::RemoveClient(_) => None,
             })
             .collect();
-        balancer.apply(
-            put.iter()
-                .map(|group| lb::Change::PutGroup(settings::group(group, gateway))),
-        );
+        let put_groups = put.iter();
+        let put_groups = put_groups.map(|group| settings::group(group, gateway));
+        balancer
+            .apply(put_groups.map(lb::Change::PutGroup))
+            .expect("whatever a policy can say, a balancer can do");
         let mut groups = self.groups.clone();
         for group in put {
             let live = balancer.group(&group.name).expect("the group was just put");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lb::config_error::LONGEST;
 use lb::{
     Check, ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, Rate, RelayConfig,
     UpstreamConfig, UpstreamState, WhenAllDown,
@@ -54,7 +55,7 @@ fn dial(group: &Group, gateway: &Gateway) -> DialConfig {
     DialConfig {
         connect,
         tries: group.tries,
-        budget: connect.saturating_mul(group.tries.get()),
+        budget: connect.saturating_mul(group.tries.get()).min(LONGEST),
     }
 }
 
@@ -112,3 +113,6 @@ fn health(group: &Group) -> HealthConfig {
         jitter: health.jitter,
     }
 }
+
+#[cfg(test)]
+mod every_field;

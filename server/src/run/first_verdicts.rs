@@ -9,7 +9,9 @@ const GROUPS_NAMED: usize = 20;
 /// are let in before would be refused. The wait is bounded; after it the gateway serves as it is.
 pub(super) async fn first_verdicts(gateway: &Gateway) {
     let balancer = gateway.balancer();
-    balancer.start();
+    balancer
+        .start()
+        .expect("a runtime calls this, and nothing has ended yet");
     let undecided = balancer.first_verdicts().await;
     if undecided.is_empty() {
         return;

@@ -33,7 +33,7 @@ fn verifier() -> (TempDir, Verifier, Issued) {
     let tls = Tls::load(&policy.gateway().tls, dir.path(), now).unwrap();
     let alice = authority.client("alice").unwrap();
     tls.remember(tls.identify(&alice.certificate_der(), &[], now).unwrap());
-    let balancer = LoadBalancer::new(lb::Config::default());
+    let balancer = LoadBalancer::default();
     let running = Arc::new(Running::first(policy, Arc::new(tls), &balancer));
     (dir, verifier_of(running), alice)
 }

@@ -1,0 +1,43 @@
+//! Tokio's clock, as the limiter is told the time by.
+
+use std::ops::Add;
+
+use governor::{
+    clock::{Clock, Reference},
+    nanos::Nanos,
+};
+use tokio::time::Instant;
+
+/// Tokio's clock: a test that pauses time pauses rates with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokioClock;
+
+/// A moment of that clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Moment(Instant);
+
+impl Clock for TokioClock {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        Moment(Instant::now())
+    }
+}
+
+impl Add<Nanos> for Moment {
+    type Output = Self;
+
+    fn add(self, nanos: Nanos) -> Self {
+        Self(self.0 + nanos.into())
+    }
+}
+
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_duration_since(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.checked_sub(duration.into()).unwrap_or(self.0))
+    }
+}

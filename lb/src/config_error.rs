@@ -1,0 +1,136 @@
+//! What a configuration can be, and why one is refused.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use thiserror::Error;
+
+use crate::{
+    group_config::{DialConfig, GroupConfig, HealthConfig, RelayConfig},
+    limit::Name,
+};
+
+/// The longest time that anything may be configured to take, so that no sum of two overflows: a
+/// hundred years.
+pub const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
+
+/// What must take some time: as much as a timer can tell from none.
+const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+
+/// Why a group is not configured so. Nothing has changed then.
+#[derive(Clone, PartialEq, Debug, Error)]
+#[error("group `{group}`: {fault}")]
+pub struct ConfigError {
+    /// The group.
+    pub group: Name,
+    /// What is wrong with it.
+    pub fault: ConfigFault,
+}
+
+/// What is wrong with a group's configuration.
+#[derive(Clone, PartialEq, Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigFault {
+    /// A time that no timer takes.
+    #[error("`{setting}` is {found:?}, and can be from {:?} to {:?}", SOME_TIME.start(), SOME_TIME.end())]
+    Time {
+        /// Which one, as it is called here.
+        setting: &'static str,
+        /// What it is.
+        found: Duration,
+    },
+    /// A share that is none.
+    #[error("`{setting}` is {found}, and can be from 0 to 1")]
+    Share {
+        /// Which one, as it is called here.
+        setting: &'static str,
+        /// What it is.
+        found: f64,
+    },
+}
+
+impl GroupConfig {
+    /// Whether a group can be so.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Self {
+            name,
+            health,
+            dial,
+            relay,
+            ..
+        } = self;
+        let checked = check_health(health)
+            .and_then(|()| check_dial(dial))
+            .and_then(|()| check_relay(relay));
+        checked.map_err(|fault| ConfigError {
+            group: Name::clone(name),
+            fault,
+        })
+    }
+}
+
+fn check_health(health: &HealthConfig) -> Result<(), ConfigFault> {
+    time("health.interval", health.interval)?;
+    time("health.timeout", health.timeout)?;
+    share("health.jitter", health.jitter)
+}
+
+fn check_dial(dial: &DialConfig) -> Result<(), ConfigFault> {
+    time("dial.connect", dial.connect)?;
+    time("dial.budget", dial.budget)
+}
+
+fn check_relay(relay: &RelayConfig) -> Result<(), ConfigFault> {
+    let limits = [
+        ("relay.idle", relay.idle),
+        ("relay.lifetime", relay.lifetime),
+        ("relay.keepalive", Some(relay.keepalive)),
+    ];
+    for (setting, limit) in limits {
+        limit.map_or(Ok(()), |limit| time(setting, limit))?;
+    }
+    share("relay.lifetime_jitter", relay.lifetime_jitter)
+}
+
+fn time(setting: &'static str, found: Duration) -> Result<(), ConfigFault> {
+    let fits = SOME_TIME.contains(&found);
+    fits.then_some(())
+        .ok_or(ConfigFault::Time { setting, found })
+}
+
+fn share(setting: &'static str, found: f64) -> Result<(), ConfigFault> {
+    let fits = (0.0..=1.0).contains(&found);
+    fits.then_some(())
+        .ok_or(ConfigFault::Share { setting, found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_group_the_setting_and_what_it_can_be() {
+        let group = |health: HealthConfig| GroupConfig {
+            health,
+            ..GroupConfig::new("ledger", Vec::new())
+        };
+        assert_eq!(group(HealthConfig::default()).check(), Ok(()));
+        let interval = Duration::ZERO;
+        let refused = group(HealthConfig {
+            interval,
+            ..HealthConfig::default()
+        });
+        assert_eq!(
+            refused.check().unwrap_err().to_string(),
+            "group `ledger`: `health.interval` is 0ns, and can be from 1ms to 3162240000s"
+        );
+        let jitter = f64::NAN;
+        let refused = group(HealthConfig {
+            jitter,
+            ..HealthConfig::default()
+        });
+        assert_eq!(
+            refused.check().unwrap_err().to_string(),
+            "group `ledger`: `health.jitter` is NaN, and can be from 0 to 1"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! What happens behind the face.
+
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::{
+    group_config::{HealthConfig, UpstreamConfig},
+    limit::Rate,
+};
+
+fn probed(name: &str) -> GroupConfig {
+    let nobody = ([127, 0, 0, 1], 1).into();
+    GroupConfig::new(name, vec![UpstreamConfig::new(nobody)])
+}
+
+#[tokio::test]
+async fn a_removed_group_is_probed_no_more_however_long_its_connections_last() {
+    let balancer = LoadBalancer::default();
+    balancer.start().unwrap();
+    balancer
+        .apply([Change::PutGroup(probed("ledger"))])
+        .unwrap();
+    // As a connection does.
+    let kept = balancer.group("ledger").unwrap();
+    assert_eq!(kept.probe_ids().len(), 1);
+    balancer
+        .apply([Change::RemoveGroup("ledger".into())])
+        .unwrap();
+    assert!(kept.probe_ids().is_empty());
+    balancer
+        .apply([Change::PutGroup(probed("ledger"))])
+        .unwrap();
+    assert_eq!(kept.probe_ids().len(), 1, "it came back, and is the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_are_idle_are_forgotten_once_in_a_while() {
+    let balancer = LoadBalancer::default();
+    balancer.start().unwrap();
+    let limits = ClientLimits {
+        rate: Some(Rate::per_second(NonZeroU32::MIN)),
+        ..ClientLimits::default()
+    };
+    drop(balancer.admit(&"billing".into(), &limits).unwrap());
+    assert_eq!(balancer.limiter().remembered(), 1);
+    sleep(HOUSEKEEPING + Duration::from_millis(1)).await;
+    assert_eq!(balancer.limiter().remembered(), 0);
+}
+
+#[test]
+fn a_load_balancer_says_why_it_cannot_start() {
+    let refused = LoadBalancer::default().start().unwrap_err();
+    assert!(matches!(refused, StartError::NoRuntime(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_load_balancer_that_was_stopped_does_not_start() {
+    let balancer = LoadBalancer::default();
+    assert_eq!(balancer.stop(Duration::ZERO).await, Drained::Clean);
+    let refused = balancer.start().unwrap_err();
+    assert!(matches!(refused, StartError::Stopped), "{refused:?}");
+}
+
+#[test]
+fn changes_of_which_one_is_wrong_change_nothing() {
+    let balancer = LoadBalancer::default();
+    let mut wrong = probed("wrong");
+    wrong.health = HealthConfig {
+        interval: Duration::MAX,
+        ..HealthConfig::default()
+    };
+    let refused = balancer
+        .apply([
+            Change::PutGroup(probed("right")),
+            Change::PutGroup(wrong.clone()),
+        ])
+        .unwrap_err();
+    assert_eq!(&*refused.group, "wrong");
+    assert!(balancer.groups().is_empty());
+    let config = Config {
+        groups: vec![wrong],
+        ..Config::default()
+    };
+    assert_eq!(LoadBalancer::new(config).unwrap_err(), refused);
+}
