@@ -47,11 +47,18 @@ impl Drain {
 
     /// Counts one more connection, unless the drain has begun.
     pub fn enter(&self) -> Option<Stay> {
-        // Counted first and asked then: whoever is let in is waited for.
-        let stay = Stay {
+        self.let_in(self.count())
+    }
+
+    fn count(&self) -> Stay {
+        Stay {
             _counted: self.stays.token(),
-        };
-        (!self.is_begun()).then_some(stay)
+        }
+    }
+
+    /// Asks one that is counted already: whoever is let in is waited for.
+    fn let_in(&self, counted: Stay) -> Option<Stay> {
+        (!self.is_begun()).then_some(counted)
     }
 
     /// From now on nobody enters.
@@ -153,6 +160,19 @@ mod tests {
             drain.finish(SECOND).await,
             Drained::CutOff { connections: 1 }
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_comes_while_the_drain_begins_is_waited_for_until_it_was_turned_away() {
+        let drain = Drain::new();
+        let counted = drain.count();
+        let turned_away = async {
+            tokio::time::sleep(SECOND).await;
+            assert!(drain.let_in(counted).is_none());
+        };
+        let begun = tokio::time::Instant::now();
+        let (drained, ()) = tokio::join!(drain.finish(2 * SECOND), turned_away);
+        assert_eq!((drained, begun.elapsed()), (Drained::Clean, SECOND));
     }
 
     #[tokio::test(start_paused = true)]
