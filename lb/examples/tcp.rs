@@ -1,15 +1,19 @@
 //! Balances plain TCP: `cargo run -p lb --example tcp -- 127.0.0.1:9001 127.0.0.1:9002`
 
-use std::{env, error::Error, io::Write, sync::Arc, time::Duration};
+use std::{env, error::Error, io, io::Write, sync::Arc, time::Duration};
 
 use lb::{Config, Drained, GroupConfig, LoadBalancer, UpstreamConfig};
 use tokio::{
-    io::{AsyncReadExt, stdin},
+    io::{copy, sink, stdin},
     net::TcpListener,
+    time::sleep,
 };
 use tokio_util::task::TaskTracker;
 
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long accepting pauses after a failure: connections that end give descriptors back.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -20,19 +24,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
         groups,
         ..Config::default()
     };
-    let balancer = Arc::new(LoadBalancer::new(config));
-    balancer.start();
-
+    let balancer = Arc::new(LoadBalancer::new(config)?);
+    balancer.start()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let mut out = std::io::stdout();
-    let address = listener.local_addr()?;
-    writeln!(out, "listening on {address}; end of input stops")?;
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "listening on {}; end of input stops",
+        listener.local_addr()?
+    )?;
 
-    let (connections, mut rest) = (TaskTracker::new(), Vec::new());
-    let mut input = stdin();
+    let connections = TaskTracker::new();
+    let (mut input, mut nowhere) = (stdin(), sink());
     tokio::select! {
-        accepted = accept(listener, &balancer, &connections) => accepted?,
-        ended = input.read_to_end(&mut rest) => drop(ended?),
+        () = accept(listener, &balancer, &connections) => {}
+        ended = copy(&mut input, &mut nowhere) => drop(ended?),
     }
     match balancer.stop(DEADLINE).await {
         Drained::Clean => writeln!(out, "every connection ended by itself")?,
@@ -41,13 +47,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn accept(
-    listener: TcpListener,
-    balancer: &Arc<LoadBalancer>,
-    connections: &TaskTracker,
-) -> std::io::Result<()> {
+async fn accept(listener: TcpListener, balancer: &Arc<LoadBalancer>, connections: &TaskTracker) {
     loop {
-        let (stream, peer) = listener.accept().await?;
+        // Out of descriptors, or a client that left: neither is a reason to give up the others.
+        let Ok((stream, peer)) = listener.accept().await else {
+            sleep(PAUSE).await;
+            continue;
+        };
         let balancer = Arc::clone(balancer);
         // Every address is a client of its own.
         let client = peer.ip().to_string();
