@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Connection, Gateway, Refusal, Upstream, Wire, World, signal, soon, until};
 
+mod decisions;
 pub(crate) mod load;
 mod supervision;
 

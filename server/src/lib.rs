@@ -11,6 +11,7 @@ pub mod budget;
 pub mod check;
 pub mod command;
 mod connection;
+mod credentials;
 pub mod demo;
 pub mod descriptors;
 mod doors;

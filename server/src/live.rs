@@ -9,10 +9,12 @@ use std::time::Duration;
 use lb::{Admission, Lease};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::ConnectionSlot;
+use crate::credentials::{Credentials, Shown, is_granted, is_trusted};
 use crate::policy::OnRevoke;
 use crate::running::{Permit, Running};
 use crate::succession::heir::Heir;
@@ -38,9 +40,49 @@ pub struct Live {
 #[derive(Debug)]
 pub(crate) struct Adopted {
     pub(crate) client: Admission,
-    pub(crate) group: Arc<str>,
     pub(crate) upstream: Option<Lease>,
+    pub(crate) elsewhere: Arc<Elsewhere>,
     pub(crate) _slot: ConnectionSlot,
+}
+
+/// What it takes to decide about a connection of an older process, and to have that end it.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    pub(crate) group: Arc<str>,
+    /// What its client was let in with, if the other process tells.
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) cut: Cut,
+    /// The other process's number of the connection.
+    pub(crate) connection: u64,
+}
+
+/// Has an older process end connections, by its numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Cut(mpsc::UnboundedSender<u64>);
+
+impl Cut {
+    /// A way to an older process, and what comes out there.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only connections come through, a few times each, and connections are bounded"
+    )]
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<u64>) {
+        let (cut, connections) = mpsc::unbounded_channel();
+        (Self(cut), connections)
+    }
+}
+
+impl Elsewhere {
+    /// Without credentials the other process decides.
+    fn lapses(&self, running: &Running, verify_at: Option<UnixTime>) -> bool {
+        let credentials = self.credentials.as_ref();
+        credentials.is_some_and(|shown| !shown.hold(running, &self.group, verify_at))
+    }
+
+    fn end(&self) {
+        // If the other process is gone, so is the connection.
+        self.cut.0.send(self.connection).ok();
+    }
 }
 
 /// What is needed to ask again whether a connection may be.
@@ -108,14 +150,22 @@ impl Live {
                 client: entry.permit.identity().name().as_str().to_owned(),
                 group: entry.permit.group().name.to_string(),
                 upstream: entry.upstream.get().copied(),
+                shown: Shown::of(&entry.permit, &entry.chain),
             }));
         }
         let adopted = self.adopted.lock();
-        all.extend(adopted.iter().map(|(&connection, adopted)| Carried {
-            connection,
-            client: adopted.client.client().to_string(),
-            group: adopted.group.to_string(),
-            upstream: adopted.upstream.as_ref().map(Lease::address),
+        all.extend(adopted.iter().map(|(&connection, adopted)| {
+            Carried {
+                connection,
+                client: adopted.client.client().to_string(),
+                group: adopted.elsewhere.group.to_string(),
+                upstream: adopted.upstream.as_ref().map(Lease::address),
+                shown: adopted
+                    .elsewhere
+                    .credentials
+                    .as_ref()
+                    .and_then(Credentials::show),
+            }
         }));
         all
     }
@@ -147,7 +197,7 @@ impl Live {
     ) {
         let heir = self.heir();
         if let Some(adopted) = self.adopted.lock().get_mut(&connection) {
-            adopted.upstream = lease(&adopted.group);
+            adopted.upstream = lease(&adopted.elsewhere.group);
             if let Some(heir) = &*heir {
                 heir.dialed(connection, upstream);
             }
@@ -185,12 +235,59 @@ impl Live {
             .iter()
             .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
             .collect();
-        let tokens = entries
+        let verify_at = trust_changed.then_some(now);
+        let here = entries
             .iter()
-            .filter(|entry| !entry.holds(running, trust_changed.then_some(now)))
-            .map(|entry| entry.lapsed.clone())
-            .collect();
-        Lapsed { tokens }
+            .filter(|entry| !entry.holds(running, verify_at))
+            .map(|entry| Ending::Here(entry.lapsed.clone()));
+        let mut connections: Vec<Ending> = here.collect();
+        connections.extend(self.lapsed_elsewhere(running, verify_at).connections);
+        Lapsed { connections }
+    }
+
+    /// Finds those of older processes, for which this one decides: they may not be able to read what
+    /// it reads.
+    pub(crate) fn lapsed_elsewhere(
+        &self,
+        running: &Running,
+        verify_at: Option<UnixTime>,
+    ) -> Lapsed {
+        let adopted: Vec<Arc<Elsewhere>> = {
+            let adopted = self.adopted.lock();
+            let elsewhere = adopted.values().map(|one| Arc::clone(&one.elsewhere));
+            elsewhere.collect()
+        };
+        let lapsed = adopted
+            .into_iter()
+            .filter(|elsewhere| elsewhere.lapses(running, verify_at));
+        Lapsed {
+            connections: lapsed.map(Ending::Elsewhere).collect(),
+        }
+    }
+
+    /// Ends a connection of an older process if its permit has lapsed.
+    pub(crate) fn cut_lapsed(&self, connection: u64, running: &Running) {
+        let elsewhere = self.elsewhere(connection);
+        if let Some(elsewhere) = elsewhere
+            && elsewhere.lapses(running, Some(UnixTime::now()))
+        {
+            elsewhere.end();
+        }
+    }
+
+    /// Ends a connection, whichever process it is in, as the process that follows wants it.
+    pub(crate) fn cut(&self, connection: u64) {
+        if let Some(entry) = self.shard(connection).lock().get(&connection) {
+            entry.lapsed.cancel();
+        } else if let Some(elsewhere) = self.elsewhere(connection) {
+            elsewhere.end();
+        }
+    }
+
+    fn elsewhere(&self, connection: u64) -> Option<Arc<Elsewhere>> {
+        let adopted = self.adopted.lock();
+        let adopted = adopted.get(&connection)?;
+        Some(Arc::clone(&adopted.elsewhere))
     }
 
     fn shard(&self, connection: u64) -> &Mutex<HashMap<u64, Arc<Entry>>> {
@@ -200,19 +297,10 @@ impl Live {
 
 impl Entry {
     fn holds(&self, running: &Running, verify_at: Option<UnixTime>) -> bool {
-        if let (Some(now), [leaf, intermediates @ ..]) = (verify_at, self.chain.as_slice())
-            && running
-                .tls()
-                .trust()
-                .verify(leaf, intermediates, now)
-                .is_err()
-        {
-            return false;
-        }
         let permit = &self.permit;
-        running
-            .authorize(permit.identity().clone(), permit.destination())
-            .is_ok_and(|again| again.group().name == permit.group().name)
+        let (identity, destination) = (permit.identity(), permit.destination());
+        is_trusted(&self.chain, running, verify_at)
+            && is_granted(identity, destination, &permit.group().name, running)
     }
 }
 
@@ -260,18 +348,34 @@ impl Drop for Holder {
 /// Connections whose permit has lapsed.
 #[derive(Debug)]
 pub struct Lapsed {
-    tokens: Vec<CancellationToken>,
+    connections: Vec<Ending>,
+}
+
+/// How a connection is ended.
+#[derive(Debug)]
+enum Ending {
+    Here(CancellationToken),
+    Elsewhere(Arc<Elsewhere>),
+}
+
+impl Ending {
+    fn end(&self) {
+        match self {
+            Self::Here(token) => token.cancel(),
+            Self::Elsewhere(elsewhere) => elsewhere.end(),
+        }
+    }
 }
 
 impl Lapsed {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.tokens.len()
+        self.connections.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.connections.is_empty()
     }
 
     /// Ends them as the policy wants it, which may take until the drain's deadline.
@@ -282,11 +386,11 @@ impl Lapsed {
             OnRevoke::Cut => (Duration::ZERO, CUT_SPREAD),
             OnRevoke::Drain => (drain, CUT_SPREAD),
         };
-        let step = spread / u32::try_from(self.tokens.len().max(1)).unwrap_or(u32::MAX);
-        for (index, token) in self.tokens.iter().enumerate() {
+        let step = spread / u32::try_from(self.connections.len().max(1)).unwrap_or(u32::MAX);
+        for (index, connection) in self.connections.iter().enumerate() {
             let offset = step.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
             tokio::time::sleep_until(begin + wait + offset).await;
-            token.cancel();
+            connection.end();
         }
     }
 }

@@ -144,6 +144,8 @@ pub struct Run {
     parent: Option<Child>,
     /// Whether another process serves now.
     is_followed: bool,
+    /// Whether that one decides about this one's connections too.
+    is_decided_elsewhere: bool,
 }
 
 /// A gateway that could serve.
@@ -220,6 +222,7 @@ impl Ready {
             store: None,
             parent: None,
             is_followed: false,
+            is_decided_elsewhere: false,
         })
     }
 }
@@ -277,6 +280,7 @@ impl Run {
             let gateway = Arc::clone(&self.gateway);
             let orders = self.orders.subscribe();
             self.tasks.spawn(elder.follow(gateway, orders, stay));
+            self.cut_what_it_would_not_let_in();
         }
     }
 

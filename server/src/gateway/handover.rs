@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use lb::{Admission, ClientLimits, Health, Name};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::Gateway;
+use crate::credentials::Shown;
 use crate::inherited::Purpose;
-use crate::live::{Adopted, Holder};
+use crate::live::{Adopted, Cut, Elsewhere, Holder};
 use crate::rejection::Rejection;
 use crate::running::Permit;
 use crate::settings;
@@ -24,6 +25,7 @@ struct Arrival<'a> {
     client: &'a Name,
     group: &'a str,
     limits: ClientLimits,
+    shown: Option<Shown>,
 }
 
 impl Gateway {
@@ -43,6 +45,16 @@ impl Gateway {
             client: &client,
             group: &group,
             limits,
+            shown: None,
+        };
+        let arrival = Arrival {
+            // Only another process asks for it.
+            shown: self
+                .live
+                .heir()
+                .as_ref()
+                .and_then(|_| Shown::of(&permit, &chain)),
+            ..arrival
         };
         let entered = |admission| self.live.enter(connection, permit, chain, admission);
         self.admitted(arrival, entered).await
@@ -51,22 +63,35 @@ impl Gateway {
     /// Lets a client of an older process in, as its limits are here.
     pub(crate) async fn enter_elsewhere(
         &self,
-        client: &str,
-        group: &str,
+        arrived: &Carried,
+        cut: &Cut,
     ) -> Result<u64, Rejection> {
         let running = self.running();
+        let client = arrived.client.as_str();
         let known = running.policy().client(client).ok_or(Rejection::Lapsed)?;
+        let credentials = arrived.shown.as_ref().and_then(Shown::read);
+        if credentials
+            .is_some_and(|shown| !shown.hold(&running, &arrived.group, Some(UnixTime::now())))
+        {
+            return Err(Rejection::Lapsed);
+        }
         let connection = self.recorder.number();
         let arrival = Arrival {
             connection,
             client: &client.into(),
-            group,
+            group: &arrived.group,
             limits: settings::client(known),
+            shown: arrived.shown.clone(),
         };
-        let entered = |admission| self.adopt(connection, admission, group, None);
+        let entered = |admission| self.adopt(connection, admission, arrived, cut);
         self.admitted(arrival, entered)
             .await?
             .ok_or(Rejection::GatewayFull)?;
+        // A revision that came into force meanwhile may have missed it.
+        let latest = self.running();
+        if latest.generation() != running.generation() {
+            self.live.cut_lapsed(connection, &latest);
+        }
         Ok(connection)
     }
 
@@ -81,6 +106,7 @@ impl Gateway {
             client,
             group,
             limits,
+            shown,
         } = arrival;
         let mut admitted_by: Option<Arc<Heir>> = None;
         loop {
@@ -98,7 +124,7 @@ impl Gateway {
                 }
             };
             // Without an answer nobody counts there any more, and soon it is said who does.
-            if let Some(verdict) = heir.ask(connection, client, group).await {
+            if let Some(verdict) = heir.ask(connection, client, group, shown.clone()).await {
                 verdict.into_result()?;
                 admitted_by = Some(heir);
             } else {
@@ -108,14 +134,14 @@ impl Gateway {
     }
 
     /// Counts a connection that an older process has, whatever the limits say.
-    pub(crate) fn take_over(&self, carried: &Carried) -> Option<u64> {
+    pub(crate) fn take_over(&self, carried: &Carried, cut: &Cut) -> Option<u64> {
         let connection = self.recorder.number();
         let _heir = self.live.heir();
         let client = self
             .balancer
             .limiter()
             .adopt(&carried.client.as_str().into());
-        self.adopt(connection, client, &carried.group, carried.upstream)?;
+        self.adopt(connection, client, carried, cut)?;
         Some(connection)
     }
 
@@ -123,16 +149,21 @@ impl Gateway {
         &self,
         connection: u64,
         client: Admission,
-        group: &str,
-        upstream: Option<SocketAddr>,
+        carried: &Carried,
+        cut: &Cut,
     ) -> Option<()> {
-        let known = self.balancer.group(group);
+        let known = self.balancer.group(&carried.group);
         let adopted = Adopted {
             client,
-            group: group.into(),
             upstream: known
-                .zip(upstream)
+                .zip(carried.upstream)
                 .map(|(group, upstream)| group.adopt(upstream)),
+            elsewhere: Arc::new(Elsewhere {
+                group: carried.group.as_str().into(),
+                credentials: carried.shown.as_ref().and_then(Shown::read),
+                cut: cut.clone(),
+                connection: carried.connection,
+            }),
             _slot: self.admission.adopt()?,
         };
         self.live.adopt(connection, adopted);

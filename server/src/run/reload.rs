@@ -38,6 +38,11 @@ impl Run {
                 self.watch.follow_also(files);
                 self.report(applied, begin.elapsed());
             }
+            Ok(Err(error)) if self.is_decided_elsewhere => tracing::error!(
+                %error,
+                open = self.gateway.drain().open(),
+                "this process cannot read the policy; the one that serves decides about its connections"
+            ),
             Ok(Err(error)) => {
                 let generation = running.generation();
                 tracing::error!(%error, generation, "the policy was not reloaded; the old one stays in force");

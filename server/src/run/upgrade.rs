@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use lb::Drained;
 use rustix::process::{Signal, getpid, kill_process};
+use rustls_pki_types::UnixTime;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 use tokio::time::interval;
@@ -104,6 +105,23 @@ impl Run {
         }
     }
 
+    /// Ends connections of older processes whose permit this one's policy would not give: they may have
+    /// failed to read it.
+    pub(super) fn cut_what_it_would_not_let_in(&self) {
+        let running = self.gateway.running();
+        let now = Some(UnixTime::now());
+        let lapsed = self.gateway.live().lapsed_elsewhere(&running, now);
+        if !lapsed.is_empty() {
+            let gateway = running.policy().gateway();
+            tracing::info!(
+                lapsed = lapsed.len(),
+                "connections of the older process have lapsed"
+            );
+            self.tasks
+                .spawn(lapsed.end(gateway.on_revoke, gateway.timeouts.drain));
+        }
+    }
+
     /// Has the process that was started first for its parent, if that stays. Its end counts as SIGTERM:
     /// whoever supervises the gateway knows no other process that could be ended.
     pub(super) fn have_parent(&mut self, socket: Option<OwnedFd>) -> io::Result<()> {
@@ -145,6 +163,7 @@ impl Run {
             }
         };
         self.is_followed = true;
+        self.is_decided_elsewhere = reports.go_to_who_decides();
         self.store = None;
         self.orders.send_modify(|orders| orders.followed = true);
         let (ordering, orders) = mpsc::channel(ORDERS);

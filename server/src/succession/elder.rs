@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use lb::Stay;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::link::{Receiver, Sender, at_standard_input};
 use super::message::{Carried, Known, MESSAGES, PROTOCOL, Summary, ToElder, ToHeir, Verdict};
 use crate::gateway::Gateway;
 use crate::inherited::Inherited;
+use crate::live::Cut;
 
 /// How long the other process may take to close its listeners.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -61,6 +62,10 @@ pub struct Elder {
     known: Vec<Known>,
     /// Which messages it knows.
     messages: u32,
+    /// Its connections that are to end, by its numbers.
+    cuts: mpsc::UnboundedReceiver<u64>,
+    /// Where those are named.
+    cut: Cut,
     /// The socket to the process that stays as the parent of all.
     parent: Option<OwnedFd>,
     /// Its numbers of connections, and this process's.
@@ -72,11 +77,14 @@ impl Elder {
     pub fn at_standard_input() -> Result<Self, SuccessionError> {
         let (sender, receiver) =
             at_standard_input().map_err(SuccessionError::NotStartedByAnother)?;
+        let (cut, cuts) = Cut::new();
         Ok(Self {
             sender,
             receiver,
             known: Vec::new(),
             messages: 0,
+            cuts,
+            cut,
             parent: None,
             connections: HashMap::new(),
         })
@@ -191,6 +199,13 @@ impl Elder {
         loop {
             let message = tokio::select! {
                 message = self.receiver.receive() => message,
+                Some(connection) = self.cuts.recv() => {
+                    if self.messages >= MESSAGES {
+                        // If it cannot be told, it is gone, and with it the connection.
+                        self.sender.send(&ToElder::Cut { connection }).await.ok();
+                    }
+                    continue;
+                }
                 Ok(()) = orders.changed() => {
                     let now = *orders.borrow();
                     self.pass_on(given, now).await;
@@ -248,8 +263,16 @@ impl Elder {
                 connection,
                 client,
                 group,
+                shown,
             } => {
-                let entered = gateway.enter_elsewhere(&client, &group).await;
+                let arrived = Carried {
+                    connection,
+                    client,
+                    group,
+                    upstream: None,
+                    shown,
+                };
+                let entered = gateway.enter_elsewhere(&arrived, &self.cut).await;
                 let verdict = Verdict::of(&entered);
                 if let Ok(here) = entered {
                     self.connections.insert(connection, here);
@@ -287,7 +310,7 @@ impl Elder {
     }
 
     fn adopt(&mut self, gateway: &Gateway, carried: &Carried) {
-        if let Some(here) = gateway.take_over(carried) {
+        if let Some(here) = gateway.take_over(carried, &self.cut) {
             self.connections.insert(carried.connection, here);
         }
     }

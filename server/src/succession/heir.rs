@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::message::{ToHeir, Verdict};
+use crate::credentials::Shown;
 
 /// Tells the new process what becomes of the old one's connections, and asks it for those whose
 /// handshakes were still under way.
@@ -52,7 +53,13 @@ impl Heir {
 
     /// Whether a client may come in; `None` if there is nobody to answer any more. Whoever stops waiting
     /// takes the question back.
-    pub(crate) async fn ask(&self, connection: u64, client: &str, group: &str) -> Option<Verdict> {
+    pub(crate) async fn ask(
+        &self,
+        connection: u64,
+        client: &str,
+        group: &str,
+        shown: Option<Shown>,
+    ) -> Option<Verdict> {
         let (answer, verdict) = oneshot::channel();
         self.asked.lock().insert(connection, answer);
         let mut question = Question {
@@ -64,6 +71,7 @@ impl Heir {
             connection,
             client: client.to_owned(),
             group: group.to_owned(),
+            shown,
         });
         if self.tell.is_closed() {
             return None;
@@ -124,7 +132,7 @@ mod tests {
         let tasks = TaskTracker::new();
         let ask = |connection| {
             let heir = Arc::clone(&heir);
-            tasks.spawn(async move { heir.ask(connection, "alice", "db").await })
+            tasks.spawn(async move { heir.ask(connection, "alice", "db", None).await })
         };
         let answered = ask(1);
         assert!(matches!(
@@ -150,7 +158,7 @@ mod tests {
         drop(told);
         heir.is_gone();
         assert_eq!(left_alone.await.unwrap(), None);
-        assert_eq!(heir.ask(4, "alice", "db").await, None);
+        assert_eq!(heir.ask(4, "alice", "db", None).await, None);
         assert!(heir.asked.lock().is_empty());
     }
 }

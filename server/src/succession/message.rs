@@ -7,6 +7,7 @@ use std::time::Duration;
 use lb::{Denied, Health, Limit, Rate};
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::Shown;
 use crate::rejection::Rejection;
 
 /// Counts up with every change that an older program would misunderstand.
@@ -48,6 +49,8 @@ pub(crate) enum ToHeir {
         connection: u64,
         client: String,
         group: String,
+        #[serde(default)]
+        shown: Option<Shown>,
     },
     /// A connection of the old process has reached its upstream.
     Dialed {
@@ -81,6 +84,8 @@ pub(crate) enum ToElder {
     End,
     /// Another process serves, which is not the old one's concern: this one may end first.
     Followed,
+    /// A connection whose permit has lapsed is to end.
+    Cut { connection: u64 },
     /// The process that served is gone.
     Lost { pid: u32 },
 }
@@ -120,6 +125,9 @@ pub(crate) struct Carried {
     pub(crate) client: String,
     pub(crate) group: String,
     pub(crate) upstream: Option<SocketAddr>,
+    /// What it takes to decide about it. Older programs do not tell.
+    #[serde(default)]
+    pub(crate) shown: Option<Shown>,
 }
 
 /// Whether a client may come in.

@@ -80,6 +80,11 @@ pub struct Reports {
 }
 
 impl Reports {
+    /// Whether the process that serves decides about this process's connections.
+    pub fn go_to_who_decides(&self) -> bool {
+        self.handover >= MESSAGES
+    }
+
     /// Tells it what becomes of this process's connections, until it is gone; its orders go to
     /// `orders`.
     pub async fn tell(self, gateway: Arc<Gateway>, orders: mpsc::Sender<Order>) {
@@ -98,6 +103,7 @@ impl Reports {
                         connection,
                         verdict,
                     }) => heir.answer(connection, verdict),
+                    Some(ToElder::Cut { connection }) => gateway.live().cut(connection),
                     // If many wait already, the gateway is about to end or to reload anyway.
                     Some(ToElder::Reload) => drop(orders.try_send(Order::Reload)),
                     Some(ToElder::Reopen) => drop(orders.try_send(Order::Reopen)),

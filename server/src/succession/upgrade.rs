@@ -28,8 +28,10 @@ const SUCCEED: &str = "--succeed";
 const SERVE: Duration = Duration::from_secs(10);
 /// How long a process that is not needed may take to end.
 const DISMISS: Duration = Duration::from_secs(5);
-/// How many groups or connections go into one message.
+/// How many groups go into one message.
 const MESSAGE: usize = 1000;
+/// How many connections do: each has its client's certificates with it.
+const CARRIED: usize = 16;
 
 /// Why there was no upgrade. The process that served still does, and nothing has changed.
 #[derive(Debug, Error)]
@@ -211,6 +213,7 @@ impl Candidate {
                 | ToElder::Drain
                 | ToElder::End
                 | ToElder::Followed
+                | ToElder::Cut { .. }
                 | ToElder::Lost { .. },
             )) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
             Ok(None) | Err(_) => match timeout(DISMISS, process.ended()).await {
@@ -258,7 +261,7 @@ impl Candidate {
         let (heir, told) = Heir::new();
         let carried = gateway.live().hand_over(Arc::clone(&heir));
         let serving = timeout(SERVE, async {
-            for some in carried.chunks(MESSAGE) {
+            for some in carried.chunks(CARRIED) {
                 self.sender
                     .send(&ToHeir::Connections(some.to_vec()))
                     .await?;
@@ -281,6 +284,7 @@ impl Candidate {
                     | ToElder::Drain
                     | ToElder::End
                     | ToElder::Followed
+                    | ToElder::Cut { .. }
                     | ToElder::Lost { .. },
                 ) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
                 None => Err(UpgradeError::Ended(self.process.ended().await?)),

@@ -1,0 +1,128 @@
+//! What a client was let in with, and whether it would be let in again.
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Identity;
+use crate::running::{Permit, Running};
+use crate::verifier::Destination;
+
+/// A client's certificates, and where it wanted to go, as one process tells another. The certificates are
+/// DER in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    chain: Vec<String>,
+    sni: Option<String>,
+    port: u16,
+}
+
+/// The same, for a process that decides about the connection of another.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    chain: Vec<CertificateDer<'static>>,
+    identity: Identity,
+    destination: Destination,
+}
+
+impl Shown {
+    /// What a permit was given for. `None` without a certificate.
+    pub(crate) fn of(permit: &Permit, chain: &[CertificateDer<'_>]) -> Option<Self> {
+        Self::new(permit.destination(), chain)
+    }
+
+    fn new(destination: &Destination, chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let chain: Vec<String> = chain.iter().map(|der| hexadecimal(der)).collect();
+        (!chain.is_empty()).then(|| Self {
+            chain,
+            sni: destination.sni.clone(),
+            port: destination.port,
+        })
+    }
+
+    /// `None` if it is not what a process says that has let the client in.
+    pub(crate) fn read(&self) -> Option<Credentials> {
+        let chain: Option<Vec<_>> = self.chain.iter().map(|text| bytes(text)).collect();
+        let chain: Vec<_> = chain?.into_iter().map(CertificateDer::from).collect();
+        Some(Credentials {
+            identity: Identity::of(chain.first()?).ok()?,
+            destination: Destination {
+                sni: self.sni.clone(),
+                port: self.port,
+            },
+            chain,
+        })
+    }
+}
+
+impl Credentials {
+    /// Whether the client would be let in to this group now; its certificate is verified again if
+    /// there is a time to do so at.
+    pub(crate) fn hold(&self, running: &Running, group: &str, at: Option<UnixTime>) -> bool {
+        is_trusted(&self.chain, running, at)
+            && is_granted(&self.identity, &self.destination, group, running)
+    }
+
+    /// For yet another process.
+    pub(crate) fn show(&self) -> Option<Shown> {
+        Shown::new(&self.destination, &self.chain)
+    }
+}
+
+/// Whether a chain is good, if there is a time to ask for.
+pub(crate) fn is_trusted(
+    chain: &[CertificateDer<'_>],
+    running: &Running,
+    at: Option<UnixTime>,
+) -> bool {
+    let (Some(now), [leaf, intermediates @ ..]) = (at, chain) else {
+        return true;
+    };
+    let trust = running.tls().trust();
+    trust.verify(leaf, intermediates, now).is_ok()
+}
+
+/// Whether a client would be granted this group.
+pub(crate) fn is_granted(
+    identity: &Identity,
+    destination: &Destination,
+    group: &str,
+    running: &Running,
+) -> bool {
+    let permit = running.authorize(identity.clone(), destination);
+    permit.is_ok_and(|permit| permit.group().name.as_ref() == group)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
+    let both = bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    both.collect()
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let value = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
+    let read = pairs
+        .iter()
+        .map(|[high, low]| Some(value(*high)? << 4 | value(*low)?));
+    rest.is_empty().then(|| read.collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_as_they_were_written_and_nothing_else_is() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(bytes(&hexadecimal(&all)), Some(all));
+        for text in ["0", "0g", "00 ", "\u{e9}"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+}
