@@ -39,6 +39,8 @@ pub(crate) struct Balancer {
 #[derive(Clone, Copy, Debug)]
 struct Member {
     active: u32,
+    /// Connections that came to nothing lately, which count as if they were open.
+    failed: u32,
     weight: NonZeroU32,
     /// When it was chosen last, in choices of the balancer.
     turn: u64,
@@ -50,7 +52,7 @@ struct Member {
 /// A member's place in the order of choice: least load, then longest not chosen.
 #[derive(Clone, Copy, Debug)]
 struct Rank {
-    active: u32,
+    load: u32,
     weight: NonZeroU32,
     turn: u64,
     address: SocketAddr,
@@ -59,8 +61,8 @@ struct Rank {
 impl Ord for Rank {
     fn cmp(&self, other: &Self) -> Ordering {
         // a/v < b/w exactly when a*w < b*v, and u32 times u32 fits u64: no rounding.
-        let load = u64::from(self.active) * u64::from(other.weight.get());
-        let others = u64::from(other.active) * u64::from(self.weight.get());
+        let load = u64::from(self.load) * u64::from(other.weight.get());
+        let others = u64::from(other.load) * u64::from(self.weight.get());
         load.cmp(&others)
             .then_with(|| self.turn.cmp(&other.turn))
             .then_with(|| self.address.cmp(&other.address))
@@ -83,16 +85,10 @@ impl Eq for Rank {}
 
 impl Member {
     fn rank(self, address: SocketAddr) -> Rank {
-        let Self {
-            active,
-            weight,
-            turn,
-            ..
-        } = self;
         Rank {
-            active,
-            weight,
-            turn,
+            load: self.active.saturating_add(self.failed),
+            weight: self.weight,
+            turn: self.turn,
             address,
         }
     }
@@ -103,6 +99,7 @@ impl Balancer {
     pub(crate) fn put(&mut self, address: SocketAddr, weight: NonZeroU32, tier: Tier) {
         self.members.entry(address).or_insert(Member {
             active: 0,
+            failed: 0,
             weight,
             turn: 0,
             tier: Tier::Out,
@@ -170,6 +167,7 @@ impl Balancer {
     pub(crate) fn adopt(&mut self, address: SocketAddr) {
         self.members.entry(address).or_insert(Member {
             active: 0,
+            failed: 0,
             weight: NonZeroU32::MIN,
             turn: 0,
             tier: Tier::Out,
@@ -190,6 +188,29 @@ impl Balancer {
     /// Whether an upstream that is up takes connections.
     pub(crate) fn serves(&self) -> bool {
         !self.primaries.is_empty() || !self.backups.is_empty()
+    }
+
+    /// A connection of the upstream came to nothing, and counts as load until that is forgotten.
+    pub(crate) fn remember_failed(&mut self, address: SocketAddr) {
+        if self.members.contains_key(&address) {
+            self.change(address, |member| {
+                member.failed = member.failed.saturating_add(1);
+            });
+        }
+    }
+
+    /// Forgets one of those connections.
+    pub(crate) fn forget_failed(&mut self, address: SocketAddr) {
+        if self.members.contains_key(&address) {
+            self.change(address, |member| {
+                member.failed = member.failed.saturating_sub(1);
+            });
+        }
+    }
+
+    /// How many upstreams are up and ready.
+    pub(crate) fn serving(&self) -> usize {
+        self.primaries.len() + self.backups.len()
     }
 
     /// How many connections the upstream has, removed or not.

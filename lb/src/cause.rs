@@ -21,6 +21,8 @@ pub enum Cause {
     Reset,
     /// It closed the connection without an answer.
     Closed,
+    /// It took nothing of what was sent to it in time.
+    Stalled,
     /// It answered something else than what was expected.
     UnexpectedAnswer(Excerpt),
     /// Another failure.
@@ -74,6 +76,7 @@ impl fmt::Display for Cause {
             Self::AnswerTimedOut => f.write_str("no answer in time"),
             Self::Reset => f.write_str("connection reset"),
             Self::Closed => f.write_str("closed without an answer"),
+            Self::Stalled => f.write_str("took nothing in time"),
             Self::UnexpectedAnswer(answer) => write!(f, "unexpected answer: {answer}"),
             Self::Other(message) => write!(f, "{message}"),
         }

@@ -106,15 +106,15 @@ impl Group {
     /// Leases the upstream with the fewest connections over its weight among the healthy ones that
     /// are not in `tried`; ties go in turn.
     pub fn lease(self: &Arc<Self>, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
-        let address = self.book.lock().choose(tried)?;
-        Ok(Lease::counted(Arc::clone(self), address))
+        let (address, down) = self.book.lock().choose(tried)?;
+        Ok(Lease::counted(Arc::clone(self), address, down))
     }
 
     /// Counts a connection to an upstream that another process has, whatever the limits say and
     /// whether or not the upstream is configured here.
     pub fn adopt(self: &Arc<Self>, upstream: SocketAddr) -> Lease {
         self.book.lock().balancer.adopt(upstream);
-        Lease::counted(Arc::clone(self), upstream)
+        Lease::counted(Arc::clone(self), upstream, None)
     }
 
     /// Believes what another process found out about an upstream, unless something is known here.
@@ -151,6 +151,30 @@ impl Group {
         if dial.is_err() {
             book.explain(address, dial.err());
         }
+        self.report(book, address, moved);
+    }
+
+    /// Takes note of how a relay ended.
+    pub(crate) fn relayed(&self, address: SocketAddr, relay: Result<(), Cause>) {
+        let observation = Observation::of(&relay);
+        let mut book = self.book.lock();
+        let moved = book.suspect(address, |condition, health| {
+            condition.relayed(observation, health.thresholds())
+        });
+        if relay.is_err() {
+            book.explain(address, relay.err());
+        }
+        self.report(book, address, moved);
+    }
+
+    /// Takes note that the upstream ended a connection at once and without a byte.
+    pub(crate) fn fell_short(&self, address: SocketAddr, cause: Cause) {
+        let mut book = self.book.lock();
+        let moved = book.suspect(address, |condition, health| {
+            condition.dialed(Observation::Failed, health.thresholds())
+        });
+        book.count_failed(address);
+        book.explain(address, Some(cause));
         self.report(book, address, moved);
     }
 

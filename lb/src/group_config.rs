@@ -121,6 +121,18 @@ pub struct HealthConfig {
     pub fall: NonZeroU32,
     /// How much of the interval is left to chance, from 0 to 1.
     pub jitter: f64,
+    /// What becomes of the connections that an upstream has when it goes down.
+    pub on_down: OnDown,
+}
+
+/// What becomes of the connections that an upstream has when it goes down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnDown {
+    /// They go on as long as they can.
+    #[default]
+    Keep,
+    /// They are reset at once.
+    Cut,
 }
 
 impl Default for HealthConfig {
@@ -133,6 +145,7 @@ impl Default for HealthConfig {
             rise: number(2),
             fall: number(3),
             jitter: 0.1,
+            on_down: OnDown::Keep,
         }
     }
 }
@@ -172,11 +185,19 @@ impl Default for DialConfig {
 pub struct RelayConfig {
     /// How long both directions may be silent.
     pub idle: Option<Duration>,
+    /// How long a connection may be silent of which one side has ended.
+    ///
+    /// When it is the upstream that has, half as long: the client was told, and nothing more can come
+    /// for it.
+    pub half_closed: Option<Duration>,
+    /// How long a side may take nothing while bytes wait for it.
+    pub stall: Option<Duration>,
     /// How long a connection may live.
     pub lifetime: Option<Duration>,
     /// How much of the lifetime is left to chance, from 0 to 1; chance only shortens it.
     pub lifetime_jitter: f64,
-    /// How long a socket is silent before the kernel asks whether the peer is still there.
+    /// How long a peer is silent before the kernel asks whether it is still there. Without an answer for
+    /// as long again, the connection ends.
     pub keepalive: Duration,
 }
 
@@ -184,6 +205,8 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             idle: Some(Duration::from_hours(1)),
+            half_closed: Some(Duration::from_mins(1)),
+            stall: Some(Duration::from_mins(5)),
             lifetime: None,
             lifetime_jitter: 0.1,
             keepalive: Duration::from_mins(1),

@@ -58,20 +58,33 @@ pub(crate) struct Thresholds {
 
 /// Health, and the row of observations that may change it.
 ///
-/// Failed probes and failed dials are rows of their own: an upstream that answers every probe and
-/// fails every dial goes down, and so does one that accepts dials and fails its probes.
+/// Failed probes, failed dials and broken relays are rows of their own: an upstream that answers every
+/// probe and fails every dial goes down, and so does one that accepts dials and fails its probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Condition {
-    Unknown { failures: u32 },
-    Up { probes: u32, dials: u32 },
-    Down { passes: u32 },
+    Unknown {
+        failures: u32,
+    },
+    Up {
+        probes: u32,
+        dials: u32,
+        breaks: u32,
+    },
+    Down {
+        passes: u32,
+    },
 }
+
+/// How many relays in a row an upstream has to break to go down, if `fall` is not more. A client may have
+/// caused one by what it said, so it takes more of them than of dials.
+pub(crate) const BREAKS: u32 = 10;
 
 impl Condition {
     pub(crate) const UNKNOWN: Self = Self::Unknown { failures: 0 };
     pub(crate) const UP: Self = Self::Up {
         probes: 0,
         dials: 0,
+        breaks: 0,
     };
     pub(crate) const DOWN: Self = Self::Down { passes: 0 };
 
@@ -80,6 +93,7 @@ impl Condition {
         Self::Up {
             probes: 0,
             dials: thresholds.fall.get() - 1,
+            breaks: 0,
         }
     }
 
@@ -114,10 +128,22 @@ impl Condition {
                 Self::Unknown { failures: n + 1 }
             }
             (Self::Unknown { .. }, Failed) => Self::DOWN,
-            (Self::Up { dials, .. }, Passed) => Self::Up { probes: 0, dials },
-            (Self::Up { probes: n, dials }, Failed) if n + 1 < fall.get() => Self::Up {
+            (Self::Up { dials, breaks, .. }, Passed) => Self::Up {
+                probes: 0,
+                dials,
+                breaks,
+            },
+            (
+                Self::Up {
+                    probes: n,
+                    dials,
+                    breaks,
+                },
+                Failed,
+            ) if n + 1 < fall.get() => Self::Up {
                 probes: n + 1,
                 dials,
+                breaks,
             },
             (Self::Up { .. }, Failed) => Self::DOWN,
             (Self::Down { passes: n }, Passed) if n + 1 < rise.get() => {
@@ -136,13 +162,51 @@ impl Condition {
         use Observation::{Failed, Passed};
         match (self, dial) {
             (Self::Unknown { .. }, Passed | Failed) => self,
-            (Self::Up { probes, .. }, Passed) => Self::Up { probes, dials: 0 },
-            (Self::Up { probes, dials: n }, Failed) if n + 1 < fall.get() => Self::Up {
+            (Self::Up { probes, breaks, .. }, Passed) => Self::Up {
+                probes,
+                dials: 0,
+                breaks,
+            },
+            (
+                Self::Up {
+                    probes,
+                    dials: n,
+                    breaks,
+                },
+                Failed,
+            ) if n + 1 < fall.get() => Self::Up {
                 probes,
                 dials: n + 1,
+                breaks,
             },
             (Self::Up { .. }, Failed) => Self::DOWN,
             (Self::Down { .. }, Passed | Failed) => self,
+        }
+    }
+
+    /// The condition after one relay, which failed if the upstream broke it off.
+    pub(crate) fn relayed(self, relay: Observation, Thresholds { fall, .. }: Thresholds) -> Self {
+        use Observation::{Failed, Passed};
+        match (self, relay) {
+            (Self::Up { probes, dials, .. }, Passed) => Self::Up {
+                probes,
+                dials,
+                breaks: 0,
+            },
+            (
+                Self::Up {
+                    probes,
+                    dials,
+                    breaks: n,
+                },
+                Failed,
+            ) if n + 1 < fall.get().max(BREAKS) => Self::Up {
+                probes,
+                dials,
+                breaks: n + 1,
+            },
+            (Self::Up { .. }, Failed) => Self::DOWN,
+            (Self::Unknown { .. } | Self::Down { .. }, Passed | Failed) => self,
         }
     }
 }
@@ -156,13 +220,16 @@ mod tests {
         fall: NonZeroU32::new(2).unwrap(),
     };
 
-    /// `+` and `-` are probes, `o` and `x` dials that succeeded and failed; rise 3, fall 2.
+    /// `+` and `-` are probes, `o` and `x` dials that succeeded and failed, `f` and `b` relays that
+    /// finished and broke; rise 3, fall 2.
     fn after(start: Condition, story: &str) -> Health {
         let step = |condition: Condition, sign| match sign {
             '+' => condition.probed(Observation::Passed, THRESHOLDS),
             '-' => condition.probed(Observation::Failed, THRESHOLDS),
             'o' => condition.dialed(Observation::Passed, THRESHOLDS),
             'x' => condition.dialed(Observation::Failed, THRESHOLDS),
+            'f' => condition.relayed(Observation::Passed, THRESHOLDS),
+            'b' => condition.relayed(Observation::Failed, THRESHOLDS),
             _ => unreachable!("no such sign"),
         };
         story.chars().fold(start, step).health()
@@ -206,6 +273,20 @@ mod tests {
             "a dial does not excuse failed probes"
         );
         assert_eq!(up("-x"), Health::Up, "one of each is no row");
+    }
+
+    #[test]
+    fn an_upstream_that_breaks_ten_connections_in_a_row_goes_down() {
+        let up = |story: &str| after(Condition::UP, story);
+        assert_eq!(up("bbbbbbbbb"), Health::Up, "nine may be clients' doing");
+        assert_eq!(up("bbbbbbbbbb"), Health::Down);
+        assert_eq!(up("bbbbbbbbbfbbbbbbbbb"), Health::Up, "one finished");
+        assert_eq!(
+            up("bbbbb+o+obbbbb"),
+            Health::Down,
+            "that it accepts and answers probes excuses nothing"
+        );
+        assert_eq!(after(Condition::DOWN, "ffff"), Health::Down);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
-use crate::{group::Group, limit::Limit};
+use crate::{cause::Cause, group::Group, limit::Limit};
 
 /// One connection's claim on one upstream.
 ///
@@ -15,12 +16,46 @@ use crate::{group::Group, limit::Limit};
 pub struct Lease {
     group: Arc<Group>,
     address: SocketAddr,
+    /// Cancelled when the upstream goes down, if its connections end then.
+    down: Option<CancellationToken>,
 }
 
 impl Lease {
     /// Only the group that just counted the claim makes its lease.
-    pub(crate) fn counted(group: Arc<Group>, address: SocketAddr) -> Self {
-        Self { group, address }
+    pub(crate) fn counted(
+        group: Arc<Group>,
+        address: SocketAddr,
+        down: Option<CancellationToken>,
+    ) -> Self {
+        Self {
+            group,
+            address,
+            down,
+        }
+    }
+
+    pub(crate) fn down(&self) -> Option<&CancellationToken> {
+        self.down.as_ref()
+    }
+
+    /// The upstream said something, or has kept the connection for a while.
+    pub(crate) fn served(&self) {
+        self.group.dialed(self.address, Ok(()));
+    }
+
+    /// The upstream ended the connection at once and without a byte.
+    pub(crate) fn fell_short(&self, cause: Cause) {
+        self.group.fell_short(self.address, cause);
+    }
+
+    /// The upstream broke off, or took nothing for too long.
+    pub(crate) fn broke(&self, cause: Cause) {
+        self.group.relayed(self.address, Err(cause));
+    }
+
+    /// The upstream ended the connection in order.
+    pub(crate) fn finished(&self) {
+        self.group.relayed(self.address, Ok(()));
     }
 
     /// The upstream's address.

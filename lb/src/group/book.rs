@@ -1,17 +1,19 @@
 //! What one lock guards: health, tiers and counts change together or not at all.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
+    time::Duration,
 };
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{UpstreamStatus, report::Vacated, verdict::FIRST_VERDICT};
 use crate::{
     balancer::{Balancer, Tier},
     cause::Cause,
-    group_config::{GroupConfig, HealthConfig, UpstreamConfig, UpstreamState, WhenAllDown},
+    group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig, UpstreamState, WhenAllDown},
     health::{Condition, Health},
     lease::NoLease,
     limit::Limit,
@@ -21,6 +23,12 @@ use crate::{
 /// The state of an upstream that its group does not have any more, in logs.
 const REMOVED: &str = "removed";
 
+/// How long a connection that came to nothing counts as load of its upstream.
+const FAILED_COUNTS: Duration = Duration::from_secs(10);
+
+/// How many such connections of a group are counted at a time.
+const MOST_FAILED: usize = 1024;
+
 /// The state of a group.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -28,6 +36,8 @@ pub(super) struct Book {
     standings: HashMap<SocketAddr, Standing>,
     /// Upstreams without probes that failed, and when they are tried again.
     resting: BTreeSet<(Instant, SocketAddr)>,
+    /// Connections that came to nothing and count as load, and until when.
+    failed: VecDeque<(Instant, SocketAddr)>,
     /// Until when the first verdict is awaited, if it ever was.
     verdict_until: Option<Instant>,
     /// Whether probes were begun.
@@ -44,6 +54,8 @@ struct Standing {
     config: UpstreamConfig,
     condition: Condition,
     cause: Option<Cause>,
+    /// Cancelled when it goes down, if there are connections that end then.
+    down: Option<CancellationToken>,
 }
 
 impl Standing {
@@ -63,12 +75,22 @@ impl Standing {
 }
 
 impl Book {
-    pub(super) fn choose(&mut self, tried: &[SocketAddr]) -> Result<SocketAddr, NoLease> {
+    /// An upstream, and what is cancelled when it goes down, if its connections end then.
+    pub(super) fn choose(
+        &mut self,
+        tried: &[SocketAddr],
+    ) -> Result<(SocketAddr, Option<CancellationToken>), NoLease> {
         self.end_rests();
+        self.forget_failed();
         if !self.limit.allows(self.balancer.open()) {
             return Err(NoLease::GroupFull { limit: self.limit });
         }
-        self.balancer.choose(tried, self.when_all_down)
+        let address = self.balancer.choose(tried, self.when_all_down)?;
+        let down = match (self.health.on_down, self.standings.get_mut(&address)) {
+            (OnDown::Cut, Some(standing)) => Some(standing.down.get_or_insert_default().clone()),
+            (OnDown::Cut | OnDown::Keep, _) => None,
+        };
+        Ok((address, down))
     }
 
     /// Takes over a configuration, and says which upstreams lost their last connection by it.
@@ -105,6 +127,7 @@ impl Book {
                 config,
                 condition: assumed,
                 cause: None,
+                down: None,
             });
             let stops = standing.config.state == UpstreamState::Ready
                 && config.state != UpstreamState::Ready;
@@ -210,11 +233,53 @@ impl Book {
         }
         self.balancer
             .put(address, standing.config.weight, standing.tier());
-        if after == Health::Down && self.health.check == Check::Off {
-            self.resting
-                .insert((Instant::now() + self.health.interval, address));
+        if after == Health::Down {
+            if let Some(down) = standing.down.take() {
+                down.cancel();
+            }
+            if self.health.check == Check::Off {
+                self.resting
+                    .insert((Instant::now() + self.health.interval, address));
+            }
         }
         Some((before, after))
+    }
+
+    /// Observes what a client may have caused: it takes no upstream down without which there is none.
+    pub(super) fn suspect(
+        &mut self,
+        address: SocketAddr,
+        next: impl FnOnce(Condition, &HealthConfig) -> Condition,
+    ) -> Option<(Health, Health)> {
+        let is_last = self.balancer.serving() <= 1;
+        self.observe(address, |condition, health| {
+            let next = next(condition, health);
+            if is_last && next.health() == Health::Down {
+                condition
+            } else {
+                next
+            }
+        })
+    }
+
+    /// A connection of the upstream came to nothing, and counts as load for a while.
+    pub(super) fn count_failed(&mut self, address: SocketAddr) {
+        self.forget_failed();
+        if self.failed.len() < MOST_FAILED {
+            self.failed
+                .push_back((Instant::now() + FAILED_COUNTS, address));
+            self.balancer.remember_failed(address);
+        }
+    }
+
+    fn forget_failed(&mut self) {
+        if self.failed.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((_, address)) = self.failed.pop_front_if(|(until, _)| *until <= now) {
+            self.balancer.forget_failed(address);
+        }
     }
 
     /// Puts on trial those upstreams without probes that have rested long enough.
@@ -241,6 +306,7 @@ impl Book {
             config,
             condition,
             cause,
+            down: _,
         } = self.standings.get(&address)?;
         Some(UpstreamStatus {
             address,
