@@ -10,6 +10,7 @@ mod authorization;
 mod balancing;
 mod command;
 mod drain;
+mod ends;
 mod first_bytes;
 mod framing;
 mod half_close;

@@ -74,6 +74,8 @@ pub mod dial;
 #[cfg(not(loom))]
 pub mod drain;
 #[cfg(not(loom))]
+mod ends;
+#[cfg(not(loom))]
 pub mod group;
 #[cfg(not(loom))]
 pub mod group_config;
@@ -91,6 +93,8 @@ mod permits;
 pub mod probe;
 #[cfg(not(loom))]
 pub mod relay;
+#[cfg(not(loom))]
+mod tcp;
 
 pub use counter::{Claim, Counter};
 pub use limit::{ClientLimits, Limit, Name, Rate};
@@ -104,7 +108,7 @@ pub use {
     drain::{Drain, Drained, Stay},
     group::{Group, UpstreamStatus},
     group_config::{
-        DialConfig, GroupConfig, HealthConfig, RelayConfig, UpstreamConfig, UpstreamState,
+        DialConfig, GroupConfig, HealthConfig, OnDown, RelayConfig, UpstreamConfig, UpstreamState,
         WhenAllDown,
     },
     health::Health,

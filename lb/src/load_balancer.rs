@@ -27,7 +27,7 @@ use crate::{
     limit::{ClientLimits, Limit, Name},
     limiter::{Admission, Denied, Limiter},
     probe::Prober,
-    relay::{Downstream, Finished, RelayError, Traffic, relay},
+    relay::{Downstream, Finished, RelayError, Traffic},
 };
 use writer::Writer;
 
@@ -103,6 +103,8 @@ pub struct Ended {
 pub enum Outcome {
     /// Both sides did.
     Finished,
+    /// The client did, and was gone before the upstream did.
+    ClientLeft,
     /// It broke.
     Broken(RelayError),
     /// The load balancer stopped, and the deadline came first.
@@ -288,24 +290,21 @@ impl LoadBalancer {
         };
         let _place = self.place()?;
         let (_admission, group) = self.ask(client, group)?;
-        let Dialed {
-            stream: mut upstream,
-            lease,
-        } = self.dial(&group).await?;
-        let config = group.config().relay;
+        let mut dialed = self.dial(&group).await?;
         let traffic = Traffic::new();
-        let relayed = relay(&mut downstream.stream, &mut upstream, &config, &traffic);
+        let relayed = dialed.relay(&mut downstream.stream, &traffic);
         let outcome = match self.drain.cutoff().run_until_cancelled(relayed).await {
             Some(Ok(Finished::Both)) => {
                 downstream.armed = false;
                 Outcome::Finished
             }
+            Some(Ok(Finished::ClientLeft)) => Outcome::ClientLeft,
             Some(Err(error)) => Outcome::Broken(error),
             None => Outcome::CutOff,
         };
         let (sent, received) = (traffic.sent(), traffic.received());
         Ok(Ended {
-            upstream: lease.address(),
+            upstream: dialed.lease.address(),
             sent,
             received,
             outcome,

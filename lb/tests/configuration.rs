@@ -81,9 +81,12 @@ fn any_group() -> impl Strategy<Value = GroupConfig> {
         tries: NonZeroU32::new(tries).unwrap(),
     });
     let limit = || prop::option::of(any_time());
-    let relay = (limit(), limit(), any_share(), any_time()).prop_map(
-        |(idle, lifetime, lifetime_jitter, keepalive)| RelayConfig {
+    let limits = (limit(), limit(), limit(), limit());
+    let relay = (limits, any_share(), any_time()).prop_map(
+        |((idle, half_closed, stall, lifetime), lifetime_jitter, keepalive)| RelayConfig {
             idle,
+            half_closed,
+            stall,
             lifetime,
             lifetime_jitter,
             keepalive,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb::{DialReport, Dialed, Stay};
+use lb::{DialReport, Dialed, Finished, Stay};
 use rustls::{AlertDescription, HandshakeKind};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use socket2::SockRef;
@@ -304,7 +304,7 @@ async fn serve(
         () = gateway.drain().cut_off() => Outcome::CutOff,
     };
     match outcome {
-        Outcome::Finished => {}
+        Outcome::Finished | Outcome::ClientLeft => {}
         Outcome::Broken(_) | Outcome::Revoked | Outcome::CutOff | Outcome::Rejected(_) => {
             lb::Downstream::abort(&mut *client);
         }
@@ -326,20 +326,17 @@ impl Visit<'_> {
         let dialed = lb::dial(group, &mut report).await;
         let upstream = dialed.as_ref().ok().map(|dialed| dialed.lease.address());
         record.dialed(upstream, report.tries);
-        let Dialed { mut stream, lease } = match dialed {
+        let mut dialed: Dialed = match dialed {
             Ok(dialed) => dialed,
             Err(error) => return Outcome::Rejected(Rejection::Dial(error)),
         };
-        self.holder.dialed(lease.address());
-        if let Err(error) = self.introduce(&mut stream, record).await {
+        self.holder.dialed(dialed.lease.address());
+        if let Err(error) = self.introduce(&mut dialed.stream, record).await {
             return Outcome::Rejected(Rejection::Header(error));
         }
-        let settings = group.config();
-        let traffic = record.traffic();
-        let relayed = lb::relay(client, &mut stream, &settings.relay, &traffic).await;
-        drop(lease);
-        match relayed {
-            Ok(_) => Outcome::Finished,
+        match dialed.relay(client, &record.traffic()).await {
+            Ok(Finished::Both) => Outcome::Finished,
+            Ok(Finished::ClientLeft) => Outcome::ClientLeft,
             Err(error) => Outcome::Broken(error),
         }
     }

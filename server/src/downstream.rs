@@ -1,6 +1,7 @@
 //! The client's side of a relay: a TLS stream that can be broken off.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -61,6 +62,25 @@ impl lb::Downstream for TlsClient {
     /// the whole (RFC 8446 6.1).
     fn abort(&mut self) {
         reset(&self.socket);
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    /// An empty record of data, which a client passes over (RFC 8446 5.1).
+    fn nudge(&mut self, cx: &mut Context<'_>) {
+        if self.parted || !self.outgoing.is_empty() {
+            return;
+        }
+        let session = &mut self.session;
+        let sealed = self
+            .outgoing
+            .fill(|room| Ok(((), session.seal_nothing(room)?)));
+        if sealed.is_ok() {
+            // What the socket does not take now goes with the next data, or says that the client is gone.
+            drop(self.outgoing.poll_send(&mut self.socket, cx));
+        }
     }
 }
 

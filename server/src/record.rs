@@ -24,6 +24,8 @@ use crate::verifier::Named;
 pub enum Outcome {
     /// Both sides ended it.
     Finished,
+    /// The client ended it, and was gone before the upstream did.
+    ClientLeft,
     /// It broke while bytes were relayed.
     Broken(RelayError),
     /// Its permit lapsed.
@@ -41,9 +43,13 @@ impl Outcome {
             Self::Broken(RelayError::Downstream(error)) if is_too_much(error) => {
                 "too_many_messages"
             }
+            Self::ClientLeft => "client_left",
             Self::Broken(RelayError::Downstream(_)) => "client_broke_off",
             Self::Broken(RelayError::Upstream(_)) => "upstream_broke_off",
             Self::Broken(RelayError::Idle) => "idle",
+            Self::Broken(RelayError::HalfClosed) => "half_closed",
+            Self::Broken(RelayError::ClientStalled | RelayError::UpstreamStalled) => "stalled",
+            Self::Broken(RelayError::UpstreamDown) => "upstream_down",
             Self::Broken(RelayError::Lifetime) => "lifetime",
             Self::Revoked => "revoked",
             Self::CutOff => "drain_deadline",
@@ -53,7 +59,7 @@ impl Outcome {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Self::Finished | Self::Revoked | Self::CutOff => None,
+            Self::Finished | Self::ClientLeft | Self::Revoked | Self::CutOff => None,
             Self::Broken(error) => Some(with_source(error)),
             Self::Rejected(rejection) => Some(with_source(rejection)),
         }

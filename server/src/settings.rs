@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use lb::config_error::LONGEST;
 use lb::{
-    Check, ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, Rate, RelayConfig,
+    Check, ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, OnDown, Rate, RelayConfig,
     UpstreamConfig, UpstreamState, WhenAllDown,
 };
 
 use crate::policy::{self, Client, Gateway, Group, Quota, SniName};
 use crate::proxy_header;
 use crate::tls_probe::TlsProbe;
-
-/// How long a connection is silent before TCP asks whether its other end is still there.
-const KEEPALIVE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A quota as a limit.
 pub fn limit(quota: Quota) -> Limit {
@@ -60,11 +57,14 @@ fn dial(group: &Group, gateway: &Gateway) -> DialConfig {
 }
 
 fn relay(group: &Group, gateway: &Gateway) -> RelayConfig {
+    let (own, all) = (&group.timeouts, &gateway.timeouts);
     RelayConfig {
-        idle: group.timeouts.idle.unwrap_or(gateway.timeouts.idle),
-        lifetime: group.timeouts.lifetime.unwrap_or(gateway.timeouts.lifetime),
-        lifetime_jitter: gateway.timeouts.lifetime_jitter,
-        keepalive: KEEPALIVE,
+        idle: own.idle.unwrap_or(all.idle),
+        half_closed: own.half_closed.unwrap_or(all.half_closed),
+        stall: own.stall.unwrap_or(all.stall),
+        lifetime: own.lifetime.unwrap_or(all.lifetime),
+        lifetime_jitter: all.lifetime_jitter,
+        keepalive: own.keepalive.unwrap_or(all.keepalive),
     }
 }
 
@@ -111,6 +111,10 @@ fn health(group: &Group) -> HealthConfig {
         rise: health.rise,
         fall: health.fall,
         jitter: health.jitter,
+        on_down: match health.on_down {
+            policy::OnDown::Keep => OnDown::Keep,
+            policy::OnDown::Cut => OnDown::Cut,
+        },
     }
 }
 

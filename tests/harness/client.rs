@@ -359,6 +359,15 @@ impl Connection {
         soon(self.stream.get_mut().shutdown()).await.unwrap();
     }
 
+    /// Says that nothing more will be said, and leaves the socket open.
+    pub(crate) async fn say_goodbye(&mut self) {
+        let (socket, session) = self.stream.get_mut().get_mut();
+        session.send_close_notify();
+        let mut sealed = Vec::new();
+        session.write_tls(&mut sealed).unwrap();
+        soon(socket.write_all(&sealed)).await.unwrap();
+    }
+
     /// Reads until the connection ends, and says how it did.
     pub(crate) async fn end(&mut self) -> Refusal {
         let mut rest = Vec::new();

@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::until;
+
 /// What an upstream does with the connections that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
@@ -71,6 +73,13 @@ impl Upstream {
     /// How many connections the other side broke off.
     pub(crate) fn broken(&self) -> usize {
         self.counts.broken.load(SeqCst)
+    }
+
+    /// Accepts no more; the connections that it has go on.
+    pub(crate) async fn accept_no_more(&self) {
+        self.accepting.abort();
+        // Once the task is gone, so is its listener.
+        until(async || self.accepting.is_finished().then_some(())).await;
     }
 
     /// Breaks every connection off and accepts no more.

@@ -43,6 +43,11 @@ impl Cutting {
         }
     }
 
+    /// Has the socket reset when it is dropped.
+    pub(crate) fn reset(&self) {
+        self.socket.set_zero_linger().unwrap();
+    }
+
     fn prepare(&mut self, bytes: &[u8]) {
         self.out = bytes.to_vec();
         self.sent = 0;

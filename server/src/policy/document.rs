@@ -184,6 +184,14 @@ struct Timeouts {
     connect: Option<Duration>,
     /// Without a byte in either direction. Without it: `1h`.
     idle: Option<DurationLimit>,
+    /// Without a byte, of a connection of which one side has ended and the other is not known to be gone.
+    /// When it is the upstream that has ended, half of it. Without it: `1m`.
+    half_closed: Option<DurationLimit>,
+    /// Without a side taking anything while bytes wait for it. Without it: `5m`.
+    stall: Option<DurationLimit>,
+    /// Before a silent peer is asked whether it is still there; without an answer for as long again the
+    /// connection ends. No group may ask less often. Without it: `1m`.
+    keepalive: Option<Duration>,
     /// A whole connection. Without it: `unlimited`.
     lifetime: Option<DurationLimit>,
     /// The share by which lifetimes differ, so that connections do not end all at once. Without
@@ -288,6 +296,18 @@ struct Health {
     fall: Option<u32>,
     /// The share by which intervals differ. Without it: `10%`.
     jitter: Option<Percent>,
+    /// What becomes of the connections of an upstream that goes down. Without it: `keep`.
+    on_down: Option<OnDown>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is there for its schema")]
+enum OnDown {
+    /// They go on as long as they can.
+    Keep,
+    /// They are reset.
+    Cut,
 }
 
 #[derive(Debug, JsonSchema)]
@@ -352,6 +372,12 @@ struct GroupTimeouts {
     connect: Option<Duration>,
     /// Without a byte in either direction.
     idle: Option<DurationLimit>,
+    /// Without a byte, of a connection of which one side has ended.
+    half_closed: Option<DurationLimit>,
+    /// Without a side taking anything while bytes wait for it.
+    stall: Option<DurationLimit>,
+    /// Before a silent peer is asked whether it is still there; at most what the gateway has.
+    keepalive: Option<Duration>,
     /// A whole connection.
     lifetime: Option<DurationLimit>,
 }

@@ -94,6 +94,12 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Without a byte in either direction.
     pub idle: Option<Duration>,
+    /// Without a byte, of a connection of which one side has ended.
+    pub half_closed: Option<Duration>,
+    /// Without a side taking anything of what waits for it.
+    pub stall: Option<Duration>,
+    /// Before a silent peer is asked whether it is still there; no group asks less often.
+    pub keepalive: Duration,
     /// A whole connection.
     pub lifetime: Option<Duration>,
     /// The share by which lifetimes differ, so that connections do not end all at once.
@@ -225,6 +231,9 @@ impl Default for Timeouts {
             handshake: Duration::from_secs(10),
             connect: Duration::from_secs(3),
             idle: Some(Duration::from_hours(1)),
+            half_closed: Some(Duration::from_mins(1)),
+            stall: Some(Duration::from_mins(5)),
+            keepalive: Duration::from_mins(1),
             lifetime: None,
             lifetime_jitter: 0.1,
             drain: Duration::from_mins(5),
@@ -239,6 +248,14 @@ fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<Timeouts> {
         handshake: fields.or("handshake", default.handshake, problems, duration::duration),
         connect: fields.or("connect", default.connect, problems, duration::duration),
         idle: fields.or("idle", default.idle, problems, duration::limit),
+        half_closed: fields.or(
+            "half_closed",
+            default.half_closed,
+            problems,
+            duration::limit,
+        ),
+        stall: fields.or("stall", default.stall, problems, duration::limit),
+        keepalive: fields.or("keepalive", default.keepalive, problems, duration::duration),
         lifetime: fields.or("lifetime", default.lifetime, problems, duration::limit),
         lifetime_jitter: fields.or(
             "lifetime_jitter",

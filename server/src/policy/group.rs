@@ -85,6 +85,17 @@ pub struct Health {
     pub fall: NonZeroU32,
     /// The share by which intervals differ.
     pub jitter: f64,
+    /// What becomes of the connections of an upstream that goes down.
+    pub on_down: OnDown,
+}
+
+/// What becomes of the connections of an upstream that goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDown {
+    /// They go on as long as they can.
+    Keep,
+    /// They are reset.
+    Cut,
 }
 
 /// What a probe asks.
@@ -128,6 +139,12 @@ pub struct GroupTimeouts {
     pub connect: Option<Duration>,
     /// Without a byte in either direction; `Some(None)` is without limit.
     pub idle: Option<Option<Duration>>,
+    /// Without a byte, of a connection of which one side has ended; `Some(None)` is without limit.
+    pub half_closed: Option<Option<Duration>>,
+    /// Without a side taking anything of what waits for it; `Some(None)` is without limit.
+    pub stall: Option<Option<Duration>>,
+    /// Before a silent peer is asked whether it is still there; at most what the gateway has.
+    pub keepalive: Option<Duration>,
     /// A whole connection; `Some(None)` is without limit.
     pub lifetime: Option<Option<Duration>>,
 }
@@ -269,6 +286,7 @@ impl Default for Health {
             rise: const { NonZeroU32::new(2).expect("two is not zero") },
             fall: const { NonZeroU32::new(3).expect("three is not zero") },
             jitter: 0.1,
+            on_down: OnDown::Keep,
         }
     }
 }
@@ -288,6 +306,13 @@ fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
         rise: fields.or("rise", default.rise, problems, read::count),
         fall: fields.or("fall", default.fall, problems, read::count),
         jitter: fields.or("jitter", default.jitter, problems, read::percent),
+        on_down: fields.or("on_down", default.on_down, problems, |node, problems| {
+            read::word(
+                node,
+                &[("keep", OnDown::Keep), ("cut", OnDown::Cut)],
+                problems,
+            )
+        }),
     })
 }
 
@@ -342,15 +367,24 @@ fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
 
 fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<GroupTimeouts> {
     let fields = Fields::of(node, "`timeouts` of a group", GROUP_TIMEOUTS, problems)?;
-    Some(GroupTimeouts {
-        connect: fields.or("connect", None, problems, |node, problems| {
+    let mut limit = |key| {
+        fields.or(key, None, problems, |node, problems| {
+            duration::limit(node, problems).map(Some)
+        })
+    };
+    let (idle, half_closed) = (limit("idle"), limit("half_closed"));
+    let (stall, lifetime) = (limit("stall"), limit("lifetime"));
+    let mut time = |key| {
+        fields.or(key, None, problems, |node, problems| {
             duration::duration(node, problems).map(Some)
-        }),
-        idle: fields.or("idle", None, problems, |node, problems| {
-            duration::limit(node, problems).map(Some)
-        }),
-        lifetime: fields.or("lifetime", None, problems, |node, problems| {
-            duration::limit(node, problems).map(Some)
-        }),
+        })
+    };
+    Some(GroupTimeouts {
+        connect: time("connect"),
+        idle,
+        half_closed,
+        stall,
+        keepalive: time("keepalive"),
+        lifetime,
     })
 }

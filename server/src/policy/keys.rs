@@ -25,6 +25,9 @@ pub(super) const TIMEOUTS: &[&str] = &[
     "handshake",
     "connect",
     "idle",
+    "half_closed",
+    "stall",
+    "keepalive",
     "lifetime",
     "lifetime_jitter",
     "drain",
@@ -43,10 +46,17 @@ pub(super) const GROUP: &[&str] = &[
 ];
 pub(super) const UPSTREAM: &[&str] = &["address", "weight", "backup", "state"];
 pub(super) const HEALTH: &[&str] = &[
-    "check", "sni", "interval", "timeout", "rise", "fall", "jitter",
+    "check", "sni", "interval", "timeout", "rise", "fall", "jitter", "on_down",
 ];
 pub(super) const SEND_EXPECT: &[&str] = &["send", "expect"];
-pub(super) const GROUP_TIMEOUTS: &[&str] = &["connect", "idle", "lifetime"];
+pub(super) const GROUP_TIMEOUTS: &[&str] = &[
+    "connect",
+    "idle",
+    "half_closed",
+    "stall",
+    "keepalive",
+    "lifetime",
+];
 pub(super) const CLIENT: &[&str] = &["groups", "max_connections", "rate"];
 pub(super) const TEST: &[&str] = &["client", "sni", "port", "expect", "group"];
 

@@ -44,7 +44,8 @@ pub use explain::{Explanation, explain};
 pub use gateway::{ExpiredCrl, Gateway, GatewayLimits, OnRevoke, Timeouts, TlsFiles};
 pub use generate::generate;
 pub use group::{
-    Check, Group, GroupTimeouts, Health, ProxyProtocol, Upstream, UpstreamState, WhenAllDown,
+    Check, Group, GroupTimeouts, Health, OnDown, ProxyProtocol, Upstream, UpstreamState,
+    WhenAllDown,
 };
 pub use name::{SniName, SniNameError};
 pub use problem::{PolicyError, Problem};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imbl::OrdMap;
 
@@ -107,9 +108,13 @@ fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Dra
     let gateway = fields
         .need("gateway", problems)
         .and_then(|node| gateway::read(node, problems));
-    let groups = fields
-        .need("groups", problems)
-        .map(|node| Groups::read(node, problems));
+    let groups = fields.need("groups", problems).map(|node| {
+        let groups = Groups::read(node, problems);
+        if let Some(gateway) = &gateway {
+            groups.refuse_rare_keepalive(gateway.timeouts.keepalive, node, problems);
+        }
+        groups
+    });
     let clients = fields.need("clients", problems).zip(groups.as_ref());
     let clients = clients.map(|(node, groups)| read_clients(node, groups, problems));
     let tests = fields
@@ -152,6 +157,19 @@ impl<'n> Groups<'n> {
         }
         groups.refuse_shared_names(node, problems);
         groups
+    }
+
+    /// Reports groups that would ask silent peers less often than the gateway allows.
+    fn refuse_rare_keepalive(&self, most: Duration, node: &Node<'_>, problems: &mut Problems) {
+        for group in &self.read {
+            if group.timeouts.keepalive.is_some_and(|own| own > most) {
+                report_at(node, (group, "timeouts", 0), problems, || {
+                    format!(
+                        "`keepalive` of this group is longer than the gateway's ({most:?}), which no group may exceed"
+                    )
+                });
+            }
+        }
     }
 
     /// Reports names and ports that lead to two groups.

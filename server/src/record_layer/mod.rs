@@ -225,6 +225,16 @@ impl Session {
         Ok((taken, written))
     }
 
+    /// Seals a record without data. Returns how long it is.
+    pub fn seal_nothing(&mut self, out: &mut [u8]) -> Result<usize, rustls::Error> {
+        let key = self.sealing.expand();
+        if self.is_stale() {
+            return self.refresh(&key, out);
+        }
+        self.sealing
+            .seal(&key, ContentType::ApplicationData, &[], out)
+    }
+
     /// Seals an alert; `close_notify` says that nothing more will come. Returns how long the record is.
     pub fn seal_alert(
         &mut self,

@@ -11,7 +11,8 @@ version: 1
 gateway:
   listen: ["127.0.0.1:8443"]
   tls: {certificate: a, key: b, client_ca: c}
-  timeouts: {connect: 7s, idle: 8m, lifetime: 9h, lifetime_jitter: 30%}
+  timeouts:
+    {connect: 7s, idle: 8m, half_closed: 21s, stall: 22s, keepalive: 23s, lifetime: 9h, lifetime_jitter: 30%}
 groups:
   usual: {upstreams: ["192.0.2.1:1"]}
   own:
@@ -21,11 +22,11 @@ groups:
       - {address: "192.0.2.2:2", weight: 3, backup: true, state: drain}
       - {address: "192.0.2.3:3", state: maint}
     health:
-      {check: {send: ask, expect: told}, interval: 11s, timeout: 12s, rise: 13, fall: 14, jitter: 15%}
+      {check: {send: ask, expect: told}, interval: 11s, timeout: 12s, rise: 13, fall: 14, jitter: 15%, on_down: cut}
     proxy_protocol: v2
     max_connections: 16
     when_all_down: try_all
-    timeouts: {connect: 17s, idle: 18m, lifetime: unlimited}
+    timeouts: {connect: 17s, idle: 18m, half_closed: 24s, stall: unlimited, keepalive: 20s, lifetime: unlimited}
     tries: 2
   off: {upstreams: ["192.0.2.1:1"], health: {check: off}}
   tls: {sni: ["*.a", b.c], upstreams: ["192.0.2.1:1"], health: {check: tls}}
@@ -77,7 +78,10 @@ fn probes_are_what_the_policy_says_of_them() {
     assert_eq!((own.rise, own.fall), (number(13), number(14)));
     assert!((own.jitter - 0.15).abs() < 1e-9);
 
+    assert_eq!(own.on_down, OnDown::Cut);
+
     let usual = configured("usual").health;
+    assert_eq!(usual.on_down, OnDown::Keep);
     assert_eq!((usual.check, usual.preface), (Check::Tcp, Vec::new()));
     assert_eq!(configured("off").health.check, Check::Off);
     for (name, asked_for) in [("tls", "b.c"), ("named", "d.e")] {
@@ -110,6 +114,10 @@ fn limits_and_times_are_the_groups_own_or_else_the_gateways() {
         (usual.relay.idle, usual.relay.lifetime),
         (Some(minutes(8)), lifetime)
     );
+    let ends = |relay: RelayConfig| (relay.half_closed, relay.stall, relay.keepalive);
+    assert_eq!(ends(own.relay), (Some(seconds(24)), None, seconds(20)));
+    let gateways = (Some(seconds(21)), Some(seconds(22)), seconds(23));
+    assert_eq!(ends(usual.relay), gateways);
     for relay in [own.relay, usual.relay] {
         assert!((relay.lifetime_jitter - 0.3).abs() < 1e-9);
     }

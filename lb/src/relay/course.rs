@@ -1,0 +1,266 @@
+//! The course of one relay: what moves, what ends, and what that comes to.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Downstream, Finished, RelayError, Sides, Traffic,
+    clock::Clock,
+    pump::{Event, Moved, Pump},
+};
+use crate::{
+    ends::{self, Over, Side, Stream, Verdict},
+    lease::Lease,
+    tcp,
+};
+
+/// How much is moved at once from a client: eight full TLS records, which are opened where they are read.
+const FROM_CLIENT: usize = 128 * 1024;
+
+/// How much is moved at once to a client: four full records. They are sealed from one buffer into another,
+/// and both are to stay in a processor's cache.
+pub(super) const TO_CLIENT: usize = 64 * 1024;
+
+/// How many bytes go to a side before the kernel is told how many of them to hold: most connections
+/// never come to that.
+const MUCH: u64 = 128 * 1024;
+
+/// What the kernel was told to hold no more of.
+#[derive(Debug, Default)]
+struct Bounded {
+    /// Of what is sent to the client.
+    client: bool,
+    /// Of what is sent to the upstream.
+    upstream: bool,
+    /// Of what comes from the upstream.
+    unread: bool,
+}
+
+/// A relay under way.
+pub(super) struct Course<'a, D: Downstream> {
+    pub(super) sides: Sides<'a, D>,
+    pub(super) up: Pump,
+    pub(super) down: Pump,
+    pub(super) client: Side,
+    pub(super) upstream: Side,
+    /// What broke first.
+    pub(super) first: Option<RelayError>,
+    pub(super) nudged: bool,
+    bounded: Bounded,
+    pub(super) keepalive: Duration,
+    pub(super) traffic: &'a Traffic,
+    pub(super) lease: Option<&'a Lease>,
+}
+
+impl<'a, D: Downstream> Course<'a, D> {
+    pub(super) fn new(
+        sides: Sides<'a, D>,
+        keepalive: Duration,
+        traffic: &'a Traffic,
+        lease: Option<&'a Lease>,
+    ) -> Self {
+        Self {
+            sides,
+            up: Pump::new(FROM_CLIENT),
+            down: Pump::new(TO_CLIENT),
+            client: Side::default(),
+            upstream: Side::default(),
+            first: None,
+            nudged: false,
+            bounded: Bounded::default(),
+            keepalive,
+            traffic,
+            lease,
+        }
+    }
+
+    /// Goes on as far as it can.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: &mut Clock,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Poll<Result<Finished, RelayError>> {
+        while self.turn(cx, clock) {
+            if let Some(ended) = self.judge(clock) {
+                return Poll::Ready(ended);
+            }
+            alarm.as_mut().reset(clock.next());
+        }
+        if self.note_moves(clock) {
+            alarm.as_mut().reset(clock.next());
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            while let Some(due) = clock.due(now) {
+                if let Some(ended) = self.ring(cx, due, clock, now) {
+                    return Poll::Ready(ended);
+                }
+            }
+            let soonest = now + Duration::from_millis(1);
+            alarm.as_mut().reset(clock.next().max(soonest));
+        }
+        Poll::Pending
+    }
+
+    /// Moves what can be moved. Whether something ended or broke.
+    fn turn(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> bool {
+        let upward = self.up.poll(
+            cx,
+            self.sides.downstream,
+            self.sides.upstream,
+            &self.traffic.received,
+        );
+        let mut changed = true;
+        match upward {
+            Poll::Ready(Event::ReaderEnded(ended)) => self.client_ended(ended),
+            Poll::Ready(Event::WriterLost(error)) => self.upstream_lost(error),
+            Poll::Pending => changed = false,
+        }
+        // Only now, since what the write was told the read will not be.
+        let downward = self.down.poll(
+            cx,
+            self.sides.upstream,
+            self.sides.downstream,
+            &self.traffic.sent,
+        );
+        changed |= downward.is_ready();
+        match downward {
+            Poll::Ready(Event::ReaderEnded(ended)) => self.upstream_ended(ended, clock),
+            Poll::Ready(Event::WriterLost(error)) => self.client_lost(error),
+            Poll::Pending => {}
+        }
+        changed
+    }
+
+    fn client_ended(&mut self, ended: io::Result<()>) {
+        self.client.stream = match ended {
+            Ok(()) => Stream::Ended,
+            Err(error) => {
+                let is_quiet = error.kind() == io::ErrorKind::UnexpectedEof && !self.client.gone;
+                self.broke(RelayError::Downstream(error));
+                if is_quiet {
+                    Stream::Unannounced
+                } else {
+                    self.down.discard();
+                    Stream::Broken
+                }
+            }
+        };
+    }
+
+    fn client_lost(&mut self, error: io::Error) {
+        self.client.gone = true;
+        self.up.lose_reader();
+        // A client that said goodbye need not wait for more.
+        if self.client.stream != Stream::Ended {
+            self.broke(RelayError::Downstream(error));
+        }
+    }
+
+    fn upstream_ended(&mut self, ended: io::Result<()>, clock: &mut Clock) {
+        self.observe_end(&ended, clock);
+        self.upstream.stream = match ended {
+            Ok(()) => Stream::Ended,
+            Err(error) => {
+                self.broke(RelayError::Upstream(error));
+                self.up.discard();
+                Stream::Broken
+            }
+        };
+    }
+
+    fn upstream_lost(&mut self, error: io::Error) {
+        self.observe_loss(&error);
+        self.upstream.gone = true;
+        self.down.lose_reader();
+        self.broke(RelayError::Upstream(error));
+    }
+
+    pub(super) fn broke(&mut self, error: RelayError) {
+        self.first.get_or_insert(error);
+    }
+
+    /// What the ends so far come to, if the connection is over.
+    pub(super) fn judge(&mut self, clock: &mut Clock) -> Option<Result<Finished, RelayError>> {
+        let rule = ends::rule(self.client, self.upstream);
+        let now = Instant::now();
+        if rule != clock.rule() {
+            clock.enter(rule, now);
+        }
+        match rule.over {
+            Over::Now => Some(self.conclude(rule.verdict)),
+            Over::WhenTaken(rest) if self.is_taken(rest, clock, now) => {
+                Some(self.conclude(rule.verdict))
+            }
+            Over::WhenTaken(_) | Over::ByPeers => None,
+        }
+    }
+
+    /// Ends the relay so.
+    pub(super) fn conclude(&mut self, verdict: Verdict) -> Result<Finished, RelayError> {
+        let finished = match verdict {
+            Verdict::Finished => Finished::Both,
+            Verdict::ClientLeft => Finished::ClientLeft,
+            Verdict::Idle => return Err(RelayError::Idle),
+            Verdict::HalfClosed => return Err(RelayError::HalfClosed),
+            Verdict::Broke => {
+                let unsaid = || RelayError::Downstream(io::ErrorKind::BrokenPipe.into());
+                return Err(self.first.take().unwrap_or_else(unsaid));
+            }
+        };
+        if let (Finished::Both, Some(lease)) = (finished, self.lease) {
+            lease.finished();
+        }
+        self.sides.finished = Some(finished);
+        Ok(finished)
+    }
+
+    /// Takes note of what has moved. Whether the alarm has to ring earlier than it would.
+    fn note_moves(&mut self, clock: &mut Clock) -> bool {
+        let (upward, downward) = (self.up.take_moved(), self.down.take_moved());
+        if upward.max(downward) == Moved::Nothing {
+            return false;
+        }
+        let now = Instant::now();
+        clock.moved(now);
+        let step = clock.step();
+        let mut is_earlier = false;
+        if upward == Moved::Written {
+            is_earlier |= Clock::wrote(&mut clock.upstream, step, now);
+        }
+        if downward == Moved::Written {
+            is_earlier |= Clock::wrote(&mut clock.client, step, now);
+            if clock.awaits_proof() {
+                self.upstream_serves(clock);
+            }
+        }
+        self.bound();
+        is_earlier
+    }
+
+    /// Bounds what the kernel holds of a connection that moves much, or whose sides differ in speed.
+    fn bound(&mut self) {
+        if !self.bounded.client && self.traffic.sent() > MUCH {
+            self.bounded.client = true;
+            if let Some(client) = self.sides.downstream.socket() {
+                tcp::bound_unsent(client);
+            }
+        }
+        if !self.bounded.upstream && self.traffic.received() > MUCH {
+            self.bounded.upstream = true;
+            tcp::bound_unsent(self.sides.upstream.as_fd());
+        }
+        if !self.bounded.unread && self.down.is_waiting() {
+            self.bounded.unread = true;
+            tcp::bound_unread(self.sides.upstream.as_fd());
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What the kernel knows about a TCP connection, and what it is told about one.
+//!
+//! Everything here is best effort: a socket that cannot be told so is dead already, and what cannot
+//! be found out is `None`.
+
+mod diag;
+
+use std::{io, net::SocketAddr, os::fd::BorrowedFd, time::Duration};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream};
+
+pub(crate) use diag::queued;
+
+/// How many times the kernel asks a silent peer within one keepalive period.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// The longest keepalive period that the kernel takes (`MAX_TCP_KEEPIDLE`).
+const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// How much that was not sent yet the kernel may hold for a peer that takes less than it is given.
+const MOST_UNSENT: u32 = 128 * 1024;
+
+/// How much the kernel may hold of what an upstream sends faster than its client takes it. The kernel
+/// doubles it for its own bookkeeping, and keeps to `net.core.rmem_max`.
+const MOST_UNREAD: usize = 512 * 1024;
+
+/// What can be seen of a peer without reading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    /// Its stream goes on.
+    Sending,
+    /// It has closed its write side: it may listen, or be gone.
+    Ended,
+    /// It has reset the connection, or does not answer any more.
+    Gone,
+}
+
+/// Looks at a peer without reading.
+pub(crate) fn presence(socket: BorrowedFd<'_>) -> Presence {
+    let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut answer = poll(&mut asked, Some(&at_once));
+    while answer == Err(Errno::INTR) {
+        answer = poll(&mut asked, Some(&at_once));
+    }
+    let seen = asked[0].revents();
+    if seen.intersects(PollFlags::ERR | PollFlags::HUP) {
+        Presence::Gone
+    } else if seen.contains(PollFlags::RDHUP) {
+        Presence::Ended
+    } else {
+        Presence::Sending
+    }
+}
+
+/// Connects so that the upstream sees a reset unless it is told otherwise, even if this process is
+/// killed.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    stream.set_zero_linger()?;
+    Ok(stream)
+}
+
+/// Has a dropped connection end in order: what was sent arrives, and then its end.
+pub(crate) fn end_in_order(stream: &TcpStream) {
+    drop(SockRef::from(stream).set_linger(None));
+}
+
+/// Has the kernel ask a peer that is silent for so long whether it is still there, and end the
+/// connection when as long again has passed without an answer.
+pub(crate) fn keep_alive(socket: BorrowedFd<'_>, period: Duration) {
+    let period = period.clamp(Duration::from_secs(1), LONGEST_KEEPALIVE);
+    let interval = (period / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new()
+        .with_time(period)
+        .with_interval(interval)
+        .with_retries(KEEPALIVE_PROBES);
+    drop(SockRef::from(&socket).set_tcp_keepalive(&keepalive));
+}
+
+/// Bounds what the kernel holds for a peer that takes less than it is given.
+pub(crate) fn bound_unsent(socket: BorrowedFd<'_>) {
+    drop(SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT));
+}
+
+/// Bounds what the kernel holds of a peer that sends more than is taken from it.
+pub(crate) fn bound_unread(socket: BorrowedFd<'_>) {
+    drop(SockRef::from(&socket).set_recv_buffer_size(MOST_UNREAD));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(20);
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    async fn until(seen: impl Fn() -> bool) {
+        let looks = async {
+            while !seen() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(BOUND, looks).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_is_known_how_much_a_peer_has_not_taken() {
+        let (mut near, mut far) = pair().await;
+        assert_eq!(queued(near.as_fd()), Some(0));
+        let mut written = 0;
+        while let Ok(Ok(more)) = timeout(Duration::from_millis(100), near.write(&[7; 16_384])).await
+        {
+            written += more;
+        }
+        let queue = queued(near.as_fd()).unwrap();
+        assert!(queue > 0 && queue as usize <= written, "{queue}");
+        let mut all = vec![0; written];
+        timeout(BOUND, far.read_exact(&mut all))
+            .await
+            .unwrap()
+            .unwrap();
+        until(|| queued(near.as_fd()) == Some(0)).await;
+        far.set_zero_linger().unwrap();
+        drop(far);
+        until(|| presence(near.as_fd()) == Presence::Gone).await;
+        assert_eq!(
+            queued(near.as_fd()),
+            Some(0),
+            "nothing will arrive any more"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_peers_end_is_seen_without_reading_and_a_reset_behind_it_too() {
+        let (mut near, mut far) = pair().await;
+        assert_eq!(presence(near.as_fd()), Presence::Sending);
+        far.write_all(b"unread").await.unwrap();
+        far.shutdown().await.unwrap();
+        until(|| presence(near.as_fd()) == Presence::Ended).await;
+        drop(far);
+        near.write_all(b"nobody listens").await.unwrap();
+        until(|| presence(near.as_fd()) == Presence::Gone).await;
+    }
+
+    #[tokio::test]
+    async fn a_dropped_upstream_sees_a_reset_unless_it_ended_in_order() {
+        let (near, mut far) = pair().await;
+        drop(near);
+        let reset = timeout(BOUND, far.read(&mut [0])).await.unwrap();
+        assert_eq!(reset.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let (near, mut far) = pair().await;
+        end_in_order(&near);
+        drop(near);
+        assert_eq!(
+            timeout(BOUND, far.read(&mut [0])).await.unwrap().unwrap(),
+            0
+        );
+    }
+
+    #[tokio::test]
+    async fn any_keepalive_is_taken() {
+        let (near, _far) = pair().await;
+        let times = [0, 1, 60, 36_000, 10_000_000].map(|seconds| {
+            keep_alive(near.as_fd(), Duration::from_secs(seconds));
+            SockRef::from(&near).tcp_keepalive_time().unwrap().as_secs()
+        });
+        assert_eq!(times, [1, 1, 60, 32_767, 32_767]);
+        assert!(SockRef::from(&near).keepalive().unwrap());
+    }
+}
