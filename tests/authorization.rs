@@ -1,8 +1,8 @@
 //! A client reaches what it is granted and nothing else.
 
-use rustls::AlertDescription::AccessDenied;
+use rustls::AlertDescription::{AccessDenied, NoApplicationProtocol};
 
-use crate::harness::{Refusal, Upstream, World};
+use crate::harness::{Gateway, Refusal, Upstream, World};
 
 #[tokio::test]
 async fn a_client_reaches_the_groups_it_is_granted() {
@@ -114,19 +114,40 @@ async fn a_protocol_that_the_group_does_not_speak_is_denied_whatever_others_spea
         postgres.visit(gateway.address, "db").await.unwrap().alpn(),
         "postgresql"
     );
-    let denied = postgres.visit(gateway.address, "web").await.unwrap_err();
-    assert_eq!(denied, Refusal::Alert(AccessDenied));
-    gateway.record_with("alpn_mismatch").await;
-
-    let unheard_of = alice.offering(&["gopher"]);
+    for (protocol, name) in [("postgresql", "web"), ("gopher", "db")] {
+        let client = alice.offering(&[protocol]);
+        let denied = client.visit(gateway.address, name).await.unwrap_err();
+        assert_eq!(denied, Refusal::Alert(NoApplicationProtocol), "{name}");
+        let record = gateway
+            .record(|one| one["reason"] == "alpn_mismatch" && one["sni"] == name)
+            .await;
+        assert!(record["client"].is_null(), "nobody has said who it is");
+    }
     assert_eq!(
-        unheard_of
-            .visit(gateway.address, "db")
-            .await
-            .unwrap()
-            .alpn(),
-        ""
+        alice.visit(gateway.address, "web").await.unwrap().alpn(),
+        "",
+        "who offers nothing may speak anything"
     );
+}
+
+#[tokio::test]
+async fn one_groups_protocols_are_nothing_to_the_clients_of_another() {
+    let (db, web) = (Upstream::start("db").await, Upstream::start("web").await);
+    let mut world = World::with_db(&[&db]);
+    world.group("web", &[&web], "alpn: [http/1.1]");
+    world.client("alice", "groups: [db, web]");
+    let mut gateway = world.start().await;
+    let browser = world.identity("alice").offering(&["h2", "http/1.1"]);
+    let chosen = async |gateway: &Gateway, name| {
+        let connection = browser.visit(gateway.address, name).await.unwrap();
+        connection.alpn().to_owned()
+    };
+    for _ in 0..2 {
+        assert_eq!(chosen(&gateway, "db").await, "");
+        assert_eq!(chosen(&gateway, "web").await, "http/1.1");
+        world.group("grpc", &[&web], "alpn: [h2]");
+        gateway.reload(&world).await;
+    }
 }
 
 #[tokio::test]

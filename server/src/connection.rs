@@ -169,7 +169,12 @@ async fn answer(
             if let Some(client) = client {
                 record.refused(client);
             }
-            Err(rejection.unwrap_or_else(|| failed(error)))
+            Err(rejection.unwrap_or_else(|| match error {
+                HandshakeError::Tls(rustls::Error::NoApplicationProtocol) => verifier.no_protocol(),
+                HandshakeError::Tls(_)
+                | HandshakeError::Excess(_)
+                | HandshakeError::Abandoned(_) => failed(error),
+            }))
         }
     }
 }

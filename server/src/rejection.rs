@@ -65,8 +65,8 @@ pub enum Rejection {
     /// The policy says no.
     #[error("{}", denial(*.0))]
     Policy(DenyReason),
-    /// The protocol that ALPN chose is not one of the group's.
-    #[error("the group does not speak the protocol that ALPN chose")]
+    /// The client offers application protocols, and none of the group's.
+    #[error("the client offers no application protocol (ALPN) of the group's")]
     Protocol,
     /// The client's own limits are reached.
     #[error(transparent)]

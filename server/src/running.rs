@@ -144,6 +144,13 @@ impl Running {
         &self.tls
     }
 
+    /// The application protocols of a destination, or of one that there might be.
+    pub(crate) fn protocols(&self, destination: &Destination) -> &[Vec<u8>] {
+        let Destination { sni, port } = destination;
+        let rank = |list: &[Vec<u8>]| self.tls.rank(destination, list);
+        self.policy.protocols(sni.as_deref(), *port, rank)
+    }
+
     /// Asks the policy whether this client may go there.
     pub fn authorize(
         &self,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ring::hmac;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
@@ -22,7 +23,7 @@ use crate::ticket::TicketKeys;
 use crate::tls_words;
 use crate::trust::memory::{Known, Memory};
 use crate::trust::{self, Rollback, Trust, TrustError};
-use crate::verifier::Verifier;
+use crate::verifier::{Destination, Verifier};
 
 /// The gateway's own certificate and whom it believes, as loaded at one moment.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct Tls {
     trust: Trust,
     memory: Arc<Memory>,
     tickets: TicketKeys,
+    imitation: hmac::Key,
 }
 
 /// Whom a certificate names whose chain holds. Whether the client has its key is another question.
@@ -91,6 +93,7 @@ impl Tls {
         let leaf = chain[0].clone();
         let path = base.join(&files.key);
         let key = private_key(&path)?;
+        let imitation = imitation(&key);
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|what| {
             let certificate = base.join(&files.certificate).display().to_string();
             TlsError::Mismatch {
@@ -109,6 +112,7 @@ impl Tls {
             trust,
             memory: Arc::default(),
             tickets: TicketKeys::new().map_err(TlsError::Random)?,
+            imitation,
         })
     }
 
@@ -182,6 +186,27 @@ impl Tls {
         self.memory.len()
     }
 
+    /// How well a list of application protocols suits a destination that leads nowhere. Nobody can foresee it who
+    /// has not the gateway's key, and it is the same in all processes that have.
+    pub(crate) fn rank(&self, destination: &Destination, protocols: &[Vec<u8>]) -> u64 {
+        let mut context = hmac::Context::with_key(&self.imitation);
+        match &destination.sni {
+            Some(name) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                context.update(&name.len().to_be_bytes());
+                context.update(name.as_bytes());
+            }
+            None => context.update(&destination.port.to_be_bytes()),
+        }
+        for protocol in protocols {
+            context.update(&protocol.len().to_be_bytes());
+            context.update(protocol);
+        }
+        let tag = context.sign();
+        let rank = tag.as_ref().first_chunk().copied();
+        u64::from_be_bytes(rank.expect("a hash of 32 bytes"))
+    }
+
     /// The keys of tickets.
     pub(crate) fn tickets(&self) -> &TicketKeys {
         &self.tickets
@@ -197,7 +222,6 @@ impl Tls {
     /// The verifier is asked for tickets as well, so that no connection gets by it. There is no session
     /// storage beside them and no early data.
     pub(crate) fn configuration(&self, verifier: &Arc<Verifier>) -> ServerConfig {
-        let alpn = verifier.alpn().map(<[u8]>::to_vec);
         let client_prefers_chacha = verifier.prefers_chacha();
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -210,7 +234,7 @@ impl Tls {
         config.max_early_data_size = 0;
         // For `record_layer`, which goes on where rustls ends.
         config.enable_secret_extraction = true;
-        config.alpn_protocols = alpn.into_iter().collect();
+        config.alpn_protocols = verifier.protocols().to_vec();
         // In the order of `provider`, which begins with what processors do best.
         config.ignore_client_order = !client_prefers_chacha;
         config
@@ -236,6 +260,13 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             path: path.to_owned(),
             count,
         })
+}
+
+/// A secret that all processes with this key have, to answer alike for names that lead nowhere.
+fn imitation(key: &PrivateKeyDer<'_>) -> hmac::Key {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
+    let secret = hmac::sign(&key, b"portcullis application protocols");
+    hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())
 }
 
 /// The suites and key exchanges that are spoken here. Of the suites the first that the client speaks is

@@ -14,6 +14,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::identity::Identity;
+use crate::policy::DenyReason;
 use crate::rejection::Rejection;
 use crate::running::{Permit, Running};
 use crate::ticket::Ticket;
@@ -39,7 +40,7 @@ const SUITES: [CipherSuite; 3] = [
 pub struct Verifier {
     running: Arc<Running>,
     destination: Destination,
-    alpn: Option<Vec<u8>>,
+    protocols: Vec<Vec<u8>>,
     /// Whether the client's processor is better at `ChaCha20` than at AES, as its order of suites says.
     prefers_chacha: bool,
     state: Mutex<State>,
@@ -109,25 +110,27 @@ pub struct Destination {
 impl Verifier {
     /// Reads the `ClientHello` and makes what decides about its connection.
     ///
-    /// ALPN is answered before the client is known, so the answer must not depend on the name that
-    /// it asks for, or anybody could probe which groups exist: it is the client's first protocol
-    /// that *any* group speaks. Whether the group speaks it is asked with the permit.
+    /// ALPN is answered before the client is known: with the client's first protocol that the group speaks which
+    /// the name leads to. A name that leads nowhere is answered as if it led to some group.
     pub fn new(running: Arc<Running>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
         let sni = hello.server_name().map(str::to_ascii_lowercase);
-        let alpn = hello
-            .alpn()
-            .and_then(|mut offers| offers.find(|offer| running.policy().speaks(offer)))
-            .map(<[u8]>::to_vec);
         let first = hello
             .cipher_suites()
             .iter()
             .find(|one| SUITES.contains(one));
         let prefers_chacha = first == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
         let destination = Destination { sni, port };
+        let protocols = running.protocols(&destination);
+        let chosen = hello
+            .alpn()
+            .and_then(|mut offers| offers.find(|offer| protocols.iter().any(|one| one == offer)));
+        // Without an agreement rustls refuses a client that offers something to a group that speaks something
+        // (RFC 7301, 3.2).
+        let protocols = chosen.map_or_else(|| protocols.to_vec(), |chosen| vec![chosen.to_vec()]);
         Arc::new(Self {
             running,
             destination,
-            alpn,
+            protocols,
             prefers_chacha,
             state: Mutex::default(),
         })
@@ -148,9 +151,19 @@ impl Verifier {
         self.running.generation()
     }
 
-    /// The protocol that ALPN agrees on.
-    pub(crate) fn alpn(&self) -> Option<&[u8]> {
-        self.alpn.as_deref()
+    /// The application protocols to agree on with the client: one, if there is one in common.
+    pub(crate) fn protocols(&self) -> &[Vec<u8>] {
+        &self.protocols
+    }
+
+    /// Why no application protocol was agreed on.
+    pub(crate) fn no_protocol(&self) -> Rejection {
+        let Destination { sni, port } = &self.destination;
+        match (self.running.policy().leads_to(sni.as_deref(), *port), sni) {
+            (Some(_), _) => Rejection::Protocol,
+            (None, Some(_)) => Rejection::Policy(DenyReason::UnknownName),
+            (None, None) => Rejection::Policy(DenyReason::NoName),
+        }
     }
 
     /// Whether the client's processor is better at `ChaCha20` than at AES.
@@ -205,7 +218,7 @@ impl Verifier {
         } = claim;
         let identity = self.running.tls().remember(client);
         let certificate = identity.fingerprint();
-        match self.permit(&identity) {
+        match self.running.authorize(identity.clone(), &self.destination) {
             Ok(permit) => State::Allowed {
                 permit,
                 proof,
@@ -218,16 +231,6 @@ impl Verifier {
                 rejection: Some(rejection),
                 client: Some(Named::Proven(identity)),
             }),
-        }
-    }
-
-    fn permit(&self, identity: &Identity) -> Result<Permit, Rejection> {
-        let permit = self
-            .running
-            .authorize(identity.clone(), &self.destination)?;
-        match &self.alpn {
-            Some(chosen) if !permit.group().alpn.contains(chosen) => Err(Rejection::Protocol),
-            Some(_) | None => Ok(permit),
         }
     }
 

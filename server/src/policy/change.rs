@@ -112,10 +112,10 @@ impl Policy {
     pub(super) fn put_group(&mut self, group: &Arc<Group>) {
         self.remove_group(&group.name);
         self.index.insert(group);
-        for protocol in &group.alpn {
-            let groups = self.alpn.get(protocol.as_slice()).copied().unwrap_or(0);
-            self.alpn.insert(Arc::from(protocol.as_slice()), groups + 1);
-        }
+        *self
+            .protocols
+            .entry(group.alpn.as_slice().into())
+            .or_insert(0) += 1;
         self.groups
             .insert(Arc::clone(&group.name), Arc::clone(group));
     }
@@ -130,9 +130,7 @@ impl Policy {
             return;
         };
         self.index.remove(&group);
-        for protocol in &group.alpn {
-            forget(&mut self.alpn, protocol);
-        }
+        forget(&mut self.protocols, &group.alpn);
     }
 }
 
@@ -152,10 +150,10 @@ fn differing<'o, T: PartialEq + 'o>(
     (put, common)
 }
 
-fn forget(alpn: &mut OrdMap<Arc<[u8]>, usize>, protocol: &[u8]) {
-    match alpn.get_mut(protocol) {
+fn forget(protocols: &mut OrdMap<Arc<[Vec<u8>]>, usize>, list: &[Vec<u8>]) {
+    match protocols.get_mut(list) {
         Some(groups) if *groups > 1 => *groups -= 1,
-        Some(_) | None => drop(alpn.remove(protocol)),
+        Some(_) | None => drop(protocols.remove(list)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use imbl::HashMap;
+use imbl::{HashMap, OrdMap};
 
 use super::{Client, Group, Policy, SniName};
 use crate::identity::ClientName;
@@ -18,6 +18,8 @@ use crate::identity::ClientName;
 pub(super) struct Index {
     exact: HashMap<Arc<str>, Arc<Group>>,
     below: HashMap<Arc<str>, Arc<Group>>,
+    /// How many of `below` have so many dots.
+    depths: OrdMap<usize, usize>,
     ports: HashMap<u16, Arc<Group>>,
 }
 
@@ -26,7 +28,12 @@ impl Index {
     pub(super) fn insert(&mut self, group: &Arc<Group>) {
         for name in &group.sni {
             let (map, key) = self.names(name);
-            map.insert(key, Arc::clone(group));
+            let is_new = map.insert(key, Arc::clone(group)).is_none();
+            if let SniName::Below(suffix) = name
+                && is_new
+            {
+                *self.depths.entry(dots(suffix)).or_insert(0) += 1;
+            }
         }
         for &port in &group.ports {
             self.ports.insert(port, Arc::clone(group));
@@ -40,12 +47,22 @@ impl Index {
             let (map, key) = self.names(name);
             if is_own(map.get(&key)) {
                 map.remove(&key);
+                if let SniName::Below(suffix) = name {
+                    self.forget_depth(dots(suffix));
+                }
             }
         }
         for port in &group.ports {
             if is_own(self.ports.get(port)) {
                 self.ports.remove(port);
             }
+        }
+    }
+
+    fn forget_depth(&mut self, depth: usize) {
+        match self.depths.get_mut(&depth) {
+            Some(names) if *names > 1 => *names -= 1,
+            Some(_) | None => drop(self.depths.remove(&depth)),
         }
     }
 
@@ -70,10 +87,13 @@ impl Index {
         if self.below.is_empty() {
             return None;
         }
-        // From the longest suffix to the shortest. A name of DNS has 127 labels at most.
-        let dots = name.match_indices('.').filter(|(at, _)| *at > 0).take(127);
-        dots.map(|(at, _)| &name[at + 1..])
-            .find_map(|suffix| self.below.get(suffix))
+        // From the longest suffix to the shortest, and only those that are as deep as a wildcard is: to hash all
+        // suffixes of a name of 127 labels takes longer than all else that is done for it.
+        let all = dots(&name);
+        let suffixes = name.match_indices('.').enumerate();
+        suffixes
+            .filter(|(n, (at, _))| *at > 0 && self.depths.contains_key(&(all - n - 1)))
+            .find_map(|(_, (at, _))| self.below.get(&name[at + 1..]))
     }
 
     /// The ports that lead to a group.
@@ -85,6 +105,10 @@ impl Index {
     pub(super) fn by_port(&self, port: u16) -> Option<&Arc<Group>> {
         self.ports.get(&port)
     }
+}
+
+fn dots(name: &str) -> usize {
+    name.bytes().filter(|byte| *byte == b'.').count()
 }
 
 /// What the policy says about one client and one destination.
@@ -161,9 +185,14 @@ impl Policy {
         }
     }
 
+    /// The group that a destination leads to.
+    pub(crate) fn leads_to(&self, sni: Option<&str>, port: u16) -> Option<&Arc<Group>> {
+        sni.map_or_else(|| self.index.by_port(port), |sni| self.index.by_name(sni))
+    }
+
     fn find(&self, client: &ClientName, sni: Option<&str>, port: u16) -> Found<'_> {
         let client = self.clients.get(client.as_str());
-        let group = sni.map_or_else(|| self.index.by_port(port), |sni| self.index.by_name(sni));
+        let group = self.leads_to(sni, port);
         let denied = match (client, group) {
             (None, _) => Some(DenyReason::UnknownClient),
             (Some(_), None) if sni.is_some() => Some(DenyReason::UnknownName),
@@ -272,6 +301,19 @@ clients:
                 "{client} {sni:?} {port}"
             );
         }
+    }
+
+    #[test]
+    fn only_suffixes_that_are_as_deep_as_a_wildcard_are_looked_up() {
+        let groups = |sni: &str| {
+            let policy = policy(&with(&format!(
+                "groups: {{a: {{sni: [{sni}], upstreams: ['10.0.0.1:1']}}, b: {{upstreams: ['10.0.0.1:1']}}}}\nclients: {{one: {{groups: [a]}}}}\n"
+            )));
+            policy.index.depths.clone()
+        };
+        assert!(groups("a.b.test").is_empty());
+        let depths = groups("'*.b.test', '*.c.test', '*.test', x");
+        assert_eq!(depths.into_iter().collect::<Vec<_>>(), [(0, 1), (1, 2)]);
     }
 
     #[test]

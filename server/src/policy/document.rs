@@ -222,7 +222,8 @@ struct Group {
     health: Option<Health>,
     /// Whether upstreams are told who the client is. Without it they are not.
     proxy_protocol: Option<ProxyProtocol>,
-    /// The application protocols (ALPN) that clients may choose. Without it: none.
+    /// The application protocols (ALPN) that clients may choose from. Without it none is agreed on, and no client
+    /// is refused for what it offers.
     #[schemars(length(min = 1))]
     alpn: Option<Vec<String>>,
     /// Connections of all clients together. Without it: `unlimited`.

@@ -30,7 +30,7 @@ pub struct Group {
     pub health: Health,
     /// Whether upstreams are told who the client is.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The application protocols that clients may choose; empty means none is spoken about.
+    /// The application protocols that clients may choose from; empty means that none is agreed on.
     pub alpn: Vec<Vec<u8>>,
     /// How many connections it takes from all clients together.
     pub max_connections: Quota,

@@ -27,6 +27,7 @@ mod name;
 mod parse;
 mod pieces;
 mod problem;
+mod protocols;
 mod read;
 mod steer;
 #[cfg(test)]
@@ -61,7 +62,8 @@ pub struct Policy {
     groups: HashMap<Arc<str>, Arc<Group>>,
     clients: HashMap<Arc<str>, Arc<Client>>,
     index: decide::Index,
-    alpn: OrdMap<Arc<[u8]>, usize>,
+    /// The different lists of application protocols that groups have, and how many groups have each.
+    protocols: OrdMap<Arc<[Vec<u8>]>, usize>,
 }
 
 impl Policy {
@@ -94,16 +96,6 @@ impl Policy {
     pub fn file(&self) -> &str {
         &self.file
     }
-
-    /// Whether any group names this application protocol.
-    pub fn speaks(&self, protocol: &[u8]) -> bool {
-        self.alpn.contains_key(protocol)
-    }
-
-    /// The application protocols of all groups, and how many groups name each.
-    pub fn alpn(&self) -> &OrdMap<Arc<[u8]>, usize> {
-        &self.alpn
-    }
 }
 
 impl PartialEq for Policy {
@@ -114,13 +106,13 @@ impl PartialEq for Policy {
             groups,
             clients,
             index,
-            alpn,
+            protocols,
         } = self;
         *gateway == other.gateway
             && *groups == other.groups
             && *clients == other.clients
             && *index == other.index
-            && *alpn == other.alpn
+            && *protocols == other.protocols
     }
 }
 

@@ -31,7 +31,7 @@ impl Policy {
             groups: imbl::HashMap::new(),
             clients: imbl::HashMap::new(),
             index: Index::default(),
-            alpn: OrdMap::new(),
+            protocols: OrdMap::new(),
         };
         for group in &draft.groups {
             policy.put_group(group);

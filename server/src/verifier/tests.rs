@@ -45,7 +45,7 @@ fn verifier_of(running: Arc<Running>) -> Verifier {
             sni: Some("db".to_owned()),
             port: 8443,
         },
-        alpn: None,
+        protocols: Vec::new(),
         prefers_chacha: false,
         state: Mutex::default(),
     }

@@ -1,0 +1,71 @@
+//! Which application protocols a client may choose from (ALPN), before anybody knows who it is.
+
+use super::Policy;
+
+impl Policy {
+    /// The application protocols of a destination: those of its group. Empty means that none is agreed on.
+    ///
+    /// A destination without a group has the protocols of one of the groups that there are, so that the answer
+    /// does not say whether there is a group: of all the different lists of protocols that one of which `rank`
+    /// thinks most. Lists come in no special order, and each once.
+    pub fn protocols(
+        &self,
+        sni: Option<&str>,
+        port: u16,
+        rank: impl Fn(&[Vec<u8>]) -> u64,
+    ) -> &[Vec<u8>] {
+        // Asked in any case, so that it takes as long for names that there are.
+        let imitated = if self.protocols.len() > 1 {
+            self.protocols.keys().max_by_key(|list| rank(list))
+        } else {
+            self.protocols.keys().next()
+        };
+        match self.leads_to(sni, port) {
+            Some(group) => &group.alpn,
+            None => imitated.map_or(&[], |list| list),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{policy, with};
+
+    const GROUPS: &str = "groups:
+  plain: {sni: [plain, '*.plain'], upstreams: ['10.0.0.1:1']}
+  web: {alpn: [h2, http/1.1], upstreams: ['10.0.0.1:1']}
+  other: {alpn: [h2, http/1.1], upstreams: ['10.0.0.1:1']}
+  db: {alpn: [postgresql], ports: [5432], upstreams: ['10.0.0.1:1']}
+clients:
+  one: {groups: [web]}
+";
+
+    #[test]
+    fn a_group_that_there_is_has_its_own_protocols() {
+        let policy = policy(&with(GROUPS));
+        for (sni, port, expected) in [
+            (Some("plain"), 1, vec![]),
+            (Some("a.plain."), 1, vec![]),
+            (Some("WEB"), 1, vec!["h2", "http/1.1"]),
+            (Some("db"), 1, vec!["postgresql"]),
+            (None, 5432, vec!["postgresql"]),
+        ] {
+            let expected: Vec<_> = expected.iter().map(|one| one.as_bytes().to_vec()).collect();
+            for favourite in 0..4 {
+                let rank = |list: &[Vec<u8>]| u64::from(list.len() == favourite);
+                assert_eq!(policy.protocols(sni, port, rank), expected, "{sni:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_destination_without_a_group_has_the_protocols_of_some_group() {
+        let policy = policy(&with(GROUPS));
+        for (sni, port) in [(Some("nowhere"), 1), (Some("plain.test"), 5432), (None, 1)] {
+            for favourite in 0..3 {
+                let rank = |list: &[Vec<u8>]| u64::from(list.len() == favourite);
+                assert_eq!(policy.protocols(sni, port, rank).len(), favourite);
+            }
+        }
+    }
+}
