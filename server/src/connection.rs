@@ -59,7 +59,7 @@ pub(crate) async fn carry(
     let outcome = match Box::pin(greet(&gateway, socket, &mut record)).await {
         Ok((guest, slot)) => Box::pin(serve(&gateway, guest, slot, &mut record)).await,
         Err(rejection) => {
-            if rejection.is_failed_handshake() {
+            if rejection.counts_towards_ban() {
                 gateway.handshake_failed(peer.ip());
             }
             Outcome::Rejected(rejection)

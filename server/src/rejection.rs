@@ -83,30 +83,37 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Whether the client began a handshake, and did not come through it.
-    pub fn is_failed_handshake(&self) -> bool {
+    /// Whether it counts towards a ban of its source: only what an honest client does not do.
+    pub fn counts_towards_ban(&self) -> bool {
         match self {
+            // A balancer's probe connects and leaves.
+            Self::HandshakeAbandoned(FirstBytes::Nothing) => false,
+            // They cost time and memory, and lead nowhere.
             Self::HandshakeTimeout(_)
             | Self::HandshakeAbandoned(_)
             | Self::NotTls(_)
             | Self::Tls(_)
-            | Self::Excess(_)
-            | Self::NoCertificate
-            | Self::KeyNotProven
-            | Self::Untrusted(_)
-            | Self::Identity(_)
-            | Self::Policy(_)
-            | Self::Protocol => true,
+            | Self::Excess(_) => true,
+            // The client has no certificate that is worth anything here.
+            Self::NoCertificate | Self::KeyNotProven | Self::Untrusted(_) | Self::Identity(_) => {
+                true
+            }
+            // It proved a name that the policy does not know, or no longer.
+            Self::Policy(DenyReason::UnknownClient) => true,
+            // It proved who it is, and is wrong about where it may go or what is spoken there.
+            Self::Policy(DenyReason::UnknownName | DenyReason::NoName | DenyReason::NotGranted)
+            | Self::Protocol => false,
+            // The gateway has no room; others may be the cause.
             Self::GatewayFull
             | Self::DescriptorsFull
             | Self::SilentEvicted
             | Self::HandshakesFull
             | Self::SourceHandshakesFull
-            | Self::HandshakeEvicted
-            | Self::Limited(_)
-            | Self::Dial(_)
-            | Self::Lapsed
-            | Self::Header(_) => false,
+            | Self::HandshakeEvicted => false,
+            // Its handshake is over, and its own limits hold it.
+            Self::Limited(_) | Self::Lapsed => false,
+            // An upstream is the cause.
+            Self::Dial(_) | Self::Header(_) => false,
         }
     }
 
@@ -170,5 +177,46 @@ fn denial(reason: DenyReason) -> &'static str {
         DenyReason::UnknownName => "no group has this name",
         DenyReason::NoName => "no name was given and no group owns the port",
         DenyReason::NotGranted => "the client is not granted the group",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_honest_client_does_not_do_counts_towards_a_ban() {
+        let header = || Rejection::Header(io::ErrorKind::BrokenPipe.into());
+        let connections = Denied::ClientConnections {
+            limit: lb::Limit::Unlimited,
+        };
+        for (rejection, counts) in [
+            (Rejection::GatewayFull, false),
+            (Rejection::DescriptorsFull, false),
+            (Rejection::SilentEvicted, false),
+            (Rejection::HandshakesFull, false),
+            (Rejection::SourceHandshakesFull, false),
+            (Rejection::HandshakeEvicted, false),
+            (Rejection::HandshakeTimeout(FirstBytes::Nothing), true),
+            (Rejection::HandshakeTimeout(FirstBytes::Tls), true),
+            (Rejection::HandshakeAbandoned(FirstBytes::Nothing), false),
+            (Rejection::HandshakeAbandoned(FirstBytes::Tls), true),
+            (Rejection::NotTls(FirstBytes::Http), true),
+            (Rejection::Tls(rustls::Error::DecryptError), true),
+            (Rejection::NoCertificate, true),
+            (Rejection::KeyNotProven, true),
+            (Rejection::Identity(IdentityError::NotForClients), true),
+            (Rejection::Policy(DenyReason::UnknownClient), true),
+            (Rejection::Policy(DenyReason::UnknownName), false),
+            (Rejection::Policy(DenyReason::NoName), false),
+            (Rejection::Policy(DenyReason::NotGranted), false),
+            (Rejection::Protocol, false),
+            (Rejection::Limited(connections), false),
+            (Rejection::Dial(DialError::NoneHealthy), false),
+            (Rejection::Lapsed, false),
+            (header(), false),
+        ] {
+            assert_eq!(rejection.counts_towards_ban(), counts, "{rejection:?}");
+        }
     }
 }
