@@ -2,14 +2,20 @@
 //!
 //! A line is handed over without waiting or is dropped and counted; one thread does the writing.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+mod losses;
+
+use losses::Losses;
+pub use losses::Outage;
 
 /// How long lines gather behind those that were just written.
 const GATHER: Duration = Duration::from_millis(2);
@@ -21,6 +27,8 @@ const BATCH: usize = 64 * 1024;
 const TELL_LOST: Duration = Duration::from_secs(1);
 /// How long the end of the process waits for lines that still wait.
 const FLUSH: Duration = Duration::from_secs(1);
+/// Who may read a file that is created: its owner and its group. Records say who went where.
+const MODE: u32 = 0o640;
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +41,21 @@ pub enum Output {
     File(PathBuf),
 }
 
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::Stderr => f.write_str("standard error"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// Takes lines without ever waiting.
 #[derive(Debug, Clone)]
 pub struct Sink {
     queue: SyncSender<Message>,
-    lost: Arc<AtomicU64>,
+    losses: Arc<Losses>,
 }
 
 #[derive(Debug)]
@@ -52,34 +70,42 @@ impl Sink {
     ///
     /// `tell_lost` words the line that says how many were lost.
     pub fn open(output: Output, tell_lost: fn(u64) -> String) -> io::Result<Self> {
-        Self::start(Target::open(output)?, tell_lost)
+        let name = output.to_string();
+        Self::start(Target::open(output)?, name, tell_lost)
     }
 
     /// Starts a writer into anything else.
     pub fn into(file: Box<dyn WriteDebug>, tell_lost: fn(u64) -> String) -> io::Result<Self> {
-        Self::start(Target { file, path: None }, tell_lost)
+        let target = Target { file, path: None };
+        Self::start(target, "records".to_owned(), tell_lost)
     }
 
-    fn start(target: Target, tell_lost: fn(u64) -> String) -> io::Result<Self> {
+    fn start(target: Target, name: String, tell_lost: fn(u64) -> String) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
+        let losses = Arc::new(Losses::of(name));
         let writer = Writer {
             target,
-            lost: Arc::clone(&lost),
+            losses: Arc::clone(&losses),
             tell_lost,
             torn: false,
         };
         thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer.run(&lines))?;
-        Ok(Self { queue, lost })
+        Ok(Self { queue, losses })
     }
 
     /// Hands a line over, which must end in a line feed, or counts it as lost.
     pub fn send(&self, line: Vec<u8>) {
         if self.queue.try_send(Message::Line(line)).is_err() {
-            self.lost.fetch_add(1, Relaxed);
+            self.losses
+                .lose(1, &"its reader is too slow", Instant::now());
         }
+    }
+
+    /// Since when lines are lost, and how many, if that is so now.
+    pub fn outage(&self) -> Option<Outage> {
+        self.losses.outage()
     }
 
     /// Has the file opened again, after it was moved away. A file that cannot be opened leaves the
@@ -149,12 +175,13 @@ impl Target {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(MODE).open(path)
 }
 
 struct Writer {
     target: Target,
-    lost: Arc<AtomicU64>,
+    losses: Arc<Losses>,
     tell_lost: fn(u64) -> String,
     torn: bool,
 }
@@ -193,7 +220,9 @@ impl Writer {
             };
         }
         let is_all = batch.len() < BATCH;
-        self.write(batch, count);
+        if let Err(error) = self.write(batch) {
+            self.losses.lose(count, &error, Instant::now());
+        }
         batch.clear();
         match next {
             Some(Message::Reopen) => match self.target.reopen() {
@@ -207,9 +236,9 @@ impl Writer {
         is_all
     }
 
-    fn write(&mut self, bytes: &[u8], lines: u64) {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
-            return;
+            return Ok(());
         }
         // A write that failed half way left a torn line, which must not run into the next one.
         let mended = if self.torn {
@@ -221,20 +250,15 @@ impl Writer {
             .and_then(|()| self.target.file.write_all(bytes))
             .and_then(|()| self.target.file.flush());
         self.torn = written.is_err();
-        if written.is_err() {
-            self.lost.fetch_add(lines, Relaxed);
-        }
+        written
     }
 
     fn confess(&mut self) {
-        let lost = self.lost.swap(0, Relaxed);
-        if lost > 0 {
-            let line = (self.tell_lost)(lost);
-            self.write(line.as_bytes(), 0);
-            if self.torn {
-                self.lost.fetch_add(lost, Relaxed);
-            }
+        let untold = self.losses.untold();
+        if untold > 0 && self.write((self.tell_lost)(untold).as_bytes()).is_ok() {
+            self.losses.told(untold);
         }
+        self.losses.end_if_over(Instant::now(), TELL_LOST);
     }
 }
 
@@ -255,31 +279,34 @@ mod tests {
             file: Box::new(append(Path::new("/dev/full")).unwrap()),
             path: None,
         };
-        let lost = Arc::new(AtomicU64::new(0));
+        let losses = Arc::new(Losses::of("log".to_owned()));
         let mut writer = Writer {
             target,
-            lost: Arc::clone(&lost),
+            losses: Arc::clone(&losses),
             tell_lost: told,
             torn: false,
         };
 
-        writer.write(b"one\ntwo\n", 2);
+        let (_queue, lines) = sync_channel(1);
+        let message = Message::Line(b"one\ntwo\n".to_vec());
+        writer.take(message, &lines, &mut Vec::new());
         writer.confess();
-        assert_eq!(lost.load(Relaxed), 2, "nothing could be told yet");
+        assert_eq!(losses.untold(), 1, "nothing could be told yet");
+        assert_eq!(losses.outage().map(|outage| outage.lost), Some(1));
 
         writer.target.file = Box::new(file);
         writer.confess();
-        assert_eq!(std::fs::read_to_string(path).unwrap(), "\nlost 2\n");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "\nlost 1\n");
     }
 
     #[test]
     fn a_reader_that_stalls_holds_up_nobody() {
         let (reader, pipe) = io::pipe().unwrap();
         let (queue, lines) = sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
+        let losses = Arc::new(Losses::of("log".to_owned()));
         let sink = Sink {
             queue,
-            lost: Arc::clone(&lost),
+            losses: Arc::clone(&losses),
         };
         let target = Target {
             file: Box::new(pipe),
@@ -287,7 +314,7 @@ mod tests {
         };
         let writer = Writer {
             target,
-            lost: Arc::clone(&lost),
+            losses: Arc::clone(&losses),
             tell_lost: told,
             torn: false,
         };
@@ -298,12 +325,21 @@ mod tests {
         }
 
         assert!(
-            lost.load(Relaxed) > 0,
+            sink.outage().is_some(),
             "what nobody reads is lost, not waited for"
         );
         drop(sink);
         drop(reader);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_file_is_created_for_its_owner_and_its_group_to_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = append(&dir.path().join("log")).unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & !MODE, 0, "{mode:o}");
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! Lines that did not get out, and the times in which that went on.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// A time in which lines of a log are lost.
+#[derive(Debug, Clone, Copy)]
+pub struct Outage {
+    /// When the first of them was lost.
+    pub since: Instant,
+    /// How many have been lost since.
+    pub lost: u64,
+    last: Instant,
+}
+
+/// Counts the lines of one log that are lost, and reports when that begins and ends.
+#[derive(Debug)]
+pub(super) struct Losses {
+    name: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    untold: u64,
+    outage: Option<Outage>,
+}
+
+impl Losses {
+    /// Nothing is lost yet of the log of this name.
+    pub(super) fn of(name: String) -> Self {
+        Self {
+            name,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Counts lines that are lost, and why the first of them was.
+    pub(super) fn lose(&self, lines: u64, why: &dyn fmt::Display, now: Instant) {
+        let mut state = self.state.lock();
+        state.untold += lines;
+        let begins = state.outage.is_none();
+        let outage = state.outage.get_or_insert(Outage {
+            since: now,
+            lost: 0,
+            last: now,
+        });
+        outage.lost += lines;
+        outage.last = now;
+        drop(state);
+        // Not under the lock: the event may be a line of the same log.
+        if begins {
+            tracing::error!(log = self.name, error = %why, "a log cannot be written; its lines are lost");
+        }
+    }
+
+    /// How many lost lines the log itself does not tell of yet.
+    pub(super) fn untold(&self) -> u64 {
+        self.state.lock().untold
+    }
+
+    /// The log tells of so many lost lines.
+    pub(super) fn told(&self, lines: u64) {
+        self.state.lock().untold -= lines;
+    }
+
+    /// Ends the outage if nothing was lost for so long.
+    pub(super) fn end_if_over(&self, now: Instant, quiet: Duration) {
+        let mut state = self.state.lock();
+        let is_over = |outage: &mut Outage| now.saturating_duration_since(outage.last) >= quiet;
+        if state.untold > 0 {
+            return;
+        }
+        let Some(Outage { since, lost, .. }) = state.outage.take_if(is_over) else {
+            return;
+        };
+        drop(state);
+        let seconds = now.saturating_duration_since(since).as_secs();
+        tracing::warn!(log = self.name, lost, seconds, "a log is written again");
+    }
+
+    /// Since when lines are lost, if they are.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.state.lock().outage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_goes_on_until_nothing_was_lost_for_a_while_and_all_is_told() {
+        let (losses, start) = (Losses::of("log".to_owned()), Instant::now());
+        let second = Duration::from_secs(1);
+        losses.lose(2, &"full", start);
+        losses.lose(1, &"full", start + second);
+        losses.end_if_over(start + 9 * second, second);
+        assert_eq!(losses.outage().map(|outage| outage.lost), Some(3), "untold");
+        losses.told(3);
+        losses.end_if_over(start + second, second);
+        assert!(losses.outage().is_some(), "it may go on");
+        losses.end_if_over(start + 2 * second, second);
+        assert!(losses.outage().is_none());
+    }
+}
