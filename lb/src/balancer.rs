@@ -22,6 +22,18 @@ pub(crate) enum Tier {
     Out,
 }
 
+impl Tier {
+    fn serves(self) -> bool {
+        match self {
+            Self::Primary | Self::Backup => true,
+            Self::Down | Self::Out => false,
+        }
+    }
+}
+
+/// In how many steps a newcomer comes to its share.
+pub(crate) const STEPS: u32 = 16;
+
 /// Chooses the upstream with the fewest connections over its weight, and counts.
 ///
 /// Choosing and counting are one step, so two clients who arrive together never take the same last
@@ -34,6 +46,15 @@ pub(crate) struct Balancer {
     down: BTreeSet<Rank>,
     turn: u64,
     open: u32,
+    /// Connections and weights of all that serve.
+    serving: Total,
+}
+
+/// Sums over upstreams.
+#[derive(Clone, Copy, Debug, Default)]
+struct Total {
+    active: u64,
+    weight: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +62,9 @@ struct Member {
     active: u32,
     /// Connections that came to nothing lately, which count as if they were open.
     failed: u32,
+    /// What a newcomer's load counts more, and how much less with each step.
+    handicap: u32,
+    step: u32,
     weight: NonZeroU32,
     /// When it was chosen last, in choices of the balancer.
     turn: u64,
@@ -86,7 +110,10 @@ impl Eq for Rank {}
 impl Member {
     fn rank(self, address: SocketAddr) -> Rank {
         Rank {
-            load: self.active.saturating_add(self.failed),
+            load: self
+                .active
+                .saturating_add(self.failed)
+                .saturating_add(self.handicap),
             weight: self.weight,
             turn: self.turn,
             address,
@@ -94,25 +121,74 @@ impl Member {
     }
 }
 
+impl Total {
+    fn take_out(&mut self, member: Member) {
+        if member.tier.serves() {
+            self.active -= u64::from(member.active);
+            self.weight -= u64::from(member.weight.get());
+        }
+    }
+
+    fn put_in(&mut self, member: Member) {
+        if member.tier.serves() {
+            self.active += u64::from(member.active);
+            self.weight += u64::from(member.weight.get());
+        }
+    }
+}
+
 impl Balancer {
-    /// Adds an upstream or alters one; its connections stay counted either way.
-    pub(crate) fn put(&mut self, address: SocketAddr, weight: NonZeroU32, tier: Tier) {
+    /// Adds an upstream or alters one; its connections stay counted either way. Says whether it comes to
+    /// serve by that.
+    pub(crate) fn put(&mut self, address: SocketAddr, weight: NonZeroU32, tier: Tier) -> bool {
         self.members.entry(address).or_insert(Member {
             active: 0,
             failed: 0,
+            handicap: 0,
+            step: 0,
             weight,
             turn: 0,
             tier: Tier::Out,
             removed: false,
         });
+        let served = self.members[&address].tier.serves();
         self.change(address, |member| {
             *member = Member {
                 weight,
                 tier,
                 removed: false,
+                handicap: if tier.serves() { member.handicap } else { 0 },
                 ..*member
             };
         });
+        tier.serves() && !served
+    }
+
+    /// Has an upstream that comes to serve count as loaded as the others are, in the mean. Returns whether
+    /// that is more than it is.
+    pub(crate) fn ease_in(&mut self, address: SocketAddr) -> bool {
+        let total = self.serving;
+        let mut handicap = 0;
+        self.change(address, |member| {
+            let weight = u64::from(member.weight.get());
+            let active = total.active.saturating_sub(member.active.into());
+            let others = total.weight.saturating_sub(weight);
+            let mean = u128::from(active) * u128::from(weight) / u128::from(others.max(1));
+            let mean = u32::try_from(mean).unwrap_or(u32::MAX);
+            handicap = mean.saturating_sub(member.active);
+            (member.handicap, member.step) = (handicap, handicap.div_ceil(STEPS));
+        });
+        handicap > 0
+    }
+
+    /// Takes a newcomer a step further, and says whether there are more.
+    pub(crate) fn ease(&mut self, address: SocketAddr) -> bool {
+        let Some(member) = self.members.get(&address) else {
+            return false;
+        };
+        let left = member.handicap.saturating_sub(member.step);
+        self.change(address, |member| member.handicap = left);
+        left > 0
     }
 
     /// Removes an upstream; its open connections stay counted until they end.
@@ -168,6 +244,8 @@ impl Balancer {
         self.members.entry(address).or_insert(Member {
             active: 0,
             failed: 0,
+            handicap: 0,
+            step: 0,
             weight: NonZeroU32::MIN,
             turn: 0,
             tier: Tier::Out,
@@ -230,6 +308,8 @@ impl Balancer {
         let before = *member;
         change(member);
         let after = *member;
+        self.serving.take_out(before);
+        self.serving.put_in(after);
         if let Some(tier) = self.tier(before.tier) {
             tier.remove(&before.rank(address));
         }
@@ -252,121 +332,4 @@ impl Balancer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(n: u16) -> SocketAddr {
-        ([127, 0, 0, 1], n).into()
-    }
-
-    fn weight(n: u32) -> NonZeroU32 {
-        NonZeroU32::new(n).unwrap()
-    }
-
-    fn balancer(members: &[(u16, u32, Tier)]) -> Balancer {
-        let mut balancer = Balancer::default();
-        for &(port, share, tier) in members {
-            balancer.put(address(port), weight(share), tier);
-        }
-        balancer
-    }
-
-    fn choose(balancer: &mut Balancer) -> u16 {
-        balancer.choose(&[], WhenAllDown::Refuse).unwrap().port()
-    }
-
-    #[test]
-    fn equals_are_chosen_in_turn() {
-        let mut three = balancer(&[1, 2, 3].map(|port| (port, 1, Tier::Primary)));
-        let round: Vec<_> = (0..6).map(|_| choose(&mut three)).collect();
-        assert_eq!(round, [1, 2, 3, 1, 2, 3]);
-        for port in [2, 3, 1] {
-            three.give_back(address(port));
-        }
-        let round: Vec<_> = (0..3).map(|_| choose(&mut three)).collect();
-        assert_eq!(
-            round,
-            [1, 2, 3],
-            "the one not chosen for the longest time goes first"
-        );
-    }
-
-    #[test]
-    fn twice_the_weight_gets_twice_the_connections() {
-        let mut two = balancer(&[(1, 2, Tier::Primary), (2, 1, Tier::Primary)]);
-        for _ in 0..300 {
-            choose(&mut two);
-        }
-        assert_eq!((two.active(address(1)), two.active(address(2))), (200, 100));
-    }
-
-    #[test]
-    fn the_greatest_weights_are_compared_without_rounding() {
-        let mut two = balancer(&[
-            (1, u32::MAX, Tier::Primary),
-            (2, u32::MAX - 1, Tier::Primary),
-        ]);
-        assert_eq!(
-            [choose(&mut two), choose(&mut two), choose(&mut two)],
-            [1, 2, 1]
-        );
-    }
-
-    #[test]
-    fn backups_serve_when_no_primary_is_left() {
-        let mut mixed = balancer(&[(1, 1, Tier::Primary), (2, 1, Tier::Backup)]);
-        assert_eq!(
-            [choose(&mut mixed), choose(&mut mixed)],
-            [1, 1],
-            "however loaded it is"
-        );
-        let next = mixed.choose(&[address(1)], WhenAllDown::Refuse);
-        assert_eq!(next, Ok(address(2)), "the primary was tried");
-        mixed.put(address(1), weight(1), Tier::Down);
-        assert_eq!(choose(&mut mixed), 2, "the primary is down");
-    }
-
-    #[test]
-    fn those_that_are_down_are_tried_only_if_all_are_and_the_group_says_so() {
-        let mut mixed = balancer(&[(1, 1, Tier::Primary), (2, 1, Tier::Down), (3, 1, Tier::Out)]);
-        let tried = [address(1)];
-        assert_eq!(
-            mixed.choose(&tried, WhenAllDown::TryAll),
-            Err(NoLease::AllTried)
-        );
-        mixed.remove(address(1));
-        assert_eq!(
-            mixed.choose(&[], WhenAllDown::Refuse),
-            Err(NoLease::NoneHealthy)
-        );
-        assert_eq!(mixed.choose(&[], WhenAllDown::TryAll), Ok(address(2)));
-        assert_eq!(
-            mixed.choose(&[address(2)], WhenAllDown::TryAll),
-            Err(NoLease::AllTried)
-        );
-        mixed.remove(address(2));
-        assert_eq!(
-            mixed.choose(&[], WhenAllDown::TryAll),
-            Err(NoLease::NoneHealthy)
-        );
-    }
-
-    #[test]
-    fn a_removed_upstream_is_counted_until_its_last_connection_ends() {
-        let mut one = balancer(&[(1, 1, Tier::Primary)]);
-        choose(&mut one);
-        one.remove(address(1));
-        assert_eq!((one.active(address(1)), one.open()), (1, 1));
-        one.put(address(1), weight(1), Tier::Primary);
-        choose(&mut one);
-        assert_eq!(one.active(address(1)), 2, "it came back and kept its count");
-        one.remove(address(1));
-        one.give_back(address(1));
-        one.give_back(address(1));
-        assert_eq!(
-            (one.members.len(), one.open()),
-            (0, 0),
-            "now it is forgotten"
-        );
-    }
-}
+mod tests;

@@ -38,6 +38,9 @@ pub enum ConfigFault {
         /// What it is.
         found: Duration,
     },
+    /// A change of an upstream in a group that is not there.
+    #[error("there is no such group")]
+    NoGroup,
     /// A share that is none.
     #[error("`{setting}` is {found}, and can be from 0 to 1")]
     Share {
@@ -56,9 +59,11 @@ impl GroupConfig {
             health,
             dial,
             relay,
+            slow_start,
             ..
         } = self;
-        let checked = check_health(health)
+        let checked = if_any("slow_start", *slow_start)
+            .and_then(|()| check_health(health))
             .and_then(|()| check_dial(dial))
             .and_then(|()| check_relay(relay));
         checked.map_err(|fault| ConfigError {
@@ -82,6 +87,8 @@ fn check_dial(dial: &DialConfig) -> Result<(), ConfigFault> {
 fn check_relay(relay: &RelayConfig) -> Result<(), ConfigFault> {
     let limits = [
         ("relay.idle", relay.idle),
+        ("relay.half_closed", relay.half_closed),
+        ("relay.stall", relay.stall),
         ("relay.lifetime", relay.lifetime),
         ("relay.keepalive", Some(relay.keepalive)),
     ];
@@ -95,6 +102,13 @@ fn time(setting: &'static str, found: Duration) -> Result<(), ConfigFault> {
     let fits = SOME_TIME.contains(&found);
     fits.then_some(())
         .ok_or(ConfigFault::Time { setting, found })
+}
+
+fn if_any(setting: &'static str, found: Duration) -> Result<(), ConfigFault> {
+    if found.is_zero() {
+        return Ok(());
+    }
+    time(setting, found)
 }
 
 fn share(setting: &'static str, found: f64) -> Result<(), ConfigFault> {

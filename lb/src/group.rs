@@ -1,6 +1,7 @@
 //! The live state of one group: who is healthy, and who has how many connections.
 
 mod book;
+mod change;
 mod report;
 mod verdict;
 
@@ -66,7 +67,10 @@ impl Group {
     /// A group that was checked, whose upstreams are yet unknown, or up if they are never probed.
     pub(crate) fn new(config: GroupConfig) -> Self {
         let mut book = Book::default();
-        book.alter(&config);
+        book.configure(&config);
+        for &upstream in &config.upstreams {
+            book.put(upstream);
+        }
         Self {
             name: Arc::clone(&config.name),
             config: ArcSwap::from_pointee(config),
@@ -181,27 +185,6 @@ impl Group {
     /// What is known about the upstream, unless it was removed.
     pub(crate) fn health(&self, address: SocketAddr) -> Option<Health> {
         self.book.lock().health(address)
-    }
-
-    /// Changes the configuration by difference.
-    ///
-    /// Other health settings stop the probes; [`Group::probe`] starts them in the new way.
-    pub(crate) fn alter(&self, config: GroupConfig) {
-        let mut book = self.book.lock();
-        book.retired = false;
-        let before = self.config.load_full();
-        if *before == config {
-            return;
-        }
-        let vacated = book.alter(&config);
-        let all_anew = before.health != config.health;
-        self.config.store(Arc::new(config));
-        self.settle(&book);
-        drop(book);
-        self.report_vacated(vacated);
-        if all_anew {
-            self.stop_probes();
-        }
     }
 
     /// Sees to it that exactly those upstreams are probed that should be.

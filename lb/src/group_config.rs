@@ -25,6 +25,9 @@ pub struct GroupConfig {
     pub max_connections: Limit,
     /// What happens when every upstream is down.
     pub when_all_down: WhenAllDown,
+    /// How long an upstream that comes to serve beside others is spared: it begins as if it had as many
+    /// connections as they, and this counts less and less. Zero spares none.
+    pub slow_start: Duration,
     /// How upstreams are dialed.
     pub dial: DialConfig,
     /// How bytes are relayed.
@@ -40,6 +43,7 @@ impl GroupConfig {
             health: HealthConfig::default(),
             max_connections: Limit::Unlimited,
             when_all_down: WhenAllDown::default(),
+            slow_start: Duration::from_secs(10),
             dial: DialConfig::default(),
             relay: RelayConfig::default(),
         }

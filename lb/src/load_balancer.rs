@@ -23,7 +23,7 @@ use crate::{
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, Drained, Stay},
     group::Group,
-    group_config::GroupConfig,
+    group_config::{GroupConfig, UpstreamConfig},
     limit::{ClientLimits, Limit, Name},
     limiter::{Admission, Denied, Limiter},
     probe::Prober,
@@ -56,6 +56,21 @@ pub enum Change {
     PutGroup(GroupConfig),
     /// Removes a group; its open connections go on.
     RemoveGroup(Name),
+    /// Adds an upstream to a group, or alters the one of that address. Whoever finds upstreams needs to
+    /// know of no others, and loses none that somebody else adds meanwhile.
+    PutUpstream {
+        /// The group.
+        group: Name,
+        /// The upstream.
+        upstream: UpstreamConfig,
+    },
+    /// Removes an upstream from a group, if it is there; its open connections go on.
+    RemoveUpstream {
+        /// The group.
+        group: Name,
+        /// Where the upstream is.
+        upstream: SocketAddr,
+    },
     /// How many connections there may be in all from now on.
     Connections(Limit),
     /// What each client of [`LoadBalancer::handle`] may use from now on.
@@ -225,17 +240,24 @@ impl LoadBalancer {
     /// Applies changes in their order, and shows them to new connections all at once. If a group cannot be
     /// as one of them says, none is applied.
     ///
-    /// A group that is altered shows its own change a moment earlier. Any thread may call this,
+    /// A group that is altered shows its own change a moment earlier, upstream by upstream. Any thread may call this,
     /// before and after [`LoadBalancer::start`].
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), ConfigError> {
         let changes: Vec<Change> = changes.into_iter().collect();
         changes.iter().try_for_each(Change::check)?;
         let mut writer = self.writer.lock();
         let mut next = Snapshot::clone(&self.snapshot.load());
+        writer::check_groups(&changes, &next.groups)?;
         for change in changes {
             match change {
                 Change::PutGroup(config) => writer.put(&mut next.groups, config),
                 Change::RemoveGroup(name) => writer.remove(&mut next.groups, &name),
+                Change::PutUpstream { group, upstream } => {
+                    writer.put_upstream(&next.groups, &group, upstream);
+                }
+                Change::RemoveUpstream { group, upstream } => {
+                    writer.remove_upstream(&next.groups, &group, upstream);
+                }
                 Change::Connections(limit) => next.connections = limit,
                 Change::Client(limits) => next.client = limits,
             }
@@ -355,7 +377,11 @@ impl Change {
     fn check(&self) -> Result<(), ConfigError> {
         match self {
             Self::PutGroup(config) => config.check(),
-            Self::RemoveGroup(_) | Self::Connections(_) | Self::Client(_) => Ok(()),
+            Self::RemoveGroup(_)
+            | Self::PutUpstream { .. }
+            | Self::RemoveUpstream { .. }
+            | Self::Connections(_)
+            | Self::Client(_) => Ok(()),
         }
     }
 }

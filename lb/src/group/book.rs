@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{UpstreamStatus, report::Vacated, verdict::FIRST_VERDICT};
 use crate::{
-    balancer::{Balancer, Tier},
+    balancer::{Balancer, STEPS, Tier},
     cause::Cause,
     group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig, UpstreamState, WhenAllDown},
     health::{Condition, Health},
@@ -28,6 +29,8 @@ const FAILED_COUNTS: Duration = Duration::from_secs(10);
 
 /// How many such connections of a group are counted at a time.
 const MOST_FAILED: usize = 1024;
+/// How many newcomers one lease takes a step further, at most.
+const EASED_AT_ONCE: usize = 16;
 
 /// The state of a group.
 #[derive(Debug, Default)]
@@ -38,6 +41,10 @@ pub(super) struct Book {
     resting: BTreeSet<(Instant, SocketAddr)>,
     /// Connections that came to nothing and count as load, and until when.
     failed: VecDeque<(Instant, SocketAddr)>,
+    /// Newcomers, and when their load is to count less.
+    easing: BTreeSet<(Instant, SocketAddr)>,
+    /// How long a newcomer is one.
+    slow_start: Duration,
     /// Until when the first verdict is awaited, if it ever was.
     verdict_until: Option<Instant>,
     /// Whether probes were begun.
@@ -82,6 +89,7 @@ impl Book {
     ) -> Result<(SocketAddr, Option<CancellationToken>), NoLease> {
         self.end_rests();
         self.forget_failed();
+        self.ease();
         if !self.limit.allows(self.balancer.open()) {
             return Err(NoLease::GroupFull { limit: self.limit });
         }
@@ -93,66 +101,96 @@ impl Book {
         Ok((address, down))
     }
 
-    /// Takes over a configuration, and says which upstreams lost their last connection by it.
-    pub(super) fn alter(&mut self, config: &GroupConfig) -> Vec<Vacated> {
-        let wanted: HashMap<_, _> = config
-            .upstreams
-            .iter()
-            .map(|upstream| (upstream.address, *upstream))
-            .collect();
-        let mut vacated = Vec::new();
-        let balancer = &mut self.balancer;
-        self.standings.retain(|&upstream, _| {
-            let stays = wanted.contains_key(&upstream);
-            if !stays {
-                if balancer.active(upstream) == 0 {
-                    let state = REMOVED;
-                    vacated.push(Vacated { upstream, state });
-                }
-                balancer.remove(upstream);
-            }
-            stays
-        });
+    /// Takes over what holds for all upstreams alike.
+    #[expect(
+        clippy::iter_over_hash_type,
+        reason = "each upstream is placed by itself, in whatever order"
+    )]
+    pub(super) fn configure(&mut self, config: &GroupConfig) {
         let was_off = self.health.check == Check::Off;
         self.health = config.health.clone();
         self.limit = config.max_connections;
         self.when_all_down = config.when_all_down;
-        let assumed = match config.health.check {
+        self.slow_start = config.slow_start;
+        if was_off || self.health.check != Check::Off {
+            return;
+        }
+        // Without probes nothing speaks against any of them.
+        for (&address, standing) in &mut self.standings {
+            if standing.condition.health() != Health::Up {
+                standing.condition = Condition::UP;
+                let (weight, tier) = (standing.config.weight, standing.tier());
+                self.balancer.put(address, weight, tier);
+            }
+        }
+    }
+
+    /// Adds an upstream or alters it, and says whether it lost its last connection by that.
+    pub(super) fn put(&mut self, config: UpstreamConfig) -> Option<Vacated> {
+        let UpstreamConfig {
+            address,
+            weight,
+            state,
+            ..
+        } = config;
+        let assumed = match self.health.check {
             Check::Off => Condition::UP,
             Check::Tcp | Check::SendExpect { .. } | Check::Custom(_) => Condition::UNKNOWN,
         };
-        for &UpstreamConfig { address, .. } in &config.upstreams {
-            let config = wanted[&address];
-            let standing = self.standings.entry(address).or_insert(Standing {
-                config,
-                condition: assumed,
-                cause: None,
-                down: None,
-            });
-            let stops = standing.config.state == UpstreamState::Ready
-                && config.state != UpstreamState::Ready;
-            if stops && self.balancer.active(address) == 0 {
-                vacated.push(Vacated {
-                    upstream: address,
-                    state: config.state.as_str(),
-                });
-            }
-            standing.config = config;
-            let forgotten = match (config.state, standing.condition) {
-                (UpstreamState::Maint, _) => true,
-                (_, Condition::Unknown { .. }) => assumed == Condition::UP,
-                (_, Condition::Up { .. }) => false,
-                // One that went down without probes has a rest to end.
-                (_, Condition::Down { .. }) => assumed == Condition::UP && !was_off,
-            };
-            if forgotten {
-                standing.condition = assumed;
-            }
-            let tier = standing.tier();
-            self.balancer.put(address, config.weight, tier);
+        let standing = self.standings.entry(address).or_insert(Standing {
+            config,
+            condition: assumed,
+            cause: None,
+            down: None,
+        });
+        let stops = standing.config.state == UpstreamState::Ready && state != UpstreamState::Ready;
+        standing.config = config;
+        if state == UpstreamState::Maint {
+            standing.condition = assumed;
         }
-        self.await_verdict();
-        vacated
+        let tier = standing.tier();
+        self.place(address, weight, tier);
+        let is_vacated = stops && self.balancer.active(address) == 0;
+        is_vacated.then_some(Vacated {
+            upstream: address,
+            state: state.as_str(),
+        })
+    }
+
+    /// Removes an upstream, whose connections go on, and says whether it has none.
+    pub(super) fn remove(&mut self, upstream: SocketAddr) -> Option<Vacated> {
+        self.standings.remove(&upstream)?;
+        let is_vacated = self.balancer.active(upstream) == 0;
+        self.balancer.remove(upstream);
+        let state = REMOVED;
+        is_vacated.then_some(Vacated { upstream, state })
+    }
+
+    /// Puts an upstream into its tier. One that comes to serve beside others starts slowly.
+    fn place(&mut self, address: SocketAddr, weight: NonZeroU32, tier: Tier) {
+        let enters = self.balancer.put(address, weight, tier);
+        if enters && !self.slow_start.is_zero() && self.balancer.ease_in(address) {
+            let next = Instant::now() + self.slow_start / STEPS;
+            self.easing.insert((next, address));
+        }
+    }
+
+    /// Takes those newcomers a step further for whom it is time.
+    fn ease(&mut self) {
+        if self.easing.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for _ in 0..EASED_AT_ONCE {
+            let Some(&due) = self.easing.first().filter(|due| due.0 <= now) else {
+                return;
+            };
+            self.easing.remove(&due);
+            let (at, address) = due;
+            if self.balancer.ease(address) {
+                self.easing.insert((at + self.slow_start / STEPS, address));
+            }
+        }
     }
 
     /// Counts the end of a connection, and says whether its upstream was to lose all.
@@ -231,16 +269,16 @@ impl Book {
         if before == after {
             return None;
         }
-        self.balancer
-            .put(address, standing.config.weight, standing.tier());
-        if after == Health::Down {
-            if let Some(down) = standing.down.take() {
-                down.cancel();
-            }
-            if self.health.check == Check::Off {
-                self.resting
-                    .insert((Instant::now() + self.health.interval, address));
-            }
+        let (weight, tier) = (standing.config.weight, standing.tier());
+        if after == Health::Down
+            && let Some(down) = standing.down.take()
+        {
+            down.cancel();
+        }
+        self.place(address, weight, tier);
+        if after == Health::Down && self.health.check == Check::Off {
+            self.resting
+                .insert((Instant::now() + self.health.interval, address));
         }
         Some((before, after))
     }
@@ -295,8 +333,8 @@ impl Book {
             };
             if standing.condition.health() == Health::Down && self.health.check == Check::Off {
                 standing.condition = Condition::on_trial(self.health.thresholds());
-                self.balancer
-                    .put(address, standing.config.weight, standing.tier());
+                let (weight, tier) = (standing.config.weight, standing.tier());
+                self.place(address, weight, tier);
             }
         }
     }

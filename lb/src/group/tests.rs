@@ -34,6 +34,8 @@ fn config(upstreams: Vec<UpstreamConfig>, check: Check) -> GroupConfig {
     };
     GroupConfig {
         health,
+        // What is looked at here are loads as they are.
+        slow_start: Duration::ZERO,
         ..GroupConfig::new("ledger", upstreams)
     }
 }
@@ -508,6 +510,38 @@ async fn an_unprobed_upstream_rests_after_failed_dials_and_is_tried_again() {
     assert_eq!(group.upstreams()[0].health, Health::Up);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_gets_its_share_at_first_and_what_it_lacks_little_by_little() {
+    let slow_start = Duration::from_secs(16);
+    let config = |ports| GroupConfig {
+        slow_start,
+        ..config(upstreams(ports), Check::Off)
+    };
+    let group = group(config(1..=4));
+    let mut held: Vec<_> = (0..400).map(|_| group.lease(&[]).unwrap()).collect();
+    group.alter(config(1..=5));
+    let mut arrive = |number: usize| {
+        let before = held.len();
+        held.extend((0..number).map(|_| group.lease(&[]).unwrap()));
+        let newcomers = held[before..].iter();
+        newcomers
+            .filter(|lease| lease.address() == address(5))
+            .count()
+    };
+    assert_eq!(arrive(50), 10, "one of five, though it has none of 400");
+    tokio::time::advance(slow_start / 2).await;
+    let half = arrive(200);
+    assert!((40..200).contains(&half), "{half}");
+    tokio::time::advance(slow_start).await;
+    arrive(1000);
+    let open: Vec<_> = group
+        .upstreams()
+        .iter()
+        .map(|upstream| upstream.open)
+        .collect();
+    assert_eq!(open, [330; 5], "in the end all are equal");
+}
+
 #[test]
 fn racing_threads_never_double_up_and_leave_nothing_behind() {
     let group = group(GroupConfig {
@@ -526,6 +560,31 @@ fn racing_threads_never_double_up_and_leave_nothing_behind() {
         }
     });
     assert_eq!(group.open(), 0);
+}
+
+#[test]
+fn upstreams_that_are_changed_one_by_one_and_all_at_once_end_up_the_same() {
+    let one = group(config(upstreams(1..=3), Check::Off));
+    let lease = one.lease(&[address(2), address(3)]).unwrap();
+    let drained = UpstreamConfig {
+        state: UpstreamState::Drain,
+        ..UpstreamConfig::new(address(2))
+    };
+    one.put_upstream(UpstreamConfig::new(address(4)));
+    one.put_upstream(drained);
+    one.remove_upstream(address(1));
+    one.remove_upstream(address(9));
+    let mut same = upstreams(2..=4);
+    same[0] = drained;
+    let other = group(config(upstreams(1..=3), Check::Off));
+    other.alter(config(same, Check::Off));
+    assert_eq!(
+        (one.upstreams(), one.config()),
+        (other.upstreams(), other.config())
+    );
+    assert_eq!(one.open(), 1, "the removed one is still counted");
+    drop(lease);
+    assert_eq!(one.open(), 0);
 }
 
 #[test]

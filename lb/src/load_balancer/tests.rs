@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::{
-    group_config::{HealthConfig, UpstreamConfig},
+    group_config::{HealthConfig, UpstreamConfig, UpstreamState},
     limit::Rate,
 };
 
@@ -82,4 +82,72 @@ fn changes_of_which_one_is_wrong_change_nothing() {
         ..Config::default()
     };
     assert_eq!(LoadBalancer::new(config).unwrap_err(), refused);
+}
+
+#[test]
+fn whoever_finds_upstreams_loses_none_that_others_find() {
+    let balancer = LoadBalancer::default();
+    let group: Name = "ledger".into();
+    balancer
+        .apply([Change::PutGroup(GroupConfig::new("ledger", Vec::new()))])
+        .unwrap();
+    let found = |finder: u8, port: u16| UpstreamConfig::new(([127, 0, 0, finder], port).into());
+    std::thread::scope(|scope| {
+        for finder in 1..=2 {
+            let (balancer, group) = (&balancer, Name::clone(&group));
+            scope.spawn(move || {
+                for port in 1..=500 {
+                    let (group, upstream) = (Name::clone(&group), found(finder, port));
+                    let put = Change::PutUpstream { group, upstream };
+                    balancer.apply([put]).unwrap();
+                }
+            });
+        }
+    });
+    let live = balancer.group("ledger").unwrap();
+    assert_eq!(
+        (live.upstreams().len(), live.config().upstreams.len()),
+        (1000, 1000)
+    );
+    let upstream = found(1, 1).address;
+    let remove = |group: &Name| Change::RemoveUpstream {
+        group: Name::clone(group),
+        upstream,
+    };
+    balancer.apply([remove(&group)]).unwrap();
+    assert_eq!(live.upstreams().len(), 999);
+    let refused = balancer.apply([remove(&"nobody".into())]).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "group `nobody`: there is no such group"
+    );
+    let gone = balancer.apply([Change::RemoveGroup(Name::clone(&group)), remove(&group)]);
+    assert!(
+        gone.is_err() && balancer.group("ledger").is_some(),
+        "none is applied"
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_added_is_probed_and_one_that_is_removed_is_not() {
+    let balancer = LoadBalancer::default();
+    balancer.start().unwrap();
+    balancer
+        .apply([Change::PutGroup(probed("ledger"))])
+        .unwrap();
+    let live = balancer.group("ledger").unwrap();
+    let upstream = UpstreamConfig::new(([127, 0, 0, 1], 2).into());
+    let group: Name = "ledger".into();
+    let put = |upstream| Change::PutUpstream {
+        group: Name::clone(&group),
+        upstream,
+    };
+    balancer.apply([put(upstream)]).unwrap();
+    let before = live.probe_ids();
+    assert_eq!(before.len(), 2);
+    let state = UpstreamState::Maint;
+    balancer
+        .apply([put(UpstreamConfig { state, ..upstream })])
+        .unwrap();
+    assert_eq!(live.probe_ids(), [before[0]], "the other one goes on");
 }

@@ -2,10 +2,18 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Weak},
 };
 
-use crate::{group::Group, group_config::GroupConfig, limit::Name, probe::Prober};
+use super::Change;
+use crate::{
+    config_error::{ConfigError, ConfigFault},
+    group::Group,
+    group_config::{GroupConfig, UpstreamConfig},
+    limit::Name,
+    probe::Prober,
+};
 
 /// How many removed groups are remembered before those without connections are looked for.
 const RETIRED_KEPT: usize = 1024;
@@ -16,6 +24,29 @@ pub(super) struct Writer {
     pub(super) prober: Option<Prober>,
     /// Removed groups, found again by their connections if they come back.
     retired: HashMap<Name, Weak<Group>>,
+}
+
+/// Whether every upstream that changes is one of a group that is there by then.
+pub(super) fn check_groups(
+    changes: &[Change],
+    groups: &imbl::HashMap<Name, Arc<Group>>,
+) -> Result<(), ConfigError> {
+    let mut moved: HashMap<&Name, bool> = HashMap::new();
+    for change in changes {
+        match change {
+            Change::PutGroup(config) => drop(moved.insert(&config.name, true)),
+            Change::RemoveGroup(name) => drop(moved.insert(name, false)),
+            Change::PutUpstream { group, .. } | Change::RemoveUpstream { group, .. } => {
+                let moved = moved.get(group).copied();
+                if !moved.unwrap_or_else(|| groups.contains_key(group)) {
+                    let (group, fault) = (Arc::clone(group), ConfigFault::NoGroup);
+                    return Err(ConfigError { group, fault });
+                }
+            }
+            Change::Connections(_) | Change::Client(_) => {}
+        }
+    }
+    Ok(())
 }
 
 impl Writer {
@@ -38,6 +69,38 @@ impl Writer {
             group.probe(prober);
         }
         groups.insert(name, group);
+    }
+
+    /// Adds an upstream to a group, or alters it.
+    pub(super) fn put_upstream(
+        &self,
+        groups: &imbl::HashMap<Name, Arc<Group>>,
+        group: &Name,
+        upstream: UpstreamConfig,
+    ) {
+        if let Some(group) = groups.get(group) {
+            group.put_upstream(upstream);
+            self.probe_one(group, upstream.address);
+        }
+    }
+
+    /// Removes an upstream from a group.
+    pub(super) fn remove_upstream(
+        &self,
+        groups: &imbl::HashMap<Name, Arc<Group>>,
+        group: &Name,
+        upstream: SocketAddr,
+    ) {
+        if let Some(group) = groups.get(group) {
+            group.remove_upstream(upstream);
+            self.probe_one(group, upstream);
+        }
+    }
+
+    fn probe_one(&self, group: &Arc<Group>, upstream: SocketAddr) {
+        if let Some(prober) = &self.prober {
+            group.probe_one(prober, upstream);
+        }
     }
 
     /// Removes a group, whose connections go on.

@@ -1,0 +1,118 @@
+//! Who is chosen, and what is counted.
+
+use super::*;
+
+fn address(n: u16) -> SocketAddr {
+    ([127, 0, 0, 1], n).into()
+}
+
+fn weight(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap()
+}
+
+fn balancer(members: &[(u16, u32, Tier)]) -> Balancer {
+    let mut balancer = Balancer::default();
+    for &(port, share, tier) in members {
+        balancer.put(address(port), weight(share), tier);
+    }
+    balancer
+}
+
+fn choose(balancer: &mut Balancer) -> u16 {
+    balancer.choose(&[], WhenAllDown::Refuse).unwrap().port()
+}
+
+#[test]
+fn equals_are_chosen_in_turn() {
+    let mut three = balancer(&[1, 2, 3].map(|port| (port, 1, Tier::Primary)));
+    let round: Vec<_> = (0..6).map(|_| choose(&mut three)).collect();
+    assert_eq!(round, [1, 2, 3, 1, 2, 3]);
+    for port in [2, 3, 1] {
+        three.give_back(address(port));
+    }
+    let round: Vec<_> = (0..3).map(|_| choose(&mut three)).collect();
+    assert_eq!(
+        round,
+        [1, 2, 3],
+        "the one not chosen for the longest time goes first"
+    );
+}
+
+#[test]
+fn twice_the_weight_gets_twice_the_connections() {
+    let mut two = balancer(&[(1, 2, Tier::Primary), (2, 1, Tier::Primary)]);
+    for _ in 0..300 {
+        choose(&mut two);
+    }
+    assert_eq!((two.active(address(1)), two.active(address(2))), (200, 100));
+}
+
+#[test]
+fn the_greatest_weights_are_compared_without_rounding() {
+    let mut two = balancer(&[
+        (1, u32::MAX, Tier::Primary),
+        (2, u32::MAX - 1, Tier::Primary),
+    ]);
+    assert_eq!(
+        [choose(&mut two), choose(&mut two), choose(&mut two)],
+        [1, 2, 1]
+    );
+}
+
+#[test]
+fn backups_serve_when_no_primary_is_left() {
+    let mut mixed = balancer(&[(1, 1, Tier::Primary), (2, 1, Tier::Backup)]);
+    assert_eq!(
+        [choose(&mut mixed), choose(&mut mixed)],
+        [1, 1],
+        "however loaded it is"
+    );
+    let next = mixed.choose(&[address(1)], WhenAllDown::Refuse);
+    assert_eq!(next, Ok(address(2)), "the primary was tried");
+    mixed.put(address(1), weight(1), Tier::Down);
+    assert_eq!(choose(&mut mixed), 2, "the primary is down");
+}
+
+#[test]
+fn those_that_are_down_are_tried_only_if_all_are_and_the_group_says_so() {
+    let mut mixed = balancer(&[(1, 1, Tier::Primary), (2, 1, Tier::Down), (3, 1, Tier::Out)]);
+    let tried = [address(1)];
+    assert_eq!(
+        mixed.choose(&tried, WhenAllDown::TryAll),
+        Err(NoLease::AllTried)
+    );
+    mixed.remove(address(1));
+    assert_eq!(
+        mixed.choose(&[], WhenAllDown::Refuse),
+        Err(NoLease::NoneHealthy)
+    );
+    assert_eq!(mixed.choose(&[], WhenAllDown::TryAll), Ok(address(2)));
+    assert_eq!(
+        mixed.choose(&[address(2)], WhenAllDown::TryAll),
+        Err(NoLease::AllTried)
+    );
+    mixed.remove(address(2));
+    assert_eq!(
+        mixed.choose(&[], WhenAllDown::TryAll),
+        Err(NoLease::NoneHealthy)
+    );
+}
+
+#[test]
+fn a_removed_upstream_is_counted_until_its_last_connection_ends() {
+    let mut one = balancer(&[(1, 1, Tier::Primary)]);
+    choose(&mut one);
+    one.remove(address(1));
+    assert_eq!((one.active(address(1)), one.open()), (1, 1));
+    one.put(address(1), weight(1), Tier::Primary);
+    choose(&mut one);
+    assert_eq!(one.active(address(1)), 2, "it came back and kept its count");
+    one.remove(address(1));
+    one.give_back(address(1));
+    one.give_back(address(1));
+    assert_eq!(
+        (one.members.len(), one.open()),
+        (0, 0),
+        "now it is forgotten"
+    );
+}

@@ -1,0 +1,124 @@
+//! How a group's configuration changes under live connections.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use parking_lot::MutexGuard;
+
+use super::{Group, book::Book, report::Vacated};
+use crate::{
+    group_config::{GroupConfig, UpstreamConfig, UpstreamState},
+    probe::{Check, Prober},
+};
+
+/// How many upstreams are changed before leases that wait have their turn.
+const STRETCH: usize = 64;
+
+/// What is other in a new configuration.
+struct Difference {
+    put: Vec<UpstreamConfig>,
+    removed: Vec<SocketAddr>,
+}
+
+impl Difference {
+    fn new(before: &[UpstreamConfig], after: &[UpstreamConfig]) -> Self {
+        // Of two with one address, the last one counts.
+        let by_address = |upstreams: &[UpstreamConfig]| -> HashMap<SocketAddr, UpstreamConfig> {
+            upstreams.iter().map(|one| (one.address, *one)).collect()
+        };
+        let (had, wanted) = (by_address(before), by_address(after));
+        let new = |one: &&UpstreamConfig| {
+            wanted[&one.address] == **one && had.get(&one.address) != Some(*one)
+        };
+        let gone = |one: &&UpstreamConfig| !wanted.contains_key(&one.address);
+        let mut removed: Vec<_> = before.iter().filter(gone).map(|one| one.address).collect();
+        removed.sort_unstable();
+        removed.dedup();
+        Self {
+            put: after.iter().filter(new).copied().collect(),
+            removed,
+        }
+    }
+}
+
+impl Group {
+    /// Changes the configuration by difference, upstream by upstream: a lease waits for some of them at
+    /// most, and what is added is there before anything is removed. One thread changes a group at a time.
+    ///
+    /// Other health settings stop the probes; [`Group::probe`] starts them in the new way.
+    pub(crate) fn alter(&self, config: GroupConfig) {
+        let before = self.config.load_full();
+        let unchanged = *before == config;
+        let difference = Difference::new(&before.upstreams, &config.upstreams);
+        let all_anew = before.health != config.health;
+        let mut book = self.book.lock();
+        book.retired = false;
+        if unchanged {
+            return;
+        }
+        book.configure(&config);
+        let mut vacated = Vec::new();
+        for stretch in difference.put.chunks(STRETCH) {
+            vacated.extend(stretch.iter().filter_map(|one| book.put(*one)));
+            MutexGuard::bump(&mut book);
+        }
+        for stretch in difference.removed.chunks(STRETCH) {
+            vacated.extend(stretch.iter().filter_map(|one| book.remove(*one)));
+            MutexGuard::bump(&mut book);
+        }
+        self.altered(book, config, vacated);
+        if all_anew {
+            self.stop_probes();
+        }
+    }
+
+    /// Adds one upstream or alters it, at a cost that hardly grows with the others.
+    pub(crate) fn put_upstream(&self, upstream: UpstreamConfig) {
+        let mut config = GroupConfig::clone(&self.config.load());
+        let mut known = config.upstreams.iter_mut();
+        match known.rfind(|known| known.address == upstream.address) {
+            Some(known) => *known = upstream,
+            None => config.upstreams.push(upstream),
+        }
+        let mut book = self.book.lock();
+        let vacated = book.put(upstream);
+        self.altered(book, config, vacated);
+    }
+
+    /// Removes one upstream, if it is there.
+    pub(crate) fn remove_upstream(&self, upstream: SocketAddr) {
+        let mut config = GroupConfig::clone(&self.config.load());
+        config.upstreams.retain(|known| known.address != upstream);
+        let mut book = self.book.lock();
+        let vacated = book.remove(upstream);
+        self.altered(book, config, vacated);
+    }
+
+    fn altered(
+        &self,
+        mut book: MutexGuard<'_, Book>,
+        config: GroupConfig,
+        vacated: impl IntoIterator<Item = Vacated>,
+    ) {
+        book.await_verdict();
+        self.config.store(Arc::new(config));
+        self.settle(&book);
+        drop(book);
+        self.report_vacated(vacated);
+    }
+
+    /// Sees to it that this upstream is probed if it should be, and not otherwise.
+    pub(crate) fn probe_one(self: &Arc<Self>, prober: &Prober, upstream: SocketAddr) {
+        let config = self.config.load_full();
+        let mut known = config.upstreams.iter();
+        let known = known.rfind(|known| known.address == upstream);
+        let is_wanted = config.health.check != Check::Off
+            && known.is_some_and(|known| known.state != UpstreamState::Maint);
+        let mut running = self.probes.lock();
+        if is_wanted {
+            let spawn = || prober.spawn(self, upstream);
+            running.entry(upstream).or_insert_with(spawn);
+        } else if let Some(unwanted) = running.remove(&upstream) {
+            unwanted.abort();
+        }
+    }
+}
