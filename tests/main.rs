@@ -11,6 +11,7 @@ mod balancing;
 mod command;
 mod drain;
 mod ends;
+mod files;
 mod first_bytes;
 mod framing;
 mod half_close;

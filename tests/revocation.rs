@@ -150,10 +150,9 @@ async fn a_bad_revocation_list_keeps_the_last_good_one() {
     let alice = world.identity("alice");
 
     let now = OffsetDateTime::now_utc();
-    let (hour, day) = (Duration::hours(1), Duration::days(1));
+    let day = Duration::days(1);
     let foreign = World::new().authority.crl(&[], now, now + day, 9).unwrap();
-    let expired = world.authority.crl(&[], now - day, now - hour, 9).unwrap();
-    for bad in ["", "no list", foreign.pem(), expired.pem()] {
+    for bad in ["", "no list", foreign.pem()] {
         world.write("ca.crl", bad);
         gateway
             .logged("the policy was not reloaded; the old one stays in force")

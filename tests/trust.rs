@@ -82,14 +82,15 @@ async fn an_authority_is_believed_in_its_time_only() {
     let (good, leaf) = (authority.certificate_pem(), alice(&authority));
     assert_eq!(visit(&world, good, &leaf, &[]).await, Ok(()));
 
+    let other = world.authority.certificate_pem().to_owned();
     let expired = again(&authority, now() - 10 * day, now() - day);
     assert_eq!(
-        visit(&world, &expired, &leaf, &[]).await,
+        visit(&world, &format!("{expired}{other}"), &leaf, &[]).await,
         refused(CertificateExpired, "certificate_expired")
     );
     let early = again(&authority, now() + day, now() + 10 * day);
     assert_eq!(
-        visit(&world, &early, &leaf, &[]).await,
+        visit(&world, &format!("{early}{other}"), &leaf, &[]).await,
         refused(CertificateExpired, "certificate_not_yet_valid")
     );
     assert_eq!(
@@ -282,8 +283,13 @@ async fn a_list_past_its_time_is_believed_only_on_demand() {
         .crl(&[], now() - day, now() - hour, 1)
         .unwrap();
     world.write("ca.crl", list.pem());
-    world.write_policy();
-    assert!(start_error(&world).contains("past its nextUpdate"));
+    let client = Identity::with_chain(&leaf, &[]);
+    {
+        let gateway = world.start().await;
+        let refused = client.visit(gateway.address, "db").await.unwrap_err();
+        assert_eq!(refused, Refusal::Alert(UnknownCA));
+        gateway.record_with("revocation_unknown").await;
+    }
 
     world.write(
         "policy.yaml",
@@ -292,7 +298,6 @@ async fn a_list_past_its_time_is_believed_only_on_demand() {
             .replace("ca.crl}", "ca.crl, expired_crl: accept}"),
     );
     let gateway = crate::harness::Gateway::start_as_it_is(&world).await;
-    let client = Identity::with_chain(&leaf, &[]);
     client.visit(gateway.address, "db").await.unwrap();
 }
 

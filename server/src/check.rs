@@ -3,15 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::UnixTime;
 use serde::Serialize;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::load::{LoadError, Loaded};
-use crate::tls::Tls;
-
-/// How long before a certificate's end a check begins to warn.
-const SOON: u64 = 14 * 24 * 60 * 60;
 
 /// What a check found.
 #[derive(Debug, Serialize)]
@@ -26,6 +21,9 @@ pub struct Report {
 struct Summary {
     groups: usize,
     clients: usize,
+    authorities: usize,
+    /// The revocation lists that count, each with its issuer and number.
+    revocation_lists: Vec<String>,
 }
 
 /// Checks a policy and the files that it names, on the path that serving takes.
@@ -38,11 +36,17 @@ pub fn check(file: &Path) -> Report {
     };
     match Loaded::read(file) {
         Ok(loaded) => {
-            report.look_at(loaded.tls());
             let policy = loaded.policy();
+            let findings = loaded.tls().findings(policy, UnixTime::now());
+            report
+                .warnings
+                .extend(findings.iter().map(ToString::to_string));
+            let (authorities, revocation_lists) = loaded.tls().trust().summary();
             report.summary = Some(Summary {
                 groups: policy.groups().count(),
                 clients: policy.clients().count(),
+                authorities,
+                revocation_lists,
             });
         }
         Err(LoadError::Policy(error)) => {
@@ -60,51 +64,6 @@ impl Report {
     pub fn is_valid(&self) -> bool {
         self.errors.is_empty()
     }
-
-    fn look_at(&mut self, tls: &Tls) {
-        let now = UnixTime::now();
-        match own_certificate(tls.leaf(), now) {
-            Ok(None) => {}
-            Ok(Some(warning)) => self.warnings.push(warning),
-            Err(error) => self.errors.push(error),
-        }
-        let (valid, all) = tls.trust().valid_authorities(now);
-        if valid == 0 {
-            self.errors
-                .push("gateway.tls.client_ca: no authority is in date".to_owned());
-        } else if valid < all {
-            self.warnings.push(format!(
-                "gateway.tls.client_ca: {} of {all} authorities are out of date",
-                all - valid
-            ));
-        }
-    }
-}
-
-/// What is wrong, or soon will be, with the gateway's own certificate.
-fn own_certificate(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<Option<String>, String> {
-    let certificate = "gateway.tls.certificate";
-    let (_, parsed) = X509Certificate::from_der(leaf)
-        .map_err(|error| format!("{certificate}: cannot be read: {error}"))?;
-    let validity = parsed.validity();
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if now < validity.not_before.timestamp() {
-        return Err(format!(
-            "{certificate}: is not valid before {}",
-            validity.not_before
-        ));
-    }
-    if now > validity.not_after.timestamp() {
-        return Err(format!("{certificate}: expired on {}", validity.not_after));
-    }
-    let purposes = parsed
-        .extended_key_usage()
-        .map_err(|error| format!("{certificate}: cannot be read: {error}"))?;
-    if purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any) {
-        return Err(format!("{certificate}: is not for servers (no serverAuth)"));
-    }
-    let left = u64::try_from(validity.not_after.timestamp() - now).unwrap_or(0);
-    Ok((left < SOON).then(|| format!("{certificate}: expires on {}", validity.not_after)))
 }
 
 impl fmt::Display for Report {
@@ -116,8 +75,15 @@ impl fmt::Display for Report {
             writeln!(f, "warning: {warning}")?;
         }
         match &self.summary {
-            Some(Summary { groups, clients }) if self.is_valid() => {
-                writeln!(f, "{}: fine: {groups} groups, {clients} clients", self.file)
+            Some(Summary {
+                groups,
+                clients,
+                authorities,
+                revocation_lists: lists,
+            }) if self.is_valid() => {
+                let lists = lists.len();
+                write!(f, "{}: fine: {groups} groups, {clients} clients", self.file)?;
+                writeln!(f, ", {authorities} authorities, {lists} revocation lists")
             }
             Some(_) | None => writeln!(f, "{}: not valid", self.file),
         }

@@ -29,7 +29,6 @@ use crate::pulse::Pulse;
 use crate::record::Recorder;
 use crate::running::Running;
 use crate::steer::{self, Steered, Unsteered};
-use crate::tls::{Tls, TlsError};
 use crate::worker;
 
 mod handover;
@@ -198,17 +197,14 @@ impl Gateway {
         let before = self.running();
         let file = path.display().to_string();
         let (policy, changes) = before.policy().parse_next(&file, &text(path)?)?;
-        let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
-        let trust = tls.trust();
-        trust
-            .may_follow(before.tls().trust())
-            .map_err(TlsError::Rollback)?;
+        let files = &policy.gateway().tls;
+        let tls = before.tls().load_next(files, base(path), UnixTime::now())?;
         let trust_changed = !before.tls().trust().is_the_same(tls.trust());
         let addresses = policy.gateway().listen.clone();
         let mut doors = self.doors.lock();
         let bound = doors.bind(&addresses, &mut Inherited::default())?;
         let start = Instant::now();
-        let tls = Arc::new(tls.following(before.tls()));
+        let tls = Arc::new(tls);
         let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
         self.running.store(Arc::clone(&next));
         Running::retire(&changes, &self.balancer);

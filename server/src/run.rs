@@ -14,7 +14,7 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Asked, Upgrade};
@@ -38,11 +38,13 @@ mod upgrade;
 
 use attempt::Attempt;
 use first_verdicts::first_verdicts;
-use reload::warn_of_dates;
+use reload::log_findings;
 use signals::{Signals, Watchdog};
 
 /// How often it is said how many records were suppressed.
 const CONFESS: Duration = Duration::from_secs(10);
+/// How often it is logged what ends soon.
+const REMIND: Duration = Duration::from_hours(24);
 /// How a gateway is to run.
 #[derive(Debug)]
 pub struct Settings {
@@ -271,6 +273,7 @@ impl Run {
         running.keep_listeners();
         running.tell(&[NotifyState::Ready]);
         running.announce(took, descriptors);
+        running.remind();
         Ok(running)
     }
 
@@ -305,7 +308,7 @@ impl Run {
             load_ms = reload::number(took.as_millis()),
             "policy in force"
         );
-        warn_of_dates(&self.gateway);
+        log_findings(&self.gateway);
         descriptors::warn(descriptors, policy.gateway().limits.connections);
         if listening.is_empty() {
             tracing::info!("standing by: what is steered comes here while there is no primary");
@@ -315,6 +318,19 @@ impl Run {
             addresses = listening.join(" "),
             "serving TLS 1.3 with client certificates"
         );
+    }
+
+    /// Logs once a day what ends soon of the policy's files.
+    fn remind(&self) {
+        let gateway = Arc::clone(&self.gateway);
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = sleep(REMIND) => log_findings(&gateway),
+                    () = gateway.closing() => return,
+                }
+            }
+        });
     }
 
     /// Serves until a signal ends it, or until another process follows and nothing is left to do.

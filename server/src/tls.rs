@@ -16,8 +16,10 @@ use rustls_pki_types::{
 };
 use thiserror::Error;
 
+use crate::finding::Finding;
 use crate::identity::{Fingerprint, Identity};
-use crate::policy::TlsFiles;
+use crate::own_certificate::OwnCertificate;
+use crate::policy::{Policy, TlsFiles};
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
 use crate::tls_words;
@@ -30,7 +32,7 @@ use crate::verifier::{Destination, Verifier};
 pub struct Tls {
     provider: Arc<CryptoProvider>,
     certificate: Arc<SingleCertAndKey>,
-    leaf: CertificateDer<'static>,
+    own: OwnCertificate,
     trust: Trust,
     memory: Arc<Memory>,
     tickets: TicketKeys,
@@ -58,6 +60,17 @@ pub enum TlsError {
     /// A file of certificates or revocations is no good.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// The gateway's own certificate is of no use to clients.
+    #[error("{path}: {what}", path = .path.display())]
+    Own {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No client could be verified.
+    #[error("{path}: no authority is in date", path = .0.display())]
+    NoneInDate(PathBuf),
     /// The file does not hold exactly one private key.
     #[error("{path}: holds {count} private keys, and must hold one", path = .path.display())]
     Keys {
@@ -87,28 +100,67 @@ pub enum TlsError {
 impl Tls {
     /// Loads certificate, key, authorities and revocations; relative paths start at `base`.
     pub fn load(files: &TlsFiles, base: &Path, now: UnixTime) -> Result<Self, TlsError> {
+        let tls = Self::read(&files.resolved(base))?;
+        tls.check_dates(files, base, None, now)?;
+        Ok(tls)
+    }
+
+    /// Loads what is to take the place of this, and goes on with what was learnt by this. What has ended may stay
+    /// in force, since a policy that takes something from a client must not wait for a new certificate; but nothing
+    /// that has ended, and no older revocation list, takes the place of what is in force.
+    pub fn load_next(
+        &self,
+        files: &TlsFiles,
+        base: &Path,
+        now: UnixTime,
+    ) -> Result<Self, TlsError> {
+        let next = Self::read(&files.resolved(base))?;
+        next.check_dates(files, base, Some(self), now)?;
+        next.trust.may_follow(&self.trust)?;
+        Ok(next.following(self))
+    }
+
+    fn check_dates(
+        &self,
+        files: &TlsFiles,
+        base: &Path,
+        former: Option<&Self>,
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        let is_new = former.is_none_or(|former| former.leaf() != self.leaf());
+        if let Some(what) = self.own.lapse(now).filter(|_| is_new) {
+            let path = base.join(&files.certificate);
+            return Err(TlsError::Own { path, what });
+        }
+        let former = former.map(|former| &former.trust);
+        if !self.trust.check_dates(former, now) {
+            return Err(TlsError::NoneInDate(base.join(&files.client_ca)));
+        }
+        Ok(())
+    }
+
+    /// Reads files with paths that are resolved.
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
-        let chain = trust::certificates(&base.join(&files.certificate))?;
+        let chain = trust::certificates(&files.certificate)?;
         let chain: Vec<_> = chain.into_iter().map(|one| one.der).collect();
-        let leaf = chain[0].clone();
-        let path = base.join(&files.key);
-        let key = private_key(&path)?;
-        let imitation = imitation(&key);
-        let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|what| {
-            let certificate = base.join(&files.certificate).display().to_string();
-            TlsError::Mismatch {
-                key: path.display().to_string(),
-                certificate,
-                what,
-            }
+        let own = OwnCertificate::new(chain.clone()).map_err(|what| TlsError::Own {
+            path: files.certificate.clone(),
+            what,
         })?;
-        let lists: Vec<_> = files.crl.iter().map(|list| base.join(list)).collect();
-        let authorities = base.join(&files.client_ca);
-        let trust = Trust::load(&authorities, &lists, files.expired_crl, now)?;
+        let key = private_key(&files.key)?;
+        let imitation = imitation(&key);
+        let certified =
+            CertifiedKey::from_der(chain, key, &provider).map_err(|what| TlsError::Mismatch {
+                key: files.key.display().to_string(),
+                certificate: files.certificate.display().to_string(),
+                what,
+            })?;
+        let trust = Trust::load(&files.client_ca, &files.crl, files.expired_crl)?;
         Ok(Self {
             provider,
             certificate: Arc::new(SingleCertAndKey::from(certified)),
-            leaf,
+            own,
             trust,
             memory: Arc::default(),
             tickets: TicketKeys::new().map_err(TlsError::Random)?,
@@ -119,8 +171,8 @@ impl Tls {
     /// Goes on with what was learnt by what this takes the place of, if it is of the same certificates and
     /// revocations: the chains that were found good, and the keys of tickets.
     #[must_use]
-    pub(crate) fn following(mut self, former: &Self) -> Self {
-        if self.leaf == former.leaf && self.trust.is_the_same(&former.trust) {
+    fn following(mut self, former: &Self) -> Self {
+        if self.leaf() == former.leaf() && self.trust.is_the_same(&former.trust) {
             self.memory = Arc::clone(&former.memory);
             self.tickets = former.tickets.clone();
         }
@@ -134,7 +186,14 @@ impl Tls {
 
     /// The gateway's own certificate.
     pub fn leaf(&self) -> &CertificateDer<'static> {
-        &self.leaf
+        self.own.leaf()
+    }
+
+    /// What an operator should know now about the files, beside this policy.
+    pub fn findings(&self, policy: &Policy, now: UnixTime) -> Vec<Finding> {
+        let mut findings = self.own.findings(policy, &self.trust, now);
+        findings.extend(self.trust.findings(now));
+        findings
     }
 
     /// Whom a client's certificate names, if its chain holds. A chain that was found good is not looked at

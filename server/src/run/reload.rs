@@ -74,7 +74,7 @@ impl Run {
             apply_us = number(in_force.as_micros()),
             "policy reloaded"
         );
-        warn_of_dates(&self.gateway);
+        log_findings(&self.gateway);
         let wanted = self.gateway.running().policy().gateway().admin.clone();
         let open = self.admin.as_ref().map(Admin::path);
         let wanted = wanted.map(|path| base(&self.policy).join(path));
@@ -108,15 +108,21 @@ async fn behind_the_workers<T: Send + 'static>(
     result.await
 }
 
-pub(super) fn warn_of_dates(gateway: &Gateway) {
-    let now = rustls_pki_types::UnixTime::now();
+/// Logs which authorities and lists are in force, and what an operator should know about the files.
+pub(super) fn log_findings(gateway: &Gateway) {
     let running = gateway.running();
-    let (valid, all) = running.tls().trust().valid_authorities(now);
-    if valid < all {
+    let (authorities, lists) = running.tls().trust().summary();
+    tracing::info!(
+        authorities,
+        lists = lists.join(", "),
+        "client authorities in force"
+    );
+    let now = rustls_pki_types::UnixTime::now();
+    for finding in running.tls().findings(running.policy(), now) {
         tracing::warn!(
-            valid,
-            all,
-            "client authorities are out of date; their clients are refused"
+            at = finding.place(),
+            finding = finding.what(),
+            "the policy's files need attention"
         );
     }
 }

@@ -11,7 +11,7 @@ use x509_parser::extensions::{
 use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use super::{seconds, unix};
+use super::validity::{Validity, seconds, unix};
 use crate::identity::Fingerprint;
 
 /// An authority as the issuer of lists: a name and a public key.
@@ -48,7 +48,7 @@ pub(super) struct List {
     scope: Option<Scope>,
     version: Version,
     signer: String,
-    next_update: u64,
+    validity: Validity,
     /// The contents of the serial numbers' DER.
     serials: HashSet<Box<[u8]>>,
     content: Fingerprint,
@@ -64,6 +64,12 @@ pub(super) struct Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "number {}", self.number)
+    }
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.signer, self.version)
     }
 }
 
@@ -108,7 +114,10 @@ impl List {
             scope: scope(&parsed)?,
             version,
             signer: parsed.issuer().to_string(),
-            next_update: seconds(next_update.timestamp()),
+            validity: Validity {
+                not_before: seconds(parsed.last_update().timestamp()),
+                not_after: seconds(next_update.timestamp()),
+            },
             serials,
             content: Fingerprint::of(der),
         };
@@ -127,7 +136,12 @@ impl List {
 
     /// When the list is to have a successor.
     pub(super) fn next_update(&self) -> UnixTime {
-        unix(self.next_update)
+        unix(self.validity.not_after)
+    }
+
+    /// What is to be said of a list that has ended, or ends soon.
+    pub(super) fn ending(&self, now: UnixTime) -> Option<String> {
+        self.validity.list_ending(now)
     }
 
     /// Whether both lists are the same, byte for byte.
@@ -245,7 +259,7 @@ fn issuer(
 }
 
 /// Whether the key of this certificate made this signature, by an algorithm that is good for clients' chains too.
-pub(super) fn has_signed(signer: &CertificateDer<'_>, message: &[u8], signature: &[u8]) -> bool {
+pub(crate) fn has_signed(signer: &CertificateDer<'_>, message: &[u8], signature: &[u8]) -> bool {
     EndEntityCert::try_from(signer).is_ok_and(|signer| {
         webpki::ALL_VERIFICATION_ALGS.iter().any(|algorithm| {
             signer

@@ -8,6 +8,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::finding::Finding;
 use crate::identity::Fingerprint;
 use crate::policy::ExpiredCrl;
 
@@ -16,29 +17,41 @@ mod list;
 pub(crate) mod memory;
 mod revocations;
 mod untrusted;
+pub(crate) mod validity;
 
 use files::{CERTIFICATE, REVOCATION_LIST};
 pub use files::{Certificate, TrustError, certificates};
 pub(crate) use files::{foreign, sections};
-use list::{List, has_signed};
+use list::List;
+pub(crate) use list::has_signed;
 use revocations::Revocations;
 pub use revocations::Rollback;
 pub use untrusted::Untrusted;
+use validity::{Validity, unix};
 
 /// The most intermediates that a client may show.
 pub const MOST_INTERMEDIATES: usize = 3;
 /// The most bytes of DER that a client's whole chain may have.
 pub const LARGEST_CHAIN: usize = 16 * 1024;
 
+/// The most bytes of authorities' names that a handshake tells clients. TLS has room for 64 KiB with all else,
+/// but Java reads 32 KiB of a handshake message.
+const LARGEST_SUBJECTS: usize = 16 * 1024;
+
 /// The client authorities and their revocations, as loaded at one moment.
 #[derive(Debug)]
 pub struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
-    periods: Vec<Period>,
+    /// When each anchor is valid. The path's verification does not ask.
+    periods: Vec<Validity>,
+    names: Vec<String>,
+    /// The DER of the names of those authorities that have an issuer of their own.
+    intermediates: Vec<Vec<u8>>,
     subjects: Vec<DistinguishedName>,
     revocations: Revocations,
     expired_crl: ExpiredCrl,
     content: Vec<Fingerprint>,
+    findings: Vec<Finding>,
 }
 
 /// A client's chain that holds.
@@ -60,13 +73,6 @@ impl Verified {
     }
 }
 
-/// When an anchor is valid, in seconds of Unix time. The path's verification does not ask.
-#[derive(Debug, Clone, Copy)]
-struct Period {
-    not_before: u64,
-    not_after: u64,
-}
-
 impl Trust {
     /// Loads authorities from one PEM file and revocation lists from any number.
     ///
@@ -78,16 +84,18 @@ impl Trust {
         authorities: &Path,
         lists: &[PathBuf],
         expired_crl: ExpiredCrl,
-        now: UnixTime,
     ) -> Result<Self, TrustError> {
         let certificates = certificates(authorities)?;
         let mut trust = Self {
             anchors: Vec::new(),
             periods: Vec::new(),
+            names: Vec::new(),
+            intermediates: Vec::new(),
             subjects: Vec::new(),
             revocations: Revocations::default(),
             expired_crl,
             content: Vec::new(),
+            findings: Vec::new(),
         };
         for Certificate { der, line } in &certificates {
             trust
@@ -98,9 +106,10 @@ impl Trust {
                     what,
                 })?;
         }
+        trust.bound_subjects(authorities);
         let certificates: Vec<_> = certificates.into_iter().map(|one| one.der).collect();
         for list in lists {
-            trust.add_lists(list, &certificates, now)?;
+            trust.add_lists(list, &certificates)?;
         }
         Ok(trust)
     }
@@ -110,10 +119,11 @@ impl Trust {
         let anchor = webpki::anchor_from_trusted_cert(certificate)
             .map_err(|_| "it cannot be an anchor")?
             .to_owned();
-        self.periods.push(Period {
-            not_before: seconds(parsed.validity().not_before.timestamp()),
-            not_after: seconds(parsed.validity().not_after.timestamp()),
-        });
+        self.periods.push(Validity::read(&parsed));
+        if parsed.issuer().as_raw() != parsed.subject().as_raw() {
+            self.intermediates.push(parsed.subject().as_raw().to_vec());
+        }
+        self.names.push(parsed.subject().to_string());
         self.subjects
             .push(DistinguishedName::from(parsed.subject().as_raw().to_vec()));
         self.content.push(Fingerprint::of(certificate));
@@ -125,7 +135,6 @@ impl Trust {
         &mut self,
         path: &Path,
         authorities: &[CertificateDer<'_>],
-        now: UnixTime,
     ) -> Result<(), TrustError> {
         let mut issuers = authorities.to_vec();
         let mut lists = Vec::new();
@@ -153,19 +162,82 @@ impl Trust {
                 what,
             };
             let (issuer, list) = List::read(&section.der, &issuers).map_err(refused)?;
-            if self.expired_crl == ExpiredCrl::Refuse && list.next_update() <= now {
-                return Err(refused(
-                    "is past its nextUpdate: issue a new one, or set `expired_crl: accept`",
-                ));
+            if let Some(unused) = self.revocations.add(issuer, list) {
+                let place = format!("{}:{}", path.display(), section.line);
+                self.findings.push(Finding::new(place, unused));
             }
-            self.revocations.add(issuer, list);
         }
         Ok(())
+    }
+
+    /// Leaves the authorities' names out of handshakes if they are more than clients are ready to read.
+    fn bound_subjects(&mut self, authorities: &Path) {
+        self.subjects
+            .sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        self.subjects
+            .dedup_by(|one, other| one.as_ref() == other.as_ref());
+        let bytes: usize = self
+            .subjects
+            .iter()
+            .map(|name| 2 + name.as_ref().len())
+            .sum();
+        if bytes > LARGEST_SUBJECTS {
+            self.findings.push(Finding::new(
+                authorities.display(),
+                format_args!(
+                    "the names of {} authorities have {bytes} bytes, which clients need not read; no names are \
+                     sent, so that a client with several certificates cannot tell which to show",
+                    self.subjects.len()
+                ),
+            ));
+            self.subjects.clear();
+        }
+    }
+
+    /// What an operator should know now about the authorities and their lists.
+    pub(crate) fn findings(&self, now: UnixTime) -> Vec<Finding> {
+        let mut findings = self.findings.clone();
+        let (valid, all) = self.valid_authorities(now);
+        let authorities = "gateway.tls.client_ca";
+        if valid < all {
+            let what = format_args!("{} of {all} authorities are out of date", all - valid);
+            findings.push(Finding::new(authorities, what));
+        }
+        let valid = self.periods.iter().zip(&self.names);
+        for (period, name) in valid.filter(|(period, _)| period.check(now).is_ok()) {
+            let ending = period.ending(now);
+            findings.extend(
+                ending.map(|what| Finding::new(authorities, format_args!("{name} {what}"))),
+            );
+        }
+        for list in self.revocations.lists() {
+            let Some(what) = list.ending(now) else {
+                continue;
+            };
+            let refused = match self.expired_crl {
+                ExpiredCrl::Refuse => "; without one all clients of this authority are refused",
+                ExpiredCrl::Accept => "",
+            };
+            let what = format_args!("the list of {list} {what}{refused}");
+            findings.push(Finding::new("gateway.tls.crl", what));
+        }
+        findings
     }
 
     /// The authorities' names, which the handshake tells clients so that they can choose.
     pub fn subjects(&self) -> &[DistinguishedName] {
         &self.subjects
+    }
+
+    /// Whether the authority of this name, in DER, has an issuer of its own.
+    pub(crate) fn is_intermediate(&self, name: &[u8]) -> bool {
+        self.intermediates.iter().any(|known| known == name)
+    }
+
+    /// How many authorities there are, and which revocation lists count.
+    pub(crate) fn summary(&self) -> (usize, Vec<String>) {
+        let lists = self.revocations.lists().map(ToString::to_string);
+        (self.anchors.len(), lists.collect())
     }
 
     /// Whether another trust would verify every chain as this one does.
@@ -181,6 +253,11 @@ impl Trust {
             .filter(|period| period.check(now).is_ok())
             .count();
         (valid, self.periods.len())
+    }
+
+    /// Says whether clients can be verified by this now. What is in force already may go on when it has ended.
+    pub(crate) fn check_dates(&self, former: Option<&Self>, now: UnixTime) -> bool {
+        self.valid_authorities(now).0 > 0 || former.is_some_and(|former| self.is_the_same(former))
     }
 
     /// Says whether this may take the place of `former`, whose revocation lists may be newer.
@@ -221,14 +298,29 @@ impl Trust {
         let used = path.intermediate_certificates();
         let used: Vec<_> = used.map(|one| one.der().into_owned()).collect();
         for certificate in used.iter().chain([&leaf.der()]) {
-            let ends = not_after(certificate).ok_or(Untrusted::Chain(webpki::Error::BadDer))?;
-            certificates_end = certificates_end.min(ends);
+            let valid = Validity::of(certificate);
+            let valid = valid.ok_or(Untrusted::Chain(webpki::Error::BadDer))?;
+            certificates_end = certificates_end.min(unix(valid.not_after));
         }
         Ok(Verified {
             intermediates: used,
             certificates_end,
             lists_end: lists_end.get(),
         })
+    }
+
+    /// Whether a chain that was good when its connection began is still. That a revocation list has ended
+    /// meanwhile does not make it bad: new connections are refused until there is another.
+    pub(crate) fn still_holds(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> bool {
+        matches!(
+            self.verify(leaf, intermediates, now),
+            Ok(_) | Err(Untrusted::Chain(webpki::Error::CrlExpired { .. }))
+        )
     }
 
     /// When an anchor ends that is valid now. It may be given twice, with the same key and other dates: the
@@ -251,26 +343,6 @@ impl Trust {
             }
         }
         verdict
-    }
-}
-
-impl Period {
-    fn check(self, now: UnixTime) -> Result<(), webpki::Error> {
-        if now.as_secs() < self.not_before {
-            let not_before = unix(self.not_before);
-            return Err(webpki::Error::CertNotValidYet {
-                time: now,
-                not_before,
-            });
-        }
-        if now.as_secs() > self.not_after {
-            let not_after = unix(self.not_after);
-            return Err(webpki::Error::CertExpired {
-                time: now,
-                not_after,
-            });
-        }
-        Ok(())
     }
 }
 
@@ -323,20 +395,6 @@ fn is_signed_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -
             parsed.tbs_certificate.as_ref(),
             &parsed.signature_value.data,
         )
-}
-
-/// The last second of a certificate's validity.
-fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Some(unix(seconds(parsed.validity().not_after.timestamp())))
-}
-
-fn seconds(timestamp: i64) -> u64 {
-    u64::try_from(timestamp).unwrap_or(0)
-}
-
-fn unix(seconds: u64) -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

@@ -27,16 +27,35 @@ pub struct Rollback {
 
 impl Revocations {
     /// Adds a list. Of its issuer's lists of the same scope only the newest counts; of two that are equally new
-    /// both do.
-    pub(super) fn add(&mut self, issuer: Issuer, list: List) {
+    /// both do. Says so if one does not count.
+    pub(super) fn add(&mut self, issuer: Issuer, list: List) -> Option<String> {
         let lists = self.0.entry(issuer).or_default();
-        let mut alike = lists.iter().filter(|known| known.has_scope_of(&list));
-        if alike.any(|known| known.version() > list.version() || known.is(&list)) {
-            return;
+        if lists.iter().any(|known| known.is(&list)) {
+            return Some(format!("the list of {list} is here twice"));
         }
-        let is_older = |known: &List| known.has_scope_of(&list) && known.version() < list.version();
-        lists.retain(|known| !is_older(known));
+        let unused = |older: &List, newer: &List| {
+            let newer = newer.version();
+            Some(format!("the list of {older} does not count beside {newer}"))
+        };
+        let Some(known) = lists.iter().find(|known| known.has_scope_of(&list)) else {
+            lists.push(list);
+            return None;
+        };
+        if known.version() > list.version() {
+            return unused(&list, known);
+        }
+        let mut finding = None;
+        if known.version() < list.version() {
+            finding = unused(known, &list);
+            lists.retain(|known| !known.has_scope_of(&list));
+        }
         lists.push(list);
+        finding
+    }
+
+    /// The lists that count.
+    pub(super) fn lists(&self) -> impl Iterator<Item = &List> {
+        self.0.values().flatten()
     }
 
     /// Says whether these may take the place of `former`: no list of the same issuer and scope is older than it

@@ -35,7 +35,7 @@ impl Files {
             paths.push(path);
         }
         let authorities = self.0.path().join("ca.crt");
-        Trust::load(&authorities, &paths, ExpiredCrl::Refuse, UnixTime::now())
+        Trust::load(&authorities, &paths, ExpiredCrl::Refuse)
     }
 }
 

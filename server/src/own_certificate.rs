@@ -1,0 +1,158 @@
+//! The gateway's own certificate, as its clients will look at it.
+
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::EndEntityCert;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::finding::Finding;
+use crate::policy::Policy;
+use crate::trust::validity::Validity;
+use crate::trust::{Trust, has_signed};
+
+/// The key of the policy that names the certificate's file.
+const PLACE: &str = "gateway.tls.certificate";
+/// How many names are listed that the certificate does not have.
+const NAMES_SHOWN: usize = 5;
+/// The label that is tried in the place of a policy's `*`.
+const ANY_LABEL: &str = "any-name";
+
+/// The gateway's own certificate with the chain that is sent behind it.
+#[derive(Debug)]
+pub(crate) struct OwnCertificate {
+    chain: Vec<CertificateDer<'static>>,
+    validity: Validity,
+}
+
+impl OwnCertificate {
+    /// Takes a chain, the leaf first, that clients can read and that is for servers.
+    pub(crate) fn new(chain: Vec<CertificateDer<'static>>) -> Result<Self, String> {
+        for (index, certificate) in chain.iter().enumerate() {
+            webpki::EndEntityCert::try_from(certificate).map_err(|error| {
+                format!("no client can read certificate {}: {error}", index + 1)
+            })?;
+        }
+        let leaf = chain.first().ok_or("holds no certificate")?;
+        let (_, parsed) = X509Certificate::from_der(leaf)
+            .map_err(|error| format!("no client can read the certificate: {error}"))?;
+        let names = parsed
+            .subject_alternative_name()
+            .map_err(|error| format!("no client can read the certificate's names: {error}"))?;
+        let is_name = |name: &GeneralName<'_>| {
+            matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_))
+        };
+        if !names.is_some_and(|names| names.value.general_names.iter().any(is_name)) {
+            return Err(
+                "has no DNS name and no address (subjectAltName), so no client can verify it"
+                    .to_owned(),
+            );
+        }
+        let purposes = parsed
+            .extended_key_usage()
+            .map_err(|error| format!("no client can read the certificate's purposes: {error}"))?;
+        if purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any) {
+            return Err("is not for servers (no serverAuth)".to_owned());
+        }
+        let validity = Validity::read(&parsed);
+        Ok(Self { chain, validity })
+    }
+
+    /// The certificate itself.
+    pub(crate) fn leaf(&self) -> &CertificateDer<'static> {
+        &self.chain[0]
+    }
+
+    /// Why it is not valid now; `None` if it is.
+    pub(crate) fn lapse(&self, now: UnixTime) -> Option<String> {
+        self.validity.lapse(now)
+    }
+
+    /// What an operator should know about it now.
+    pub(crate) fn findings(&self, policy: &Policy, trust: &Trust, now: UnixTime) -> Vec<Finding> {
+        let dates = self.lapse(now).or_else(|| self.validity.ending(now));
+        dates
+            .into_iter()
+            .chain(self.missing_chain(trust))
+            .chain(self.missing_names(policy))
+            .map(|what| Finding::new(PLACE, what))
+            .collect()
+    }
+
+    /// What is to be said of a chain that does not lead to where clients begin.
+    fn missing_chain(&self, trust: &Trust) -> Option<String> {
+        for (index, pair) in self.chain.windows(2).enumerate() {
+            let [certificate, issuer] = pair else {
+                continue;
+            };
+            if !is_issued_by(certificate, issuer) {
+                return Some(format!(
+                    "certificate {} in the file is not the issuer of the one before",
+                    index + 2
+                ));
+            }
+        }
+        let (_, last) = X509Certificate::from_der(self.chain.last()?).ok()?;
+        if last.issuer().as_raw() == last.subject().as_raw() {
+            return None;
+        }
+        // An issuer that has an issuer is no root, and clients begin at roots.
+        let is_below = trust.is_intermediate(last.issuer().as_raw())
+            || (self.chain.len() == 1 && names_its_issuers_place(&last));
+        is_below.then(|| {
+            format!(
+                "the certificate of {} is missing behind it: clients that know only the root cannot verify it",
+                last.issuer()
+            )
+        })
+    }
+
+    /// What is to be said of groups whose names the certificate does not have.
+    fn missing_names(&self, policy: &Policy) -> Option<String> {
+        let leaf = EndEntityCert::try_from(self.leaf()).ok()?;
+        let is_missing = |name: &str| {
+            let name = match name.strip_prefix("*.") {
+                Some(parent) => format!("{ANY_LABEL}.{parent}"),
+                None => name.to_owned(),
+            };
+            ServerName::try_from(name)
+                .is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_err())
+        };
+        let names = policy.groups().flat_map(|group| &group.sni);
+        let missing: Vec<String> = names
+            .map(ToString::to_string)
+            .filter(|name| is_missing(name))
+            .collect();
+        let shown = missing[..missing.len().min(NAMES_SHOWN)].join(", ");
+        match missing.len() {
+            0 => None,
+            count if count > NAMES_SHOWN => Some(format!(
+                "is not for {count} names of groups, among them {shown}: clients that verify it fail"
+            )),
+            _ => Some(format!("is not for {shown}: clients that verify it fail")),
+        }
+    }
+}
+
+/// Whether a certificate says where its issuer's certificate can be had, as those do that are issued by
+/// intermediates.
+fn names_its_issuers_place(certificate: &X509Certificate<'_>) -> bool {
+    use x509_parser::oid_registry::OID_PKIX_AUTHORITY_INFO_ACCESS;
+    matches!(
+        certificate.get_extension_unique(&OID_PKIX_AUTHORITY_INFO_ACCESS),
+        Ok(Some(_))
+    )
+}
+
+fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
+    let (Ok((_, below)), Ok((_, above))) = (
+        X509Certificate::from_der(certificate),
+        X509Certificate::from_der(issuer),
+    ) else {
+        return false;
+    };
+    below.issuer().as_raw() == above.subject().as_raw()
+        && has_signed(
+            issuer,
+            below.tbs_certificate.as_ref(),
+            &below.signature_value.data,
+        )
+}

@@ -1,0 +1,103 @@
+//! When something of X.509 is valid, and how its end is told beforehand.
+
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+
+/// How long before the end of a certificate an operator is warned.
+const SOON: u64 = 14 * 24 * 60 * 60;
+/// The share of a revocation list's time that is left when an operator is warned. Lists last for hours or for
+/// months, and a new one usually comes before half of that is over.
+const LIST_SOON: u64 = 4;
+
+/// When something is valid, in seconds of Unix time, the last one included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) not_before: u64,
+    pub(crate) not_after: u64,
+}
+
+impl Validity {
+    /// A certificate's validity; `None` if it cannot be read.
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        Some(Self::read(&parsed))
+    }
+
+    /// The same of one that is parsed already.
+    pub(crate) fn read(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        Self {
+            not_before: seconds(validity.not_before.timestamp()),
+            not_after: seconds(validity.not_after.timestamp()),
+        }
+    }
+
+    /// Says why it is not valid now.
+    pub(crate) fn check(self, now: UnixTime) -> Result<(), webpki::Error> {
+        if now.as_secs() < self.not_before {
+            return Err(webpki::Error::CertNotValidYet {
+                time: now,
+                not_before: unix(self.not_before),
+            });
+        }
+        if now.as_secs() > self.not_after {
+            return Err(webpki::Error::CertExpired {
+                time: now,
+                not_after: unix(self.not_after),
+            });
+        }
+        Ok(())
+    }
+
+    /// What is to be said of a certificate that is not valid now; `None` if it is.
+    pub(crate) fn lapse(self, now: UnixTime) -> Option<String> {
+        match self.check(now) {
+            Ok(()) => None,
+            Err(webpki::Error::CertNotValidYet { .. }) => {
+                Some(format!("is not valid before {}", date(self.not_before)))
+            }
+            Err(_) => Some(format!("expired on {}", date(self.not_after))),
+        }
+    }
+
+    /// What is to be said of a certificate that ends soon.
+    pub(crate) fn ending(self, now: UnixTime) -> Option<String> {
+        let left = self.not_after.saturating_sub(now.as_secs());
+        (left < SOON).then(|| format!("expires on {}", date(self.not_after)))
+    }
+
+    /// What is to be said of a revocation list that has ended or ends soon; its successor is due at the end.
+    pub(crate) fn list_ending(self, now: UnixTime) -> Option<String> {
+        let (whole, left) = (
+            self.not_after.saturating_sub(self.not_before),
+            self.not_after.saturating_sub(now.as_secs()),
+        );
+        let end = date(self.not_after);
+        match left {
+            0 => Some(format!("is past its nextUpdate, which was {end}")),
+            _ if left < SOON.min(whole / LIST_SOON) => {
+                Some(format!("has to have a successor before {end}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A time as seconds of Unix time; those before 1970 are 0.
+pub(crate) fn seconds(timestamp: i64) -> u64 {
+    u64::try_from(timestamp).unwrap_or(0)
+}
+
+/// The time of so many seconds of Unix time.
+pub(crate) fn unix(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+/// A time for people.
+fn date(seconds: u64) -> String {
+    let time = i64::try_from(seconds).unwrap_or(i64::MAX);
+    ASN1Time::from_timestamp(time)
+        .map_or_else(|_| "the end of time".to_owned(), |time| time.to_string())
+}
