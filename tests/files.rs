@@ -130,6 +130,63 @@ async fn a_list_that_has_ended_keeps_nobody_else_out_and_no_change_from_being_ma
 }
 
 #[tokio::test]
+async fn connections_outlive_the_end_of_a_list_and_an_unrelated_change_of_it() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.honour_revocations();
+    list(&world, &[], [now() - DAY, now() + DAY], 1);
+    let mut gateway = world.start().await;
+    let mut open = world
+        .identity("alice")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+    list(&world, &[], [now() - DAY, now() - Duration::HOUR], 2);
+    let reloaded = gateway.logged("policy reloaded").await;
+    assert_eq!(reloaded["lapsed"], 0);
+    assert_eq!(open.ask("still").await.unwrap(), "a: still");
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_clients_certificate() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let gateway = world.start().await;
+    let spec = LeafSpec {
+        not_before: now() - DAY,
+        not_after: now() + Duration::seconds(3),
+        ..LeafSpec::client("alice")
+    };
+    let issued = world.authority.issue(&spec).unwrap();
+    let alice = Identity::of(&world.authority, &issued);
+    let mut open = alice.visit(gateway.address, "db").await.unwrap();
+    assert_eq!(open.ask("still").await.unwrap(), "a: still");
+    assert_eq!(open.end().await, Refusal::Reset);
+    assert!(now() > spec.not_after, "in its last second it was valid");
+    let record = gateway.record_of(&open).await;
+    assert_eq!(record["reason"], "certificate_expired");
+}
+
+#[tokio::test]
+async fn on_revoke_keep_lets_connections_outlive_the_certificate() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.gateway_line("on_revoke: keep");
+    let gateway = world.start().await;
+    let spec = LeafSpec {
+        not_before: now() - DAY,
+        not_after: now() + Duration::seconds(2),
+        ..LeafSpec::client("alice")
+    };
+    let issued = world.authority.issue(&spec).unwrap();
+    let alice = Identity::of(&world.authority, &issued);
+    let mut open = alice.visit(gateway.address, "db").await.unwrap();
+    // Longer than the ends of connections are spread over.
+    until(async || (now() > spec.not_after + Duration::seconds(3)).then_some(())).await;
+    assert_eq!(open.ask("still").await.unwrap(), "a: still");
+}
+
+#[tokio::test]
 async fn what_ends_soon_is_said_before() {
     let upstream = Upstream::start("a").await;
     let mut world = quiet_world(&upstream);

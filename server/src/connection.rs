@@ -15,6 +15,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use crate::admission::{ConnectionSlot, HandshakeSlot};
 use crate::arrival;
 use crate::downstream::{TlsClient, reset};
+use crate::expiry::certificate_ended;
 use crate::first_bytes::FirstBytes;
 use crate::gateway::Gateway;
 use crate::handshake::{self, HandshakeError, Handshaken, Hello, NoHello};
@@ -303,14 +304,25 @@ async fn serve(
         cipher,
         holder: &holder,
     };
+    let (ends, connection) = (holder.permit().ends(), record.connection());
+    let on_revoke = || {
+        let running = gateway.running();
+        let settings = running.policy().gateway();
+        (settings.on_revoke, settings.timeouts.drain)
+    };
     let outcome = tokio::select! {
         outcome = visit.relay(&mut client, record) => outcome,
         () = holder.lapsed() => Outcome::Revoked,
+        () = certificate_ended(ends, connection, on_revoke) => Outcome::CertificateEnded,
         () = gateway.drain().cut_off() => Outcome::CutOff,
     };
     match outcome {
         Outcome::Finished | Outcome::ClientLeft => {}
-        Outcome::Broken(_) | Outcome::Revoked | Outcome::CutOff | Outcome::Rejected(_) => {
+        Outcome::Broken(_)
+        | Outcome::Revoked
+        | Outcome::CertificateEnded
+        | Outcome::CutOff
+        | Outcome::Rejected(_) => {
             lb::Downstream::abort(&mut *client);
         }
     }

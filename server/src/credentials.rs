@@ -78,7 +78,7 @@ pub(crate) fn is_trusted(
         return true;
     };
     let trust = running.tls().trust();
-    trust.verify(leaf, intermediates, now).is_ok()
+    trust.still_holds(leaf, intermediates, now)
 }
 
 /// Whether a client would be granted this group.

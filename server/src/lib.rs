@@ -16,6 +16,7 @@ pub mod demo;
 pub mod descriptors;
 mod doors;
 pub mod downstream;
+mod expiry;
 mod failures;
 pub mod finding;
 pub mod first_bytes;

@@ -1,13 +1,19 @@
-//! The gateway's own certificate, as its clients will look at it.
+//! The gateway's own certificate, as its clients will look at it, and its key.
 
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::path::Path;
+
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+    ServerName, UnixTime,
+};
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::finding::Finding;
 use crate::policy::Policy;
+use crate::tls::TlsError;
 use crate::trust::validity::Validity;
-use crate::trust::{Trust, has_signed};
+use crate::trust::{self, Trust, has_signed};
 
 /// The key of the policy that names the certificate's file.
 const PLACE: &str = "gateway.tls.certificate";
@@ -155,4 +161,25 @@ fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -
             below.tbs_certificate.as_ref(),
             &below.signature_value.data,
         )
+}
+
+/// Reads the one private key of a file, in which certificates and parameters may stand as well.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let mut keys = Vec::new();
+    for section in trust::sections(path)? {
+        match &*section.label {
+            "PRIVATE KEY" => keys.push(PrivatePkcs8KeyDer::from(section.der).into()),
+            "RSA PRIVATE KEY" => keys.push(PrivatePkcs1KeyDer::from(section.der).into()),
+            "EC PRIVATE KEY" => keys.push(PrivateSec1KeyDer::from(section.der).into()),
+            "CERTIFICATE" | "EC PARAMETERS" | "DH PARAMETERS" => {}
+            _ => return Err(trust::foreign(path, section).into()),
+        }
+    }
+    let count = keys.len();
+    keys.pop()
+        .filter(|_| count == 1)
+        .ok_or_else(|| TlsError::Keys {
+            path: path.to_owned(),
+            count,
+        })
 }

@@ -30,6 +30,8 @@ pub enum Outcome {
     Broken(RelayError),
     /// Its permit lapsed.
     Revoked,
+    /// A certificate of the client's chain has ended.
+    CertificateEnded,
     /// The drain's deadline came.
     CutOff,
     /// It was turned away.
@@ -52,6 +54,7 @@ impl Outcome {
             Self::Broken(RelayError::UpstreamDown) => "upstream_down",
             Self::Broken(RelayError::Lifetime) => "lifetime",
             Self::Revoked => "revoked",
+            Self::CertificateEnded => "certificate_expired",
             Self::CutOff => "drain_deadline",
             Self::Rejected(rejection) => rejection.reason(),
         }
@@ -59,7 +62,11 @@ impl Outcome {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Self::Finished | Self::ClientLeft | Self::Revoked | Self::CutOff => None,
+            Self::Finished
+            | Self::ClientLeft
+            | Self::Revoked
+            | Self::CertificateEnded
+            | Self::CutOff => None,
             Self::Broken(error) => Some(with_source(error)),
             Self::Rejected(rejection) => Some(with_source(rejection)),
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imbl::HashMap;
 use lb::LoadBalancer;
+use rustls_pki_types::UnixTime;
 
 use crate::identity::Identity;
 use crate::policy::{Change, Client, Decision, Group, Policy};
@@ -32,6 +33,8 @@ pub struct Permit {
     client: Arc<Client>,
     group: Arc<Group>,
     upstreams: Arc<lb::Group>,
+    /// When the first certificate ends that proves the identity.
+    ends: Option<UnixTime>,
 }
 
 impl Running {
@@ -171,6 +174,7 @@ impl Running {
                     client,
                     upstreams: Arc::clone(upstreams),
                     group,
+                    ends: None,
                 })
             }
             Decision::Deny { reason } => Err(Rejection::Policy(reason)),
@@ -179,6 +183,18 @@ impl Running {
 }
 
 impl Permit {
+    /// The same permit of a client whose first certificate ends then.
+    #[must_use]
+    pub(crate) fn until(mut self, ends: UnixTime) -> Self {
+        self.ends = Some(ends);
+        self
+    }
+
+    /// When the first certificate of the client's chain ends.
+    pub(crate) fn ends(&self) -> Option<UnixTime> {
+        self.ends
+    }
+
     /// Who was authorized.
     pub fn identity(&self) -> &Identity {
         &self.identity

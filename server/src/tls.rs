@@ -10,15 +10,12 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-    UnixTime,
-};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 
 use crate::finding::Finding;
 use crate::identity::{Fingerprint, Identity};
-use crate::own_certificate::OwnCertificate;
+use crate::own_certificate::{OwnCertificate, private_key};
 use crate::policy::{Policy, TlsFiles};
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
@@ -43,6 +40,7 @@ pub struct Tls {
 #[derive(Debug)]
 pub(crate) struct Identified {
     identity: Identity,
+    certificates_end: UnixTime,
     /// What is to be remembered, unless it is already.
     fresh: Option<Known>,
 }
@@ -51,6 +49,20 @@ impl Identified {
     /// Who the client says it is.
     pub(crate) fn claim(&self) -> &Identity {
         &self.identity
+    }
+
+    /// When the first certificate on the chain's path ends.
+    pub(crate) fn certificates_end(&self) -> UnixTime {
+        self.certificates_end
+    }
+
+    /// What the memory has.
+    fn known(known: Known) -> Self {
+        Self {
+            identity: known.identity,
+            certificates_end: known.certificates_end,
+            fresh: None,
+        }
     }
 }
 
@@ -205,9 +217,8 @@ impl Tls {
         now: UnixTime,
     ) -> Result<Identified, Rejection> {
         trust::bound(leaf, intermediates).map_err(Rejection::Untrusted)?;
-        if let Some(identity) = self.memory.recall_chain(leaf, intermediates, now) {
-            let fresh = None;
-            return Ok(Identified { identity, fresh });
+        if let Some(known) = self.memory.recall_chain(leaf, intermediates, now) {
+            return Ok(Identified::known(known));
         }
         let verified = self.trust.verify(leaf, intermediates, now);
         let verified = verified.map_err(Rejection::Untrusted)?;
@@ -218,15 +229,18 @@ impl Tls {
             path: path.map(Fingerprint::of).collect(),
             since: now,
             until: verified.holds_until(),
+            certificates_end: verified.certificates_end,
         });
-        Ok(Identified { identity, fresh })
+        Ok(Identified {
+            identity,
+            certificates_end: verified.certificates_end,
+            fresh,
+        })
     }
 
     /// Whom a certificate names whose chain was found good, and would still be.
     pub(crate) fn recall(&self, leaf: Fingerprint, now: UnixTime) -> Option<Identified> {
-        let identity = self.memory.recall(leaf, now)?;
-        let fresh = None;
-        Some(Identified { identity, fresh })
+        self.memory.recall(leaf, now).map(Identified::known)
     }
 
     /// Remembers the chain of a client that has proven who it is. Not before: certificates are no secret, and
@@ -300,27 +314,6 @@ impl Tls {
     }
 }
 
-/// Reads the one private key of a file, in which certificates and parameters may stand as well.
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let mut keys = Vec::new();
-    for section in trust::sections(path)? {
-        match &*section.label {
-            "PRIVATE KEY" => keys.push(PrivatePkcs8KeyDer::from(section.der).into()),
-            "RSA PRIVATE KEY" => keys.push(PrivatePkcs1KeyDer::from(section.der).into()),
-            "EC PRIVATE KEY" => keys.push(PrivateSec1KeyDer::from(section.der).into()),
-            "CERTIFICATE" | "EC PARAMETERS" | "DH PARAMETERS" => {}
-            _ => return Err(trust::foreign(path, section).into()),
-        }
-    }
-    let count = keys.len();
-    keys.pop()
-        .filter(|_| count == 1)
-        .ok_or_else(|| TlsError::Keys {
-            path: path.to_owned(),
-            count,
-        })
-}
-
 /// A secret that all processes with this key have, to answer alike for names that lead nowhere.
 fn imitation(key: &PrivateKeyDer<'_>) -> hmac::Key {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
@@ -349,81 +342,4 @@ fn provider() -> CryptoProvider {
 }
 
 #[cfg(test)]
-mod tests {
-    use certgen::{Authority, AuthoritySpec, Overwrite};
-    use tempfile::TempDir;
-    use time::{Duration, OffsetDateTime};
-
-    use super::*;
-    use crate::policy::ExpiredCrl;
-
-    /// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
-    /// certificate.
-    fn tls(expired_crl: ExpiredCrl) -> (TempDir, Tls, CertificateDer<'static>) {
-        let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-        authority.save(dir.path(), Overwrite::Refuse).unwrap();
-        let own = authority.server(&["localhost"]).unwrap();
-        own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
-        let now = OffsetDateTime::now_utc();
-        let list = authority.crl(&[], now, now + Duration::hours(1), 1);
-        std::fs::write(dir.path().join("ca.crl"), list.unwrap().pem()).unwrap();
-        let files = TlsFiles {
-            certificate: "server.crt".into(),
-            key: "server.key".into(),
-            client_ca: "ca.crt".into(),
-            crl: vec!["ca.crl".into()],
-            expired_crl,
-        };
-        let tls = Tls::load(&files, dir.path(), UnixTime::now()).unwrap();
-        let leaf = authority.client("alice").unwrap().certificate_der();
-        (dir, tls, leaf)
-    }
-
-    /// So many seconds from now.
-    fn after(seconds: i64) -> UnixTime {
-        let now = UnixTime::now().as_secs().checked_add_signed(seconds);
-        UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unwrap()))
-    }
-
-    const HOUR: i64 = 60 * 60;
-    const YEAR: i64 = 365 * 24 * HOUR;
-
-    #[test]
-    fn a_chain_that_was_good_is_refused_before_and_after_its_time() {
-        for (expired_crl, good, bad) in [
-            (ExpiredCrl::Refuse, HOUR / 2, 2 * HOUR),
-            (ExpiredCrl::Accept, 2 * HOUR, 50 * YEAR),
-        ] {
-            let (_dir, tls, leaf) = tls(expired_crl);
-            for _ in 0..2 {
-                for seconds in [1, good] {
-                    let identified = tls.identify(&leaf, &[], after(seconds)).unwrap();
-                    assert_eq!(tls.remember(identified).name().as_str(), "alice");
-                }
-                for seconds in [-YEAR, bad] {
-                    let refused = tls.identify(&leaf, &[], after(seconds)).unwrap_err();
-                    assert!(matches!(refused, Rejection::Untrusted(_)), "{refused}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn whatever_is_shown_behind_a_leaf_it_has_one_entry() {
-        let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
-        for n in 0..1100_u32 {
-            let junk = CertificateDer::from(n.to_be_bytes().to_vec());
-            tls.remember(tls.identify(&leaf, &[junk], after(1)).unwrap());
-        }
-        assert_eq!(tls.remembered(), 1);
-    }
-
-    #[test]
-    fn what_is_shown_behind_a_good_leaf_is_bounded_all_the_same() {
-        let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
-        tls.remember(tls.identify(&leaf, &[], after(1)).unwrap());
-        let junk = vec![leaf.clone(); trust::MOST_INTERMEDIATES + 1];
-        assert!(tls.identify(&leaf, &junk, after(1)).is_err());
-    }
-}
+mod tests;

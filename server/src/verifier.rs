@@ -216,11 +216,12 @@ impl Verifier {
             proof,
             proven,
         } = claim;
+        let certificates_end = client.certificates_end();
         let identity = self.running.tls().remember(client);
         let certificate = identity.fingerprint();
         match self.running.authorize(identity.clone(), &self.destination) {
             Ok(permit) => State::Allowed {
-                permit,
+                permit: permit.until(certificates_end),
                 proof,
                 ticket: Ticket {
                     proven,

@@ -32,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) since: UnixTime,
     /// When the first certificate or list on the path ends.
     pub(crate) until: UnixTime,
+    /// When the first certificate on the path ends.
+    pub(crate) certificates_end: UnixTime,
 }
 
 impl Default for Memory {
@@ -45,8 +47,8 @@ impl Memory {
     ///
     /// This leaves the order in which entries are forgotten as it is, since whoever shows the certificate
     /// has not proven anything yet.
-    pub(crate) fn recall(&self, leaf: Fingerprint, now: UnixTime) -> Option<Identity> {
-        self.known(leaf, now).map(|known| known.identity)
+    pub(crate) fn recall(&self, leaf: Fingerprint, now: UnixTime) -> Option<Known> {
+        self.known(leaf, now)
     }
 
     /// The same for a chain as it was shown: what is on the remembered path has to be among it.
@@ -55,7 +57,7 @@ impl Memory {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Option<Identity> {
+    ) -> Option<Known> {
         let known = self.known(Fingerprint::of(leaf), now)?;
         if !known.path.is_empty() {
             let shown: Vec<_> = intermediates.iter().map(Fingerprint::of).collect();
@@ -63,7 +65,7 @@ impl Memory {
                 return None;
             }
         }
-        Some(known.identity)
+        Some(known)
     }
 
     fn known(&self, leaf: Fingerprint, now: UnixTime) -> Option<Known> {
@@ -118,6 +120,7 @@ mod tests {
             path: Vec::new(),
             since: at(100),
             until: at(200),
+            certificates_end: at(200),
         }
     }
 
@@ -157,6 +160,7 @@ mod tests {
             path: vec![Fingerprint::of(&one), Fingerprint::of(&two)],
             since: at(100),
             until: at(200),
+            certificates_end: at(200),
         });
         for (shown, expected) in [
             (vec![&one, &two], true),

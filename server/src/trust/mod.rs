@@ -13,6 +13,7 @@ use crate::identity::Fingerprint;
 use crate::policy::ExpiredCrl;
 
 mod files;
+mod findings;
 mod list;
 pub(crate) mod memory;
 mod revocations;
@@ -33,10 +34,6 @@ use validity::{Validity, unix};
 pub const MOST_INTERMEDIATES: usize = 3;
 /// The most bytes of DER that a client's whole chain may have.
 pub const LARGEST_CHAIN: usize = 16 * 1024;
-
-/// The most bytes of authorities' names that a handshake tells clients. TLS has room for 64 KiB with all else,
-/// but Java reads 32 KiB of a handshake message.
-const LARGEST_SUBJECTS: usize = 16 * 1024;
 
 /// The client authorities and their revocations, as loaded at one moment.
 #[derive(Debug)]
@@ -168,60 +165,6 @@ impl Trust {
             }
         }
         Ok(())
-    }
-
-    /// Leaves the authorities' names out of handshakes if they are more than clients are ready to read.
-    fn bound_subjects(&mut self, authorities: &Path) {
-        self.subjects
-            .sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
-        self.subjects
-            .dedup_by(|one, other| one.as_ref() == other.as_ref());
-        let bytes: usize = self
-            .subjects
-            .iter()
-            .map(|name| 2 + name.as_ref().len())
-            .sum();
-        if bytes > LARGEST_SUBJECTS {
-            self.findings.push(Finding::new(
-                authorities.display(),
-                format_args!(
-                    "the names of {} authorities have {bytes} bytes, which clients need not read; no names are \
-                     sent, so that a client with several certificates cannot tell which to show",
-                    self.subjects.len()
-                ),
-            ));
-            self.subjects.clear();
-        }
-    }
-
-    /// What an operator should know now about the authorities and their lists.
-    pub(crate) fn findings(&self, now: UnixTime) -> Vec<Finding> {
-        let mut findings = self.findings.clone();
-        let (valid, all) = self.valid_authorities(now);
-        let authorities = "gateway.tls.client_ca";
-        if valid < all {
-            let what = format_args!("{} of {all} authorities are out of date", all - valid);
-            findings.push(Finding::new(authorities, what));
-        }
-        let valid = self.periods.iter().zip(&self.names);
-        for (period, name) in valid.filter(|(period, _)| period.check(now).is_ok()) {
-            let ending = period.ending(now);
-            findings.extend(
-                ending.map(|what| Finding::new(authorities, format_args!("{name} {what}"))),
-            );
-        }
-        for list in self.revocations.lists() {
-            let Some(what) = list.ending(now) else {
-                continue;
-            };
-            let refused = match self.expired_crl {
-                ExpiredCrl::Refuse => "; without one all clients of this authority are refused",
-                ExpiredCrl::Accept => "",
-            };
-            let what = format_args!("the list of {list} {what}{refused}");
-            findings.push(Finding::new("gateway.tls.crl", what));
-        }
-        findings
     }
 
     /// The authorities' names, which the handshake tells clients so that they can choose.

@@ -1,0 +1,76 @@
+use certgen::{Authority, AuthoritySpec, Overwrite};
+use tempfile::TempDir;
+use time::{Duration, OffsetDateTime};
+
+use super::*;
+use crate::policy::ExpiredCrl;
+
+/// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
+/// certificate.
+fn tls(expired_crl: ExpiredCrl) -> (TempDir, Tls, CertificateDer<'static>) {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+    authority.save(dir.path(), Overwrite::Refuse).unwrap();
+    let own = authority.server(&["localhost"]).unwrap();
+    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+    let now = OffsetDateTime::now_utc();
+    let list = authority.crl(&[], now, now + Duration::hours(1), 1);
+    std::fs::write(dir.path().join("ca.crl"), list.unwrap().pem()).unwrap();
+    let files = TlsFiles {
+        certificate: "server.crt".into(),
+        key: "server.key".into(),
+        client_ca: "ca.crt".into(),
+        crl: vec!["ca.crl".into()],
+        expired_crl,
+    };
+    let tls = Tls::load(&files, dir.path(), UnixTime::now()).unwrap();
+    let leaf = authority.client("alice").unwrap().certificate_der();
+    (dir, tls, leaf)
+}
+
+/// So many seconds from now.
+fn after(seconds: i64) -> UnixTime {
+    let now = UnixTime::now().as_secs().checked_add_signed(seconds);
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unwrap()))
+}
+
+const HOUR: i64 = 60 * 60;
+const YEAR: i64 = 365 * 24 * HOUR;
+
+#[test]
+fn a_chain_that_was_good_is_refused_before_and_after_its_time() {
+    for (expired_crl, good, bad) in [
+        (ExpiredCrl::Refuse, HOUR / 2, 2 * HOUR),
+        (ExpiredCrl::Accept, 2 * HOUR, 50 * YEAR),
+    ] {
+        let (_dir, tls, leaf) = tls(expired_crl);
+        for _ in 0..2 {
+            for seconds in [1, good] {
+                let identified = tls.identify(&leaf, &[], after(seconds)).unwrap();
+                assert_eq!(tls.remember(identified).name().as_str(), "alice");
+            }
+            for seconds in [-YEAR, bad] {
+                let refused = tls.identify(&leaf, &[], after(seconds)).unwrap_err();
+                assert!(matches!(refused, Rejection::Untrusted(_)), "{refused}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_is_shown_behind_a_leaf_it_has_one_entry() {
+    let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
+    for n in 0..1100_u32 {
+        let junk = CertificateDer::from(n.to_be_bytes().to_vec());
+        tls.remember(tls.identify(&leaf, &[junk], after(1)).unwrap());
+    }
+    assert_eq!(tls.remembered(), 1);
+}
+
+#[test]
+fn what_is_shown_behind_a_good_leaf_is_bounded_all_the_same() {
+    let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
+    tls.remember(tls.identify(&leaf, &[], after(1)).unwrap());
+    let junk = vec![leaf.clone(); trust::MOST_INTERMEDIATES + 1];
+    assert!(tls.identify(&leaf, &junk, after(1)).is_err());
+}
