@@ -52,6 +52,30 @@ async fn a_record_that_was_tampered_with_ends_nothing_cleanly() {
     );
 }
 
+#[tokio::test]
+async fn a_client_that_breaks_the_rules_is_told_so_and_not_cut_off_before_it_can_read_it() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut connection = alice
+        .over_wire(gateway.address, "db", Wire::Straight)
+        .await
+        .unwrap();
+    connection.ask("hello").await.unwrap();
+
+    connection.tamper();
+    for _ in 0..4 {
+        // Records behind the bad one stay unread.
+        connection.say(&"x".repeat(16_000)).await.unwrap();
+    }
+
+    let mut told = Vec::new();
+    let end = soon(connection.socket().read_to_end(&mut told)).await;
+    end.expect("an end and no reset");
+    assert_eq!(told.len(), 5 + 2 + 1 + 16, "a sealed alert");
+}
+
 /// A socket that is closed while bytes are unread resets, and a reset can overtake the alert.
 #[tokio::test]
 async fn a_refused_client_that_goes_on_talking_is_still_told_why() {

@@ -326,6 +326,12 @@ async fn serve(
             lb::Downstream::abort(&mut *client);
         }
     }
+    if let Outcome::Broken(_) = outcome
+        && let Some(socket) = client.into_accused()
+    {
+        drop(holder);
+        Box::pin(part(socket)).await;
+    }
     outcome
 }
 

@@ -25,6 +25,8 @@ pub struct TlsClient {
     outgoing: Outgoing,
     /// The client was told, or is being told, that nothing more will come.
     parted: bool,
+    /// The client was told by an alert what it did wrong.
+    accused: bool,
 }
 
 impl TlsClient {
@@ -37,7 +39,14 @@ impl TlsClient {
             incoming: Incoming::new(early),
             outgoing: Outgoing::new(late),
             parted: false,
+            accused: false,
         }
+    }
+
+    /// The socket of a client that was told by an alert what it did wrong. It should be given time to read that: a
+    /// reset would overtake it.
+    pub fn into_accused(self) -> Option<TcpStream> {
+        self.accused.then_some(self.socket)
     }
 
     /// Tells the client what it did wrong, if the socket takes it now: the connection is lost in any case.
@@ -46,7 +55,8 @@ impl TlsClient {
             && self.outgoing.is_empty()
             && self.seal_alert(alert).is_ok()
         {
-            drop(self.outgoing.poll_send(&mut self.socket, cx));
+            let sent = self.outgoing.poll_send(&mut self.socket, cx);
+            self.accused = matches!(sent, Poll::Ready(Ok(())));
         }
     }
 
