@@ -197,3 +197,23 @@ async fn a_demo_that_cannot_write_or_listen_says_where_and_what_helps() {
         "{told}"
     );
 }
+
+#[tokio::test]
+async fn the_kernels_half_is_named_before_or_behind_what_is_done_with_it() {
+    let world = world().await;
+    let nowhere = world.folder().to_str().unwrap();
+    for action in ["load", "status", "unload"] {
+        for arguments in [
+            ["steer", action, "--bpffs", nowhere],
+            ["steer", "--bpffs", nowhere, action],
+        ] {
+            let output = portcullis(&world, &arguments);
+            assert_eq!(output.status.code(), Some(1));
+            assert!(
+                said(&output).contains("is in no bpffs"),
+                "{}",
+                said(&output)
+            );
+        }
+    }
+}

@@ -14,10 +14,23 @@ use thiserror::Error;
 pub enum SteerError {
     /// The folder is in no bpffs.
     #[error(
-        "{path} is in no bpffs: mount one (`mount -t bpf bpf /sys/fs/bpf`), or name another with --bpffs",
+        "{path} is in no bpffs: mount one (`mount -t bpf -o mode=0755 bpf /sys/fs/bpf`), or name another with --bpffs",
         path = .0.display()
     )]
     NoBpffs(PathBuf),
+    /// The folder can be changed by somebody who could have others' connections.
+    #[error("{path}: user {user} (mode {mode:o}) could change what is pinned there: remove it, and mount the bpffs with mode=0755", path = .path.display())]
+    Unsafe {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        user: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The programs that are pinned there decide for another network namespace.
+    #[error("{path} is loaded in another network namespace: choose another --instance", path = .0.display())]
+    Elsewhere(PathBuf),
     /// Nothing was loaded there.
     #[error("nothing is loaded in {path}: run `portcullis steer load` as root", path = .0.display())]
     NotLoaded(PathBuf),

@@ -11,6 +11,7 @@
 
 mod bans;
 mod error;
+mod link;
 mod object;
 mod place;
 mod rules;
@@ -20,6 +21,7 @@ mod sys;
 pub use bans::Bans;
 pub use ebpf_common::{Counters, MOST_WORKERS};
 pub use error::SteerError;
+pub use link::Attachment;
 pub use object::{Owner, load, unload};
 pub use place::Place;
 pub use rules::{Prefix, PrefixError, Rule};

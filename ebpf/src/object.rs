@@ -14,6 +14,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use ebpf_common::{MOST_WORKERS, ROLES};
 
+use crate::link::{Attachment, NAMESPACE};
 use crate::{Place, SteerError, sys};
 
 /// The programs, as `ebpf/regen` built them.
@@ -55,15 +56,16 @@ pub fn load(place: &Place, owner: Option<Owner>) -> Result<Vec<u32>, SteerError>
     place.check()?;
     require_capabilities()?;
     let folder = place.path();
-    fs::create_dir_all(folder).map_err(SteerError::system(format!(
-        "{}: cannot be made",
-        folder.display()
-    )))?;
+    place.make()?;
     check_maps(place)?;
+    let attached = Attachment::of(place)?;
+    if attached == Attachment::Elsewhere {
+        return Err(SteerError::Elsewhere(folder.to_owned()));
+    }
     let mut object = pinned(place)?;
-    let namespace = File::open("/proc/thread-self/ns/net")
+    let namespace = File::open(NAMESPACE)
         .map_err(SteerError::system("the network namespace cannot be opened"))?;
-    attach(place, &mut object, &namespace)?;
+    attach(place, &mut object, &namespace, attached)?;
     if let Some(owner) = owner {
         give(place, owner)?;
     }
@@ -172,7 +174,12 @@ fn pinned(place: &Place) -> Result<Ebpf, SteerError> {
     Ok(loader.load(OBJECT)?)
 }
 
-fn attach(place: &Place, object: &mut Ebpf, namespace: &File) -> Result<(), SteerError> {
+fn attach(
+    place: &Place,
+    object: &mut Ebpf,
+    namespace: &File,
+    attached: Attachment,
+) -> Result<(), SteerError> {
     let choose: &mut SkReuseport = object
         .program_mut(CHOOSE)
         .expect("the object has it")
@@ -187,11 +194,13 @@ fn attach(place: &Place, object: &mut Ebpf, namespace: &File) -> Result<(), Stee
     steer.load()?;
     renew(&place.pin(STEER), |path| Ok(steer.pin(path)?))?;
     let link = place.pin(LINK);
-    if link.exists() {
+    if attached == Attachment::Here {
         return sys::update_link(&link, steer.fd()?.as_fd()).map_err(SteerError::system(
             "the attached program cannot be exchanged",
         ));
     }
+    // A link that is detached stays so.
+    fs::remove_file(&link).ok();
     let attached = steer.attach(namespace)?;
     let attached = FdLink::from(steer.take_link(attached)?);
     attached.pin(link)?;

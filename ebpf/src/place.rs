@@ -1,6 +1,11 @@
 //! Where an instance's programs and maps are pinned.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, fstat, mkdirat, open, openat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::SteerError;
 
@@ -30,6 +35,49 @@ impl Place {
         self.0.join(name)
     }
 
+    /// Makes the folders that are not there, and looks at those that are: whoever can change one can
+    /// take the link away.
+    pub(crate) fn make(&self) -> Result<(), SteerError> {
+        self.walk(true)
+    }
+
+    /// Whether nobody but root and the calling user can change what is pinned there.
+    pub(crate) fn check_owner(&self) -> Result<(), SteerError> {
+        self.walk(false)
+    }
+
+    /// Opens one folder in the other, so that what is looked at is what was opened.
+    fn walk(&self, makes: bool) -> Result<(), SteerError> {
+        let instances = self.0.parent().unwrap_or(&self.0);
+        let bpffs = instances.parent().unwrap_or(instances);
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opening = |path: &Path| {
+            let what = format!("{}: cannot be opened", path.display());
+            |error: Errno| SteerError::system(what)(error.into())
+        };
+        let mut folder = open(bpffs, how, Mode::empty()).map_err(opening(bpffs))?;
+        trusted(bpffs, &folder, true)?;
+        for path in [instances, &self.0] {
+            let name = path.file_name().unwrap_or_default();
+            if makes {
+                match mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => {
+                        let what = format!("{}: cannot be made", path.display());
+                        return Err(SteerError::system(what)(error.into()));
+                    }
+                }
+            }
+            let inner = match openat(&folder, name, how | OFlags::NOFOLLOW, Mode::empty()) {
+                Err(Errno::NOENT) if !makes => return Ok(()),
+                opened => opened.map_err(opening(path))?,
+            };
+            trusted(path, &inner, false)?;
+            folder = inner;
+        }
+        Ok(())
+    }
+
     /// Whether it can hold pins at all.
     pub(crate) fn check(&self) -> Result<(), SteerError> {
         let there = self.0.ancestors().find(|folder| folder.exists());
@@ -39,6 +87,24 @@ impl Place {
             _ => Err(SteerError::NoBpffs(self.0.clone())),
         }
     }
+}
+
+/// Whether only root and the calling user can put something into a folder, or take it away. In a sticky
+/// one others can add their own, but not take away what is not theirs.
+fn trusted(path: &Path, folder: &OwnedFd, may_be_sticky: bool) -> Result<(), SteerError> {
+    let found = fstat(folder).map_err(|error| {
+        SteerError::system(format!("{}: cannot be looked at", path.display()))(error.into())
+    })?;
+    let is_own = found.st_uid == 0 || found.st_uid == geteuid().as_raw();
+    let is_closed = found.st_mode & 0o022 == 0 || may_be_sticky && found.st_mode & 0o1000 != 0;
+    if is_own && is_closed {
+        return Ok(());
+    }
+    Err(SteerError::Unsafe {
+        path: path.to_owned(),
+        user: found.st_uid,
+        mode: found.st_mode & 0o7777,
+    })
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ impl Steering {
     /// Opens what [`crate::load`] pinned.
     pub fn open(place: &Place, role: Role) -> Result<Self, SteerError> {
         place.check()?;
+        place.check_owner()?;
         if !place.pin("PORTS").exists() {
             return Err(SteerError::NotLoaded(place.path().to_owned()));
         }

@@ -14,6 +14,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// `BPF_OBJ_GET` of `linux/bpf.h`.
 const OBJECT_GET: libc::c_long = 7;
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+const OBJECT_INFO: libc::c_long = 15;
 /// `BPF_PROG_QUERY`.
 const PROG_QUERY: libc::c_long = 16;
 /// `BPF_MAP_UPDATE_BATCH`.
@@ -59,6 +61,26 @@ struct ProgramQuery {
     ids: u64,
     count: u32,
     more: [u32; 9],
+}
+
+#[repr(C)]
+struct ObjectInfo {
+    object: u32,
+    length: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info` of a link to a network namespace.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    namespace: u32,
+    attach_type: u32,
+    more: [u64; 8],
 }
 
 #[repr(C)]
@@ -141,6 +163,19 @@ pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
     let pinned = pinned(pin)?;
     let mut link = number(pinned.as_raw_fd());
     bpf(LINK_DETACH, &mut link).map(drop)
+}
+
+/// The network namespace that a pinned link is attached to, by its inode; 0 if there is none any more.
+pub(crate) fn link_namespace(pin: &Path) -> io::Result<u32> {
+    let link = pinned(pin)?;
+    let mut info = LinkInfo::default();
+    let mut attribute = ObjectInfo {
+        object: number(link.as_raw_fd()),
+        length: u32::try_from(size_of::<LinkInfo>()).unwrap_or(0),
+        info: ptr::from_mut(&mut info) as u64,
+    };
+    bpf(OBJECT_INFO, &mut attribute)?;
+    Ok(info.namespace)
 }
 
 fn pinned(pin: &Path) -> io::Result<OwnedFd> {

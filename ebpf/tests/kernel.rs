@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map};
-use ebpf::{Bans, Counters, Place, Role, Rule, Start, SteerError, Steering};
+use ebpf::{Attachment, Bans, Counters, Place, Role, Rule, Start, SteerError, Steering};
 use socket2::{Domain, Socket, Type};
 
 /// An instance that is unloaded at the end.
@@ -402,4 +402,48 @@ fn a_process_that_was_given_the_role_and_failed_has_changed_nothing() {
         let accepted = std::iter::from_fn(|| listener.accept().ok()).count();
         assert_eq!(accepted, 20, "both workers serve again");
     }
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn a_folder_that_somebody_else_made_first_is_not_loaded_into() {
+    let instance = Instance::new("theirs");
+    let folder = instance.0.path();
+    std::fs::create_dir_all(folder).unwrap();
+    for path in [folder, folder.parent().unwrap()] {
+        let give = |user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        give(1234);
+        let refused = ebpf::load(&instance.0, None).unwrap_err();
+        assert!(
+            matches!(&refused, SteerError::Unsafe { user: 1234, .. }),
+            "{refused}"
+        );
+        assert!(Steering::open(&instance.0, Role::Primary).is_err());
+        give(0);
+    }
+    let mode = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(folder, mode).unwrap();
+    };
+    mode(0o777);
+    let refused = ebpf::load(&instance.0, None).unwrap_err();
+    assert!(matches!(refused, SteerError::Unsafe { .. }), "{refused}");
+    mode(0o755);
+    ebpf::load(&instance.0, None).unwrap();
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn a_link_that_is_gone_is_told_and_made_again() {
+    let instance = Instance::new("link");
+    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Nowhere);
+    ebpf::load(&instance.0, None).unwrap();
+    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Here);
+    std::fs::remove_file(instance.0.path().join("link")).unwrap();
+    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Nowhere);
+    ebpf::load(&instance.0, None).unwrap();
+    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Here);
+    let (mut steering, _listeners, _handle) = serve(&instance, 1);
+    steering.apply([Rule::Port(5432)].into()).unwrap();
+    connect("127.0.0.1:5432").unwrap();
 }

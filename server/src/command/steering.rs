@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ebpf::{Bans, Counters, Owner, Place, Steering};
+use ebpf::{Attachment, Bans, Counters, Owner, Place, Steering};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 
@@ -14,10 +14,15 @@ use serde::Serialize;
 #[derive(Debug, Args)]
 pub(super) struct Instance {
     /// The name that steering is pinned under; gateways with different names share a machine.
-    #[arg(long, env = "PORTCULLIS_INSTANCE", default_value = "default", value_parser = instance)]
+    #[arg(long, env = "PORTCULLIS_INSTANCE", default_value = "default", value_parser = instance, global = true)]
     instance: String,
     /// Where a bpffs is mounted.
-    #[arg(long, env = "PORTCULLIS_BPFFS", default_value = "/sys/fs/bpf")]
+    #[arg(
+        long,
+        env = "PORTCULLIS_BPFFS",
+        default_value = "/sys/fs/bpf",
+        global = true
+    )]
     bpffs: PathBuf,
 }
 
@@ -74,8 +79,20 @@ fn owner(user: &str) -> Result<Owner, String> {
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     place: PathBuf,
+    /// Whether it is there, and decides for this network namespace as far as can be seen.
     loaded: bool,
+    attached: Attached,
     rules: usize,
+}
+
+/// Where the programs are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Attached {
+    Here,
+    Elsewhere,
+    Nowhere,
+    Hidden,
 }
 
 impl Status {
@@ -86,9 +103,17 @@ impl Status {
             Err(ebpf::SteerError::NotLoaded(_)) => None,
             Err(error) => return Err(error),
         };
+        let attached = match Attachment::of(place)? {
+            Attachment::Here => Attached::Here,
+            Attachment::Elsewhere => Attached::Elsewhere,
+            Attachment::Nowhere => Attached::Nowhere,
+            Attachment::Hidden => Attached::Hidden,
+        };
+        let is_attached = matches!(attached, Attached::Here | Attached::Hidden);
         Ok(Self {
             place: place.path().to_owned(),
-            loaded: rules.is_some(),
+            loaded: rules.is_some() && is_attached,
+            attached,
             rules: rules.unwrap_or(0),
         })
     }
@@ -102,10 +127,24 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.place.display();
-        match self.rules {
-            _ if !self.loaded => writeln!(f, "{place}: nothing is loaded"),
-            1 => writeln!(f, "{place}: loaded, with 1 rule"),
-            rules => writeln!(f, "{place}: loaded, with {rules} rules"),
+        let rules = match self.rules {
+            1 => "1 rule".to_owned(),
+            rules => format!("{rules} rules"),
+        };
+        match self.attached {
+            Attached::Here if self.loaded => writeln!(f, "{place}: loaded, with {rules}"),
+            Attached::Hidden if self.loaded => writeln!(
+                f,
+                "{place}: loaded, with {rules}; only root can see whether it is attached"
+            ),
+            Attached::Elsewhere => writeln!(f, "{place}: loaded in another network namespace"),
+            Attached::Nowhere if self.rules > 0 => writeln!(
+                f,
+                "{place}: not attached, {rules} are without effect: run `portcullis steer load`"
+            ),
+            Attached::Here | Attached::Nowhere | Attached::Hidden => {
+                writeln!(f, "{place}: nothing is loaded")
+            }
         }
     }
 }

@@ -1,0 +1,48 @@
+//! Whether the programs decide for this network namespace: a pin alone does not say so.
+
+use std::fs;
+use std::io;
+use std::os::linux::fs::MetadataExt;
+
+use crate::object::LINK;
+use crate::{Place, SteerError, sys};
+
+/// The network namespace of the calling thread.
+pub(crate) const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// Where the programs of an instance are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attachment {
+    /// To this network namespace: they decide where connections go.
+    Here,
+    /// To another one.
+    Elsewhere,
+    /// Nowhere: somebody has removed or detached the link, or its namespace is gone.
+    Nowhere,
+    /// Only who has loaded them may know.
+    Hidden,
+}
+
+impl Attachment {
+    /// Looks at the link.
+    pub fn of(place: &Place) -> Result<Self, SteerError> {
+        let namespace = match sys::link_namespace(&place.pin(LINK)) {
+            Ok(namespace) => namespace,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nowhere),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Self::Hidden);
+            }
+            Err(error) => return Err(SteerError::system("the link cannot be looked at")(error)),
+        };
+        let own = fs::metadata(NAMESPACE)
+            .map_err(SteerError::system(
+                "the network namespace cannot be looked at",
+            ))?
+            .st_ino();
+        Ok(match u64::from(namespace) {
+            0 => Self::Nowhere,
+            namespace if namespace == own => Self::Here,
+            _ => Self::Elsewhere,
+        })
+    }
+}
