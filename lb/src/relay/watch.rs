@@ -166,7 +166,7 @@ impl<D: Downstream> Course<'_, D> {
     }
 
     /// What it says about the upstream that its stream ended.
-    pub(super) fn observe_end(&self, ended: &io::Result<()>, clock: &mut Clock) {
+    pub(super) fn observe_end(&mut self, ended: &io::Result<()>, clock: &mut Clock) {
         let Some(lease) = self.lease else {
             return;
         };
@@ -176,6 +176,8 @@ impl<D: Downstream> Course<'_, D> {
         if clock.awaits_proof() && self.traffic.sent() == 0 {
             clock.proved();
             lease.fell_short(ended.as_ref().err().map_or(Cause::Closed, Cause::of));
+            // That is all it says, also if it ends in order now.
+            self.lease = None;
         } else if let (Err(error), false) = (ended, self.upstream.gone) {
             lease.broke(Cause::of(error));
         }

@@ -206,6 +206,18 @@ async fn a_client_that_closed_its_write_side_without_a_word_gets_what_is_on_its_
 }
 
 #[tokio::test]
+async fn an_answer_to_a_client_that_closed_its_write_side_without_a_word_may_take_a_moment() {
+    let mut world = framed(false, RelayConfig::default()).await;
+    world.client.write_all(b"question").await.unwrap();
+    world.client.shutdown().await.unwrap();
+    assert_eq!(read(&mut world.upstream, 8).await, b"question");
+    sleep(Duration::from_millis(500)).await;
+    world.upstream.write_all(b"the answer").await.unwrap();
+    let heard = read(&mut world.client, 11).await;
+    assert_eq!(heard, b".the answer", "behind a nudge");
+}
+
+#[tokio::test]
 async fn a_client_that_said_goodbye_and_is_gone_waits_for_no_stuck_upstream() {
     let mut world = framed(true, RelayConfig::default()).await;
     world.client.write_all(b"question").await.unwrap();

@@ -139,6 +139,18 @@ async fn an_upstream_that_breaks_connection_after_connection_goes_down() {
 }
 
 #[tokio::test]
+async fn an_end_without_a_byte_is_no_finished_connection() {
+    let (bad, good) = (listener().await, listener().await);
+    let group = group(&[&bad, &good], OnDown::Keep);
+    for _ in 0..9 {
+        drop(visit(&group, &bad, Does::SpeakAndReset).await);
+    }
+    drop(visit(&group, &bad, Does::EndAtOnce).await);
+    drop(visit(&group, &bad, Does::SpeakAndReset).await);
+    assert_eq!(health(&group, &bad), Health::Down);
+}
+
+#[tokio::test]
 async fn what_clients_may_have_caused_takes_no_last_upstream_down() {
     let (only, other) = (listener().await, listener().await);
     let group = group(&[&only, &other], OnDown::Keep);
@@ -146,9 +158,10 @@ async fn what_clients_may_have_caused_takes_no_last_upstream_down() {
         let dial = Err(Cause::Refused);
         group.dialed(other.local_addr().unwrap(), dial);
     }
-    for _ in 0..12 {
-        drop(visit(&group, &only, Does::EndAtOnce).await);
-        drop(visit(&group, &only, Does::SpeakAndReset).await);
+    for does in [Does::EndAtOnce, Does::SpeakAndReset] {
+        for _ in 0..12 {
+            drop(visit(&group, &only, does).await);
+        }
     }
     assert_eq!(health(&group, &other), Health::Down);
     assert_eq!(health(&group, &only), Health::Up);
