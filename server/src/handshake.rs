@@ -332,7 +332,10 @@ mod tests {
             panic!("it is a hello");
         };
         let failed = hello.answer(&mut server, Arc::clone(&SERVER)).await;
-        assert!(matches!(failed, Err(HandshakeError::Tls(_))));
+        assert!(matches!(
+            failed,
+            Err(HandshakeError::Tls(_) | HandshakeError::Excess(_))
+        ));
         drop(server);
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).await.ok();
@@ -369,6 +372,8 @@ mod tests {
             &[&[20, 3, 3, 0, 1, 1][..], &sealed, &[1, 2, 3]].concat(),
             &[23, 3, 3, 0xff, 0xff, 1],
             &[22, 3, 3, 0, 4, 1, 0, 0, 0],
+            // Another hello, too long.
+            &[22, 3, 3, 0, 4, 1, 0, 0x40, 1],
             b"GET / HTTP/1.0\r\n\r\n",
             &[0; 100],
         ] {

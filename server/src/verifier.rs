@@ -1,6 +1,7 @@
 //! What decides about one connection, in the middle of its handshake.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -28,6 +29,10 @@ const SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
 ];
 
+/// How many tickets of one hello are opened. Clients show one or two; 16 KiB have room for hundreds, each of which
+/// costs a decryption.
+const MOST_TICKETS: usize = 4;
+
 /// Decides about one connection, in the middle of its handshake.
 ///
 /// Made after the `ClientHello`, it knows where the client wants to go when it learns who the client
@@ -44,6 +49,8 @@ pub struct Verifier {
     /// Whether the client's processor is better at `ChaCha20` than at AES, as its order of suites says.
     prefers_chacha: bool,
     state: Mutex<State>,
+    /// How many tickets the client has shown.
+    tickets: AtomicUsize,
 }
 
 /// What is known about the client of a connection.
@@ -133,6 +140,7 @@ impl Verifier {
             protocols,
             prefers_chacha,
             state: Mutex::default(),
+            tickets: AtomicUsize::new(0),
         })
     }
 
@@ -308,6 +316,9 @@ impl ProducesTickets for Verifier {
     fn decrypt(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
         *state = State::Unknown;
+        if self.tickets.fetch_add(1, Relaxed) >= MOST_TICKETS {
+            return None;
+        }
         let (ticket, session) = self.running.tls().tickets().open(sealed)?;
         *state = State::Claimed(self.claim(ticket, UnixTime::now())?);
         Some(session)

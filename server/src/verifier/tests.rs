@@ -48,6 +48,7 @@ fn verifier_of(running: Arc<Running>) -> Verifier {
         protocols: Vec::new(),
         prefers_chacha: false,
         state: Mutex::default(),
+        tickets: AtomicUsize::new(0),
     }
 }
 
@@ -98,6 +99,24 @@ fn a_ticket_that_is_refused_leaves_nothing_of_the_one_before_it() {
     assert!(verifier.decrypt(&sealed.unwrap()).is_some());
     assert!(verifier.decrypt(b"another").is_none());
     assert!(verifier.take_permit(HandshakeKind::Resumed).is_err());
+}
+
+#[test]
+fn so_many_tickets_of_a_hello_are_opened_and_no_more() {
+    let (_dir, verifier, alice) = verifier();
+    let good = verifier.running.tls().tickets().seal(ticket(&alice), b"");
+    let good = good.unwrap();
+    for (before, is_taken) in [(MOST_TICKETS - 1, true), (MOST_TICKETS, false)] {
+        let verifier = verifier_of(Arc::clone(&verifier.running));
+        for _ in 0..before {
+            assert!(verifier.decrypt(b"junk").is_none());
+        }
+        assert_eq!(verifier.decrypt(&good).is_some(), is_taken, "{before}");
+        assert_eq!(
+            verifier.take_permit(HandshakeKind::Resumed).is_ok(),
+            is_taken
+        );
+    }
 }
 
 #[test]
