@@ -135,3 +135,22 @@ async fn a_client_may_change_its_key_now_and_then_and_not_without_end() {
     let record = gateway.record_of(&alice).await;
     assert_eq!(record["reason"], "too_many_messages");
 }
+
+#[tokio::test]
+async fn without_memory_for_more_clients_they_are_refused_and_a_reload_still_works() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    let alice = world.identity("alice");
+    let mut held = alice.visit(gateway.address, "db").await.unwrap();
+
+    world.gateway_line("limits: {memory: 1MiB}");
+    gateway.reload(&world).await;
+    assert!(alice.visit(gateway.address, "db").await.is_err());
+    gateway.record_with("memory_full").await;
+    assert_eq!(held.ask("still").await.unwrap(), "a: still");
+
+    world.forget_gateway_line("limits: {memory: 1MiB}");
+    gateway.reload(&world).await;
+    alice.visit(gateway.address, "db").await.unwrap();
+}

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use lb::{Claim, Counter};
 
 use crate::descriptors;
+use crate::memory::MemoryGauge;
 use crate::policy::{GatewayLimits, Quota};
 use crate::rejection::Rejection;
 use crate::settings::limit;
@@ -25,7 +26,8 @@ use fair_table::{Bounds, FairTable, Full, Slot};
 /// How long a handshake may take before it gives way to one of a source that has fewer, when there are
 /// as many as may be.
 const GRACE: Duration = Duration::from_secs(1);
-/// How many silent connections are ended at once when the system has no descriptor left.
+/// How many silent connections are ended at once for the sake of a handshake, or when the system has no
+/// descriptor left.
 const RELIEF: usize = 8;
 
 /// Counts silent connections, handshakes in flight and open connections.
@@ -38,6 +40,7 @@ pub struct Admission {
     elsewhere: Arc<Counter>,
     /// How many descriptors clients may use.
     descriptors: AtomicUsize,
+    memory: MemoryGauge,
 }
 
 /// The slot of a connection whose `ClientHello` is not whole, returned on drop.
@@ -80,6 +83,7 @@ impl Default for Admission {
             connections: Arc::new(Counter::new()),
             elsewhere: Arc::new(Counter::new()),
             descriptors: AtomicUsize::new(usize::MAX),
+            memory: MemoryGauge::default(),
         }
     }
 }
@@ -107,6 +111,9 @@ impl Admission {
         if free == 0 {
             return Err(Rejection::DescriptorsFull);
         }
+        if self.memory.is_full(limits.memory, now) && !self.silent.evict() {
+            return Err(Rejection::MemoryFull);
+        }
         let most = count(limits.silent).min(free);
         Ok(SilentSlot(self.silent.enter(source, most, now)))
     }
@@ -121,6 +128,9 @@ impl Admission {
         now: Instant,
     ) -> Result<HandshakeSlot, Rejection> {
         drop(silent);
+        if self.memory.is_full(limits.memory, now) && !self.relieve() {
+            return Err(Rejection::MemoryFull);
+        }
         let bounds = Bounds {
             all: count(limits.handshakes),
             per_source: count(limits.handshakes_per_source),
@@ -152,7 +162,7 @@ impl Admission {
         })
     }
 
-    /// Ends a few silent connections, since the system has no descriptor left. Says whether there were any.
+    /// Ends a few silent connections, since the system has no descriptor or memory left. Says whether there were any.
     pub fn relieve(&self) -> bool {
         (0..RELIEF).take_while(|_| self.silent.evict()).count() > 0
     }
@@ -208,12 +218,14 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
+    use crate::policy::MemoryLimit;
 
     const NO_LIMITS: GatewayLimits = GatewayLimits {
         connections: Quota::Unlimited,
         silent: Quota::Unlimited,
         handshakes: Quota::Unlimited,
         handshakes_per_source: Quota::Unlimited,
+        memory: MemoryLimit::Unlimited,
     };
 
     fn quota(most: u32) -> Quota {
@@ -300,6 +312,31 @@ mod tests {
         drop((first, second, silent));
         assert!(arrive(&admission, &NO_LIMITS).is_ok());
         drop(opened);
+    }
+
+    #[test]
+    fn silent_connections_give_way_when_memory_is_full_and_then_clients_are_refused() {
+        let admission = Admission::default();
+        let full = GatewayLimits {
+            memory: MemoryLimit::AtMost(std::num::NonZeroU64::MIN),
+            ..NO_LIMITS
+        };
+        let refused = arrive(&admission, &full).unwrap_err();
+        assert_eq!(refused.reason(), "memory_full");
+        let silent = [(); 9].map(|()| arrive(&admission, &NO_LIMITS).unwrap());
+        let next = arrive(&admission, &full).unwrap();
+        assert_eq!(admission.silent(), 9, "one went for one that came");
+        let now = Instant::now();
+        let held = admission
+            .begin_handshake(next, source(1), &full, now)
+            .unwrap();
+        assert_eq!(admission.silent(), 0, "a handshake takes more");
+        let last = arrive(&admission, &NO_LIMITS).unwrap();
+        let refused = admission
+            .begin_handshake(last, source(1), &full, now)
+            .unwrap_err();
+        assert_eq!(refused.reason(), "memory_full");
+        drop((silent, held));
     }
 
     #[test]

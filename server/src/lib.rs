@@ -27,6 +27,7 @@ pub mod identity;
 pub mod inherited;
 pub mod live;
 pub mod load;
+mod memory;
 mod own_certificate;
 pub mod policy;
 pub mod program;

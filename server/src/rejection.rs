@@ -23,6 +23,9 @@ pub enum Rejection {
     /// As many descriptors are in use as clients may have.
     #[error("no descriptor is left for another client")]
     DescriptorsFull,
+    /// As much memory is in use as may be.
+    #[error("no memory is left for another client")]
+    MemoryFull,
     /// The connection was silent, and gave way to another.
     #[error("it was the oldest silent connection of the source that had most, and gave way")]
     SilentEvicted,
@@ -106,6 +109,7 @@ impl Rejection {
             // The gateway has no room; others may be the cause.
             Self::GatewayFull
             | Self::DescriptorsFull
+            | Self::MemoryFull
             | Self::SilentEvicted
             | Self::HandshakesFull
             | Self::SourceHandshakesFull
@@ -122,6 +126,7 @@ impl Rejection {
         match self {
             Self::GatewayFull => "gateway_full",
             Self::DescriptorsFull => "descriptors_full",
+            Self::MemoryFull => "memory_full",
             Self::SilentEvicted => "silent_evicted",
             Self::HandshakesFull => "handshakes_full",
             Self::SourceHandshakesFull => "source_handshakes_full",
@@ -193,6 +198,7 @@ mod tests {
         for (rejection, counts) in [
             (Rejection::GatewayFull, false),
             (Rejection::DescriptorsFull, false),
+            (Rejection::MemoryFull, false),
             (Rejection::SilentEvicted, false),
             (Rejection::HandshakesFull, false),
             (Rejection::SourceHandshakesFull, false),

@@ -66,6 +66,11 @@ impl World {
         writeln!(self.gateway, "  {line}").unwrap();
     }
 
+    /// Takes a line out of the gateway's section.
+    pub(crate) fn forget_gateway_line(&mut self, line: &str) {
+        self.gateway = self.gateway.replace(&format!("  {line}\n"), "");
+    }
+
     /// Has the gateway honour `ca.crl`.
     pub(crate) fn honour_revocations(&mut self) {
         self.gateway = self.gateway.replace("ca.crt}", "ca.crt, crl: ca.crl}");

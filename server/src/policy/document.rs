@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use super::values::{Duration, DurationLimit, Percent, PortOrRange, Quota, Rate};
+use super::values::{Duration, DurationLimit, Percent, PortOrRange, Quota, Rate, Size};
 
 /// A policy of Portcullis: who may reach what, how often and how fast.
 #[derive(Debug, JsonSchema)]
@@ -171,6 +171,10 @@ struct Limits {
     handshakes: Option<Quota>,
     /// Handshakes in flight from one IPv4 address or IPv6 network of 64 bits. Without it: 100.
     handshakes_per_source: Option<Quota>,
+    /// What the process may have in memory; over it, silent connections give way and further clients are
+    /// reset. In any case a tenth of its control group's limit and a fiftieth of the machine's memory are
+    /// left, unless it is `unlimited`. Without it: no more than that.
+    memory: Option<Size>,
 }
 
 /// How long things may take.

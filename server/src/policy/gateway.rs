@@ -10,6 +10,7 @@ use super::duration;
 use super::keys::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
 use super::problem::Problems;
 use super::read::{self, Fields};
+use super::size::{self, MemoryLimit};
 use super::steer::{self, Steer};
 use super::yaml::{Node, Value};
 
@@ -83,6 +84,8 @@ pub struct GatewayLimits {
     pub handshakes: Quota,
     /// Handshakes in flight from one source.
     pub handshakes_per_source: Quota,
+    /// Memory.
+    pub memory: MemoryLimit,
 }
 
 /// How long things may take; `None` is without limit.
@@ -209,6 +212,7 @@ impl Default for GatewayLimits {
             silent: Quota::at_most(20_000),
             handshakes: Quota::at_most(2_000),
             handshakes_per_source: Quota::at_most(100),
+            memory: MemoryLimit::Group,
         }
     }
 }
@@ -222,6 +226,7 @@ fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<GatewayLimits> {
         silent: quota("silent", default.silent),
         handshakes: quota("handshakes", default.handshakes),
         handshakes_per_source: quota("handshakes_per_source", default.handshakes_per_source),
+        memory: fields.or("memory", default.memory, problems, size::memory),
     })
 }
 

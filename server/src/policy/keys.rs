@@ -20,6 +20,7 @@ pub(super) const LIMITS: &[&str] = &[
     "silent",
     "handshakes",
     "handshakes_per_source",
+    "memory",
 ];
 pub(super) const TIMEOUTS: &[&str] = &[
     "handshake",

@@ -29,6 +29,7 @@ mod pieces;
 mod problem;
 mod protocols;
 mod read;
+mod size;
 mod steer;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use group::{
 };
 pub use name::{SniName, SniNameError};
 pub use problem::{PolicyError, Problem};
+pub use size::MemoryLimit;
 pub use steer::{Steer, SteerMode};
 
 /// Who may reach what: one revision, immutable and cheap to clone.

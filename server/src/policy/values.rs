@@ -24,6 +24,13 @@ pub(super) struct Percent(#[schemars(regex(pattern = "^(100|[0-9]{1,2})%$"))] St
 #[expect(dead_code, reason = "it is there for its schema")]
 pub(super) struct Rate(#[schemars(regex(pattern = "^[0-9]*[1-9][0-9]*/(s|m|h)$"))] String);
 
+/// A size such as `512MiB` or `4GiB`, or `unlimited`.
+#[derive(Debug, JsonSchema)]
+#[expect(dead_code, reason = "it is there for its schema")]
+pub(super) struct Size(
+    #[schemars(regex(pattern = "^([0-9]*[1-9][0-9]*(KiB|MiB|GiB)|unlimited)$"))] String,
+);
+
 /// A number from 1, or `unlimited`.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]

@@ -1,0 +1,199 @@
+//! Whether memory is left for another client, before the kernel ends the process for want of it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::policy::MemoryLimit;
+
+/// How often memory is measured, at most.
+const MEASURE: Duration = Duration::from_millis(100);
+/// What a client may take before that is measured, with what the kernel needs for its sockets.
+const EACH: u64 = 16 * 1024;
+/// A control group is full when so many tenths of its limit are in use.
+const TENTHS: u64 = 9;
+/// The machine is full when one part in so many is available.
+const MACHINE_SHARE: u64 = 50;
+/// Where control groups are mounted (systemd, containers): those of version 2.
+const GROUPS: &str = "/sys/fs/cgroup";
+
+/// Measures the memory that is in use, now and then, and estimates in between.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryGauge(Mutex<Option<Measured>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    at: Instant,
+    /// What the process has in memory.
+    resident: u64,
+    /// What the control group or the machine has left.
+    left: u64,
+    /// How many clients have come since.
+    clients: u64,
+}
+
+impl MemoryGauge {
+    /// Whether memory is full as one more client comes: the process has as much as `limit` says, or its
+    /// control group or the machine has hardly any left.
+    pub(crate) fn is_full(&self, limit: MemoryLimit, now: Instant) -> bool {
+        if limit == MemoryLimit::Unlimited {
+            return false;
+        }
+        let mut measured = self.0.lock();
+        let is_due = |measured: &Measured| now.saturating_duration_since(measured.at) >= MEASURE;
+        if measured.as_ref().is_none_or(is_due) {
+            *measured = Some(Measured {
+                at: now,
+                resident: resident().unwrap_or(0),
+                left: left().unwrap_or(u64::MAX),
+                clients: 0,
+            });
+        }
+        measured
+            .as_mut()
+            .is_some_and(|measured| measured.is_full(limit))
+    }
+}
+
+impl Measured {
+    fn is_full(&mut self, limit: MemoryLimit) -> bool {
+        self.clients += 1;
+        let grown = self.clients.saturating_mul(EACH);
+        let is_over = match limit {
+            MemoryLimit::AtMost(bytes) => self.resident.saturating_add(grown) > bytes.get(),
+            MemoryLimit::Group | MemoryLimit::Unlimited => false,
+        };
+        is_over || grown > self.left
+    }
+}
+
+/// What the process has in memory (`proc_pid_status(5)`).
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    Some(field(&status, "VmRSS:")? * 1024)
+}
+
+/// How much may still be used of the control group and of the machine, whichever is less.
+fn left() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok();
+    let group = own.and_then(|text| left_in_group(Path::new(GROUPS), &text));
+    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.and_then(|text| left_on_machine(&text));
+    group.into_iter().chain(machine).min()
+}
+
+/// The same of the groups that `/proc/self/cgroup` names.
+fn left_in_group(mount: &Path, own: &str) -> Option<u64> {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let group = mount.join(path);
+    let groups = group
+        .ancestors()
+        .take_while(|group| group.starts_with(mount));
+    groups.filter_map(left_in).min()
+}
+
+fn left_in(group: &Path) -> Option<u64> {
+    let number = |file: &str| {
+        let text = fs::read_to_string(group.join(file)).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    // Without a limit it says `max`.
+    let most = number("memory.max")?;
+    let used = number("memory.current")?;
+    // The kernel takes back what it keeps of files before it ends a process.
+    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let of_files = ["inactive_file ", "active_file "].map(|key| field(&stat, key).unwrap_or(0));
+    let used = used.saturating_sub(of_files.iter().sum());
+    Some((most / 10 * TENTHS).saturating_sub(used))
+}
+
+fn left_on_machine(meminfo: &str) -> Option<u64> {
+    let all = field(meminfo, "MemTotal:")? * 1024;
+    let available = field(meminfo, "MemAvailable:")? * 1024;
+    Some(available.saturating_sub(all / MACHINE_SHARE))
+}
+
+/// The number behind a line's key.
+fn field(text: &str, key: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    #[test]
+    fn between_two_measures_each_client_counts() {
+        let mut measured = Measured {
+            at: Instant::now(),
+            resident: 10 * EACH,
+            left: 3 * EACH,
+            clients: 0,
+        };
+        let at_most = MemoryLimit::AtMost(NonZeroU64::new(12 * EACH).unwrap());
+        let mut full = |limit| measured.is_full(limit);
+        assert_eq!(
+            [full(at_most), full(at_most), full(at_most)],
+            [false, false, true]
+        );
+        assert!(full(MemoryLimit::Group), "the fourth has no room either");
+        measured.clients = 0;
+        assert!(!measured.is_full(MemoryLimit::Group));
+    }
+
+    #[test]
+    fn memory_is_measured_again_after_a_while_and_not_for_each_client() {
+        let (gauge, now) = (MemoryGauge::default(), Instant::now());
+        let at_most = |bytes| MemoryLimit::AtMost(NonZeroU64::new(bytes).unwrap());
+        assert!(!gauge.is_full(at_most(u64::MAX), now));
+        assert!(
+            gauge.is_full(at_most(1024 * 1024), now),
+            "a process has more"
+        );
+        assert!(!gauge.is_full(MemoryLimit::Unlimited, now));
+        let clients = || gauge.0.lock().unwrap().clients;
+        assert_eq!(clients(), 2);
+        assert!(gauge.is_full(at_most(1), now + MEASURE));
+        assert_eq!(clients(), 1);
+    }
+
+    #[test]
+    fn the_narrowest_of_the_groups_around_the_process_counts_without_what_is_kept_of_files() {
+        let mount = tempfile::tempdir().unwrap();
+        let write = |group: &str, max: &str, current: &str, stat: &str| {
+            let path = mount.path().join(group);
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("memory.max"), max).unwrap();
+            fs::write(path.join("memory.current"), current).unwrap();
+            fs::write(path.join("memory.stat"), stat).unwrap();
+        };
+        let own = "1:name=systemd:/x\n0::/slice/unit\n";
+        let left = || left_in_group(mount.path(), own);
+        assert_eq!(left(), None, "there are none");
+        write("slice/unit", "max\n", "5\n", "");
+        assert_eq!(left(), None, "nothing is limited");
+        write(
+            "slice",
+            "1000\n",
+            "700\n",
+            "anon 1\ninactive_file 100\nactive_file 50\n",
+        );
+        assert_eq!(left(), Some(350));
+        write("slice/unit", "500\n", "449\n", "");
+        assert_eq!(left(), Some(1));
+        write("slice/unit", "500\n", "480\n", "");
+        assert_eq!(left(), Some(0));
+    }
+
+    #[test]
+    fn a_machine_keeps_a_little_for_itself() {
+        let meminfo = "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    25 kB\n";
+        assert_eq!(left_on_machine(meminfo), Some(5 * 1024));
+        assert_eq!(left_on_machine("MemTotal: 1000 kB\n"), None);
+    }
+}
