@@ -2,7 +2,7 @@
 
 use tokio::net::TcpStream;
 
-use crate::harness::{Refusal, Upstream, World};
+use crate::harness::{Flood, Refusal, Upstream, World};
 
 #[tokio::test]
 async fn a_drain_lets_open_connections_finish_and_takes_no_new_ones() {
@@ -70,4 +70,19 @@ async fn a_gateway_with_nothing_to_do_ends_at_once_and_well() {
     let mut gateway = World::with_db(&[&upstream]).start().await;
     gateway.signal("TERM");
     assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_gateway_while_strangers_connect_without_pause() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.gateway_line("timeouts: {drain: 300ms}");
+    let mut gateway = world.start().await;
+    let flood = Flood::begin(gateway.address).await;
+
+    gateway.signal("TERM");
+
+    // It goes on until the process has ended.
+    gateway.ended().await;
+    flood.end().await;
 }

@@ -1,13 +1,20 @@
 //! A policy changes under live connections, and a bad one changes nothing.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit};
 use rustls::AlertDescription::AccessDenied;
 use tokio::net::TcpStream;
 
 use crate::harness::{Gateway, Refusal, Upstream, World, until};
+use crate::revocation::revoke;
+
+/// How often a slow writer writes.
+const SLOWLY: Duration = Duration::from_millis(500);
 
 #[tokio::test]
 async fn a_changed_file_is_in_force_without_being_asked_for() {
@@ -222,4 +229,146 @@ async fn an_address_that_cannot_be_had_changes_nothing() {
         .visit(gateway.address, "db")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_that_is_written_slowly_in_place_is_read_when_it_is_whole() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    for number in 0..10 {
+        world.client(&format!("client-{number}"), "groups: [db]");
+    }
+    world.client("bob", "groups: [db]");
+    let mut gateway = world.start().await;
+    let mut held = world
+        .identity("bob")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+
+    world.client("carol", "groups: [db]");
+    // Each part is a policy of its own, and in all but the last one bob is missing.
+    let whole = world.policy();
+    let mut file = fs::File::create(world.path("policy.yaml")).unwrap();
+    for line in whole.split_inclusive('\n') {
+        file.write_all(line.as_bytes()).unwrap();
+        if line.contains("client-") {
+            gateway.signal("HUP");
+            tokio::time::sleep(SLOWLY).await;
+            assert_eq!(held.ask("still").await.unwrap(), "a: still");
+        }
+    }
+    drop(file);
+
+    let reloaded = gateway.logged("policy reloaded").await;
+    assert_eq!(
+        (&reloaded["generation"], &reloaded["changes"]),
+        (&2.into(), &1.into()),
+        "the parts were never in force"
+    );
+    assert_eq!(held.ask("still").await.unwrap(), "a: still");
+}
+
+#[tokio::test]
+async fn a_revocation_list_that_is_written_slowly_is_read_when_it_is_whole() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.honour_revocations();
+    revoke(&world, &[], 1);
+    let mut gateway = world.start().await;
+    let list = fs::read_to_string(world.path("ca.crl")).unwrap();
+
+    let mut file = fs::File::create(world.path("ca.crl")).unwrap();
+    let (one, two) = list.split_at(list.len() / 2);
+    file.write_all(one.as_bytes()).unwrap();
+    gateway.signal("HUP");
+    gateway
+        .logged("a file is still being written to; it is read when its writer has closed it")
+        .await;
+    file.write_all(two.as_bytes()).unwrap();
+    drop(file);
+
+    // A part of a list would have been an error.
+    let reloaded = gateway.logged("policy reloaded").await;
+    assert_eq!(reloaded["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_revocation_arrives_while_its_client_holds_all_descriptors_it_can_get() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.client("bob", "groups: [db]");
+    let few = ["sh", "-c", "ulimit -n 160; exec \"$@\"", "sh"];
+    world.write_policy();
+    let mut gateway = Gateway::start_under(&world, &few, 2).await;
+    let alice = world.identity("alice");
+    let mut held = Vec::new();
+    while let Ok(connection) = alice.visit(gateway.address, "db").await {
+        held.push(connection);
+    }
+    assert!(held.len() > 10, "{}", held.len());
+
+    world.remove_client("alice");
+    let reloaded = gateway.reload(&world).await;
+
+    assert_eq!(reloaded["lapsed"], held.len());
+    for mut connection in held {
+        assert_eq!(connection.end().await, Refusal::Reset);
+    }
+    world
+        .identity("bob")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_that_something_hinders_is_tried_again_until_it_is_done() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    world.client("bob", "groups: [db]");
+    let mut gateway = world.start().await;
+    let mut held = world
+        .identity("bob")
+        .visit(gateway.address, "db")
+        .await
+        .unwrap();
+    limit_descriptors(&gateway, 1);
+
+    world.remove_client("bob");
+    world.write_policy();
+    let hindered = gateway
+        .logged("the policy was not reloaded; the old one stays in force")
+        .await;
+    assert!(hindered["retry_ms"].is_number(), "{hindered}");
+    assert_eq!(held.ask("still").await.unwrap(), "a: still");
+    limit_descriptors(&gateway, 1000);
+
+    let reloaded = gateway.logged("policy reloaded").await;
+    assert_eq!(reloaded["lapsed"], 1);
+    assert_eq!(held.end().await, Refusal::Reset);
+}
+
+#[tokio::test]
+async fn a_wrong_policy_is_not_tried_again_before_it_changes() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    world.write("policy.yaml", "nothing of the kind");
+    let wrong = gateway
+        .logged("the policy was not reloaded; the old one stays in force")
+        .await;
+    assert!(wrong["retry_ms"].is_null(), "{wrong}");
+}
+
+/// From now on the gateway may have no more descriptors than that.
+fn limit_descriptors(gateway: &Gateway, most: u64) {
+    let process = i32::try_from(gateway.process()).unwrap();
+    let process = rustix::process::Pid::from_raw(process);
+    let now = rustix::process::getrlimit(Resource::Nofile);
+    let limited = Rlimit {
+        current: Some(most),
+        maximum: now.maximum,
+    };
+    rustix::process::prlimit(process, Resource::Nofile, limited).unwrap();
 }

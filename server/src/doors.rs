@@ -31,6 +31,7 @@ pub(crate) struct Doors {
     /// By the slots that the kernel knows them by.
     steered: Vec<TcpListener>,
     stay_closed: bool,
+    are_handed_over: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl Doors {
             open: BTreeMap::new(),
             steered: Vec::new(),
             stay_closed: false,
+            are_handed_over: false,
         }
     }
 
@@ -64,6 +66,16 @@ impl Doors {
     /// Whether no address is to be opened.
     pub(crate) fn stay_closed(&self) -> bool {
         self.stay_closed
+    }
+
+    /// Another process is just getting them, or no longer is.
+    pub(crate) fn hand_over(&mut self, are_handed_over: bool) {
+        self.are_handed_over = are_handed_over;
+    }
+
+    /// Whether another process is just getting them, and none may be added.
+    pub(crate) fn are_handed_over(&self) -> bool {
+        self.are_handed_over
     }
 
     /// Adds a worker, which gets its listeners through this queue.

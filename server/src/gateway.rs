@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -15,6 +14,7 @@ use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,9 +32,14 @@ use crate::steer::{self, Steered, Unsteered};
 use crate::worker;
 
 mod handover;
+mod workers;
+
+pub use workers::{Queued, Workers};
 
 /// How many listeners may be on their way to one worker.
 const DOORS_WAITING: usize = 1024;
+/// How long accepting what is queued may take at the end.
+const CLOSE: Duration = Duration::from_secs(5);
 /// How often a failing accept is reported, at most.
 const REPORT_ACCEPT: Duration = Duration::from_secs(1);
 
@@ -57,6 +62,8 @@ pub struct Gateway {
     pulse: Pulse,
     /// Whether somebody keeps the listeners when this process ends.
     leaves_listeners: AtomicBool,
+    /// Whether what waits at the listeners at the end is another process's.
+    leaves_queues: AtomicBool,
     accept_failures: AtomicU64,
     accept_reported: Mutex<Option<Instant>>,
 }
@@ -105,6 +112,7 @@ impl Gateway {
             drain: Drain::new(),
             pulse: Pulse::default(),
             leaves_listeners: AtomicBool::new(false),
+            leaves_queues: AtomicBool::new(false),
             accept_failures: AtomicU64::new(0),
             accept_reported: Mutex::new(None),
         })
@@ -146,9 +154,7 @@ impl Gateway {
         Ok(Prepared {
             bound,
             steered,
-            workers: Workers {
-                threads: threads.map_err(LoadError::Thread)?,
-            },
+            workers: Workers::new(threads.map_err(LoadError::Thread)?),
         })
     }
 
@@ -161,7 +167,7 @@ impl Gateway {
         } = prepared;
         let running = self.running();
         let steered = match steered {
-            Some(steered) => steered.begin(workers.threads.len()).inspect_err(|_| {
+            Some(steered) => steered.begin(workers.len()).inspect_err(|_| {
                 // The workers have nothing to do.
                 self.closing.cancel();
                 self.drain.begin();
@@ -193,15 +199,27 @@ impl Gateway {
     ///
     /// What is added is there before anybody may be granted it, what is removed goes after nobody
     /// can be; a connection sees the one revision or the other. Call it from one thread at a time.
-    pub fn reload(&self, path: &Path) -> Result<Applied, LoadError> {
+    ///
+    /// `are_unchanged` is asked once everything is read: what was written to meanwhile may be torn.
+    pub fn reload(
+        &self,
+        path: &Path,
+        are_unchanged: impl FnOnce() -> bool,
+    ) -> Result<Applied, LoadError> {
         let before = self.running();
         let file = path.display().to_string();
         let (policy, changes) = before.policy().parse_next(&file, &text(path)?)?;
         let files = &policy.gateway().tls;
         let tls = before.tls().load_next(files, base(path), UnixTime::now())?;
+        if !are_unchanged() {
+            return Err(LoadError::Changing);
+        }
         let trust_changed = !before.tls().trust().is_the_same(tls.trust());
         let addresses = policy.gateway().listen.clone();
         let mut doors = self.doors.lock();
+        if doors.are_handed_over() {
+            return Err(LoadError::HandingOver);
+        }
         let bound = doors.bind(&addresses, &mut Inherited::default())?;
         let start = Instant::now();
         let tls = Arc::new(tls);
@@ -258,19 +276,33 @@ impl Gateway {
         &self.drain
     }
 
-    /// Stops accepting, once what already waits in the listeners' queues is accepted, and begins
-    /// the drain.
-    pub async fn close(&self) {
+    /// Stops accepting, and begins the drain once what waits in the queues is accepted, if that is for this
+    /// process to do. Cancel safe: [`Gateway::shut`] does the rest at once.
+    pub async fn close(&self, queued: Queued) {
         if let Some(steered) = self.steered.lock().as_mut()
             && !self.leaves_listeners.load(Relaxed)
         {
             steered.retire();
         }
+        self.leaves_queues.store(queued == Queued::Theirs, Relaxed);
         self.closing.cancel();
+        // A reload must not open what nobody stands at.
+        self.doors.lock().keep_closed();
         self.acceptors.close();
-        self.acceptors.wait().await;
+        // Their rest is bounded by the kernel's queues. A worker that hangs must not hold up the others.
+        drop(timeout(CLOSE, self.acceptors.wait()).await);
+        self.shut();
+    }
+
+    /// Closes the listeners and begins the drain, whether or not everything was accepted.
+    pub fn shut(&self) {
         self.doors.lock().shut();
         self.drain.begin();
+    }
+
+    /// Whether what waits at the listeners is for another process.
+    pub(crate) fn leaves_what_is_queued(&self) -> bool {
+        self.leaves_queues.load(Relaxed)
     }
 
     /// Leaves the kernel as it was, once the drain is over.
@@ -354,21 +386,4 @@ pub struct Prepared {
     bound: Bound,
     steered: Option<steer::Prepared>,
     workers: Workers,
-}
-
-/// The workers of a gateway that serves.
-#[derive(Debug)]
-pub struct Workers {
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Workers {
-    /// Waits for the workers' end, which comes when the gateway's drain is over.
-    pub fn join(self) {
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker panicked");
-            }
-        }
-    }
 }

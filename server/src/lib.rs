@@ -18,6 +18,7 @@ mod doors;
 pub mod downstream;
 mod expiry;
 mod failures;
+mod file;
 pub mod finding;
 pub mod first_bytes;
 pub mod gateway;

@@ -1,5 +1,6 @@
 //! Reading a policy with all that it names, and what can go wrong before it is in force.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,9 +8,13 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
+use crate::file;
 use crate::policy::{Change, Policy, PolicyError};
 use crate::steer::Unsteered;
 use crate::tls::{Tls, TlsError};
+
+/// The largest policy that is read: some millions of clients.
+const LARGEST: u64 = 256 << 20;
 
 /// Why a policy could not be put in force. What was in force stays so.
 #[derive(Debug, Error)]
@@ -41,7 +46,36 @@ pub enum LoadError {
     Unsteered(#[from] Unsteered),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
+    Thread(#[source] io::Error),
+    /// A file was written to while it was read, and may be torn.
+    #[error("a file was written to while it was read")]
+    Changing,
+    /// Another process is just taking over, and has read the policy already.
+    #[error("another process is just taking over")]
+    HandingOver,
+}
+
+impl LoadError {
+    /// Whether the same files may be loaded the next time: something else was in the way.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::HandingOver | Self::Thread(_) | Self::Listen { .. } => true,
+            Self::Changing
+            | Self::Unreadable { .. }
+            | Self::Policy(_)
+            | Self::Tls(_)
+            | Self::Unsteered(_) => {
+                let mut next: Option<&(dyn Error + 'static)> = Some(self);
+                while let Some(error) = next {
+                    if error.downcast_ref().is_some_and(file::may_pass) {
+                        return true;
+                    }
+                    next = error.source();
+                }
+                false
+            }
+        }
+    }
 }
 
 /// What a policy's file and the files it names say, whole and valid.
@@ -89,7 +123,7 @@ impl Loaded {
 
 /// Reads a policy's file.
 pub fn text(path: &Path) -> Result<String, LoadError> {
-    std::fs::read_to_string(path).map_err(|source| LoadError::Unreadable {
+    file::read_text(path, LARGEST).map_err(|source| LoadError::Unreadable {
         path: path.to_owned(),
         source,
     })

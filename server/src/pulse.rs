@@ -1,7 +1,7 @@
 //! Whether the workers are alive: each answers when it is asked.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -10,14 +10,15 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     question: watch::Sender<u64>,
-    answers: Mutex<Vec<Arc<AtomicU64>>>,
+    /// A worker that has ended is missed by nobody.
+    answers: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 impl Pulse {
     /// Answers whenever it is asked, for as long as the runtime that polls it does anything.
     pub(crate) fn answer(&self) -> impl Future<Output = ()> + 'static {
         let answer = Arc::new(AtomicU64::new(*self.question.borrow()));
-        self.answers.lock().push(Arc::clone(&answer));
+        self.answers.lock().push(Arc::downgrade(&answer));
         let mut question = self.question.subscribe();
         async move {
             while question.changed().await.is_ok() {
@@ -29,11 +30,15 @@ impl Pulse {
     /// Asks again, and says how many have not answered since they were asked last.
     pub(crate) fn beat(&self) -> usize {
         let asked = *self.question.borrow();
-        let answers = self.answers.lock();
-        let silent = answers
-            .iter()
-            .filter(|answer| answer.load(Relaxed) != asked);
-        let silent = silent.count();
+        let mut silent = 0;
+        self.answers.lock().retain(|answer| {
+            let answer = answer.upgrade();
+            let is_silent = answer
+                .as_ref()
+                .is_some_and(|answer| answer.load(Relaxed) != asked);
+            silent += usize::from(is_silent);
+            answer.is_some()
+        });
         self.question.send_replace(asked + 1);
         silent
     }
@@ -58,5 +63,14 @@ mod tests {
             assert_eq!(pulse.beat(), 1);
         }
         alive.abort();
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_is_not_missed() {
+        let pulse = Pulse::default();
+        drop(pulse.answer());
+        for _ in 0..2 {
+            assert_eq!(pulse.beat(), 0);
+        }
     }
 }

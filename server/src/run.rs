@@ -2,49 +2,52 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ebpf::{MOST_WORKERS, Place, Role};
+use ebpf::{Place, Role};
 use lb::Drained;
 use sd_notify::NotifyState;
-use thiserror::Error;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Asked, Upgrade};
 use crate::descriptors;
-use crate::gateway::{Gateway, Prepared, Workers};
-use crate::inherited::Inherited;
-use crate::load::{LoadError, Loaded, base};
+use crate::gateway::{Gateway, Queued, Workers};
+use crate::load::base;
 use crate::policy::Policy;
 use crate::program;
-use crate::record::Recorder;
 use crate::sink::Sink;
-use crate::succession::{Child, Elder, MESSAGES, Orders, SuccessionError, Summary};
+use crate::succession::{Child, Elder, Orders, SuccessionError};
 use crate::systemd::{self, Store};
 use crate::watch::Watch;
 
 mod attempt;
+mod debt;
+mod ending;
 mod first_verdicts;
 mod reload;
+mod rest;
 mod signals;
+mod start;
 mod upgrade;
 
+pub use start::StartError;
+
 use attempt::Attempt;
-use first_verdicts::first_verdicts;
-use reload::log_findings;
+use ending::Ending;
+use reload::Reloads;
 use signals::{Signals, Watchdog};
 
 /// How often it is said how many records were suppressed.
 const CONFESS: Duration = Duration::from_secs(10);
-/// How often it is logged what ends soon.
-const REMIND: Duration = Duration::from_hours(24);
+/// How long the workers may take to end once nothing is left for them to do.
+const WORKERS_END: Duration = Duration::from_secs(5);
+
 /// How a gateway is to run.
 #[derive(Debug)]
 pub struct Settings {
@@ -56,28 +59,6 @@ pub struct Settings {
     pub records: Sink,
     /// Where the kernel's half is pinned, and what the gateway is to it; without it nothing is steered.
     pub instance: Option<(Place, Role)>,
-}
-
-/// Why a gateway did not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The policy cannot be put in force.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The process that it was to follow goes on, or is gone.
-    #[error(transparent)]
-    Succession(#[from] SuccessionError),
-    /// The admin socket cannot be opened.
-    #[error("{path}: cannot be opened: {source}", path = .path.display())]
-    Admin {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system refused something that every process needs.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
 }
 
 /// Runs a gateway until a signal ends it, or until another process has followed it and its last
@@ -96,7 +77,7 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
         if !succeed {
             let mut running = Run::begin(settings, kept, None, descriptors).await?;
             running.program = program;
-            return Ok(running.until_ended(signals).await);
+            return running.until_ended(signals).await;
         }
         let mut elder = Elder::at_standard_input()?;
         let inherited = elder.inherit().await?;
@@ -106,7 +87,7 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
                 running.program = program;
                 running.have_parent(elder.take_parent())?;
                 running.follow(elder);
-                Ok(running.until_ended(signals).await)
+                running.until_ended(signals).await
             }
             Err(StartError::Succession(SuccessionError::Dismissed)) => Ok(Ended::Dismissed),
             Err(error) => {
@@ -134,7 +115,9 @@ pub struct Run {
     gateway: Arc<Gateway>,
     workers: Workers,
     policy: PathBuf,
-    watch: Watch,
+    role: Role,
+    /// The files as they were read; the thread that reloads takes it.
+    watch: Option<Watch>,
     tasks: TaskTracker,
     /// What an upgrade runs if it is told no other.
     program: Option<PathBuf>,
@@ -142,6 +125,7 @@ pub struct Run {
     asked: mpsc::Receiver<Asked>,
     orders: watch::Sender<Orders>,
     store: Option<Store>,
+    ending: Ending,
     /// The way to the process that was started first, if that stays as the parent of all.
     parent: Option<Child>,
     /// Whether another process serves now.
@@ -150,133 +134,7 @@ pub struct Run {
     is_decided_elsewhere: bool,
 }
 
-/// A gateway that could serve.
-struct Ready {
-    gateway: Arc<Gateway>,
-    prepared: Prepared,
-    policy: PathBuf,
-    watch: Watch,
-    admin: Option<UnixListener>,
-}
-
-impl Ready {
-    fn new(
-        settings: Settings,
-        loaded: Loaded,
-        watch: Watch,
-        mut inherited: Inherited,
-    ) -> Result<Self, StartError> {
-        let recorder = Recorder::new(settings.records);
-        let gateway = Gateway::following(loaded, recorder, inherited.generation());
-        let workers = match settings.workers {
-            Some(workers) => workers,
-            None => usual_workers(gateway.running().policy())?,
-        };
-        let admin = inherited.take_admin();
-        let prepared = gateway.prepare(workers, settings.instance.as_ref(), inherited)?;
-        Ok(Self {
-            gateway,
-            prepared,
-            policy: settings.policy,
-            watch,
-            admin,
-        })
-    }
-
-    fn summary(&self) -> Summary {
-        let running = self.gateway.running();
-        Summary {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            groups: running.policy().groups().count(),
-            clients: running.policy().clients().count(),
-            handover: MESSAGES,
-        }
-    }
-
-    fn open(self) -> Result<Run, StartError> {
-        let Self {
-            gateway,
-            prepared,
-            policy,
-            watch,
-            admin,
-        } = self;
-        let (asking, asked) = mpsc::channel(1);
-        let admin = match &gateway.running().policy().gateway().admin {
-            Some(path) => {
-                let path = base(&policy).join(path);
-                let opened = Admin::open(path.clone(), admin, asking);
-                Some(opened.map_err(|source| StartError::Admin { path, source })?)
-            }
-            None => None,
-        };
-        let workers = gateway.open(prepared)?;
-        Ok(Run {
-            gateway,
-            workers,
-            policy,
-            watch,
-            tasks: TaskTracker::new(),
-            program: None,
-            admin,
-            asked,
-            orders: watch::Sender::default(),
-            store: None,
-            parent: None,
-            is_followed: false,
-            is_decided_elsewhere: false,
-        })
-    }
-}
-
 impl Run {
-    /// Starts serving. Must be called within a runtime, which then carries the health probes.
-    pub async fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
-        let watch = Watch::new(files(&settings.policy, loaded.policy()));
-        let ready = Ready::new(settings, loaded, watch, Inherited::default())?;
-        first_verdicts(&ready.gateway).await;
-        ready.open()
-    }
-
-    /// Starts serving, with what was inherited, as soon as the process that is followed has stopped.
-    async fn begin(
-        settings: Settings,
-        inherited: Inherited,
-        mut elder: Option<&mut Elder>,
-        descriptors: Option<u64>,
-    ) -> Result<Self, StartError> {
-        let begin = Instant::now();
-        // Each file is looked at before it is read: a write in between is seen as a change.
-        let mut watch = Watch::new(vec![settings.policy.clone()]);
-        let path = &settings.policy;
-        let note = |policy: &Policy| watch.follow_also(files(path, policy));
-        let loaded = Loaded::read_noting(path, note)?;
-        let took = begin.elapsed();
-        let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
-        let ready = Ready::new(settings, loaded, watch, inherited)?;
-        ready.gateway.admission().set_descriptors(descriptors);
-        if let Some(elder) = &mut elder {
-            elder.tell_health(&ready.gateway);
-        }
-        first_verdicts(&ready.gateway).await;
-        if let Some(elder) = &mut elder {
-            elder.take_over(&ready.gateway, ready.summary()).await?;
-        }
-        let mut running = ready.open()?;
-        if let Some(elder) = elder {
-            elder.serving().await?;
-        }
-        if store.is_some() {
-            running.gateway.leave_listeners_open();
-        }
-        running.store = store;
-        running.keep_listeners();
-        running.tell(&[NotifyState::Ready]);
-        running.announce(took, descriptors);
-        running.remind();
-        Ok(running)
-    }
-
     /// Counts the connections of the process that was followed, until it ends.
     fn follow(&self, elder: Elder) {
         if let Some(stay) = self.gateway.drain().enter() {
@@ -297,55 +155,20 @@ impl Run {
         self.gateway.addresses()
     }
 
-    fn announce(&self, took: Duration, descriptors: Option<u64>) {
-        let running = self.gateway.running();
-        let policy = running.policy();
-        let listening: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
-        tracing::info!(
-            policy = %self.policy.display(),
-            groups = policy.groups().count(),
-            clients = policy.clients().count(),
-            load_ms = reload::number(took.as_millis()),
-            "policy in force"
-        );
-        log_findings(&self.gateway);
-        descriptors::warn(descriptors, policy.gateway().limits.connections);
-        if listening.is_empty() {
-            tracing::info!("standing by: what is steered comes here while there is no primary");
-            return;
-        }
-        tracing::info!(
-            addresses = listening.join(" "),
-            "serving TLS 1.3 with client certificates"
-        );
-    }
-
-    /// Logs once a day what ends soon of the policy's files.
-    fn remind(&self) {
-        let gateway = Arc::clone(&self.gateway);
-        self.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = sleep(REMIND) => log_findings(&gateway),
-                    () = gateway.closing() => return,
-                }
-            }
-        });
-    }
-
     /// Serves until a signal ends it, or until another process follows and nothing is left to do.
-    async fn until_ended(mut self, mut signals: Signals) -> Ended {
+    ///
+    /// Nothing in here waits but the one `select!`: what takes time is a task or a thread, whose end is one
+    /// more thing to wait for.
+    async fn until_ended(mut self, mut signals: Signals) -> Result<Ended, StartError> {
+        let mut reloads = self.begin_to_reload()?;
         let mut confess = interval(CONFESS);
         confess.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new(systemd::watchdog());
         let mut attempt = Attempt::default();
         loop {
             tokio::select! {
-                () = self.watch.changed() => self.reload().await,
-                _ = signals.reload.recv() => {
-                    self.orders.send_modify(|orders| orders.reloads += 1);
-                    self.reload().await;
-                }
+                report = reloads.report() => self.heed(report),
+                _ = signals.reload.recv() => self.reload(&reloads),
                 _ = signals.reopen.recv() => self.reopen(),
                 _ = confess.tick() => self.gateway.recorder().confess(),
                 () = watchdog.tick() => Watchdog::tell(self.gateway.pulse()),
@@ -353,22 +176,32 @@ impl Run {
                 Some(asked) = self.asked.recv() => {
                     self.try_upgrade(&mut attempt, asked.upgrade, Some(asked.answer));
                 }
-                (wanted, candidate) = attempt.ready() => {
-                    if let Some(successor) = self.decide(wanted, candidate).await {
-                        return self.be_followed(successor, signals).await;
+                stage = attempt.next() => {
+                    if let Some(successor) = self.go_on(&mut attempt, stage) {
+                        return Ok(self.be_followed(successor, signals, reloads).await);
                     }
                 }
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
+                // A process that is just taking over does so or fails first, which takes seconds at most.
+                _ = signals.terminate.recv(), if !attempt.is_handing_over() => self.end(),
+                _ = signals.interrupt.recv(), if !attempt.is_handing_over() => self.end(),
+                drained = self.ending.over() => return Ok(Ended::Drained(self.wind_up(drained).await)),
+            }
+            if self.ending.is_limited() {
+                attempt.give_up();
             }
         }
-        let limit = self.drain_limit();
-        Ended::Drained(self.stop(limit, signals.end()).await)
     }
 
-    /// How long a drain may take.
-    fn drain_limit(&self) -> Duration {
-        self.gateway.running().policy().gateway().timeouts.drain
+    /// Starts the thread that keeps what the files say in force.
+    fn begin_to_reload(&mut self) -> io::Result<Reloads> {
+        let watch = self.watch.take().unwrap_or_else(|| Watch::new(Vec::new()));
+        Reloads::start(Arc::clone(&self.gateway), self.policy.clone(), watch)
+    }
+
+    /// Reads the policy again, here and in the processes that drain.
+    fn reload(&self, reloads: &Reloads) {
+        self.orders.send_modify(|orders| orders.reloads += 1);
+        reloads.ask();
     }
 
     /// Opens the file of access records again, here and in the processes that drain.
@@ -377,30 +210,44 @@ impl Run {
         self.gateway.recorder().sink().reopen();
     }
 
-    /// Drains until `deadline`, or until `impatient` is done.
-    pub async fn stop(
-        mut self,
-        deadline: Duration,
-        impatient: impl Future<Output = ()>,
-    ) -> Drained {
-        let gateway = Arc::clone(&self.gateway);
-        tracing::info!(open = gateway.drain().open(), ?deadline, "draining");
+    /// Begins the end, or has what is left of it happen at once.
+    fn end(&mut self) {
+        let limit = if self.ending.is_limited() {
+            Duration::ZERO
+        } else {
+            self.drain_limit()
+        };
+        self.drain(limit);
+    }
+
+    /// How long a drain may take.
+    fn drain_limit(&self) -> Duration {
+        self.gateway.running().policy().gateway().timeouts.drain
+    }
+
+    /// Begins to drain, unless it has begun, and has it end within `limit`.
+    fn drain(&mut self, limit: Duration) {
+        tracing::info!(open = self.gateway.drain().open(), deadline = ?limit, "draining");
         self.tell(&[NotifyState::Stopping]);
         self.orders.send_modify(|orders| orders.drain = true);
+        self.asked.close();
         if let Some(admin) = self.admin.take() {
             admin.close();
         }
-        gateway.close().await;
-        let drained = tokio::select! {
-            drained = gateway.drain().finish(deadline) => drained,
-            () = impatient => gateway.drain().finish(Duration::ZERO).await,
-        };
+        self.ending.begin(&self.tasks, &self.gateway, Queued::Ours);
+        self.ending.limit(limit);
+    }
+
+    /// Drains until `deadline`.
+    pub async fn stop(mut self, deadline: Duration) -> Drained {
+        self.drain(deadline);
+        let drained = self.ending.over().await;
         self.wind_up(drained).await
     }
 
     async fn wind_up(self, drained: Drained) -> Drained {
         let gateway = self.gateway;
-        self.workers.join();
+        self.workers.ended(WORKERS_END).await;
         let probes = gateway.balancer().stop(Duration::ZERO).await;
         debug_assert_eq!(
             probes,
@@ -411,6 +258,11 @@ impl Run {
         gateway.recorder().confess();
         gateway.recorder().sink().flush();
         drained
+    }
+
+    /// Where the admin socket is to be, by the policy that is in force.
+    fn admin_path(&self) -> Option<PathBuf> {
+        admin_path(&self.policy, self.gateway.running().policy(), self.role)
     }
 
     /// Tells the service manager, unless that is for another process to do.
@@ -431,18 +283,18 @@ impl Run {
     }
 }
 
-/// One worker a processor, but no more than the kernel can steer to.
-fn usual_workers(policy: &Policy) -> io::Result<NonZeroUsize> {
-    let processors = std::thread::available_parallelism()?;
-    let most = NonZeroUsize::new(MOST_WORKERS as usize);
-    let steers = policy.gateway().steer.is_some();
-    Ok(most
-        .filter(|_| steers)
-        .map_or(processors, |most| processors.min(most)))
+/// Where the admin socket is to be. A standby's is beside the primary's: each can be reached.
+fn admin_path(file: &Path, policy: &Policy, role: Role) -> Option<PathBuf> {
+    let socket = policy.gateway().admin.as_ref()?;
+    let mut path = base(file).join(socket).into_os_string();
+    if role == Role::Standby {
+        path.push(".standby");
+    }
+    Some(path.into())
 }
 
 /// The policy's file and the files that it names.
-fn files(path: &std::path::Path, policy: &Policy) -> Vec<PathBuf> {
+fn files(path: &Path, policy: &Policy) -> Vec<PathBuf> {
     let tls = &policy.gateway().tls;
     let named = [&tls.certificate, &tls.key, &tls.client_ca]
         .into_iter()

@@ -1,48 +1,49 @@
-//! Notices that the policy or a file that it names has changed.
+//! Notices that the policy or a file that it names has changed, and waits until it is whole.
 //!
 //! The kernel's events say when to look; what has changed is seen from the files themselves,
 //! through every symbolic link. So renames, Kubernetes' swaps of a linked folder and file systems
 //! without events (which are looked at every few seconds) come out the same.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::mem;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::inotify;
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+
+mod events;
+
+use events::Events;
 
 /// How long the files must be left alone before they are read: an editor writes in several steps.
-const SETTLE: Duration = Duration::from_millis(100);
-/// How long a writer that never rests can put off the reading.
-const LONGEST_SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(200);
+/// The same where it cannot be known whether somebody still writes.
+const QUIET: Duration = Duration::from_secs(4);
 /// How often the files are looked at without any event.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// What may change what a path leads to, or a file's content. Not every write: a log that grows in the same
-/// folder is no news.
-const NEWS: inotify::WatchFlags = inotify::WatchFlags::CREATE
-    .union(inotify::WatchFlags::DELETE)
-    .union(inotify::WatchFlags::DELETE_SELF)
-    .union(inotify::WatchFlags::MOVE)
-    .union(inotify::WatchFlags::MOVE_SELF)
-    .union(inotify::WatchFlags::CLOSE_WRITE)
-    .union(inotify::WatchFlags::ATTRIB)
-    .union(inotify::WatchFlags::ONLYDIR);
+/// How often it is said that a writer is waited for.
+const REMIND: Duration = Duration::from_mins(1);
 
 /// Watches a set of files.
 #[derive(Debug)]
 pub struct Watch {
     files: Vec<PathBuf>,
-    seen: Vec<Option<Stamp>>,
-    /// The kernel's numbers for the folders that are watched.
-    watched: BTreeSet<i32>,
-    events: Option<AsyncFd<OwnedFd>>,
+    /// The files as they were when they were read last.
+    seen: Stamps,
+    /// The files as they were looked at last.
+    last: Stamps,
+    /// Since when they look like that.
+    since: Instant,
+    /// Whether an event told of what they look like now.
+    is_told: bool,
+    /// When it is to be said that a writer is waited for.
+    remind: Option<Instant>,
+    events: Events,
 }
+
+/// One for each file that is there.
+type Stamps = Vec<Option<Stamp>>;
 
 /// What changes when a file's content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,41 +55,51 @@ struct Stamp {
     changed: (i64, i64),
 }
 
+/// What a look has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// Nothing has changed.
+    Same,
+    /// Something has changed, and may go on to, until then at least.
+    Restless(Instant),
+    /// Somebody has a file open and has written to it.
+    BeingWritten,
+    /// Something has changed, and is whole.
+    Changed,
+}
+
 impl Watch {
     /// Watches these files as they are now. It must be called within a runtime.
     pub fn new(files: Vec<PathBuf>) -> Self {
-        let events = events()
-            .inspect_err(|error| {
-                tracing::warn!(%error, "file events cannot be had; files are looked at every {LOOK:?}");
-            })
-            .ok();
         let mut watch = Self {
             files: Vec::new(),
             seen: Vec::new(),
-            watched: BTreeSet::new(),
-            events,
+            last: Vec::new(),
+            since: Instant::now(),
+            is_told: false,
+            remind: None,
+            events: Events::new(),
         };
         watch.follow(files);
         watch
     }
 
+    /// The same, for the runtime that this is called within.
+    #[must_use]
+    pub fn here(mut self) -> Self {
+        self.events = self.events.here();
+        self
+    }
+
     /// Watches these files from now on.
     pub fn follow(&mut self, files: Vec<PathBuf>) {
-        if let Some(events) = &self.events {
-            // Watching anew what was replaced by a folder of the same name; what cannot be watched is
-            // still looked at.
-            let folders: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders(file)).collect();
-            let watched = folders
-                .iter()
-                .filter_map(|folder| inotify::add_watch(events, folder, NEWS).ok())
-                .collect();
-            for &gone in self.watched.difference(&watched) {
-                // A folder that was removed is no longer watched anyway.
-                inotify::remove_watch(events, gone).ok();
-            }
-            self.watched = watched;
-        }
-        self.seen = files.iter().map(|file| stamp(file)).collect();
+        self.events.take();
+        self.events.forget_changes();
+        self.events.watch(&files);
+        self.seen = stamps(&files);
+        self.last.clone_from(&self.seen);
+        self.since = Instant::now();
+        self.remind = None;
         self.files = files;
     }
 
@@ -99,7 +110,12 @@ impl Watch {
             .into_iter()
             .zip(mem::take(&mut self.seen))
             .collect();
+        self.events.take();
+        let had_changes = self.events.has_changes();
         self.follow(files);
+        if had_changes {
+            self.events.assume_changes();
+        }
         for (file, seen) in self.files.iter().zip(&mut self.seen) {
             if let Some(before) = known.get(file) {
                 *seen = *before;
@@ -107,98 +123,99 @@ impl Watch {
         }
     }
 
-    /// Waits until a file has changed and has been left alone for a moment. Cancel safe.
+    /// Waits until a file has changed and is whole: nobody is known to be writing, and it has been left
+    /// alone for a moment. Cancel safe.
     pub async fn changed(&mut self) {
         loop {
-            if timeout(LOOK, self.news()).await.is_ok() {
-                self.settle().await;
-            }
-            if self
-                .files
-                .iter()
-                .map(|file| stamp(file))
-                .ne(self.seen.iter().copied())
-            {
-                return;
-            }
-        }
-    }
-
-    async fn settle(&self) {
-        let quiet = async { while timeout(SETTLE, self.news()).await.is_ok() {} };
-        // A writer that never rests is read in the middle of its work, and again later.
-        drop(timeout(LONGEST_SETTLE, quiet).await);
-    }
-
-    /// Waits for events, and takes all that there are: what they say is seen from the files.
-    async fn news(&self) {
-        let Some(events) = &self.events else {
-            return std::future::pending().await;
-        };
-        let mut bytes = [0; 4096];
-        loop {
-            let Ok(mut ready) = events.readable().await else {
-                return std::future::pending().await;
-            };
-            let mut came = false;
-            let end = loop {
-                match rustix::io::read(events, &mut bytes) {
-                    Ok(read) if read > 0 => came = true,
-                    end => break end,
+            let wait = match self.look() {
+                Found::Changed => return,
+                Found::Same => LOOK,
+                Found::Restless(until) => until.saturating_duration_since(Instant::now()).min(LOOK),
+                Found::BeingWritten => {
+                    self.remind(Instant::now() + LOOK);
+                    LOOK
                 }
             };
-            if end == Err(Errno::WOULDBLOCK) {
-                ready.clear_ready();
-            }
-            if came {
-                return;
+            if timeout(wait, self.events.come()).await.is_ok() {
+                self.is_told = true;
             }
         }
     }
-}
 
-/// Where the kernel tells of events.
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe: it wants to be promised that the descriptor is owned, as this one is"
-)]
-fn events() -> std::io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(inotify::init(
-        inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC,
-    )?)
-}
+    /// Waits until nobody is known or suspected to be writing to a file, whether or not it has changed. Cancel safe.
+    pub async fn whole(&mut self) {
+        loop {
+            let wait = match self.look() {
+                Found::BeingWritten => LOOK,
+                Found::Restless(until) if !self.events.are_sure(&self.files) => {
+                    until.saturating_duration_since(Instant::now())
+                }
+                Found::Restless(_) | Found::Same | Found::Changed => return,
+            };
+            self.remind(Instant::now());
+            if timeout(wait, self.events.come()).await.is_ok() {
+                self.is_told = true;
+            }
+        }
+    }
 
-/// The folders whose entries decide what a path leads to: along the path as it is written, and
-/// along where its links lead.
-fn folders(file: &Path) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    let mut next = Some(file.to_owned());
-    // As many links as the kernel follows (path_resolution(7)).
-    for _ in 0..40 {
-        let Some(path) = next else { break };
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            Some(_) | None => PathBuf::from("."),
+    /// Whether the files are as they were when they were followed, and nobody is known to be writing.
+    pub fn is_as_seen(&mut self) -> bool {
+        self.events.take();
+        stamps(&self.files) == self.seen && !self.events.has_changes()
+    }
+
+    fn look(&mut self) -> Found {
+        let now = Instant::now();
+        self.is_told |= self.events.take();
+        let stamps = stamps(&self.files);
+        if stamps != self.last {
+            // A file of this name may be another one by now.
+            self.events.watch(&self.files);
+            // The event comes with the change, perhaps just behind the first question.
+            self.is_told |= self.events.take();
+            self.last = stamps;
+            self.since = now;
+            if !mem::take(&mut self.is_told) {
+                self.events.doubt();
+            }
+        }
+        self.is_told = false;
+        let written = self.events.last_written();
+        let since = written.map_or(self.since, |written| written.max(self.since));
+        if self.last == self.seen && !self.events.has_changes() {
+            self.remind = None;
+            return Found::Same;
+        }
+        if self.events.has_writers() {
+            return Found::BeingWritten;
+        }
+        let rest = if self.events.are_sure(&self.files) {
+            SETTLE
+        } else {
+            QUIET
         };
-        // A folder on the way may itself be the link that is swapped.
-        next = std::fs::read_link(&path)
-            .map(|target| parent.join(target))
-            .or_else(|_| {
-                let link = std::fs::read_link(&parent)?;
-                let above = parent.parent().unwrap_or(Path::new("."));
-                Ok::<_, std::io::Error>(above.join(link).join(path.file_name().unwrap_or_default()))
-            })
-            .ok();
-        if let Some(above) = parent
-            .parent()
-            .filter(|above| !above.as_os_str().is_empty())
-            && parent.is_symlink()
-        {
-            folders.push(above.to_owned());
+        if now < since + rest {
+            return Found::Restless(since + rest);
         }
-        folders.push(parent);
+        self.remind = None;
+        Found::Changed
     }
-    folders
+
+    /// Says that a writer is waited for, at `first` for the first time.
+    fn remind(&mut self, first: Instant) {
+        let now = Instant::now();
+        if now >= *self.remind.get_or_insert(first) {
+            self.remind = Some(now + REMIND);
+            tracing::warn!(
+                "a file is still being written to; it is read when its writer has closed it"
+            );
+        }
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Stamps {
+    files.iter().map(|file| stamp(file)).collect()
 }
 
 fn stamp(file: &Path) -> Option<Stamp> {
@@ -284,14 +301,16 @@ mod tests {
         let file = dir.path().join("policy.yaml");
         fs::write(&file, "one").unwrap();
         let mut log = fs::File::create(dir.path().join("access.log")).unwrap();
-        let watch = Watch::new(vec![file.clone()]);
+        let mut watch = Watch::new(vec![file.clone()]);
         for _ in 0..10 {
             log.write_all(b"line\n").unwrap();
         }
-        let now = timeout(Duration::ZERO, watch.news()).await;
-        assert!(now.is_err(), "the events of writes are there at once");
+        assert!(
+            !watch.events.take(),
+            "the events of writes are there at once"
+        );
         fs::write(&file, "two").unwrap();
-        timeout(Duration::from_secs(20), watch.news())
+        timeout(Duration::from_secs(20), watch.events.come())
             .await
             .expect("this is news");
     }
@@ -308,5 +327,48 @@ mod tests {
                 .await
                 .is_err()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_somebody_still_writes_to_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("policy.yaml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = Watch::new(vec![file.clone()]);
+        for replace in [false, true] {
+            if replace {
+                fs::remove_file(&file).unwrap();
+            }
+            let mut writer = fs::File::create(&file).unwrap();
+            writer.write_all(b"half").unwrap();
+            let mut now = false;
+            if replace {
+                // It is seen that the file is another one, and from then on who writes to it.
+                now = timeout(QUIET / 2, watch.changed()).await.is_ok();
+                writer.write_all(b", half").unwrap();
+            }
+            now |= timeout(Duration::from_hours(1), watch.changed())
+                .await
+                .is_ok();
+            assert!(!now, "a writer that waits for an hour may go on yet");
+            writer.write_all(b" and half").unwrap();
+            drop(writer);
+            notices(&mut watch).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_leaves_no_other_trace_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("policy.yaml");
+        fs::write(&file, "one").unwrap();
+        let mut watch = Watch::new(vec![file.clone()]);
+        // Within one tick of the file system's clock the two look the same.
+        fs::write(&file, "two").unwrap();
+        let same = super::stamps(&watch.files);
+        watch.seen.clone_from(&same);
+        watch.last = same;
+        assert!(!watch.is_as_seen());
+        notices(&mut watch).await;
     }
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
@@ -13,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -102,7 +104,7 @@ async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
     tasks.wait().await;
 }
 
-/// Accepts until the door closes, and then what had already been queued.
+/// Accepts until the door closes, and then what had already been queued, if that is for this process.
 async fn accept(
     post: Post,
     listener: TcpListener,
@@ -110,39 +112,61 @@ async fn accept(
     steered: bool,
     tasks: TaskTracker,
 ) {
-    let (mut pause, mut accepted_at_once) = (PAUSE, 0);
+    let mut pause = PAUSE;
+    let mut turn = Turn::default();
+    let mut closed = pin!(closing.cancelled());
     loop {
+        // The end comes first: whoever connects without pause must not put it off.
         let accepted = tokio::select! {
             biased;
+            () = &mut closed => break,
             accepted = next(&post, &listener, steered) => accepted,
-            () = closing.cancelled() => break,
         };
         match accepted {
             Ok((socket, peer)) => {
                 pause = PAUSE;
                 post.receive(&tasks, socket, peer);
-                accepted_at_once += 1;
-                if accepted_at_once == ACCEPTED_AT_ONCE {
-                    accepted_at_once = 0;
-                    tokio::task::yield_now().await;
-                }
+                turn.taken().await;
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_the_clients(&error) => turn.taken().await,
             Err(error) => {
                 post.gateway.accept_failed(&error);
                 if post.gateway.admission().relieve() {
                     pause = PAUSE;
                 }
-                tokio::time::sleep(pause).await;
+                // Cut short by the end.
+                drop(timeout(pause, &mut closed).await);
+                if closing.is_cancelled() {
+                    break;
+                }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
+    }
+    if post.gateway.leaves_what_is_queued() {
+        return;
     }
     // No more than could be: others may go on to come if another process has the listener too.
     for _ in 0..BACKLOG {
         match queued(&listener).await {
             Some((socket, peer)) => post.receive(&tasks, socket, peer),
             None => return,
+        }
+        turn.taken().await;
+    }
+}
+
+/// The turn of a loop that accepts, after which those that were accepted get theirs.
+#[derive(Debug, Default)]
+struct Turn(u32);
+
+impl Turn {
+    /// One more was accepted.
+    async fn taken(&mut self) {
+        self.0 += 1;
+        if self.0 == ACCEPTED_AT_ONCE {
+            self.0 = 0;
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The vocabulary of the promises: a world with upstreams, clients and a gateway process.
 
 mod client;
+mod flood;
 mod gateway;
 mod manager;
 mod upstream;
@@ -15,6 +16,7 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use tempfile::TempDir;
 
 pub(crate) use client::{Connection, Identity, Refusal, Returning};
+pub(crate) use flood::Flood;
 pub(crate) use gateway::{Gateway, signal};
 pub(crate) use manager::Manager;
 pub(crate) use upstream::Upstream;

@@ -243,7 +243,7 @@ impl Stage {
 
     /// Ends everything.
     pub(super) async fn strike(self) {
-        let drained = self.run.stop(PATIENCE, std::future::pending()).await;
+        let drained = self.run.stop(PATIENCE).await;
         tracing::debug!(?drained, "the demo's gateway ended");
         self.end.cancel();
         self.upstreams.close();

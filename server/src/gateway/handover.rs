@@ -220,6 +220,22 @@ impl Gateway {
         Ok((all, is_own))
     }
 
+    /// Keeps the policy as it is while another process takes over, unless it is another by now than
+    /// `generation`. Returns whether it is the same.
+    pub(crate) fn begin_to_hand_over(&self, generation: u64) -> bool {
+        let mut doors = self.doors.lock();
+        let is_the_same = self.running().generation() == generation;
+        if is_the_same {
+            doors.hand_over(true);
+        }
+        is_the_same
+    }
+
+    /// The other process serves, or has failed.
+    pub(crate) fn has_handed_over(&self) {
+        self.doors.lock().hand_over(false);
+    }
+
     /// Leaves the kernel's half to another process.
     pub(crate) fn give_way(&self) {
         if let Some(steered) = self.steered.lock().as_mut() {

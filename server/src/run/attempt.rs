@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::admin::Upgraded;
-use crate::succession::{Candidate, UpgradeError};
+use crate::succession::{Candidate, Successor, UpgradeError};
 
 /// Where the answer to a request goes.
 pub(super) type Answer = oneshot::Sender<Result<Upgraded, UpgradeError>>;
@@ -18,9 +18,27 @@ pub(super) type Answer = oneshot::Sender<Result<Upgraded, UpgradeError>>;
 pub(super) struct Attempt(Option<Underway>);
 
 #[derive(Debug)]
-struct Underway {
-    starting: AbortOnDropHandle<Result<Candidate, UpgradeError>>,
-    wanted: Wanted,
+enum Underway {
+    /// A process is being started.
+    Starting(Wanted, AbortOnDropHandle<Result<Candidate, UpgradeError>>),
+    /// It is ready, and takes over.
+    HandingOver(Over, AbortOnDropHandle<Result<Successor, UpgradeError>>),
+}
+
+/// What is known of an upgrade when the process takes over.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) wanted: Wanted,
+    pub(super) upgraded: Upgraded,
+}
+
+/// A stage of an upgrade that has ended.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// A process was started, or could not be.
+    Started(Wanted, Result<Candidate, UpgradeError>),
+    /// It has taken over, or could not.
+    TakenOver(Over, Result<Successor, UpgradeError>),
 }
 
 /// What was asked for, and by whom: a signal if there is nowhere to answer.
@@ -43,24 +61,61 @@ impl Attempt {
             wanted.failed(UpgradeError::Underway);
             return;
         }
-        self.0 = Some(Underway {
-            starting: AbortOnDropHandle::new(tasks.spawn(starting)),
-            wanted,
-        });
+        let starting = AbortOnDropHandle::new(tasks.spawn(starting));
+        self.0 = Some(Underway::Starting(wanted, starting));
     }
 
-    /// Waits until the process is ready or cannot be; for ever if there is none. Cancel safe.
-    pub(super) async fn ready(&mut self) -> (Wanted, Result<Candidate, UpgradeError>) {
-        let Some(underway) = &mut self.0 else {
-            return pending().await;
-        };
-        let started = (&mut underway.starting).await;
-        let candidate = started.unwrap_or_else(|panic| Err(io::Error::other(panic).into()));
-        match self.0.take() {
-            Some(underway) => (underway.wanted, candidate),
-            None => pending().await,
+    /// Has the process that is ready take over by `taking`.
+    pub(super) fn hand_over(
+        &mut self,
+        tasks: &TaskTracker,
+        over: Over,
+        taking: impl Future<Output = Result<Successor, UpgradeError>> + Send + 'static,
+    ) {
+        let taking = AbortOnDropHandle::new(tasks.spawn(taking));
+        self.0 = Some(Underway::HandingOver(over, taking));
+    }
+
+    /// Whether a process is just taking over, which must not be broken off.
+    pub(super) fn is_handing_over(&self) -> bool {
+        matches!(self.0, Some(Underway::HandingOver(..)))
+    }
+
+    /// Kills a process that is being started.
+    pub(super) fn give_up(&mut self) {
+        if let Some(Underway::Starting(..)) = &self.0
+            && let Some(Underway::Starting(wanted, _)) = self.0.take()
+        {
+            wanted.failed(UpgradeError::Draining);
         }
     }
+
+    /// Waits for the end of a stage; for ever if nothing is under way. Cancel safe.
+    pub(super) async fn next(&mut self) -> Stage {
+        match &mut self.0 {
+            Some(Underway::Starting(_, starting)) => {
+                let candidate = ended(starting).await;
+                if let Some(Underway::Starting(wanted, _)) = self.0.take() {
+                    return Stage::Started(wanted, candidate);
+                }
+            }
+            Some(Underway::HandingOver(_, taking)) => {
+                let successor = ended(taking).await;
+                if let Some(Underway::HandingOver(over, _)) = self.0.take() {
+                    return Stage::TakenOver(over, successor);
+                }
+            }
+            None => {}
+        }
+        pending().await
+    }
+}
+
+async fn ended<T>(
+    task: &mut AbortOnDropHandle<Result<T, UpgradeError>>,
+) -> Result<T, UpgradeError> {
+    task.await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic).into()))
 }
 
 impl Wanted {

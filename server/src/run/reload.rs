@@ -1,58 +1,225 @@
-//! A reload of the running gateway, behind its workers' backs.
+//! Reloads of the running gateway: a thread that watches the files, reads them behind the workers'
+//! backs, and goes on trying as long as something other than the files is in the way.
 
+use std::future::pending;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use tokio::sync::oneshot;
+use tokio::runtime;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
 
+use super::debt::{Attempted, Debt};
 use super::{Run, files};
 use crate::admin::Admin;
 use crate::gateway::{Applied, Gateway};
-use crate::load::{LoadError, base};
+use crate::load::LoadError;
+use crate::watch::Watch;
 
 /// The nice value of a reload's threads.
 const LOWEST_PRIORITY: i32 = 19;
 /// How many changes of one reload are logged one by one.
 const CHANGES_LOGGED: usize = 20;
+/// How many reports may wait for the main loop.
+const REPORTS: usize = 16;
+
+/// What the thread that reloads tells the main loop.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The files are being read.
+    Began,
+    /// They were read, or could not be.
+    Ended(Outcome),
+}
+
+/// What came of one reload.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    applied: Result<Applied, Hitch>,
+    took: Duration,
+    /// When it is tried again, if it is.
+    retry_in: Option<Duration>,
+}
+
+/// Why nothing was reloaded.
+#[derive(Debug)]
+enum Hitch {
+    Load(LoadError),
+    Panicked,
+}
+
+/// The thread that reloads. Dropping this ends it after what it is just doing.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    ask: mpsc::Sender<()>,
+    reports: mpsc::Receiver<Report>,
+}
+
+impl Reloads {
+    /// Starts it.
+    pub(super) fn start(gateway: Arc<Gateway>, policy: PathBuf, watch: Watch) -> io::Result<Self> {
+        let (ask, asked) = mpsc::channel(1);
+        let (reporting, reports) = mpsc::channel(REPORTS);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("reload".to_owned())
+            .spawn(move || {
+                // Linux has a nice value for each thread (sched(7)), and its threads get the same; where
+                // it cannot be had, so be it.
+                rustix::process::nice(LOWEST_PRIORITY).ok();
+                let reloader = Reloader {
+                    gateway,
+                    policy,
+                    reporting,
+                };
+                runtime.block_on(reloader.keep_in_force(watch, asked));
+            })?;
+        Ok(Self { ask, reports })
+    }
+
+    /// Asks for a reload, whether or not a file has changed.
+    pub(super) fn ask(&self) {
+        // One that waits already reads what there is now.
+        self.ask.try_send(()).ok();
+    }
+
+    /// Waits for news. Cancel safe.
+    pub(super) async fn report(&mut self) -> Report {
+        match self.reports.recv().await {
+            Some(report) => report,
+            None => pending().await,
+        }
+    }
+}
+
+/// What the thread has.
+struct Reloader {
+    gateway: Arc<Gateway>,
+    policy: PathBuf,
+    reporting: mpsc::Sender<Report>,
+}
+
+impl Reloader {
+    async fn keep_in_force(self, watch: Watch, mut asked: mpsc::Receiver<()>) {
+        let mut watch = watch.here();
+        let mut debt = Debt::default();
+        loop {
+            if debt.due().is_some_and(|due| due <= Instant::now()) {
+                // Somebody who asks for a torn file does not mean it either.
+                watch.whole().await;
+                if self.reload(&mut watch, &mut debt).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = watch.changed() => debt.owe(Instant::now()),
+                request = asked.recv() => match request {
+                    Some(()) => debt.owe(Instant::now()),
+                    None => return,
+                },
+                () = until(debt.due()) => {}
+            }
+        }
+    }
+
+    /// Makes one attempt. An error says that nobody wants to hear of it any more.
+    async fn reload(
+        &self,
+        watch: &mut Watch,
+        debt: &mut Debt,
+    ) -> Result<(), mpsc::error::SendError<Report>> {
+        self.reporting.send(Report::Began).await?;
+        let begin = Instant::now();
+        // The files are stamped before they are read: a write in between is seen as a new change.
+        watch.follow(files(&self.policy, self.gateway.running().policy()));
+        let read = || self.gateway.reload(&self.policy, || watch.is_as_seen());
+        let applied = catch_unwind(AssertUnwindSafe(read))
+            .map_or(Err(Hitch::Panicked), |read| read.map_err(Hitch::Load));
+        if applied.is_ok() {
+            watch.follow_also(files(&self.policy, self.gateway.running().policy()));
+        }
+        debt.attempted(attempted(&applied), Instant::now());
+        let now = Instant::now();
+        let due = debt.due();
+        let ended = Outcome {
+            applied,
+            took: begin.elapsed(),
+            retry_in: due.map(|due| due.saturating_duration_since(now)),
+        };
+        self.reporting.send(Report::Ended(ended)).await
+    }
+}
+
+fn attempted(applied: &Result<Applied, Hitch>) -> Attempted {
+    match applied {
+        Ok(_) => Attempted::Done,
+        Err(Hitch::Load(error)) if !error.may_pass() => Attempted::Wrong,
+        Err(Hitch::Load(_) | Hitch::Panicked) => Attempted::Hindered,
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => pending().await,
+    }
+}
 
 impl Run {
-    /// Reads the policy and its files again. Whatever is wrong with them, what is in force stays.
-    pub async fn reload(&mut self) {
-        let gateway = Arc::clone(&self.gateway);
-        let path = self.policy.clone();
-        let begin = Instant::now();
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.tell(&[NotifyState::Reloading, now]);
-        }
-        // The files are stamped before they are read: a write in between is seen as a new change.
-        let running = gateway.running();
-        self.watch.follow(files(&path, running.policy()));
-        let reading = behind_the_workers(move || {
-            let applied = gateway.reload(&path)?;
-            let files = files(&path, gateway.running().policy());
-            Ok::<_, LoadError>((applied, files))
-        });
-        match reading.await {
-            Ok(Ok((applied, files))) => {
-                self.watch.follow_also(files);
-                self.report(applied, begin.elapsed());
+    /// Takes note of what the thread that reloads tells.
+    pub(super) fn heed(&mut self, report: Report) {
+        match report {
+            Report::Began => {
+                if let Ok(now) = NotifyState::monotonic_usec_now() {
+                    self.tell(&[NotifyState::Reloading, now]);
+                }
             }
-            Ok(Err(error)) if self.is_decided_elsewhere => tracing::error!(
+            Report::Ended(ended) => {
+                self.conclude(ended);
+                self.keep_listeners();
+                self.tell(&[NotifyState::Ready]);
+            }
+        }
+    }
+
+    fn conclude(&self, ended: Outcome) {
+        let Outcome {
+            applied,
+            took,
+            retry_in,
+        } = ended;
+        let generation = self.gateway.running().generation();
+        let retry_ms = retry_in.map(|pause| number(pause.as_millis()));
+        match applied {
+            Ok(applied) => self.report(applied, took),
+            Err(Hitch::Load(LoadError::Changing)) => {
+                tracing::info!(
+                    "a file was written to while it was read; it is read again when it rests"
+                );
+            }
+            Err(Hitch::Load(error)) if self.is_decided_elsewhere => tracing::error!(
                 %error,
                 open = self.gateway.drain().open(),
+                retry_ms,
                 "this process cannot read the policy; the one that serves decides about its connections"
             ),
-            Ok(Err(error)) => {
-                let generation = running.generation();
-                tracing::error!(%error, generation, "the policy was not reloaded; the old one stays in force");
+            Err(Hitch::Load(error)) => {
+                tracing::error!(%error, generation, retry_ms, "the policy was not reloaded; the old one stays in force");
             }
-            Err(error) => {
-                tracing::error!(%error, "the reload did not end; the old policy stays in force");
+            Err(Hitch::Panicked) => {
+                tracing::error!(
+                    generation,
+                    retry_ms,
+                    "the reload did not end; the old policy stays in force"
+                );
             }
         }
-        self.keep_listeners();
-        self.tell(&[NotifyState::Ready]);
     }
 
     fn report(&self, applied: Applied, took: Duration) {
@@ -75,9 +242,8 @@ impl Run {
             "policy reloaded"
         );
         log_findings(&self.gateway);
-        let wanted = self.gateway.running().policy().gateway().admin.clone();
+        let wanted = self.admin_path();
         let open = self.admin.as_ref().map(Admin::path);
-        let wanted = wanted.map(|path| base(&self.policy).join(path));
         if !self.is_followed && wanted.as_deref() != open {
             tracing::warn!("`admin` applies at the next start or upgrade");
         }
@@ -86,26 +252,6 @@ impl Run {
             self.tasks.spawn(lapsed.end(how, drain));
         }
     }
-}
-
-/// Does work on a thread of its own, and its threads', that get what processor time the workers
-/// leave: connections are not to notice that a large policy is read.
-async fn behind_the_workers<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, oneshot::error::RecvError> {
-    let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("reload".to_owned())
-        .spawn(move || {
-            // Linux has a nice value for each thread (sched(7)); where it cannot be had, so be it.
-            rustix::process::nice(LOWEST_PRIORITY).ok();
-            // Nobody waits any more if the gateway ends meanwhile.
-            done.send(work()).ok();
-        });
-    if let Err(error) = thread {
-        tracing::error!(%error, "no thread can be had for a reload");
-    }
-    result.await
 }
 
 /// Logs which authorities and lists are in force, and what an operator should know about the files.

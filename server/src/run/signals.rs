@@ -42,14 +42,6 @@ impl Signals {
             _ = self.interrupt.recv() => rustix::process::Signal::INT,
         }
     }
-
-    /// Waits for a signal that ends the gateway. Cancel safe.
-    pub(super) async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Tells the service manager regularly that every worker is well, if it wants to know.

@@ -254,7 +254,7 @@ impl Candidate {
     /// Leaves the gateway to it. If it fails now, the gateway goes on here.
     pub async fn take_over(mut self, gateway: &Arc<Gateway>) -> Result<Successor, UpgradeError> {
         // It may have read what is no longer in force, and let somebody in who was revoked.
-        if gateway.running().generation() != self.generation {
+        if !gateway.begin_to_hand_over(self.generation) {
             return Err(UpgradeError::Changed);
         }
         gateway.give_way();
@@ -298,9 +298,11 @@ impl Candidate {
             drop(told);
             heir.is_gone();
             gateway.come_back();
+            gateway.has_handed_over();
             return Err(error);
         }
         gateway.forget_steering();
+        gateway.has_handed_over();
         let pid = self.process.id();
         if let Err(error) = self.process.release().await {
             tracing::error!(%error, pid, "the new process does not belong to whoever supervises it");

@@ -1,11 +1,12 @@
 //! The files that certificates and revocation lists come from.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
 use strict_pem::{PemError, Section};
 use thiserror::Error;
+
+use crate::file;
 
 /// The largest file of certificates or revocations that is read.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
@@ -20,12 +21,6 @@ pub enum TrustError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// The file is far larger than any such file is.
-    #[error("{path}: is larger than {LARGEST_FILE} bytes", path = .path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
     },
     /// The file is not PEM from its beginning to its end.
     #[error("{path}:{line}: {fault}", path = .path.display(), line = .error.line, fault = .error.fault)]
@@ -116,12 +111,7 @@ pub(crate) fn sections(path: &Path) -> Result<Vec<Section>, TrustError> {
         path: path.to_owned(),
         source,
     };
-    if fs::metadata(path).map_err(unreadable)?.len() > LARGEST_FILE {
-        return Err(TrustError::TooLarge {
-            path: path.to_owned(),
-        });
-    }
-    let text = fs::read(path).map_err(unreadable)?;
+    let text = file::read(path, LARGEST_FILE).map_err(unreadable)?;
     strict_pem::read(&text).map_err(|error| TrustError::Pem {
         path: path.to_owned(),
         error,

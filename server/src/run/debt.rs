@@ -1,0 +1,88 @@
+//! Whether a reload is due, and when: a change is owed until it is in force or is known to be wrong.
+
+use std::time::{Duration, Instant};
+
+/// How long it takes to the second attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long it takes to the next attempt at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How an attempt to reload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempted {
+    /// What the files say is in force.
+    Done,
+    /// The files are wrong. Only another change can help.
+    Wrong,
+    /// Something else was in the way, which may be gone the next time.
+    Hindered,
+}
+
+/// The reload that is owed, if one is.
+#[derive(Debug, Default)]
+pub(super) struct Debt {
+    due: Option<Instant>,
+    /// How many attempts in a row were hindered.
+    hindered: u32,
+}
+
+impl Debt {
+    /// The files have changed, or somebody has asked for a reload.
+    pub(super) fn owe(&mut self, now: Instant) {
+        self.due = Some(now);
+        self.hindered = 0;
+    }
+
+    /// When the next attempt is to be made.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes note of how an attempt ended.
+    pub(super) fn attempted(&mut self, attempted: Attempted, now: Instant) {
+        match attempted {
+            Attempted::Done | Attempted::Wrong => *self = Self::default(),
+            Attempted::Hindered => {
+                // Nobody else tries in step with this process, so there is no jitter.
+                let doubled = FIRST_PAUSE.saturating_mul(1 << self.hindered.min(10));
+                self.due = Some(now + doubled.min(LONGEST_PAUSE));
+                self.hindered += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hindered_reload_is_due_again_ever_later_until_it_is_done() {
+        let begin = Instant::now();
+        let mut debt = Debt::default();
+        assert_eq!(debt.due(), None);
+        debt.owe(begin);
+        assert_eq!(debt.due(), Some(begin));
+        for pause in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+            debt.attempted(Attempted::Hindered, begin);
+            assert_eq!(debt.due(), Some(begin + Duration::from_millis(pause)));
+        }
+        debt.attempted(Attempted::Done, begin);
+        assert_eq!(debt.due(), None);
+    }
+
+    #[test]
+    fn wrong_files_are_not_tried_again_and_a_change_begins_anew() {
+        let begin = Instant::now();
+        let mut debt = Debt::default();
+        debt.owe(begin);
+        debt.attempted(Attempted::Wrong, begin);
+        assert_eq!(debt.due(), None);
+        debt.attempted(Attempted::Hindered, begin);
+        debt.attempted(Attempted::Hindered, begin);
+        debt.owe(begin);
+        assert_eq!(debt.due(), Some(begin), "a change does not wait");
+        debt.attempted(Attempted::Hindered, begin);
+        assert_eq!(debt.due(), Some(begin + FIRST_PAUSE));
+    }
+}

@@ -1,0 +1,103 @@
+//! The end of a gateway: nothing more is accepted, what is open may finish, what is left is cut off.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb::Drained;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::gateway::{Gateway, Queued};
+
+/// Perhaps the end, under way. It goes on by itself; whoever waits for it can do other things too.
+#[derive(Debug, Default)]
+pub(super) struct Ending(Option<Underway>);
+
+#[derive(Debug)]
+struct Underway {
+    /// Until when connections may stay; `None` is as long as they like.
+    limit: watch::Sender<Option<Instant>>,
+    drained: AbortOnDropHandle<Drained>,
+}
+
+impl Ending {
+    /// Begins the end, which has no limit yet.
+    pub(super) fn begin(&mut self, tasks: &TaskTracker, gateway: &Arc<Gateway>, queued: Queued) {
+        if self.0.is_some() {
+            return;
+        }
+        let (limit, limited) = watch::channel(None);
+        let ending = end(Arc::clone(gateway), queued, limited);
+        let drained = AbortOnDropHandle::new(tasks.spawn(ending));
+        self.0 = Some(Underway { limit, drained });
+    }
+
+    /// What is open has so long, or less if that was said before.
+    pub(super) fn limit(&self, most: Duration) {
+        if let Some(underway) = &self.0 {
+            // Longer than anybody waits is without limit.
+            let Some(new) = Instant::now().checked_add(most) else {
+                return;
+            };
+            underway.limit.send_modify(|limit| {
+                *limit = Some(limit.map_or(new, |old| old.min(new)));
+            });
+        }
+    }
+
+    /// Whether what is open has a limit.
+    pub(super) fn is_limited(&self) -> bool {
+        let underway = self.0.as_ref();
+        underway.is_some_and(|underway| underway.limit.borrow().is_some())
+    }
+
+    /// Waits until it is over; for ever if it has not begun. Cancel safe.
+    pub(super) async fn over(&mut self) -> Drained {
+        let Some(underway) = &mut self.0 else {
+            return pending().await;
+        };
+        (&mut underway.drained).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the drain broke off");
+            Drained::CutOff { connections: 0 }
+        })
+    }
+}
+
+async fn end(
+    gateway: Arc<Gateway>,
+    queued: Queued,
+    mut limited: watch::Receiver<Option<Instant>>,
+) -> Drained {
+    let left = async {
+        gateway.close(queued).await;
+        gateway.drain().finish(Duration::MAX).await
+    };
+    tokio::select! {
+        drained = left => drained,
+        () = passed(&mut limited) => {
+            gateway.shut();
+            gateway.drain().finish(Duration::ZERO).await
+        }
+    }
+}
+
+/// Waits until the limit has passed, whatever it becomes.
+async fn passed(limited: &mut watch::Receiver<Option<Instant>>) {
+    loop {
+        let limit = *limited.borrow_and_update();
+        let passed = async {
+            match limit {
+                Some(limit) => sleep_until(limit).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = passed => return,
+            changed = limited.changed() => if changed.is_err() {
+                return pending().await;
+            }
+        }
+    }
+}

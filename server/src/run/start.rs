@@ -1,0 +1,237 @@
+//! The start of a gateway: what it reads, binds and takes over before it serves.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebpf::{MOST_WORKERS, Role};
+use sd_notify::NotifyState;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+use super::ending::Ending;
+use super::first_verdicts::first_verdicts;
+use super::reload::{log_findings, number};
+use super::{Run, Settings, admin_path, files};
+use crate::admin::Admin;
+use crate::descriptors;
+use crate::gateway::{Gateway, Prepared};
+use crate::inherited::Inherited;
+use crate::load::{LoadError, Loaded};
+use crate::policy::Policy;
+use crate::record::Recorder;
+use crate::succession::{Elder, MESSAGES, SuccessionError, Summary};
+use crate::systemd::{self, Store};
+use crate::watch::Watch;
+
+/// How often it is logged what ends soon.
+const REMIND: Duration = Duration::from_hours(24);
+
+/// Why a gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The policy cannot be put in force.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The process that it was to follow goes on, or is gone.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
+    /// The admin socket cannot be opened.
+    #[error("{path}: cannot be opened: {source}", path = .path.display())]
+    Admin {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused something that every process needs.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A gateway that could serve.
+struct Ready {
+    gateway: Arc<Gateway>,
+    prepared: Prepared,
+    policy: PathBuf,
+    role: Role,
+    watch: Watch,
+    admin: Option<UnixListener>,
+}
+
+impl Ready {
+    fn new(
+        settings: Settings,
+        loaded: Loaded,
+        watch: Watch,
+        mut inherited: Inherited,
+    ) -> Result<Self, StartError> {
+        let recorder = Recorder::new(settings.records);
+        let gateway = Gateway::following(loaded, recorder, inherited.generation());
+        let workers = match settings.workers {
+            Some(workers) => workers,
+            None => usual_workers(gateway.running().policy())?,
+        };
+        let admin = inherited.take_admin();
+        let role = settings
+            .instance
+            .as_ref()
+            .map_or(Role::Primary, |(_, role)| *role);
+        let prepared = gateway.prepare(workers, settings.instance.as_ref(), inherited)?;
+        Ok(Self {
+            gateway,
+            prepared,
+            policy: settings.policy,
+            role,
+            watch,
+            admin,
+        })
+    }
+
+    fn summary(&self) -> Summary {
+        let running = self.gateway.running();
+        Summary {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            groups: running.policy().groups().count(),
+            clients: running.policy().clients().count(),
+            handover: MESSAGES,
+        }
+    }
+
+    fn open(self) -> Result<Run, StartError> {
+        let Self {
+            gateway,
+            prepared,
+            policy,
+            role,
+            watch,
+            admin,
+        } = self;
+        let (asking, asked) = mpsc::channel(1);
+        let admin = match admin_path(&policy, gateway.running().policy(), role) {
+            Some(path) => {
+                let opened = Admin::open(path.clone(), admin, asking);
+                Some(opened.map_err(|source| StartError::Admin { path, source })?)
+            }
+            None => None,
+        };
+        let workers = gateway.open(prepared)?;
+        Ok(Run {
+            gateway,
+            workers,
+            policy,
+            role,
+            watch: Some(watch),
+            tasks: TaskTracker::new(),
+            program: None,
+            admin,
+            asked,
+            orders: watch::Sender::default(),
+            store: None,
+            ending: Ending::default(),
+            parent: None,
+            is_followed: false,
+            is_decided_elsewhere: false,
+        })
+    }
+}
+
+impl Run {
+    /// Starts serving. Must be called within a runtime, which then carries the health probes.
+    pub async fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
+        let watch = Watch::new(files(&settings.policy, loaded.policy()));
+        let ready = Ready::new(settings, loaded, watch, Inherited::default())?;
+        first_verdicts(&ready.gateway).await;
+        ready.open()
+    }
+
+    /// Starts serving, with what was inherited, as soon as the process that is followed has stopped.
+    pub(super) async fn begin(
+        settings: Settings,
+        inherited: Inherited,
+        mut elder: Option<&mut Elder>,
+        descriptors: Option<u64>,
+    ) -> Result<Self, StartError> {
+        let begin = Instant::now();
+        // Each file is looked at before it is read: a write in between is seen as a change.
+        let mut watch = Watch::new(vec![settings.policy.clone()]);
+        let path = &settings.policy;
+        let note = |policy: &Policy| watch.follow_also(files(path, policy));
+        let loaded = Loaded::read_noting(path, note)?;
+        let took = begin.elapsed();
+        let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
+        let ready = Ready::new(settings, loaded, watch, inherited)?;
+        ready.gateway.admission().set_descriptors(descriptors);
+        if let Some(elder) = &mut elder {
+            elder.tell_health(&ready.gateway);
+        }
+        first_verdicts(&ready.gateway).await;
+        if let Some(elder) = &mut elder {
+            elder.take_over(&ready.gateway, ready.summary()).await?;
+        }
+        let mut running = ready.open()?;
+        if let Some(elder) = elder {
+            elder.serving().await?;
+        }
+        if store.is_some() {
+            running.gateway.leave_listeners_open();
+        }
+        running.store = store;
+        running.keep_listeners();
+        running.tell(&[NotifyState::Ready]);
+        running.announce(took, descriptors);
+        running.remind();
+        Ok(running)
+    }
+
+    fn announce(&self, took: Duration, descriptors: Option<u64>) {
+        let running = self.gateway.running();
+        let policy = running.policy();
+        let listening: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
+        tracing::info!(
+            policy = %self.policy.display(),
+            groups = policy.groups().count(),
+            clients = policy.clients().count(),
+            load_ms = number(took.as_millis()),
+            "policy in force"
+        );
+        log_findings(&self.gateway);
+        descriptors::warn(descriptors, policy.gateway().limits.connections);
+        if listening.is_empty() {
+            tracing::info!("standing by: what is steered comes here while there is no primary");
+            return;
+        }
+        tracing::info!(
+            addresses = listening.join(" "),
+            "serving TLS 1.3 with client certificates"
+        );
+    }
+
+    /// Logs once a day what ends soon of the policy's files.
+    fn remind(&self) {
+        let gateway = Arc::clone(&self.gateway);
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = sleep(REMIND) => log_findings(&gateway),
+                    () = gateway.closing() => return,
+                }
+            }
+        });
+    }
+}
+
+/// One worker a processor, but no more than the kernel can steer to.
+fn usual_workers(policy: &Policy) -> io::Result<NonZeroUsize> {
+    let processors = std::thread::available_parallelism()?;
+    let most = NonZeroUsize::new(MOST_WORKERS as usize);
+    let steers = policy.gateway().steer.is_some();
+    Ok(most
+        .filter(|_| steers)
+        .map_or(processors, |most| processors.min(most)))
+}

@@ -1,0 +1,308 @@
+//! The kernel's events of a set of files: when to look at them, and whether somebody is writing.
+//!
+//! A file that was written to and not closed since is being written (inotify(7)): whoever writes in place
+//! closes it at the end, be it by being killed. Mapped memory and writers on other machines tell nothing;
+//! a change that no event told of is in doubt.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+/// What may change what a path leads to, or end a write. Not every write: a log that grows in the same
+/// folder is no news.
+const IN_FOLDERS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::ONLYDIR);
+/// What says that a file is being written, and that it no longer is.
+const IN_FILES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
+/// How many bytes of events are read at a time.
+const CHUNK: usize = 4096;
+
+/// Events of the files and of the folders on the way to them.
+#[derive(Debug)]
+pub(super) struct Events {
+    queue: Option<AsyncFd<OwnedFd>>,
+    /// The kernel's numbers for the folders that are watched.
+    folders: BTreeSet<i32>,
+    /// The same for the files.
+    files: BTreeSet<i32>,
+    /// The names of the files, as far as they matter in a folder.
+    names: BTreeSet<Vec<u8>>,
+    state: State,
+}
+
+/// What the events have told.
+#[derive(Debug, Default)]
+struct State {
+    /// The files that were written to and not closed since.
+    writers: BTreeSet<i32>,
+    /// The names that were made in a folder, and that nobody has closed or moved there since.
+    made: BTreeSet<(i32, Vec<u8>)>,
+    /// When a file was written to last.
+    written: Option<Instant>,
+    /// Whether a file was written to since changes were forgotten.
+    has_changes: bool,
+    /// Whether something has changed without an event, or events were lost.
+    is_in_doubt: bool,
+    /// Whether a file is not watched.
+    is_blind: bool,
+}
+
+impl Events {
+    /// Events of nothing yet. It must be called within a runtime.
+    pub(super) fn new() -> Self {
+        let queue = queue()
+            .and_then(registered)
+            .inspect_err(|error| {
+                tracing::warn!(%error, "file events cannot be had; files are looked at every few seconds");
+            })
+            .ok();
+        Self {
+            queue,
+            folders: BTreeSet::new(),
+            files: BTreeSet::new(),
+            names: BTreeSet::new(),
+            state: State::default(),
+        }
+    }
+
+    /// The same, for the runtime that this is called within.
+    pub(super) fn here(mut self) -> Self {
+        self.queue = self
+            .queue
+            .and_then(|queue| registered(queue.into_inner()).ok());
+        self
+    }
+
+    /// Watches these files and the folders on the way to them, and nothing else.
+    pub(super) fn watch(&mut self, files: &[PathBuf]) {
+        let Some(queue) = &self.queue else {
+            return;
+        };
+        // Watching anew what was replaced by another of the same name; what cannot be watched is still
+        // looked at.
+        let all: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders(file)).collect();
+        let folders = all
+            .iter()
+            .filter_map(|folder| inotify::add_watch(queue, folder, IN_FOLDERS).ok())
+            .collect();
+        let regular = files.iter().filter(|file| file.is_file());
+        let watched: Vec<Option<i32>> = regular
+            .map(|file| inotify::add_watch(queue, file, IN_FILES).ok())
+            .collect();
+        self.state.is_blind = watched.contains(&None);
+        let watched = watched.into_iter().flatten().collect();
+        for &gone in self
+            .folders
+            .difference(&folders)
+            .chain(self.files.difference(&watched))
+        {
+            // What was removed is no longer watched anyway.
+            inotify::remove_watch(queue, gone).ok();
+        }
+        self.state.writers.retain(|file| watched.contains(file));
+        self.state
+            .made
+            .retain(|(folder, _)| folders.contains(folder));
+        self.folders = folders;
+        self.files = watched;
+        let names = files.iter().filter_map(|file| file.file_name());
+        self.names = names.map(|name| name.as_bytes().to_vec()).collect();
+    }
+
+    /// Takes what has come. Returns whether anything has.
+    pub(super) fn take(&mut self) -> bool {
+        self.queue
+            .as_ref()
+            .is_some_and(|queue| self.state.take(queue, &self.files, &self.names))
+    }
+
+    /// Waits for events, and takes them. Cancel safe.
+    pub(super) async fn come(&mut self) {
+        let Some(queue) = &self.queue else {
+            return pending().await;
+        };
+        loop {
+            let Ok(mut ready) = queue.readable().await else {
+                return pending().await;
+            };
+            let has_come = self.state.take(queue, &self.files, &self.names);
+            ready.clear_ready();
+            if has_come {
+                return;
+            }
+        }
+    }
+
+    /// Whether a file was written to and not closed since.
+    pub(super) fn has_writers(&self) -> bool {
+        !self.state.writers.is_empty()
+    }
+
+    /// Whether a file was written to since this was forgotten.
+    pub(super) fn has_changes(&self) -> bool {
+        self.state.has_changes
+    }
+
+    /// When a file was written to last.
+    pub(super) fn last_written(&self) -> Option<Instant> {
+        self.state.written
+    }
+
+    /// What has changed so far is known. Writers that are still writing are not forgotten.
+    pub(super) fn forget_changes(&mut self) {
+        self.state.has_changes = false;
+        self.state.is_in_doubt = false;
+        self.state.made.clear();
+    }
+
+    /// A file was written to.
+    pub(super) fn assume_changes(&mut self) {
+        self.state.has_changes = true;
+    }
+
+    /// A file has changed without an event: there may be others of that kind.
+    pub(super) fn doubt(&mut self) {
+        self.state.is_in_doubt = true;
+    }
+
+    /// Whether the events would tell if somebody were writing to one of these files.
+    pub(super) fn are_sure(&self, files: &[PathBuf]) -> bool {
+        let State {
+            made,
+            is_in_doubt,
+            is_blind,
+            ..
+        } = &self.state;
+        // A link is whole when it is made.
+        let is_open = |name: &[u8]| {
+            let mut named = files
+                .iter()
+                .filter(|file| file.file_name().is_some_and(|own| own.as_bytes() == name));
+            named.any(|file| !file.is_symlink())
+        };
+        let is_made = made.iter().any(|(_, name)| is_open(name));
+        self.queue.is_some() && !is_in_doubt && !is_blind && !is_made
+    }
+}
+
+impl State {
+    fn take(
+        &mut self,
+        queue: &AsyncFd<OwnedFd>,
+        files: &BTreeSet<i32>,
+        names: &BTreeSet<Vec<u8>>,
+    ) -> bool {
+        let mut bytes = [MaybeUninit::uninit(); CHUNK];
+        let mut reader = inotify::Reader::new(queue, &mut bytes);
+        let mut has_come = false;
+        // It ends with an error when there is nothing more.
+        while let Ok(event) = reader.next() {
+            has_come = true;
+            let (watch, what) = (event.wd(), event.events());
+            if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+                self.lost();
+            } else if files.contains(&watch) {
+                self.of_file(watch, what);
+            } else if let Some(name) = event.file_name()
+                && names.contains(name.to_bytes())
+            {
+                self.of_name(watch, name.to_bytes(), what);
+            }
+        }
+        has_come
+    }
+
+    /// Nobody knows what the events were that did not fit.
+    fn lost(&mut self) {
+        self.writers.clear();
+        self.is_in_doubt = true;
+        self.has_changes = true;
+        self.written = Some(Instant::now());
+    }
+
+    fn of_file(&mut self, file: i32, what: ReadFlags) {
+        if what.contains(ReadFlags::MODIFY) {
+            self.writers.insert(file);
+            self.has_changes = true;
+            self.written = Some(Instant::now());
+        }
+        if what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::IGNORED) {
+            self.writers.remove(&file);
+        }
+    }
+
+    fn of_name(&mut self, folder: i32, name: &[u8], what: ReadFlags) {
+        let key = (folder, name.to_vec());
+        if what.contains(ReadFlags::CREATE) {
+            self.made.insert(key);
+        } else if what.intersects(
+            ReadFlags::CLOSE_WRITE
+                | ReadFlags::DELETE
+                | ReadFlags::MOVED_FROM
+                | ReadFlags::MOVED_TO,
+        ) {
+            self.made.remove(&key);
+        }
+    }
+}
+
+/// Where the kernel tells of events.
+fn queue() -> io::Result<OwnedFd> {
+    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+    Ok(inotify::init(flags)?)
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe: it wants to be promised that the descriptor is owned, as this one is"
+)]
+fn registered(queue: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(queue)
+}
+
+/// The folders whose entries decide what a path leads to: along the path as it is written, and
+/// along where its links lead.
+fn folders(file: &Path) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let mut next = Some(file.to_owned());
+    // As many links as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Some(path) = next else { break };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            Some(_) | None => PathBuf::from("."),
+        };
+        // A folder on the way may itself be the link that is swapped.
+        next = std::fs::read_link(&path)
+            .map(|target| parent.join(target))
+            .or_else(|_| {
+                let link = std::fs::read_link(&parent)?;
+                let above = parent.parent().unwrap_or(Path::new("."));
+                Ok::<_, std::io::Error>(above.join(link).join(path.file_name().unwrap_or_default()))
+            })
+            .ok();
+        if let Some(above) = parent
+            .parent()
+            .filter(|above| !above.as_os_str().is_empty())
+            && parent.is_symlink()
+        {
+            folders.push(above.to_owned());
+        }
+        folders.push(parent);
+    }
+    folders
+}
