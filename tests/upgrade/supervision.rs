@@ -5,8 +5,8 @@ use std::process::ExitStatus;
 
 use tokio::net::TcpStream;
 
-use super::{echoes, is_alive, leave, world};
-use crate::harness::{Gateway, Refusal, Upstream, World, signal, until};
+use super::{echoes, is_alive, leave, script, world};
+use crate::harness::{Gateway, Refusal, Upstream, World, signal, soon, until};
 
 /// What the first process says when it is nothing but the parent.
 const STAYS: &str = "nothing is left here; this process stays as the parent of the one that serves";
@@ -124,4 +124,37 @@ async fn the_end_of_the_first_process_is_the_end_of_the_gateway() {
     echoes(&mut held, "within the drain's time").await;
     leave(held).await;
     until(async || (!is_alive(gateway.process())).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_being_started_goes_with_the_one_that_starts_it() {
+    let db = Upstream::start("db").await;
+    let world = world(&[&db]);
+    let started = world.path("started");
+    let text = format!("echo $$ > {}; exec sleep 600", started.display());
+    let hangs = script(&world, "hangs", &text);
+    for name in ["TERM", "KILL"] {
+        let mut gateway = world.start().await;
+        let upgrade = tokio::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["upgrade", "--policy"])
+            .arg(world.path("policy.yaml"))
+            .arg("--binary")
+            .arg(&hangs)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let candidate = until(async || {
+            let process = std::fs::read_to_string(&started).ok()?;
+            process.trim().parse::<u32>().ok()
+        });
+        let candidate = candidate.await;
+        assert!(is_alive(candidate));
+        signal(gateway.first(), name);
+        let ended = gateway.ended().await;
+        assert_eq!(ended.success(), name == "TERM", "{ended}");
+        until(async || (!is_alive(candidate)).then_some(())).await;
+        let asked = soon(upgrade.wait_with_output()).await.unwrap();
+        assert_eq!(asked.status.code(), Some(1), "there was no upgrade");
+        std::fs::remove_file(&started).unwrap();
+    }
 }
