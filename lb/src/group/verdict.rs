@@ -68,3 +68,6 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -286,3 +286,38 @@ async fn neither_first_probes_nor_later_ones_are_in_step() {
         .collect();
     assert!(gaps.iter().any(|gap| gap != &gaps[0]), "{gaps:?}");
 }
+
+/// What a probe says of an upstream that takes so many bytes and answers so.
+async fn said(preface: &[u8], taken: usize, answer: &'static [u8]) -> (Vec<u8>, Option<Cause>) {
+    let world = World::new().await;
+    let mut config = world.config(ping());
+    config.health.preface = preface.to_vec();
+    config.health.fall = std::num::NonZeroU32::MIN;
+    let group = Arc::new(Group::new(config));
+    group.probe(&world.prober);
+    let (mut stream, _) = world.listener.accept().await.unwrap();
+    let mut question = vec![0; taken];
+    stream.read_exact(&mut question).await.unwrap();
+    stream.write_all(answer).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let told = async {
+        while group.health(world.address) == Some(Health::Unknown) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        group.upstreams()[0].cause.clone()
+    };
+    (question, timeout(BOUND, told).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_probe_says_the_preface_first_and_tells_each_answer_apart() {
+    assert_eq!(said(b"", 4, b"+PONG!").await, (b"PING".to_vec(), None));
+    assert_eq!(said(b"HI ", 7, b"+PONG").await, (b"HI PING".to_vec(), None));
+    assert_eq!(said(b"", 4, b"").await.1, Some(Cause::Closed));
+    let unexpected = |answer: &[u8]| Some(Cause::UnexpectedAnswer(Excerpt::of(answer)));
+    assert_eq!(said(b"", 4, b"+PO").await.1, unexpected(b"+PO"));
+    assert_eq!(
+        said(b"", 4, b"-LOADING it").await.1,
+        unexpected(b"-LOADING it")
+    );
+}
