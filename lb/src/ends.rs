@@ -101,7 +101,7 @@ pub(crate) enum Limit {
     Idle,
     /// `half_closed`.
     HalfClosed,
-    /// Half of `half_closed`: the client was told the upstream's end and has only to close.
+    /// A third of `half_closed`: the client was told the upstream's end and has only to close.
     Told,
     /// [`FAREWELL`].
     Farewell,

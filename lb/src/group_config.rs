@@ -191,7 +191,7 @@ pub struct RelayConfig {
     pub idle: Option<Duration>,
     /// How long a connection may be silent of which one side has ended.
     ///
-    /// When it is the upstream that has, half as long: the client was told, and nothing more can come
+    /// When it is the upstream that has, a third of it: the client was told, and nothing more can come
     /// for it.
     pub half_closed: Option<Duration>,
     /// How long a side may take nothing while bytes wait for it.

@@ -220,7 +220,7 @@ impl Clock {
             // Then silence is judged by what arrives.
             _ if matches!(self.rule.over, Over::WhenTaken(_)) => None,
             Limit::HalfClosed => sooner(self.half_closed, self.idle),
-            Limit::Told => sooner(self.half_closed.map(|limit| limit / 2), self.idle),
+            Limit::Told => sooner(self.half_closed.map(|limit| limit / 3), self.idle),
             Limit::Farewell => Some(FAREWELL),
         };
         limit.and_then(|limit| self.last_moved.checked_add(limit))

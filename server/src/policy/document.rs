@@ -189,7 +189,7 @@ struct Timeouts {
     /// Without a byte in either direction. Without it: `1h`.
     idle: Option<DurationLimit>,
     /// Without a byte, of a connection of which one side has ended and the other is not known to be gone.
-    /// When it is the upstream that has ended, half of it. Without it: `1m`.
+    /// When it is the upstream that has ended, a third of it. Without it: `1m`.
     half_closed: Option<DurationLimit>,
     /// Without a side taking anything while bytes wait for it. Without it: `5m`.
     stall: Option<DurationLimit>,

@@ -359,7 +359,7 @@ fn whoever_takes_a_little_is_not_stalled() {
 }
 
 #[test]
-fn a_client_that_was_told_the_end_has_half_of_the_time() {
+fn a_client_that_was_told_the_end_has_a_third_of_the_time() {
     let config = RelayConfig {
         half_closed: Some(Duration::from_mins(1)),
         ..RelayConfig::default()
@@ -372,7 +372,7 @@ fn a_client_that_was_told_the_end_has_half_of_the_time() {
             gone: false,
         },
     );
-    for (client, upstream, seconds) in [(ended, open, 60), (open, ended, 30)] {
+    for (client, upstream, seconds) in [(ended, open, 60), (open, ended, 20)] {
         let mut clock = Clock::new(&config, ends::rule(open, open), start, 0.0);
         clock.enter(ends::rule(client, upstream), start);
         let end = start + Duration::from_secs(seconds);
