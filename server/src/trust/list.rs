@@ -11,6 +11,7 @@ use x509_parser::extensions::{
 use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
+use super::profile;
 use super::validity::{Validity, seconds, unix};
 use crate::identity::Fingerprint;
 
@@ -252,6 +253,7 @@ fn issuer(
         if parsed.subject().as_raw() == list.issuer().as_raw()
             && has_signed(authority, signed, signature)
         {
+            profile::check_list(list, &parsed)?;
             return Issuer::of(authority).map_err(|_| "has an issuer that cannot be read");
         }
     }

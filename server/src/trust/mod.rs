@@ -16,6 +16,7 @@ mod files;
 mod findings;
 mod list;
 pub(crate) mod memory;
+mod profile;
 mod revocations;
 mod untrusted;
 pub(crate) mod validity;
@@ -113,6 +114,7 @@ impl Trust {
 
     fn add_authority(&mut self, certificate: &CertificateDer<'_>) -> Result<(), &'static str> {
         let parsed = authority(certificate)?;
+        profile::check_authority(&parsed)?;
         let anchor = webpki::anchor_from_trusted_cert(certificate)
             .map_err(|_| "it cannot be an anchor")?
             .to_owned();
@@ -240,10 +242,12 @@ impl Trust {
         let mut certificates_end = anchor_ends.map_err(Untrusted::Chain)?;
         let used = path.intermediate_certificates();
         let used: Vec<_> = used.map(|one| one.der().into_owned()).collect();
-        for certificate in used.iter().chain([&leaf.der()]) {
-            let valid = Validity::of(certificate);
-            let valid = valid.ok_or(Untrusted::Chain(webpki::Error::BadDer))?;
-            certificates_end = certificates_end.min(unix(valid.not_after));
+        let leaf = leaf.der();
+        for (index, certificate) in std::iter::once(&leaf).chain(&used).enumerate() {
+            let (_, parsed) = X509Certificate::from_der(certificate)
+                .map_err(|_| Untrusted::Chain(webpki::Error::BadDer))?;
+            profile::check_shown(&parsed, index == 0).map_err(Untrusted::Chain)?;
+            certificates_end = certificates_end.min(unix(Validity::read(&parsed).not_after));
         }
         Ok(Verified {
             intermediates: used,

@@ -13,7 +13,7 @@ use super::*;
 const DAY: time::Duration = time::Duration::days(1);
 
 /// A folder with what a gateway believes.
-struct Files(TempDir);
+pub(super) struct Files(pub(super) TempDir);
 
 impl Files {
     fn new(authorities: &[&Authority]) -> Self {
@@ -27,7 +27,7 @@ impl Files {
     }
 
     /// Loads the authorities with these lists, each of which is the text of a file.
-    fn with(&self, lists: &[&str]) -> Result<Trust, TrustError> {
+    pub(super) fn with(&self, lists: &[&str]) -> Result<Trust, TrustError> {
         let mut paths = Vec::new();
         for (index, list) in lists.iter().enumerate() {
             let path = self.0.path().join(format!("{index}.crl"));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use rustls_pki_types::UnixTime;
+use x509_parser::prelude::{ASN1Time, X509Certificate};
 
 /// How long before the end of a certificate an operator is warned.
 const SOON: u64 = 14 * 24 * 60 * 60;
@@ -19,13 +19,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    /// A certificate's validity; `None` if it cannot be read.
-    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        Some(Self::read(&parsed))
-    }
-
-    /// The same of one that is parsed already.
+    /// A certificate's validity.
     pub(crate) fn read(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         Self {

@@ -1,0 +1,133 @@
+//! What certificates and lists say about themselves that the path's verification does not read (RFC 5280, 4 and 5).
+
+use webpki::{KeyUsage, RequiredEkuNotFoundContext};
+use x509_parser::oid_registry::{
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS,
+    OID_X509_EXT_CRL_DISTRIBUTION_POINTS, OID_X509_EXT_CRL_NUMBER, OID_X509_EXT_EXTENDED_KEY_USAGE,
+    OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME,
+    OID_X509_EXT_SUBJECT_KEY_IDENTIFIER, Oid,
+};
+use x509_parser::prelude::{
+    CertificateRevocationList, ParsedExtension, X509Certificate, X509Extension,
+};
+
+/// The most bytes of a serial number (RFC 5280, 4.1.2.2).
+const LONGEST_SERIAL: usize = 20;
+/// The critical extensions that are understood in an authority's certificate. All others mean something that
+/// would not be done.
+const UNDERSTOOD: [Oid<'static>; 6] = [
+    OID_X509_EXT_BASIC_CONSTRAINTS,
+    OID_X509_EXT_KEY_USAGE,
+    OID_X509_EXT_EXTENDED_KEY_USAGE,
+    OID_X509_EXT_NAME_CONSTRAINTS,
+    OID_X509_EXT_SUBJECT_ALT_NAME,
+    OID_X509_EXT_CRL_DISTRIBUTION_POINTS,
+];
+
+/// Says why a certificate cannot be an anchor for clients.
+pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &'static str> {
+    if certificate.subject().iter().next().is_none() {
+        return Err("it has no name");
+    }
+    if certificate.extensions_map().is_err() {
+        return Err("it has an extension twice");
+    }
+    for extension in certificate.extensions() {
+        if matches!(
+            extension.parsed_extension(),
+            ParsedExtension::ParseError { .. }
+        ) {
+            return Err("it has an extension that cannot be read");
+        }
+        if extension.critical && is_key_identifier(extension) {
+            return Err("it has a critical key identifier");
+        }
+        if extension.critical && !UNDERSTOOD.contains(&extension.oid) {
+            return Err("it has a critical extension that is not understood");
+        }
+    }
+    let usage = certificate
+        .key_usage()
+        .map_err(|_| "its key usage cannot be read")?;
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+        return Err("its key usage lacks keyCertSign");
+    }
+    let purposes = certificate
+        .extended_key_usage()
+        .map_err(|_| "its purposes cannot be read")?;
+    if purposes.is_some_and(|purposes| !purposes.value.client_auth && !purposes.value.any) {
+        return Err("its purposes lack clientAuth");
+    }
+    Ok(())
+}
+
+/// Says why a certificate of a client's chain is not as it must be.
+pub(super) fn check_shown(
+    certificate: &X509Certificate<'_>,
+    is_leaf: bool,
+) -> Result<(), webpki::Error> {
+    let serial = certificate.raw_serial();
+    let is_positive =
+        serial.first().is_some_and(|&first| first < 0x80) && serial.iter().any(|&byte| byte != 0);
+    if !is_positive || serial.len() > LONGEST_SERIAL {
+        return Err(webpki::Error::InvalidSerialNumber);
+    }
+    let has_critical_identifier = certificate
+        .extensions()
+        .iter()
+        .any(|one| one.critical && is_key_identifier(one));
+    if has_critical_identifier {
+        return Err(webpki::Error::UnsupportedCriticalExtension);
+    }
+    if !is_leaf {
+        return Ok(());
+    }
+    if let Ok(Some(usage)) = certificate.key_usage()
+        && usage.value.key_cert_sign()
+    {
+        return Err(webpki::Error::CaUsedAsEndEntity);
+    }
+    if let Ok(Some(purposes)) = certificate.extended_key_usage()
+        && purposes.value.any
+    {
+        // A certificate for everything was not meant for clients.
+        let context = RequiredEkuNotFoundContext {
+            required: KeyUsage::client_auth(),
+            present: Vec::new(),
+        };
+        return Err(webpki::Error::RequiredEkuNotFoundContext(context));
+    }
+    Ok(())
+}
+
+/// Says why a list of this authority cannot count.
+pub(super) fn check_list(
+    list: &CertificateRevocationList<'_>,
+    authority: &X509Certificate<'_>,
+) -> Result<(), &'static str> {
+    let usage = authority.key_usage().ok().flatten();
+    if usage.is_some_and(|usage| !usage.value.crl_sign()) {
+        return Err("is of an authority whose key usage lacks cRLSign");
+    }
+    for extension in list.extensions() {
+        if matches!(
+            extension.parsed_extension(),
+            ParsedExtension::ParseError { .. }
+        ) {
+            return Err("has an extension that cannot be read");
+        }
+        let must_not_be = extension.oid == OID_X509_EXT_CRL_NUMBER || is_key_identifier(extension);
+        if extension.critical && must_not_be {
+            return Err("has a critical number or key identifier");
+        }
+    }
+    Ok(())
+}
+
+fn is_key_identifier(extension: &X509Extension<'_>) -> bool {
+    extension.oid == OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER
+        || extension.oid == OID_X509_EXT_SUBJECT_KEY_IDENTIFIER
+}
+
+#[cfg(test)]
+mod tests;
