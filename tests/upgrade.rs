@@ -252,6 +252,8 @@ async fn what_cannot_serve_changes_nothing() {
     alice.visit(gateway.address, "db").await.unwrap();
     assert_eq!(gateway.process(), process);
     world.write("policy.yaml", &policy);
+    // An upgrade fails if the policy is read again meanwhile.
+    gateway.logged("policy reloaded").await;
     gateway.upgrade(&[]).await.unwrap();
     echoes(&mut held, "now it did").await;
 }
@@ -286,6 +288,8 @@ async fn a_switched_link_leads_to_the_other_version() {
         assert_eq!(upgraded["file"], file.to_str().unwrap());
         let logged = gateway.logged("upgraded").await;
         assert_eq!(logged["file"], upgraded["file"]);
+        gateway.signal("TERM");
+        assert!(gateway.ended().await.success());
         std::fs::remove_file(&marker).unwrap();
         std::fs::remove_file(&current).unwrap();
     }
