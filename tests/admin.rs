@@ -136,3 +136,60 @@ async fn a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not() {
     );
     gateway.upgrade(&["--dry-run"]).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_no_socket_is_left_alone() {
+    let db = Upstream::start("db").await;
+    let world = world(&db);
+    world.write_policy();
+    world.write("admin.sock", "precious");
+    let refused = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "--log-format", "json", "--policy"])
+        .arg(world.path("policy.yaml"))
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    let events: Vec<serde_json::Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("every line is an event"))
+        .collect();
+    let last = events.last().unwrap();
+    assert_eq!(last["message"], "the gateway did not start");
+    let error = last["error"].as_str().unwrap();
+    assert!(error.contains("something else than a socket"), "{error}");
+    let left = std::fs::read_to_string(world.path("admin.sock")).unwrap();
+    assert_eq!(left, "precious");
+}
+
+#[tokio::test]
+async fn at_the_end_only_the_gateways_own_socket_is_removed() {
+    let db = Upstream::start("db").await;
+    let world = world(&db);
+    let mut gateway = world.start().await;
+    world.write("admin.sock", "precious");
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    let left = std::fs::read_to_string(world.path("admin.sock")).unwrap();
+    assert_eq!(left, "precious");
+}
+
+#[tokio::test]
+async fn a_second_gateway_on_the_same_address_does_not_start() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    let gateway = world.start().await;
+    let address = format!("\"{}\"", gateway.address);
+    world.write(
+        "second.yaml",
+        &world.policy().replace("\"127.0.0.1:0\"", &address),
+    );
+    let second = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "--policy"])
+        .arg(world.path("second.yaml"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("already in use by another process"), "{said}");
+}

@@ -41,7 +41,7 @@ async fn connections_over_the_drains_deadline_are_cut_off_and_the_exit_code_tell
     gateway.signal("INT");
 
     assert_eq!(held.end().await, Refusal::Reset);
-    assert_eq!(gateway.ended().await.code(), Some(1));
+    assert_eq!(gateway.ended().await.code(), Some(4));
     assert_eq!(gateway.record_of(&held).await["reason"], "drain_deadline");
 }
 
@@ -61,7 +61,7 @@ async fn a_second_signal_ends_at_once() {
     gateway.signal("TERM");
 
     assert_eq!(held.end().await, Refusal::Reset);
-    assert_eq!(gateway.ended().await.code(), Some(1));
+    assert_eq!(gateway.ended().await.code(), Some(4));
 }
 
 #[tokio::test]

@@ -425,7 +425,7 @@ async fn a_revocation_and_the_gateways_end_reach_the_processes_that_drain() {
     echoes(&mut by_alice, "within the drain's time").await;
     gateway.signal("TERM");
     assert_eq!(by_alice.end().await, Refusal::Reset);
-    assert_eq!(gateway.ended().await.code(), Some(1), "cut off");
+    assert_eq!(gateway.ended().await.code(), Some(4), "cut off");
 }
 
 #[tokio::test]

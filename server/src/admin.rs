@@ -3,11 +3,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +25,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::succession::{Summary, UpgradeError};
 
-/// Who may connect at all; who may change something is asked again.
-const MODE: u32 = 0o660;
+mod file;
+
+use file::{bind, remove, socket_at};
+
 /// How many connections are served at a time; others wait.
 const CONNECTIONS: usize = 8;
 /// How long a client may take to ask.
@@ -142,6 +142,8 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Admin {
     path: PathBuf,
+    /// The socket's file, as it was when it was opened.
+    own: Option<(u64, u64)>,
     listener: Arc<UnixListener>,
     conversations: TaskTracker,
     serving: DropGuard,
@@ -170,6 +172,7 @@ impl Admin {
         let serving = serve(Arc::clone(&listener), asked, conversations.clone());
         tasks.spawn(closing.clone().run_until_cancelled_owned(serving));
         Ok(Self {
+            own: socket_at(&path),
             path,
             listener,
             conversations,
@@ -198,24 +201,8 @@ impl Admin {
     /// Stops serving, and nobody else will.
     pub fn close(self) {
         // Somebody may have removed it already.
-        fs::remove_file(&self.path).ok();
+        remove(&self.path, self.own).ok();
     }
-}
-
-/// Binds a socket where there is none, or one that nobody listens at any more.
-fn bind(path: &Path) -> io::Result<StdListener> {
-    let listener = match StdListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if StdStream::connect(path).is_ok() {
-                return Err(error);
-            }
-            fs::remove_file(path)?;
-            StdListener::bind(path)?
-        }
-        bound => bound?,
-    };
-    fs::set_permissions(path, Permissions::from_mode(MODE))?;
-    Ok(listener)
 }
 
 async fn serve(

@@ -93,7 +93,16 @@ impl Doors {
         let new = addresses
             .iter()
             .filter(|address| !self.stay_closed && !self.open.contains_key(address));
-        let bound = new.map(|&wanted| {
+        let new: Vec<_> = new.collect();
+        let taken = new.iter().find(|&&&wanted| {
+            !inherited.has_doors(wanted.port())
+                && !self.shares_a_port_with(wanted)
+                && worker::is_taken(wanted)
+        });
+        if let Some(&&wanted) = taken {
+            return Err(LoadError::Taken(wanted));
+        }
+        let bound = new.into_iter().map(|&wanted| {
             let refused = |source: io::Error| LoadError::Listen {
                 address: wanted,
                 source,
@@ -120,6 +129,12 @@ impl Doors {
             Ok((wanted, address, listeners))
         });
         bound.collect::<Result<_, _>>().map(Bound)
+    }
+
+    /// Whether one of the open addresses has the same port, and so may be what is found there.
+    fn shares_a_port_with(&self, wanted: SocketAddr) -> bool {
+        let mut open = self.open.values();
+        open.any(|open| open.bound.port() == wanted.port())
     }
 
     /// Has the workers stand at what was bound, and closes what is not among the addresses. What

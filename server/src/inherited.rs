@@ -120,6 +120,12 @@ impl Inherited {
         self.has_loaded
     }
 
+    /// Whether some are open at an address with this port.
+    pub(crate) fn has_doors(&self, port: u16) -> bool {
+        let mut doors = self.doors.iter();
+        doors.any(|(address, _)| address.port() == port)
+    }
+
     /// Takes those that are open at an address.
     pub(crate) fn take_doors(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
         let taken = self.doors.extract_if(.., |(address, _)| *address == wanted);

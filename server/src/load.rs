@@ -41,6 +41,12 @@ pub enum LoadError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another process listens there.
+    #[error(
+        "cannot listen on {0}: it is already in use by another process; `portcullis upgrade` takes a \
+         running gateway's place, `--standby` waits for its end"
+    )]
+    Taken(SocketAddr),
     /// Steering is required, and cannot be had.
     #[error("steering is required: {0}")]
     Unsteered(#[from] Unsteered),
@@ -59,7 +65,7 @@ impl LoadError {
     /// Whether the same files may be loaded the next time: something else was in the way.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::HandingOver | Self::Thread(_) | Self::Listen { .. } => true,
+            Self::HandingOver | Self::Thread(_) | Self::Listen { .. } | Self::Taken(_) => true,
             Self::Changing
             | Self::Unreadable { .. }
             | Self::Policy(_)

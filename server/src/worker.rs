@@ -50,6 +50,26 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// Whether somebody listens at an address already: in a `SO_REUSEPORT` group two gateways of one user would
+/// share its clients in silence. Of two that start in the same moment neither need notice.
+pub(crate) fn is_taken(address: SocketAddr) -> bool {
+    let bound = || {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        // Connections of a process that has ended are in nobody's way.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())
+    };
+    address.port() != 0
+        && bound().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 /// Starts a worker on its own thread. It stands at every door that comes through `doors`.
 pub(crate) fn start(
     number: usize,

@@ -55,7 +55,7 @@ async fn the_first_process_ends_as_the_one_does_that_serves() {
     until(async || TcpStream::connect(gateway.address).await.err()).await;
     signal(gateway.first(), "TERM");
     assert_eq!(held.end().await, Refusal::Reset);
-    assert_eq!(gateway.ended().await.code(), Some(1), "cut off");
+    assert_eq!(gateway.ended().await.code(), Some(4), "cut off");
 
     let mut gateway = upgraded_twice(&world).await;
     signal(gateway.process(), "KILL");

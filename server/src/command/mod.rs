@@ -33,15 +33,17 @@ mod upgrade;
 use json_events::JsonEvents;
 use steering::{Banned, Bindings, Status};
 
-/// Failed, invalid, or connections were cut off.
+/// Failed, or invalid.
 const FAILED: u8 = 1;
 /// `diff` found a difference, or `explain` says denied.
 const DIFFERS: u8 = 3;
+/// The gateway was ended, and connections were cut off.
+const CUT_OFF: u8 = 4;
 
 /// A gateway for TCP services: certificates say who, SNI says where, the policy says whether.
 ///
-/// Exit codes: 0 fine, or drained in time; 1 failed, invalid, or connections were cut off; 2 wrong
-/// usage; 3 `diff` found a difference or `explain` says denied.
+/// Exit codes: 0 fine, or drained in time; 1 failed or invalid; 2 wrong usage; 3 `diff` found a
+/// difference or `explain` says denied; 4 ended as it was told, but connections were cut off.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, max_term_width = 100)]
 pub struct Command {
@@ -314,7 +316,15 @@ fn serve(arguments: RunArguments) -> ExitCode {
             0 => ended(drained),
             code => ExitCode::from(code),
         },
-        Err(error) => fail(&error),
+        Err(error) => {
+            // In the log's own format, for whoever reads that only.
+            tracing::error!(%error, "the gateway did not start");
+            if tracing::enabled!(tracing::Level::ERROR) {
+                ExitCode::from(FAILED)
+            } else {
+                fail(&error)
+            }
+        }
     }
 }
 
@@ -326,7 +336,7 @@ fn ended(drained: Drained) -> ExitCode {
         }
         Drained::CutOff { connections } => {
             tracing::warn!(connections, "connections were cut off");
-            ExitCode::from(FAILED)
+            ExitCode::from(CUT_OFF)
         }
     }
 }

@@ -1,0 +1,47 @@
+//! The admin socket's file: what is at its path is looked at before anything is removed there.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::Path;
+
+/// Who may connect at all; who may change something is asked again.
+const MODE: u32 = 0o660;
+
+/// Which socket is at a path, by its device and its inode; `None` if there is none.
+pub(super) fn socket_at(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let is_socket = metadata.file_type().is_socket();
+    is_socket.then(|| (metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket, unless something else is at the path by now.
+pub(super) fn remove(path: &Path, socket: Option<(u64, u64)>) -> io::Result<()> {
+    if socket.is_some() && socket_at(path) == socket {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Binds a socket where there is none, or one that nobody listens at any more.
+pub(super) fn bind(path: &Path) -> io::Result<StdListener> {
+    let listener = match StdListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let found = socket_at(path).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "there is something else than a socket",
+                )
+            })?;
+            if StdStream::connect(path).is_ok() {
+                return Err(error);
+            }
+            remove(path, Some(found))?;
+            StdListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    Ok(listener)
+}
