@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -210,7 +211,7 @@ pub struct Record {
     wall: OffsetDateTime,
     source: SocketAddr,
     destination: SocketAddr,
-    generation: Option<u64>,
+    generation: Option<NonZeroU64>,
     sni: Option<String>,
     claim: Option<Identity>,
     identity: Option<Identity>,
@@ -242,7 +243,7 @@ impl Record {
 
     /// The `ClientHello` was read.
     pub fn greeted(&mut self, generation: u64, sni: Option<String>) {
-        self.generation = Some(generation);
+        self.generation = NonZeroU64::new(generation);
         self.sni = sni;
     }
 
@@ -358,7 +359,7 @@ struct Line<'a> {
     time: String,
     connection: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    generation: Option<u64>,
+    generation: Option<NonZeroU64>,
     source: SocketAddr,
     destination: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
