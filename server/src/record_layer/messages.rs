@@ -158,3 +158,131 @@ fn alert(content: &[u8]) -> Result<Content, Breach> {
         Err(Breach::Alert(alert))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the records of handshake content come to, by the RFC's words and in no other way: the key
+    /// updates that were asked for in return, or that the connection is lost.
+    fn expected(records: &[&[u8]]) -> Option<Vec<bool>> {
+        let (mut message, mut updates) = (Vec::new(), Vec::new());
+        for record in records {
+            let last = record.len().checked_sub(1)?;
+            for (n, &byte) in record.iter().enumerate() {
+                message.push(byte);
+                match message[..] {
+                    [24] | [24, 0] | [24, 0, 0] | [24, 0, 0, 1] => continue,
+                    // The next record has another key, so an update ends its own.
+                    [24, 0, 0, 1, request @ 0..=1] if n == last => updates.push(request == 1),
+                    _ => return None,
+                }
+                message.clear();
+            }
+        }
+        Some(updates)
+    }
+
+    fn taken(records: &[&[u8]]) -> Option<Vec<bool>> {
+        let (mut updates, mut come) = (Updates::default(), Vec::new());
+        let now = Instant::now();
+        for record in records {
+            let mut inner = record.to_vec();
+            inner.push(ContentType::Handshake.into());
+            match updates.take(&inner, || now).ok()? {
+                Content::KeyUpdate => {
+                    come.push(updates.is_owed());
+                    updates.paid();
+                }
+                Content::Nothing => {}
+                Content::Data(_) | Content::CloseNotify => unreachable!("it is neither"),
+            }
+        }
+        Some(come)
+    }
+
+    /// All ways to cut `bytes` into records, of which none is empty.
+    fn cuts(bytes: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+        (0..1_usize << bytes.len().saturating_sub(1)).map(|cuts| {
+            let (mut records, mut from) = (Vec::new(), 0);
+            for at in 1..bytes.len() {
+                if cuts >> (at - 1) & 1 == 1 {
+                    records.push(&bytes[from..at]);
+                    from = at;
+                }
+            }
+            records.push(&bytes[from..]);
+            records
+        })
+    }
+
+    #[test]
+    fn every_short_sequence_of_handshake_bytes_in_every_cut_is_taken_as_the_rfc_says() {
+        // A key update and one more byte; each byte that means anything, and one that never does.
+        const BYTES: [u8; 5] = [24, 0, 1, 2, 255];
+        let mut looked_at = 0;
+        for length in 0..=6_u32 {
+            for number in 0..5_usize.pow(length) {
+                let bytes: Vec<u8> = (0..length)
+                    .map(|place| BYTES[number / 5_usize.pow(place) % 5])
+                    .collect();
+                for records in cuts(&bytes) {
+                    assert_eq!(taken(&records), expected(&records), "{records:?}");
+                    looked_at += 1;
+                }
+            }
+        }
+        assert!(looked_at > 500_000, "{looked_at}");
+    }
+
+    #[test]
+    fn two_key_updates_in_every_cut_are_two() {
+        for requests in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+            let bytes: Vec<u8> = requests
+                .iter()
+                .flat_map(|&request| [24, 0, 0, 1, request])
+                .collect();
+            for records in cuts(&bytes) {
+                assert_eq!(taken(&records), expected(&records), "{records:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_alert_ends_the_stream_or_the_connection_but_user_canceled() {
+        for level in 0..=255 {
+            for description in 0..=255 {
+                let content = alert(&[level, description]);
+                match description {
+                    0 => assert!(matches!(content, Ok(Content::CloseNotify))),
+                    90 => assert!(matches!(content, Ok(Content::Nothing))),
+                    other => assert!(
+                        matches!(content, Err(Breach::Alert(told)) if told == other.into()),
+                        "{level} {other}"
+                    ),
+                }
+            }
+        }
+        for wrong in [&[][..], &[1], &[1, 0, 0]] {
+            assert!(matches!(alert(wrong), Err(Breach::Malformed)), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_length_in_a_header_is_a_record_or_refused() {
+        use super::super::{HEADER, MOST_CIPHERTEXT, TAG, length};
+        for kind in 0..=255_u8 {
+            for size in 0..=u16::MAX {
+                let [high, low] = size.to_be_bytes();
+                let told = length(&[kind, 3, 3, high, low]);
+                let size = usize::from(size);
+                match told {
+                    _ if kind != 23 => assert_eq!(told, Err(Breach::Unexpected)),
+                    _ if size < TAG => assert_eq!(told, Err(Breach::Forged)),
+                    _ if size > MOST_CIPHERTEXT => assert_eq!(told, Err(Breach::Oversized)),
+                    _ => assert_eq!(told, Ok(Some(HEADER + size))),
+                }
+            }
+        }
+    }
+}
