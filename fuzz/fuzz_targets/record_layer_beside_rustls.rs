@@ -550,6 +550,8 @@ fn is_other_alert(breach: Breach, error: &Error) -> bool {
         Error::PeerMisbehaved(PeerMisbehaved::IllegalTlsInnerPlaintext) => {
             breach == Breach::Unexpected
         }
+        // A record that is not `application_data` is `unexpected_message` (5.2). rustls tries to open it.
+        Error::DecryptError => breach == Breach::Unexpected,
         // A type of record that may not come is `unexpected_message` (5), whether it is known or not, and too
         // large a length `record_overflow` (5.2).
         Error::InvalidMessage(
