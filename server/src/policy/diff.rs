@@ -12,6 +12,8 @@ use super::{Change, Policy};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     changes: Vec<String>,
+    /// Names, ports and protocols of groups that are there before and after.
+    reach: Vec<String>,
     gained: Vec<Access>,
     lost: Vec<Access>,
 }
@@ -57,6 +59,10 @@ pub fn difference(old: &Policy, new: &Policy) -> Difference {
     }
     Difference {
         changes: changes.iter().map(|change| told(old, change)).collect(),
+        reach: changes
+            .iter()
+            .flat_map(|change| reach(old, change))
+            .collect(),
         gained,
         lost,
     }
@@ -88,6 +94,47 @@ fn told(old: &Policy, change: &Change) -> String {
     }
 }
 
+/// How the group of a change is reached otherwise than before.
+fn reach(old: &Policy, change: &Change) -> Vec<String> {
+    let Change::PutGroup(after) = change else {
+        return Vec::new();
+    };
+    let Some(before) = old.group(&after.name) else {
+        return Vec::new();
+    };
+    let group = &after.name;
+    let mut lines = moved(&before.sni, &after.sni, "name", group);
+    lines.extend(moved(&before.ports, &after.ports, "port", group));
+    let is_narrower = before.alpn.is_empty()
+        || before
+            .alpn
+            .iter()
+            .any(|protocol| !after.alpn.contains(protocol));
+    if !after.alpn.is_empty() && is_narrower {
+        let protocols = after.alpn.iter().map(|one| String::from_utf8_lossy(one));
+        let protocols: Vec<_> = protocols.collect();
+        lines.push(format!(
+            "- group `{group}` speaks only `{}`: clients that offer other protocols alone are refused",
+            protocols.join("`, `")
+        ));
+    }
+    lines
+}
+
+/// Lines for what no longer leads to the group, and for what does so now.
+fn moved<T: PartialEq + fmt::Display>(
+    before: &[T],
+    after: &[T],
+    what: &str,
+    group: &str,
+) -> Vec<String> {
+    let gone = before.iter().filter(|one| !after.contains(one));
+    let gone = gone.map(|one| format!("- {what} `{one}` no longer leads to group `{group}`"));
+    let come = after.iter().filter(|one| !before.contains(one));
+    gone.chain(come.map(|one| format!("+ {what} `{one}` leads to group `{group}`")))
+        .collect()
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
@@ -95,6 +142,9 @@ impl fmt::Display for Difference {
         }
         for change in &self.changes {
             writeln!(f, "{change}")?;
+        }
+        for line in &self.reach {
+            writeln!(f, "{line}")?;
         }
         for Access { client, group } in &self.gained {
             writeln!(f, "+ client `{client}` may reach `{group}`")?;
@@ -134,5 +184,26 @@ clients: {one: {groups: [a, c]}, three: {groups: [a]}, same: {groups: [a]}}
         let none = difference(&old, &old.clone());
         assert!(none.is_empty());
         assert_eq!(none.to_string(), "no difference\n");
+    }
+
+    #[test]
+    fn a_difference_says_which_names_ports_and_protocols_lead_elsewhere() {
+        let group = |more: &str| {
+            policy(&with(&format!(
+                "groups: {{a: {{{more}, upstreams: ['10.0.0.1:1']}}}}\nclients: {{one: {{groups: [a]}}}}\n"
+            )))
+        };
+        let old = group("sni: [a, old], ports: [1, 2]");
+        let new = group("sni: [a, new], ports: [2, 3], alpn: [h2]");
+        assert_eq!(
+            difference(&old, &new).to_string(),
+            "alter group `a`\n- name `old` no longer leads to group `a`\n+ name `new` leads to group `a`\n\
+             - port `1` no longer leads to group `a`\n+ port `3` leads to group `a`\n\
+             - group `a` speaks only `h2`: clients that offer other protocols alone are refused\n"
+        );
+        let wider = group("sni: [a, new], ports: [2, 3], alpn: [http/1.1, h2]");
+        assert_eq!(difference(&new, &wider).to_string(), "alter group `a`\n");
+        let narrower = difference(&wider, &new).to_string();
+        assert!(narrower.contains("speaks only `h2`"), "{narrower}");
     }
 }

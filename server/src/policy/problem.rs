@@ -49,6 +49,11 @@ impl PolicyError {
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
+
+    /// How many more there are.
+    pub(crate) fn untold(&self) -> usize {
+        self.untold
+    }
 }
 
 impl fmt::Display for PolicyError {
