@@ -47,7 +47,7 @@ async fn check_passes_what_can_be_served_and_names_what_cannot() {
     let wrong = portcullis(&world, &["check", "policy.yaml"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(
-        said(&wrong).contains("policy.yaml:9:11: unknown key `gruops`"),
+        said(&wrong).contains("policy.yaml:9:11: error: unknown key `gruops`"),
         "{}",
         said(&wrong)
     );
@@ -212,5 +212,25 @@ async fn the_kernels_half_is_named_before_or_behind_what_is_done_with_it() {
             let place = format!("{nowhere}/portcullis/default");
             assert!(said(&output).contains(&place), "{}", said(&output));
         }
+    }
+}
+
+#[tokio::test]
+async fn check_reads_the_standard_input() {
+    let world = world().await;
+    let wrong = world.policy().replace("alice: {groups", "alice: {gruops");
+    for (text, code, told) in [
+        (world.policy(), 0, "-: fine: 2 groups"),
+        (wrong, 1, "-:9:11: error: unknown key `gruops`"),
+    ] {
+        world.write("piped.yaml", &text);
+        let answer = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .current_dir(world.folder())
+            .args(["check", "-"])
+            .stdin(std::fs::File::open(world.path("piped.yaml")).unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(answer.status.code(), Some(code), "{}", said(&answer));
+        assert!(said(&answer).contains(told), "{}", said(&answer));
     }
 }

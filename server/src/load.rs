@@ -14,7 +14,7 @@ use crate::steer::Unsteered;
 use crate::tls::{Tls, TlsError};
 
 /// The largest policy that is read: some millions of clients.
-const LARGEST: u64 = 256 << 20;
+pub(crate) const LARGEST: u64 = 256 << 20;
 
 /// Why a policy could not be put in force. What was in force stays so.
 #[derive(Debug, Error)]
@@ -99,7 +99,16 @@ impl Loaded {
 
     /// The same, and calls `note` between the two: when it is known which files are to be read.
     pub fn read_noting(path: &Path, note: impl FnOnce(&Policy)) -> Result<Self, LoadError> {
-        let policy = Policy::parse(&path.display().to_string(), &text(path)?)?;
+        Self::of_text(path, &text(path)?, note)
+    }
+
+    /// The same of a text that was read already; `path` is its name, from which relative paths start.
+    pub(crate) fn of_text(
+        path: &Path,
+        text: &str,
+        note: impl FnOnce(&Policy),
+    ) -> Result<Self, LoadError> {
+        let policy = Policy::parse(&path.display().to_string(), text)?;
         note(&policy);
         let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
         Ok(Self { policy, tls })

@@ -87,7 +87,7 @@ enum Action {
     Demo(DemoArguments),
     /// Check a policy and every file that it names.
     Check {
-        /// The policy's file.
+        /// The policy's file; `-` is the standard input.
         #[arg(env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
         file: PathBuf,
         /// Print JSON.
