@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
-use webpki::{Cert, VerifiedPath, anchor_from_trusted_cert};
+use webpki::{Cert, VerifiedPath};
 
 use super::list::{Issuer, List, Version};
 use crate::policy::ExpiredCrl;
@@ -93,25 +93,34 @@ impl Revocations {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let mut until: Option<UnixTime> = None;
+        let mut links = Vec::new();
         let mut certificate: &Cert<'_> = path.end_entity();
-        let mut is_authority = false;
         for issuer in path.intermediate_certificates() {
-            let der = issuer.der();
-            let anchor = anchor_from_trusted_cert(&der)?;
-            let key = Issuer::new(&anchor.subject, &anchor.subject_public_key_info);
-            let ends = self.look_up(&key, (certificate, is_authority), expired_crl, now)?;
-            until = until.into_iter().chain(ends).min();
-            (certificate, is_authority) = (issuer, true);
+            links.push((Issuer::of(&issuer.der())?, certificate));
+            certificate = issuer;
         }
         let anchor = path.anchor();
-        let key = Issuer::new(&anchor.subject, &anchor.subject_public_key_info);
-        let ends = self.look_up(&key, (certificate, is_authority), expired_crl, now)?;
-        Ok(until.into_iter().chain(ends).min())
+        let anchor = Issuer::new(&anchor.subject, &anchor.subject_public_key_info);
+        links.push((anchor, certificate));
+        // First of all: that another certificate's list has ended must not hide it.
+        if links.iter().any(|(key, one)| self.revokes(key, one)) {
+            return Err(webpki::Error::CertRevoked);
+        }
+        let mut until = None;
+        for (index, (issuer, certificate)) in links.iter().enumerate() {
+            let ends = self.look_up(issuer, (certificate, index > 0), expired_crl, now)?;
+            until = until.into_iter().chain(ends).min();
+        }
+        Ok(until)
     }
 
-    /// Looks up one certificate in the lists of its issuer. A certificate on any of them is revoked; one that
-    /// none of them would name, or only lists that have ended, has an unknown status.
+    fn revokes(&self, issuer: &Issuer, certificate: &Cert<'_>) -> bool {
+        let mut lists = self.0.get(issuer).into_iter().flatten();
+        lists.any(|list| list.revokes(certificate))
+    }
+
+    /// Until when the lists of its issuer speak for a certificate that is on none of them. One that none of them
+    /// would name, or only lists that have ended, has an unknown status.
     fn look_up(
         &self,
         issuer: &Issuer,
@@ -120,9 +129,6 @@ impl Revocations {
         now: UnixTime,
     ) -> Result<Option<UnixTime>, webpki::Error> {
         let lists = self.0.get(issuer).map_or(&[][..], Vec::as_slice);
-        if lists.iter().any(|list| list.revokes(certificate)) {
-            return Err(webpki::Error::CertRevoked);
-        }
         let ends = lists
             .iter()
             .filter(|list| list.covers(certificate, is_authority))

@@ -10,6 +10,8 @@ use time::OffsetDateTime;
 
 use super::*;
 
+mod paths;
+
 const DAY: time::Duration = time::Duration::days(1);
 
 /// A folder with what a gateway believes.
