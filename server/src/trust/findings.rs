@@ -5,6 +5,7 @@ use std::path::Path;
 use rustls_pki_types::UnixTime;
 
 use super::Trust;
+use super::authority::Authority;
 use crate::finding::Finding;
 use crate::policy::ExpiredCrl;
 
@@ -46,12 +47,16 @@ impl Trust {
             let what = format_args!("{} of {all} authorities are out of date", all - valid);
             findings.push(Finding::new(authorities, what));
         }
-        let valid = self.periods.iter().zip(&self.names);
-        for (period, name) in valid.filter(|(period, _)| period.check(now).is_ok()) {
-            let ending = period.ending(now);
-            findings.extend(
-                ending.map(|what| Finding::new(authorities, format_args!("{name} {what}"))),
-            );
+        for authority in &self.authorities {
+            let Authority { name, period, .. } = authority;
+            let what = if authority.is_revoked {
+                Some("is on its issuer's revocation list: its clients are refused".to_owned())
+            } else {
+                let is_valid = period.check(now).is_ok();
+                is_valid.then(|| period.ending(now)).flatten()
+            };
+            findings
+                .extend(what.map(|what| Finding::new(authorities, format_args!("{name} {what}"))));
         }
         for list in self.revocations.lists() {
             let Some(what) = list.ending(now) else {

@@ -12,6 +12,7 @@ use crate::finding::Finding;
 use crate::identity::Fingerprint;
 use crate::policy::ExpiredCrl;
 
+mod authority;
 mod files;
 mod findings;
 mod list;
@@ -21,6 +22,7 @@ mod revocations;
 mod untrusted;
 pub(crate) mod validity;
 
+use authority::{Authority, is_signed_by, keep_those_signed_by};
 use files::{CERTIFICATE, REVOCATION_LIST};
 pub use files::{Certificate, TrustError, certificates};
 pub(crate) use files::{foreign, sections};
@@ -40,9 +42,8 @@ pub const LARGEST_CHAIN: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
-    /// When each anchor is valid. The path's verification does not ask.
-    periods: Vec<Validity>,
-    names: Vec<String>,
+    /// What else the anchors' certificates say, in the same order.
+    authorities: Vec<Authority>,
     /// The DER of the names of those authorities that have an issuer of their own.
     intermediates: Vec<Vec<u8>>,
     subjects: Vec<DistinguishedName>,
@@ -86,8 +87,7 @@ impl Trust {
         let certificates = certificates(authorities)?;
         let mut trust = Self {
             anchors: Vec::new(),
-            periods: Vec::new(),
-            names: Vec::new(),
+            authorities: Vec::new(),
             intermediates: Vec::new(),
             subjects: Vec::new(),
             revocations: Revocations::default(),
@@ -106,23 +106,24 @@ impl Trust {
         }
         trust.bound_subjects(authorities);
         let certificates: Vec<_> = certificates.into_iter().map(|one| one.der).collect();
+        let mut signers = certificates.clone();
         for list in lists {
-            trust.add_lists(list, &certificates)?;
+            signers.extend(trust.add_lists(list, &certificates)?);
         }
+        trust.revoke_authorities(&certificates, &signers);
         Ok(trust)
     }
 
     fn add_authority(&mut self, certificate: &CertificateDer<'_>) -> Result<(), &'static str> {
-        let parsed = authority(certificate)?;
+        let parsed = authority::parse(certificate)?;
         profile::check_authority(&parsed)?;
         let anchor = webpki::anchor_from_trusted_cert(certificate)
             .map_err(|_| "it cannot be an anchor")?
             .to_owned();
-        self.periods.push(Validity::read(&parsed));
+        self.authorities.push(Authority::of(&parsed));
         if parsed.issuer().as_raw() != parsed.subject().as_raw() {
             self.intermediates.push(parsed.subject().as_raw().to_vec());
         }
-        self.names.push(parsed.subject().to_string());
         self.subjects
             .push(DistinguishedName::from(parsed.subject().as_raw().to_vec()));
         self.content.push(Fingerprint::of(certificate));
@@ -130,11 +131,12 @@ impl Trust {
         Ok(())
     }
 
+    /// Adds the lists of a file. Returns the intermediates in it that may sign lists.
     fn add_lists(
         &mut self,
         path: &Path,
-        authorities: &[CertificateDer<'_>],
-    ) -> Result<(), TrustError> {
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<Vec<CertificateDer<'static>>, TrustError> {
         let mut issuers = authorities.to_vec();
         let mut lists = Vec::new();
         for section in sections(path)? {
@@ -166,7 +168,24 @@ impl Trust {
                 self.findings.push(Finding::new(place, unused));
             }
         }
-        Ok(())
+        Ok(issuers.split_off(authorities.len()))
+    }
+
+    /// Marks those authorities that one of these signers has issued and taken back. Anchors are on no path as
+    /// certificates, so no path's verification would look them up.
+    fn revoke_authorities(
+        &mut self,
+        certificates: &[CertificateDer<'_>],
+        signers: &[CertificateDer<'_>],
+    ) {
+        for (authority, der) in self.authorities.iter_mut().zip(certificates) {
+            let Ok(certificate) = EndEntityCert::try_from(der) else {
+                continue;
+            };
+            authority.is_revoked = signers.iter().any(|signer| {
+                self.revocations.has_revoked(signer, &certificate) && is_signed_by(der, signer)
+            });
+        }
     }
 
     /// The authorities' names, which the handshake tells clients so that they can choose.
@@ -193,11 +212,11 @@ impl Trust {
     /// How many of the authorities are valid at this time, and how many there are.
     pub fn valid_authorities(&self, now: UnixTime) -> (usize, usize) {
         let valid = self
-            .periods
+            .authorities
             .iter()
-            .filter(|period| period.check(now).is_ok())
+            .filter(|one| one.period.check(now).is_ok())
             .count();
-        (valid, self.periods.len())
+        (valid, self.authorities.len())
     }
 
     /// Says whether clients can be verified by this now. What is in force already may go on when it has ended.
@@ -222,7 +241,7 @@ impl Trust {
         let leaf = EndEntityCert::try_from(leaf).map_err(Untrusted::Chain)?;
         let lists_end = Cell::new(None);
         let verify_path = |path: &VerifiedPath<'_>| {
-            self.anchor_ends(path.anchor(), now)?;
+            self.anchor_ends(path, now)?;
             let ends = self.revocations.check(path, self.expired_crl, now)?;
             lists_end.set(ends);
             Ok(())
@@ -238,7 +257,7 @@ impl Trust {
                 Some(&verify_path),
             )
             .map_err(Untrusted::Chain)?;
-        let anchor_ends = self.anchor_ends(path.anchor(), now);
+        let anchor_ends = self.anchor_ends(&path, now);
         let mut certificates_end = anchor_ends.map_err(Untrusted::Chain)?;
         let used = path.intermediate_certificates();
         let used: Vec<_> = used.map(|one| one.der().into_owned()).collect();
@@ -270,21 +289,21 @@ impl Trust {
         )
     }
 
-    /// When an anchor ends that is valid now. It may be given twice, with the same key and other dates: the
-    /// one that is valid longest counts.
+    /// When the anchor of a path ends that is valid now. It may be given twice, with the same key and other dates:
+    /// the one that is valid longest counts.
     fn anchor_ends(
         &self,
-        anchor: &TrustAnchor<'_>,
+        path: &VerifiedPath<'_>,
         now: UnixTime,
     ) -> Result<UnixTime, webpki::Error> {
         let mut verdict = Err(webpki::Error::UnknownIssuer);
-        for (known, period) in self.anchors.iter().zip(&self.periods) {
-            if known != anchor {
+        for (known, authority) in self.anchors.iter().zip(&self.authorities) {
+            if known != path.anchor() {
                 continue;
             }
-            match (period.check(now), &verdict) {
-                (Ok(()), Ok(latest)) => verdict = Ok(unix(period.not_after).max(*latest)),
-                (Ok(()), Err(_)) => verdict = Ok(unix(period.not_after)),
+            match (authority.check(path, now), &verdict) {
+                (Ok(end), Ok(latest)) => verdict = Ok(end.max(*latest)),
+                (Ok(end), Err(_)) => verdict = Ok(end),
                 (Err(error), Err(_)) => verdict = Err(error),
                 (Err(_), Ok(_)) => {}
             }
@@ -306,42 +325,6 @@ pub(crate) fn bound(
         });
     }
     Ok(())
-}
-
-fn authority<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, &'static str> {
-    match X509Certificate::from_der(certificate) {
-        Ok((rest, parsed)) if rest.is_empty() && parsed.is_ca() => Ok(parsed),
-        Ok(([], _)) => Err("basicConstraints does not say so"),
-        Ok(_) | Err(_) => Err("it cannot be read"),
-    }
-}
-
-/// Keeps those authorities of lists that are client authorities themselves, which are the first, or that one of
-/// those that are kept has signed.
-fn keep_those_signed_by(issuers: &mut Vec<CertificateDer<'_>>, authorities: usize) {
-    let mut others = issuers.split_off(authorities);
-    loop {
-        let (signed, rest): (Vec<_>, Vec<_>) = others
-            .into_iter()
-            .partition(|one| issuers.iter().any(|issuer| is_signed_by(one, issuer)));
-        if signed.is_empty() {
-            return;
-        }
-        issuers.extend(signed);
-        others = rest;
-    }
-}
-
-fn is_signed_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
-    let (Ok(parsed), Ok(above)) = (authority(certificate), authority(issuer)) else {
-        return false;
-    };
-    parsed.issuer().as_raw() == above.subject().as_raw()
-        && has_signed(
-            issuer,
-            parsed.tbs_certificate.as_ref(),
-            &parsed.signature_value.data,
-        )
 }
 
 #[cfg(test)]

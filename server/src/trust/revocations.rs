@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 use webpki::{Cert, VerifiedPath};
 
@@ -112,6 +112,16 @@ impl Revocations {
             until = until.into_iter().chain(ends).min();
         }
         Ok(until)
+    }
+
+    /// Whether this authority has taken the certificate back, which must be one of its own.
+    pub(super) fn has_revoked(
+        &self,
+        authority: &CertificateDer<'_>,
+        certificate: &Cert<'_>,
+    ) -> bool {
+        !self.0.is_empty()
+            && Issuer::of(authority).is_ok_and(|issuer| self.revokes(&issuer, certificate))
     }
 
     fn revokes(&self, issuer: &Issuer, certificate: &Cert<'_>) -> bool {

@@ -77,6 +77,14 @@ fn trust(authorities: &[&Made], lists: &[&str]) -> Trust {
     files.with(lists).unwrap()
 }
 
+fn verdict(trust: &Trust, leaf: &CertificateDer<'_>, above: &[&Made]) -> &'static str {
+    let above: Vec<_> = above.iter().map(|one| one.der.clone()).collect();
+    match trust.verify(leaf, &above, UnixTime::now()) {
+        Ok(_) => "good",
+        Err(untrusted) => untrusted.reason(),
+    }
+}
+
 #[test]
 fn a_list_that_has_ended_hides_no_revocation_above_it() {
     let root = Made::authority(1, None);
@@ -89,5 +97,41 @@ fn a_list_that_has_ended_hides_no_revocation_above_it() {
         let trust = trust(&[&root], &[&root.list(9, revoked), &below.list(1, &[])]);
         let shown = [below.der.clone()];
         assert_eq!(trust.still_holds(&leaf, &shown, late), holds);
+    }
+}
+
+#[test]
+fn an_authority_that_its_issuer_has_taken_back_speaks_for_nobody() {
+    let root = Made::authority(1, None);
+    let below = Made::authority(2, Some(&root));
+    // It has the serial number of `below`, and is of another issuer.
+    let other = Made::authority(2, None);
+    let all = [&root, &below, &other];
+    let [direct, indirect, far] = [root.client(4), below.client(3), other.client(3)];
+    let (of_below, of_other) = (below.list(9, &[]), other.list(9, &[]));
+    for (revoked, expected) in [(&[][..], "good"), (&[2][..], "certificate_revoked")] {
+        let trust = trust(&all, &[&root.list(9, revoked), &of_below, &of_other]);
+        assert_eq!(verdict(&trust, &indirect, &[]), expected);
+        assert_eq!(verdict(&trust, &indirect, &[&below]), expected);
+        assert_eq!(verdict(&trust, &direct, &[]), "good");
+        assert_eq!(verdict(&trust, &far, &[]), "good");
+        let findings = trust.findings(UnixTime::now());
+        let told = findings.iter().filter(|one| one.what().contains("refused"));
+        assert_eq!(told.count(), revoked.len(), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_path_is_as_long_as_the_authority_at_its_end_allows() {
+    for (longest, indirect) in [
+        (BasicConstraints::Unconstrained, "good"),
+        (BasicConstraints::Constrained(1), "good"),
+        (BasicConstraints::Constrained(0), "bad_certificate"),
+    ] {
+        let root = Made::new(1, IsCa::Ca(longest), None);
+        let below = Made::authority(2, Some(&root));
+        let trust = trust(&[&root], &[]);
+        assert_eq!(verdict(&trust, &root.client(3), &[]), "good");
+        assert_eq!(verdict(&trust, &below.client(3), &[&below]), indirect);
     }
 }
