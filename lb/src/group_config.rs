@@ -135,7 +135,8 @@ pub enum OnDown {
     /// They go on as long as they can.
     #[default]
     Keep,
-    /// They are reset at once.
+    /// They are reset at once, unless only the ends of connections spoke against it, which a client may have
+    /// caused: then with the next probe or dial that fails.
     Cut,
 }
 
@@ -187,7 +188,8 @@ impl Default for DialConfig {
 /// How bytes are relayed.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RelayConfig {
-    /// How long both directions may be silent.
+    /// How long both directions may be silent. A direction is not silent while its side still takes what it
+    /// was sent.
     pub idle: Option<Duration>,
     /// How long a connection may be silent of which one side has ended.
     ///

@@ -175,11 +175,10 @@ impl Clock {
         true
     }
 
-    /// How often is looked whether a side takes what is sent to it.
+    /// How often is looked whether a side takes what is sent to it: more often than any limit ends.
     pub(super) fn step(&self) -> Option<Duration> {
-        let stall = self.stall?;
-        let step = self.half_closed.map_or(stall, |limit| limit.min(stall)) / 4;
-        Some(step.max(Duration::from_millis(1)))
+        let soonest = sooner(sooner(self.stall, self.half_closed), self.idle)?;
+        Some((soonest / 4).max(Duration::from_millis(1)))
     }
 
     /// Another rule holds from now on.
@@ -276,6 +275,11 @@ impl Clock {
 }
 
 impl Taking {
+    /// Whether it had not taken all when that was last looked at.
+    pub(super) fn was_behind(&self) -> bool {
+        self.seen.is_some_and(|queued| queued > 0)
+    }
+
     /// It has taken all: there is nothing to look at until more is written.
     pub(super) fn rest(&mut self) {
         self.next = None;

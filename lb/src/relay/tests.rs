@@ -1,6 +1,7 @@
 //! What each side may expect of the other, over real sockets.
 
 mod each_end;
+mod slow;
 mod upstreams;
 
 use std::{
@@ -55,7 +56,11 @@ struct World {
 
 impl World {
     async fn new(config: RelayConfig) -> Self {
-        let ((client, mut downstream), (mut near, upstream)) = (pair().await, pair().await);
+        Self::over([pair().await, pair().await], config)
+    }
+
+    fn over(pairs: [(TcpStream, TcpStream); 2], config: RelayConfig) -> Self {
+        let [(client, mut downstream), (mut near, upstream)] = pairs;
         let traffic = Arc::new(Traffic::new());
         let counted = Arc::clone(&traffic);
         let relay = TaskTracker::new()

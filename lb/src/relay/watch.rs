@@ -126,8 +126,13 @@ impl<D: Downstream> Course<'_, D> {
         clock: &mut Clock,
         now: Instant,
     ) -> Option<Result<Finished, RelayError>> {
+        let was_behind = clock.client.was_behind();
         let taken = self.client_taken(&mut clock.client, now);
         let Taken::NothingFor(time) = taken else {
+            // The connection is not silent while the kernel's queue drains.
+            if taken == Taken::Some || was_behind {
+                clock.moved(now);
+            }
             settle(&mut clock.client, taken);
             return None;
         };
@@ -139,8 +144,13 @@ impl<D: Downstream> Course<'_, D> {
         clock: &mut Clock,
         now: Instant,
     ) -> Option<Result<Finished, RelayError>> {
+        let was_behind = clock.upstream.was_behind();
         let taken = self.upstream_taken(&mut clock.upstream, now);
         let Taken::NothingFor(time) = taken else {
+            // The connection is not silent while the kernel's queue drains.
+            if taken == Taken::Some || was_behind {
+                clock.moved(now);
+            }
             settle(&mut clock.upstream, taken);
             return None;
         };
