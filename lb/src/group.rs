@@ -141,6 +141,9 @@ impl Group {
         let moved = book.observe(address, |condition, health| {
             condition.probed(observation, health.thresholds())
         });
+        if observation == Observation::Failed {
+            book.confirm(address);
+        }
         book.explain(address, probe.err());
         self.report(book, address, moved);
     }
@@ -153,6 +156,7 @@ impl Group {
             condition.dialed(observation, health.thresholds())
         });
         if dial.is_err() {
+            book.confirm(address);
             book.explain(address, dial.err());
         }
         self.report(book, address, moved);

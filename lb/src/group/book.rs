@@ -63,6 +63,8 @@ struct Standing {
     cause: Option<Cause>,
     /// Cancelled when it goes down, if there are connections that end then.
     down: Option<CancellationToken>,
+    /// It went down by what a client may have caused, and nothing else has said so yet.
+    is_suspected: bool,
 }
 
 impl Standing {
@@ -142,6 +144,7 @@ impl Book {
             condition: assumed,
             cause: None,
             down: None,
+            is_suspected: false,
         });
         let stops = standing.config.state == UpstreamState::Ready && state != UpstreamState::Ready;
         standing.config = config;
@@ -253,8 +256,42 @@ impl Book {
         !self.balancer.serves() && self.standings.values().any(Standing::is_undecided)
     }
 
-    /// Moves an upstream's condition, and says what its health was and is if that differs.
+    /// Moves an upstream's condition, and says what its health was and is if that differs. If it goes
+    /// down, its connections end that are to end then.
     pub(super) fn observe(
+        &mut self,
+        address: SocketAddr,
+        next: impl FnOnce(Condition, &HealthConfig) -> Condition,
+    ) -> Option<(Health, Health)> {
+        let moved = self.shift(address, next);
+        if matches!(moved, Some((_, Health::Down))) {
+            self.cut(address);
+        }
+        moved
+    }
+
+    /// A probe or a dial failed, which confirms what was only suspected.
+    pub(super) fn confirm(&mut self, address: SocketAddr) {
+        if self
+            .standings
+            .get(&address)
+            .is_some_and(|it| it.is_suspected)
+        {
+            self.cut(address);
+        }
+    }
+
+    /// Ends the upstream's connections, if that is wanted of them.
+    fn cut(&mut self, address: SocketAddr) {
+        if let Some(standing) = self.standings.get_mut(&address) {
+            standing.is_suspected = false;
+            if let Some(down) = standing.down.take() {
+                down.cancel();
+            }
+        }
+    }
+
+    fn shift(
         &mut self,
         address: SocketAddr,
         next: impl FnOnce(Condition, &HealthConfig) -> Condition,
@@ -269,12 +306,8 @@ impl Book {
         if before == after {
             return None;
         }
+        standing.is_suspected = false;
         let (weight, tier) = (standing.config.weight, standing.tier());
-        if after == Health::Down
-            && let Some(down) = standing.down.take()
-        {
-            down.cancel();
-        }
         self.place(address, weight, tier);
         if after == Health::Down && self.health.check == Check::Off {
             self.resting
@@ -283,21 +316,26 @@ impl Book {
         Some((before, after))
     }
 
-    /// Observes what a client may have caused: it takes no upstream down without which there is none.
+    /// Observes what a client may have caused: it takes no upstream down without which there is none, and
+    /// ends no other client's connection.
     pub(super) fn suspect(
         &mut self,
         address: SocketAddr,
         next: impl FnOnce(Condition, &HealthConfig) -> Condition,
     ) -> Option<(Health, Health)> {
         let is_last = self.balancer.serving() <= 1;
-        self.observe(address, |condition, health| {
+        let moved = self.shift(address, |condition, health| {
             let next = next(condition, health);
             if is_last && next.health() == Health::Down {
                 condition
             } else {
                 next
             }
-        })
+        });
+        if let (Some((_, Health::Down)), Some(it)) = (moved, self.standings.get_mut(&address)) {
+            it.is_suspected = true;
+        }
+        moved
     }
 
     /// A connection of the upstream came to nothing, and counts as load for a while.
@@ -345,6 +383,7 @@ impl Book {
             condition,
             cause,
             down: _,
+            is_suspected: _,
         } = self.standings.get(&address)?;
         Some(UpstreamStatus {
             address,

@@ -225,6 +225,25 @@ async fn connections_of_an_upstream_that_goes_down_are_cut_if_the_group_wants_th
 }
 
 #[tokio::test]
+async fn what_one_client_may_have_caused_cuts_no_other_client_until_something_else_says_so() {
+    let (upstream, other) = (listener().await, listener().await);
+    let group = group(&[&upstream, &other], OnDown::Cut);
+    let address = upstream.local_addr().unwrap();
+    let lease = group.lease(&[other.local_addr().unwrap()]).unwrap();
+    for _ in 0..3 {
+        let ended = visit(&group, &upstream, Does::EndAtOnce).await;
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+    assert_eq!(health(&group, &upstream), Health::Down);
+    group.probed(address, Ok(()));
+    lease.served();
+    let down = lease.down().unwrap();
+    assert!(!down.is_cancelled(), "it serves its other clients");
+    group.probed(address, Err(Cause::Refused));
+    assert!(down.is_cancelled(), "the probe has confirmed it");
+}
+
+#[tokio::test]
 async fn an_upstream_that_takes_nothing_is_known_to_break_connections() {
     let (stuck, good) = (listener().await, listener().await);
     let group = group(&[&stuck, &good], OnDown::Keep);
