@@ -1,5 +1,7 @@
 //! What a service manager such as systemd is told, and what it keeps while there is no gateway.
 
+use std::collections::HashMap;
+use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use crate::harness::{Identity, Manager, Refusal, Upstream, World, signal, until}
 
 /// The variable by which a service manager says that it keeps listeners, and how many.
 pub(crate) const KEEPS: &[(&str, &str)] = &[("FDSTORE", "100")];
+/// How many clients a policy has that takes long to read.
+const MANY_CLIENTS: usize = 200_000;
 /// How many clients come while there is no gateway.
 const WAITING: usize = 50;
 /// How long there is none.
@@ -63,6 +67,50 @@ async fn the_watchdog_is_told_again_and_again_also_by_a_process_that_follows() {
     for _ in 0..5 {
         manager.told("WATCHDOG=1").await;
     }
+}
+
+#[tokio::test]
+async fn a_long_reload_delays_neither_the_watchdog_nor_the_end() {
+    let db = Upstream::start("db").await;
+    let world = World::with_db(&[&db]);
+    world.write_policy();
+    let mut manager = Manager::new(&world);
+    let mut gateway = manager.start(&world, &[("WATCHDOG_USEC", "100000")]).await;
+    let mut long = world.policy();
+    for number in 0..MANY_CLIENTS {
+        writeln!(long, "  client-{number}: {{groups: [db]}}").unwrap();
+    }
+    world.write("policy.yaml", &long);
+    manager.told("RELOADING=1").await;
+
+    let mut meanwhile = Vec::new();
+    for _ in 0..3 {
+        meanwhile.extend(manager.all_until("WATCHDOG=1").await);
+    }
+    // The low priority of reading is not that of a thread that takes the main loop's locks.
+    let nice = nice_values(gateway.process());
+    assert_eq!((nice["reading"], nice["reload"]), (19, nice["worker-0"]));
+    gateway.signal("TERM");
+    meanwhile.extend(manager.all_until("STOPPING=1").await);
+    assert!(
+        !meanwhile.iter().any(|news| news.contains("READY=1")),
+        "the reload took too short a time: {meanwhile:?}"
+    );
+    assert!(gateway.ended().await.success());
+}
+
+/// The nice values of a process's threads, by their names.
+fn nice_values(process: u32) -> HashMap<String, i32> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let values = threads.map(|thread| {
+        let thread = thread.unwrap().path();
+        let stat = std::fs::read_to_string(thread.join("stat")).unwrap();
+        // proc_pid_stat(5): behind the name in brackets, `nice` is the 17th field.
+        let (name, fields) = stat.rsplit_once(") ").unwrap();
+        let name = name.split_once('(').unwrap().1.to_owned();
+        (name, fields.split(' ').nth(16).unwrap().parse().unwrap())
+    });
+    values.collect()
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use crate::inherited::Inherited;
 use crate::live::{Lapsed, Live};
 use crate::load::{LoadError, Loaded, base, text};
 use crate::policy::{Change, OnRevoke};
+use crate::priority;
 use crate::pulse::Pulse;
 use crate::record::Recorder;
 use crate::running::Running;
@@ -208,9 +209,14 @@ impl Gateway {
     ) -> Result<Applied, LoadError> {
         let before = self.running();
         let file = path.display().to_string();
-        let (policy, changes) = before.policy().parse_next(&file, &text(path)?)?;
-        let files = &policy.gateway().tls;
-        let tls = before.tls().load_next(files, base(path), UnixTime::now())?;
+        // Only this: the workers' and the main loop's locks are not taken at a low priority.
+        let read = || {
+            let (policy, changes) = before.policy().parse_next(&file, &text(path)?)?;
+            let files = &policy.gateway().tls;
+            let tls = before.tls().load_next(files, base(path), UnixTime::now())?;
+            Ok::<_, LoadError>((policy, changes, tls))
+        };
+        let (policy, changes, tls) = priority::lowest(read).map_err(LoadError::Thread)??;
         if !are_unchanged() {
             return Err(LoadError::Changing);
         }

@@ -31,6 +31,7 @@ pub mod load;
 mod memory;
 mod own_certificate;
 pub mod policy;
+mod priority;
 pub mod program;
 pub mod proxy_header;
 mod pulse;

@@ -20,8 +20,6 @@ use crate::gateway::{Applied, Gateway};
 use crate::load::LoadError;
 use crate::watch::Watch;
 
-/// The nice value of a reload's threads.
-const LOWEST_PRIORITY: i32 = 19;
 /// How many changes of one reload are logged one by one.
 const CHANGES_LOGGED: usize = 20;
 /// How many reports may wait for the main loop.
@@ -70,9 +68,6 @@ impl Reloads {
         std::thread::Builder::new()
             .name("reload".to_owned())
             .spawn(move || {
-                // Linux has a nice value for each thread (sched(7)), and its threads get the same; where
-                // it cannot be had, so be it.
-                rustix::process::nice(LOWEST_PRIORITY).ok();
                 let reloader = Reloader {
                     gateway,
                     policy,

@@ -1,0 +1,47 @@
+//! Work that gives way to all other work of the machine.
+
+use std::io;
+use std::panic::resume_unwind;
+use std::thread::{Builder, scope};
+
+/// The nice value of such work.
+const LOWEST: i32 = 19;
+
+/// Does some work at the lowest priority, and waits for its end.
+///
+/// It is done on a thread of its own: a thread without privileges cannot raise its priority again
+/// (`nice(2)`), and with a low one it would keep others waiting for each lock that it takes.
+pub(crate) fn lowest<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    scope(|scope| {
+        let working = Builder::new()
+            .name("reading".to_owned())
+            .spawn_scoped(scope, || {
+                // Linux has a nice value for each thread (sched(7)), and the threads that it starts get
+                // the same. Where it cannot be had, the work is done all the same.
+                rustix::process::nice(LOWEST).ok();
+                work()
+            })?;
+        Ok(working.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[test]
+    fn the_work_has_the_lowest_priority_and_what_follows_it_the_usual_one() {
+        let priority = || getpriority_process(None).unwrap();
+        let usual = priority();
+        assert_eq!(lowest(priority).unwrap(), LOWEST);
+        assert_eq!(priority(), usual);
+    }
+
+    #[test]
+    #[should_panic(expected = "the work is broken")]
+    fn a_panic_of_the_work_is_the_callers() {
+        drop(lowest(|| panic!("the work is broken")));
+    }
+}
