@@ -1,8 +1,11 @@
 //! A gateway that is told to end lets its connections end first, and says how it went.
 
-use tokio::net::TcpStream;
+use std::process::Stdio;
 
-use crate::harness::{Flood, Refusal, Upstream, World};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use crate::harness::{Flood, Refusal, Upstream, World, signal, soon};
 
 #[tokio::test]
 async fn a_drain_lets_open_connections_finish_and_takes_no_new_ones() {
@@ -85,4 +88,31 @@ async fn a_signal_ends_a_gateway_while_strangers_connect_without_pause() {
     // It goes on until the process has ended.
     gateway.ended().await;
     flood.end().await;
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_gateway_that_still_waits_for_its_upstreams() {
+    // It takes connections and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut world = World::new();
+    let upstream = format!("\"{}\"", silent.local_addr().unwrap());
+    let probed = "health: {check: {send: \"ping\", expect: \"pong\"}, timeout: 1h}";
+    world.group_of("db", &upstream, probed);
+    world.client("alice", "groups: [db]");
+    world.write_policy();
+    let gateway = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "--policy"])
+        .arg(world.path("policy.yaml"))
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let _probe = soon(silent.accept()).await.unwrap();
+
+    signal(gateway.id().unwrap(), "TERM");
+
+    let ended = soon(gateway.wait_with_output()).await.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success(), "{said}");
+    assert!(!said.contains("serving TLS"), "{said}");
 }

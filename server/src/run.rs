@@ -72,10 +72,18 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         let descriptors = descriptors::raise();
         if !succeed {
-            let mut running = Run::begin(settings, kept, None, descriptors).await?;
+            // It waits for upstreams, which may be away.
+            let begun = tokio::select! {
+                begun = Run::begin(settings, kept, None, descriptors) => begun,
+                () = signals.end() => {
+                    tracing::info!("ended before it served");
+                    return Ok(Ended::Drained(Drained::Clean));
+                }
+            };
+            let mut running = begun?;
             running.program = program;
             return running.until_ended(signals).await;
         }

@@ -32,6 +32,14 @@ impl Signals {
         })
     }
 
+    /// Waits until the process is to end. Cancel safe.
+    pub(super) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for the next signal, whichever it is. Cancel safe.
     pub(super) async fn next(&mut self) -> rustix::process::Signal {
         tokio::select! {
