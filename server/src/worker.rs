@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::process::abort;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
@@ -14,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -82,7 +84,12 @@ pub(crate) fn start(
     Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            runtime.block_on(work(Post { gateway, number }, doors));
+            let work = || runtime.block_on(work(Post { gateway, number }, doors));
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                // Its listeners and connections are nobody's: another process serves them all.
+                tracing::error!(worker = number, "a worker has ended; so does the process");
+                abort();
+            }
         })
 }
 
@@ -112,8 +119,12 @@ async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
         };
         match TcpListener::from_std(door.listener) {
             Ok(listener) => {
-                let (closing, steered) = (door.closing, door.steered);
-                let accepting = accept(post.clone(), listener, closing, steered, tasks.clone());
+                let (listener, own, of) = (Arc::new(listener), tasks.clone(), post.clone());
+                let accepting = move || {
+                    let (closing, listener) = (door.closing.clone(), Arc::clone(&listener));
+                    accept(of.clone(), listener, closing, door.steered, own.clone())
+                };
+                let accepting = go_on(post.number, tasks.clone(), accepting);
                 tasks.spawn(gateway.acceptors().track_future(accepting));
             }
             Err(error) => tracing::error!(%error, "a listener cannot be served"),
@@ -124,10 +135,25 @@ async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
     tasks.wait().await;
 }
 
+/// Does something until it ends, and again if it panics: nobody else accepts from a worker's listener, and the
+/// kernel would go on to hand clients to it.
+async fn go_on<T>(worker: usize, tasks: TaskTracker, doing: impl Fn() -> T)
+where
+    T: Future<Output = ()> + Send + 'static,
+{
+    while let Err(error) = tasks.spawn(doing()).await {
+        if error.is_cancelled() {
+            return;
+        }
+        tracing::error!(worker, %error, "a worker has stopped accepting; it begins again");
+        sleep(LONGEST_PAUSE).await;
+    }
+}
+
 /// Accepts until the door closes, and then what had already been queued, if that is for this process.
 async fn accept(
     post: Post,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     closing: CancellationToken,
     steered: bool,
     tasks: TaskTracker,
@@ -255,3 +281,6 @@ fn is_the_clients(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkDown
     )
 }
+
+#[cfg(test)]
+mod tests;
