@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::Output;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::process::Command;
 
 use crate::harness::{Gateway, Upstream, World, soon};
 
@@ -19,6 +20,16 @@ fn world(db: &Upstream) -> World {
 }
 
 /// Sends a request as it is written, and returns the answer.
+/// Runs a gateway that is expected not to start.
+async fn run(policy: &Path) -> Output {
+    let running = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "--log-format", "json", "--policy"])
+        .arg(policy)
+        .kill_on_drop(true)
+        .output();
+    soon(running).await.unwrap()
+}
+
 async fn ask(socket: &Path, request: &str) -> String {
     let mut stream = UnixStream::connect(socket).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -86,7 +97,10 @@ async fn what_is_asked_wrongly_is_answered_with_what_is_wrong() {
         let follower = answer.split("\"pid\":").nth(1);
         if let Some(follower) = follower.filter(|_| answer.contains("\"dry_run\":false")) {
             let follower = follower.split(',').next().unwrap();
-            let killed = Command::new("kill").args(["-KILL", follower]).status();
+            let killed = Command::new("kill")
+                .args(["-KILL", follower])
+                .status()
+                .await;
             assert!(killed.unwrap().success());
         }
     }
@@ -123,11 +137,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not() {
     let mut gateway = Gateway::start_as_it_is(&world).await;
     gateway.upgrade(&["--dry-run"]).await.unwrap();
 
-    let second = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["run", "--policy"])
-        .arg(world.path("policy.yaml"))
-        .output()
-        .unwrap();
+    let second = run(&world.path("policy.yaml")).await;
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1));
     assert!(
@@ -143,11 +153,7 @@ async fn what_is_no_socket_is_left_alone() {
     let world = world(&db);
     world.write_policy();
     world.write("admin.sock", "precious");
-    let refused = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["run", "--log-format", "json", "--policy"])
-        .arg(world.path("policy.yaml"))
-        .output()
-        .unwrap();
+    let refused = run(&world.path("policy.yaml")).await;
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr);
     let events: Vec<serde_json::Value> = said
@@ -184,11 +190,7 @@ async fn a_second_gateway_on_the_same_address_does_not_start() {
         "second.yaml",
         &world.policy().replace("\"127.0.0.1:0\"", &address),
     );
-    let second = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["run", "--policy"])
-        .arg(world.path("second.yaml"))
-        .output()
-        .unwrap();
+    let second = run(&world.path("second.yaml")).await;
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains("already in use by another process"), "{said}");
