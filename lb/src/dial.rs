@@ -43,7 +43,7 @@ pub struct Dialed {
 }
 
 impl Dialed {
-    /// Relays as [`relay`](crate::relay) does, as the lease's group is configured now.
+    /// Relays as [`relay`](crate::relay()) does, as the lease's group is configured now.
     ///
     /// How the upstream does counts for its health: one that ends the connection without a byte within
     /// a second has failed, and so has one that breaks off again and again. If the upstream goes
