@@ -33,6 +33,7 @@ use crate::steer::{self, Steered, Unsteered};
 use crate::worker;
 
 mod handover;
+mod standby;
 mod workers;
 
 pub use workers::{Queued, Workers};
@@ -56,6 +57,7 @@ pub struct Gateway {
     doors: Mutex<Doors>,
     steered: Mutex<Option<Steered>>,
     loads: OnceLock<Arc<Loads>>,
+    standby: standby::Standby,
     bans: OnceLock<Bans>,
     failures: Failures,
     acceptors: TaskTracker,
@@ -101,6 +103,7 @@ impl Gateway {
             doors: Mutex::new(Doors::new(closing.clone())),
             steered: Mutex::new(None),
             loads: OnceLock::new(),
+            standby: standby::Standby::default(),
             bans: OnceLock::new(),
             failures: Failures::default(),
             closing,
@@ -137,6 +140,7 @@ impl Gateway {
         let running = self.running();
         if let Some((_, Role::Standby)) = instance {
             doors.keep_closed();
+            self.standby.begin();
         }
         let bound = doors.bind(&running.policy().gateway().listen, &mut inherited)?;
         let steered = match instance {

@@ -171,6 +171,9 @@ async fn accept(
         match accepted {
             Ok((socket, peer)) => {
                 pause = PAUSE;
+                if steered {
+                    post.gateway.steered_client_came();
+                }
                 post.receive(&tasks, socket, peer);
                 turn.taken().await;
             }

@@ -1,7 +1,6 @@
 //! One process gives way to another: killed, stopped, upgraded, or gone for a while.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 
 use ebpf::{Role, Steering};
 use tokio::net::TcpStream;
@@ -23,10 +22,18 @@ fn stand_by(world: &World) -> tokio::process::Child {
         .arg(world.path("policy.yaml"))
         .arg("--access-log")
         .arg(world.path("standby.log"))
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(world.path("standby.err")).unwrap())
         .kill_on_drop(true)
         .spawn();
     standby.unwrap()
+}
+
+async fn until_it_stands_by() {
+    until(async || {
+        let steering = Steering::open(&place(), Role::Standby).unwrap();
+        steering.has_standby().unwrap().then_some(())
+    })
+    .await;
 }
 
 /// What became of connections that were made one after the other.
@@ -70,11 +77,7 @@ async fn end_primaries(signal: &str) -> Visits {
     assert!(portcullis(&["steer", "load"]).status.success());
     let mut primary = world.start().await;
     let _standby = stand_by(&world);
-    until(async || {
-        let steering = Steering::open(&place(), Role::Standby).unwrap();
-        steering.has_standby().unwrap().then_some(())
-    })
-    .await;
+    until_it_stands_by().await;
     let address: SocketAddr = "192.0.2.1:5432".parse().unwrap();
     let (over, watched) = watch::channel(false);
     let mut visitors = JoinSet::new();
@@ -121,6 +124,40 @@ async fn a_killed_primary_is_followed_by_the_standby_and_nobody_is_refused() {
 async fn a_primary_that_is_stopped_gives_way_to_the_standby_without_a_loss() {
     let visits = end_primaries("TERM").await;
     assert_eq!((visits.refused, visits.lost), (0, 0), "{visits:?}");
+}
+
+#[tokio::test]
+#[ignore = "steering.sh runs it as root"]
+async fn a_standby_with_the_primarys_policy_starts_beside_it_and_says_when_it_serves() {
+    clear();
+    let db = Upstream::start("db").await;
+    let mut world = World::with_db(&[&db]);
+    world.gateway_line("admin: {socket: admin.sock}");
+    world.gateway_line("steer: {mode: required, ports: [5432]}");
+    world.write_policy();
+    assert!(portcullis(&["steer", "load"]).status.success());
+    let mut primary = world.start().await;
+    let _standby = stand_by(&world);
+    until_it_stands_by().await;
+    for socket in ["admin.sock", "admin.sock.standby"] {
+        let socket = world.path(socket);
+        let dry = ["upgrade", "--dry-run", "--socket", socket.to_str().unwrap()];
+        let asked = portcullis(&dry);
+        assert!(asked.status.success(), "{socket:?}: {asked:?}");
+    }
+    let address: SocketAddr = "192.0.2.1:5432".parse().unwrap();
+    let alice = world.identity("alice");
+    alice.visit(address, "db").await.unwrap();
+    let says = || {
+        let log = std::fs::read_to_string(world.path("standby.err")).unwrap();
+        log.contains("the standby serves: there is no primary")
+    };
+    assert!(!says(), "the primary serves");
+
+    primary.signal("KILL");
+    primary.ended().await;
+    alice.visit(address, "db").await.unwrap();
+    until(async || says().then_some(())).await;
 }
 
 #[tokio::test]
