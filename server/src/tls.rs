@@ -126,9 +126,9 @@ impl Tls {
         base: &Path,
         now: UnixTime,
     ) -> Result<Self, TlsError> {
-        let next = Self::read(&files.resolved(base))?;
+        let mut next = Self::read(&files.resolved(base))?;
         next.check_dates(files, base, Some(self), now)?;
-        next.trust.may_follow(&self.trust)?;
+        next.trust.follow(&self.trust)?;
         Ok(next.following(self))
     }
 

@@ -44,15 +44,21 @@ impl Issuer {
 /// A revocation list whose signature was verified.
 #[derive(Debug)]
 pub(super) struct List {
+    mark: Mark,
+    validity: Validity,
+    /// The contents of the serial numbers' DER.
+    serials: HashSet<Box<[u8]>>,
+    content: Fingerprint,
+}
+
+/// What tells the lists of one issuer apart: what they are about, and how new they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
     /// The list's issuing distribution point (RFC 5280, 5.2.5); a list without it is about every certificate
     /// of its issuer.
     scope: Option<Scope>,
     version: Version,
     signer: String,
-    validity: Validity,
-    /// The contents of the serial numbers' DER.
-    serials: HashSet<Box<[u8]>>,
-    content: Fingerprint,
 }
 
 /// How new a list is: its number, and among lists of one number the time of its issue.
@@ -70,7 +76,7 @@ impl fmt::Display for Version {
 
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.signer, self.version)
+        write!(f, "{} ({})", self.mark.signer, self.mark.version)
     }
 }
 
@@ -112,9 +118,11 @@ impl List {
         };
         let issuer = issuer(&parsed, authorities)?;
         let list = Self {
-            scope: scope(&parsed)?,
-            version,
-            signer: parsed.issuer().to_string(),
+            mark: Mark {
+                scope: scope(&parsed)?,
+                version,
+                signer: parsed.issuer().to_string(),
+            },
             validity: Validity {
                 not_before: seconds(parsed.last_update().timestamp()),
                 not_after: seconds(next_update.timestamp()),
@@ -125,14 +133,14 @@ impl List {
         Ok((issuer, list))
     }
 
-    /// How new the list is.
-    pub(super) fn version(&self) -> &Version {
-        &self.version
+    /// What tells it from other lists of its issuer.
+    pub(super) fn mark(&self) -> &Mark {
+        &self.mark
     }
 
-    /// The name of the authority that signed the list.
-    pub(super) fn signer(&self) -> &str {
-        &self.signer
+    /// How new the list is.
+    pub(super) fn version(&self) -> &Version {
+        &self.mark.version
     }
 
     /// When the list is to have a successor.
@@ -152,7 +160,7 @@ impl List {
 
     /// Whether both lists are about the same certificates of their issuer.
     pub(super) fn has_scope_of(&self, other: &Self) -> bool {
-        self.scope == other.scope
+        self.mark.has_scope_of(&other.mark)
     }
 
     /// Whether the list takes this certificate back. Its issuer must be the list's.
@@ -162,9 +170,27 @@ impl List {
 
     /// Whether the list would name this certificate of its issuer if it were revoked.
     pub(super) fn covers(&self, certificate: &Cert<'_>, is_authority: bool) -> bool {
-        self.scope
+        self.mark
+            .scope
             .as_ref()
             .is_none_or(|scope| scope.covers(certificate, is_authority))
+    }
+}
+
+impl Mark {
+    /// How new the list is.
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The name of the authority that signed the list.
+    pub(super) fn signer(&self) -> &str {
+        &self.signer
+    }
+
+    /// Whether both lists are about the same certificates of their issuer.
+    pub(super) fn has_scope_of(&self, other: &Self) -> bool {
+        self.scope == other.scope
     }
 }
 

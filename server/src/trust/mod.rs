@@ -224,9 +224,9 @@ impl Trust {
         self.valid_authorities(now).0 > 0 || former.is_some_and(|former| self.is_the_same(former))
     }
 
-    /// Says whether this may take the place of `former`, whose revocation lists may be newer.
-    pub fn may_follow(&self, former: &Self) -> Result<(), Rollback> {
-        self.revocations.may_follow(&former.revocations)
+    /// Takes the place of `former`, unless that had a newer revocation list.
+    pub fn follow(&mut self, former: &Self) -> Result<(), Rollback> {
+        self.revocations.follow(&former.revocations)
     }
 
     /// Verifies a client's chain: bounds first, then the path, its dates, its purpose and what was

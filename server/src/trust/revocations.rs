@@ -6,12 +6,16 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 use webpki::{Cert, VerifiedPath};
 
-use super::list::{Issuer, List, Version};
+use super::list::{Issuer, List, Mark, Version};
 use crate::policy::ExpiredCrl;
 
 /// The revocation lists that count: of each authority's key and each scope the newest.
 #[derive(Debug, Default)]
-pub(super) struct Revocations(BTreeMap<Issuer, Vec<List>>);
+pub(super) struct Revocations {
+    lists: BTreeMap<Issuer, Vec<List>>,
+    /// What counted before and has no list of its scope now. An older one must not come back in two steps.
+    gone: BTreeMap<Issuer, Vec<Mark>>,
+}
 
 /// A list would take the place of a newer one of the same issuer and scope.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -29,7 +33,7 @@ impl Revocations {
     /// Adds a list. Of its issuer's lists of the same scope only the newest counts; of two that are equally new
     /// both do. Says so if one does not count.
     pub(super) fn add(&mut self, issuer: Issuer, list: List) -> Option<String> {
-        let lists = self.0.entry(issuer).or_default();
+        let lists = self.lists.entry(issuer).or_default();
         if lists.iter().any(|known| known.is(&list)) {
             return Some(format!("the list of {list} is here twice"));
         }
@@ -55,29 +59,41 @@ impl Revocations {
 
     /// The lists that count.
     pub(super) fn lists(&self) -> impl Iterator<Item = &List> {
-        self.0.values().flatten()
+        self.lists.values().flatten()
     }
 
-    /// Says whether these may take the place of `former`: no list of the same issuer and scope is older than it
-    /// was there.
-    pub(super) fn may_follow(&self, former: &Self) -> Result<(), Rollback> {
-        for (issuer, lists) in &self.0 {
-            let before = former.0.get(issuer).into_iter().flatten();
-            for before in before {
-                let older = lists
-                    .iter()
-                    .filter(|list| list.has_scope_of(before))
-                    .find(|list| list.version() < before.version());
-                if let Some(older) = older {
-                    return Err(Rollback {
-                        signer: before.signer().to_owned(),
-                        older: older.version().clone(),
-                        newer: before.version().clone(),
-                    });
+    /// Takes the place of `former`, unless a list is older than the last one of the same issuer and scope was there.
+    pub(super) fn follow(&mut self, former: &Self) -> Result<(), Rollback> {
+        for (issuer, before) in former.marks() {
+            let lists = self.lists.get(issuer).map_or(&[][..], Vec::as_slice);
+            let mut same = lists
+                .iter()
+                .map(List::mark)
+                .filter(|mark| mark.has_scope_of(before))
+                .peekable();
+            if same.peek().is_none() {
+                let gone = self.gone.entry(issuer.clone()).or_default();
+                if !gone.contains(before) {
+                    gone.push(before.clone());
                 }
+            }
+            if let Some(older) = same.find(|mark| mark.version() < before.version()) {
+                return Err(Rollback {
+                    signer: before.signer().to_owned(),
+                    older: older.version().clone(),
+                    newer: before.version().clone(),
+                });
             }
         }
         Ok(())
+    }
+
+    /// The lists that count, and those that counted before and have no successor.
+    fn marks(&self) -> impl Iterator<Item = (&Issuer, &Mark)> {
+        let lists = self.lists.iter();
+        let lists = lists.flat_map(|(issuer, all)| all.iter().map(move |one| (issuer, one.mark())));
+        let gone = self.gone.iter();
+        lists.chain(gone.flat_map(|(issuer, all)| all.iter().map(move |mark| (issuer, mark))))
     }
 
     /// Looks up each certificate of a path in the lists of its issuer.
@@ -90,7 +106,7 @@ impl Revocations {
         expired_crl: ExpiredCrl,
         now: UnixTime,
     ) -> Result<Option<UnixTime>, webpki::Error> {
-        if self.0.is_empty() {
+        if self.lists.is_empty() {
             return Ok(None);
         }
         let mut links = Vec::new();
@@ -120,12 +136,12 @@ impl Revocations {
         authority: &CertificateDer<'_>,
         certificate: &Cert<'_>,
     ) -> bool {
-        !self.0.is_empty()
+        !self.lists.is_empty()
             && Issuer::of(authority).is_ok_and(|issuer| self.revokes(&issuer, certificate))
     }
 
     fn revokes(&self, issuer: &Issuer, certificate: &Cert<'_>) -> bool {
-        let mut lists = self.0.get(issuer).into_iter().flatten();
+        let mut lists = self.lists.get(issuer).into_iter().flatten();
         lists.any(|list| list.revokes(certificate))
     }
 
@@ -138,7 +154,7 @@ impl Revocations {
         expired_crl: ExpiredCrl,
         now: UnixTime,
     ) -> Result<Option<UnixTime>, webpki::Error> {
-        let lists = self.0.get(issuer).map_or(&[][..], Vec::as_slice);
+        let lists = self.lists.get(issuer).map_or(&[][..], Vec::as_slice);
         let ends = lists
             .iter()
             .filter(|list| list.covers(certificate, is_authority))

@@ -133,7 +133,7 @@ fn an_older_list_does_not_follow_a_newer_one() {
     let (first, second) = (list(&one, 1, &[]), list(&one, 2, &[]));
     let far = list(&other, 1, &[]);
     let before = of(&[&second]);
-    let refused = of(&[&first]).may_follow(&before).unwrap_err().to_string();
+    let refused = of(&[&first]).follow(&before).unwrap_err().to_string();
     assert!(refused.contains("CN=one (number 1)"), "{refused}");
     assert!(refused.contains("in force (number 2)"), "{refused}");
     for fine in [
@@ -142,9 +142,29 @@ fn an_older_list_does_not_follow_a_newer_one() {
         &[&far, &second],
         &[&far],
     ] {
-        assert_eq!(of(fine).may_follow(&before), Ok(()));
+        assert_eq!(of(fine).follow(&before), Ok(()));
     }
-    assert_eq!(of(&[&second]).may_follow(&of(&[&first])), Ok(()));
+    assert_eq!(of(&[&second]).follow(&of(&[&first])), Ok(()));
+}
+
+#[test]
+fn an_older_list_does_not_come_back_after_a_time_without_any() {
+    let (one, other) = (authority("one"), authority("other"));
+    let files = Files::new(&[&one, &other]);
+    let of = |lists: &[&str]| files.with(lists).unwrap();
+    let (first, second) = (list(&one, 1, &[]), list(&one, 2, &[]));
+    let far = list(&other, 1, &[]);
+    let mut last = of(&[&second, &far]);
+    for _ in 0..3 {
+        for without in [of(&[&far]), of(&[])] {
+            let before = std::mem::replace(&mut last, without);
+            assert_eq!(last.follow(&before), Ok(()));
+        }
+    }
+    assert!(of(&[&first, &far]).follow(&last).is_err());
+    for fine in [&[&*far][..], &[&*second, &*far]] {
+        assert_eq!(of(fine).follow(&last), Ok(()));
+    }
 }
 
 /// Lists for a part of an authority's certificates each.
