@@ -16,16 +16,19 @@ fn tls(expired_crl: ExpiredCrl) -> (TempDir, Tls, CertificateDer<'static>) {
     let now = OffsetDateTime::now_utc();
     let list = authority.crl(&[], now, now + Duration::hours(1), 1);
     std::fs::write(dir.path().join("ca.crl"), list.unwrap().pem()).unwrap();
-    let files = TlsFiles {
+    let tls = Tls::load(&files(expired_crl), dir.path(), UnixTime::now()).unwrap();
+    let leaf = authority.client("alice").unwrap().certificate_der();
+    (dir, tls, leaf)
+}
+
+fn files(expired_crl: ExpiredCrl) -> TlsFiles {
+    TlsFiles {
         certificate: "server.crt".into(),
         key: "server.key".into(),
         client_ca: "ca.crt".into(),
         crl: vec!["ca.crl".into()],
         expired_crl,
-    };
-    let tls = Tls::load(&files, dir.path(), UnixTime::now()).unwrap();
-    let leaf = authority.client("alice").unwrap().certificate_der();
-    (dir, tls, leaf)
+    }
 }
 
 /// So many seconds from now.
@@ -55,6 +58,20 @@ fn a_chain_that_was_good_is_refused_before_and_after_its_time() {
             }
         }
     }
+}
+
+#[test]
+fn what_has_ended_while_it_is_in_force_holds_no_change_up_and_comes_in_force_no_more() {
+    let (dir, tls, _) = tls(ExpiredCrl::Refuse);
+    let (files, late) = (files(ExpiredCrl::Refuse), after(50 * YEAR));
+    assert!(tls.load_next(&files, dir.path(), late).is_ok());
+    let is_own = |refused| matches!(refused, Err(TlsError::Own { .. }));
+    assert!(is_own(Tls::load(&files, dir.path(), late)), "at a start");
+    let authority = Authority::load(dir.path()).unwrap();
+    let own = authority.server(&["localhost"]).unwrap();
+    own.save(dir.path(), "server", Overwrite::Replace).unwrap();
+    let another = tls.load_next(&files, dir.path(), late);
+    assert!(is_own(another), "another than is in force");
 }
 
 #[test]

@@ -135,3 +135,13 @@ fn a_path_is_as_long_as_the_authority_at_its_end_allows() {
         assert_eq!(verdict(&trust, &below.client(3), &[&below]), indirect);
     }
 }
+
+#[test]
+fn a_list_brings_no_authority_of_its_own() {
+    let (root, stranger) = (Made::authority(1, None), Made::authority(1, None));
+    let files = Files::new(&[]);
+    std::fs::write(files.0.path().join("ca.crt"), &root.pem).unwrap();
+    let refused = files.with(&[&stranger.list(9, &[])]).unwrap_err();
+    assert!(matches!(refused, TrustError::Revocations { .. }));
+    assert!(files.with(&[&root.list(9, &[])]).is_ok());
+}
