@@ -23,7 +23,7 @@ use crate::doors::{Bound, Doors};
 use crate::failures::Failures;
 use crate::inherited::Inherited;
 use crate::live::{Lapsed, Live};
-use crate::load::{LoadError, Loaded, base, text};
+use crate::load::{LoadError, Loaded};
 use crate::policy::{Change, OnRevoke};
 use crate::priority;
 use crate::pulse::Pulse;
@@ -212,15 +212,10 @@ impl Gateway {
         are_unchanged: impl FnOnce() -> bool,
     ) -> Result<Applied, LoadError> {
         let before = self.running();
-        let file = path.display().to_string();
         // Only this: the workers' and the main loop's locks are not taken at a low priority.
-        let read = || {
-            let (policy, changes) = before.policy().parse_next(&file, &text(path)?)?;
-            let files = &policy.gateway().tls;
-            let tls = before.tls().load_next(files, base(path), UnixTime::now())?;
-            Ok::<_, LoadError>((policy, changes, tls))
-        };
-        let (policy, changes, tls) = priority::lowest(read).map_err(LoadError::Thread)??;
+        let read = priority::lowest(|| Loaded::read_next(path, &before));
+        let (next, changes) = read.map_err(LoadError::Thread)??;
+        let (policy, tls) = next.into_parts();
         if !are_unchanged() {
             return Err(LoadError::Changing);
         }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::file;
 use crate::policy::{Change, Policy, PolicyError};
+use crate::running::Running;
 use crate::steer::Unsteered;
 use crate::tls::{Tls, TlsError};
 
@@ -112,6 +113,20 @@ impl Loaded {
         note(&policy);
         let tls = Tls::load(&policy.gateway().tls, base(path), UnixTime::now())?;
         Ok(Self { policy, tls })
+    }
+
+    /// Reads what is to take the place of what is in force. Returns the changes of the policy as well.
+    pub(crate) fn read_next(
+        path: &Path,
+        running: &Running,
+    ) -> Result<(Self, Vec<Change>), LoadError> {
+        let file = path.display().to_string();
+        let (policy, changes) = running.policy().parse_next(&file, &text(path)?)?;
+        let files = &policy.gateway().tls;
+        let tls = running
+            .tls()
+            .load_next(files, base(path), UnixTime::now())?;
+        Ok((Self { policy, tls }, changes))
     }
 
     /// The policy.
