@@ -212,6 +212,13 @@ impl Gateway {
             .await
     }
 
+    /// Waits for the record of a connection from this source that is not among so many earlier ones, of which
+    /// one may be of a connection from the same port.
+    pub(crate) async fn record_from(&self, source: &str, earlier: usize) -> Record {
+        let is_it = |record: &Record| record["source"] == source;
+        until(async || self.records().into_iter().skip(earlier).find(is_it)).await
+    }
+
     /// Waits for a record with this reason.
     pub(crate) async fn record_with(&self, reason: &str) -> Record {
         self.record(|record| record["reason"] == reason).await
