@@ -39,6 +39,53 @@ fn equals_are_chosen_in_turn() {
 }
 
 #[test]
+fn of_equals_the_one_that_waits_longest_goes_first_whatever_its_address() {
+    let mut three = balancer(&[1, 2, 3].map(|port| (port, 1, Tier::Primary)));
+    for expected in [1, 2, 3] {
+        assert_eq!(choose(&mut three), expected);
+    }
+    three.give_back(address(1));
+    assert_eq!(choose(&mut three), 1);
+    for port in [1, 2, 3] {
+        three.give_back(address(port));
+    }
+    let round = [(); 3].map(|()| choose(&mut three));
+    assert_eq!(round, [2, 3, 1]);
+}
+
+/// Two upstreams with five connections each, and a newcomer with so many of its own.
+fn newcomer(own: usize) -> Balancer {
+    let mut three = balancer(&[1, 2].map(|port| (port, 1, Tier::Primary)));
+    for _ in 0..10 {
+        choose(&mut three);
+    }
+    for _ in 0..own {
+        three.adopt(address(3));
+    }
+    three.put(address(3), weight(1), Tier::Primary);
+    assert!(three.ease_in(address(3)));
+    three
+}
+
+#[test]
+fn a_newcomer_counts_as_loaded_as_the_others_its_own_connections_included() {
+    for own in [0, 3] {
+        let mut three = newcomer(own);
+        let round = [(); 4].map(|()| choose(&mut three));
+        assert_eq!(round, [3, 1, 2, 3], "{own}");
+    }
+}
+
+#[test]
+fn an_upstream_that_went_down_counts_as_no_newcomer_of_before() {
+    let mut three = newcomer(0);
+    three.put(address(3), weight(1), Tier::Down);
+    three.put(address(3), weight(1), Tier::Primary);
+    let round = [(); 5].map(|()| choose(&mut three));
+    assert_eq!(round, [3; 5]);
+}
+
+#[test]
 fn twice_the_weight_gets_twice_the_connections() {
     let mut two = balancer(&[(1, 2, Tier::Primary), (2, 1, Tier::Primary)]);
     for _ in 0..300 {

@@ -588,6 +588,28 @@ fn upstreams_that_are_changed_one_by_one_and_all_at_once_end_up_the_same() {
 }
 
 #[test]
+fn of_two_upstreams_with_one_address_the_last_counts() {
+    let twice = |weights: [u32; 2]| {
+        let upstreams = weights.map(|weight| UpstreamConfig {
+            weight: number(weight),
+            ..UpstreamConfig::new(address(1))
+        });
+        config(upstreams.into(), Check::Off)
+    };
+    let group = group(twice([1, 2]));
+    let weight = |group: &Group| group.upstreams()[0].weight.get();
+    assert_eq!(weight(&group), 2);
+    group.alter(twice([5, 2]));
+    assert_eq!(weight(&group), 2, "that one has not changed");
+    group.alter(twice([2, 3]));
+    assert_eq!(weight(&group), 3);
+    let heavy = twice([1, 7]).upstreams[1];
+    group.put_upstream(heavy);
+    assert_eq!(weight(&group), 7);
+    assert_eq!(group.config().upstreams[1], heavy);
+}
+
+#[test]
 fn reloads_that_race_connections_lose_no_count() {
     let group = group(config(upstreams(1..=4), Check::Off));
     thread::scope(|scope| {

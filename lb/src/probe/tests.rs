@@ -174,6 +174,20 @@ async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() 
 }
 
 #[tokio::test]
+async fn other_health_settings_begin_the_probes_anew() {
+    let world = World::new().await;
+    let group = world.group(Check::Tcp);
+    let before = group.probe_ids();
+    let mut config = world.config(Check::Tcp);
+    config.health.interval = Duration::from_secs(7);
+    group.alter(config);
+    group.probe(&world.prober);
+    let after = group.probe_ids();
+    assert_eq!(after.len(), 1);
+    assert_ne!(after, before, "it would wait for the old interval");
+}
+
+#[tokio::test]
 async fn probes_end_with_their_group() {
     let world = World::new().await;
     drop(world.group(Check::Tcp));
@@ -320,4 +334,82 @@ async fn a_probe_says_the_preface_first_and_tells_each_answer_apart() {
         said(b"", 4, b"-LOADING it").await.1,
         unexpected(b"-LOADING it")
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_become_the_expected_one_is_not_waited_for() {
+    let world = World::new().await;
+    let mut config = world.config(ping());
+    config.health.timeout = Duration::from_hours(1);
+    config.health.fall = std::num::NonZeroU32::MIN;
+    let group = Arc::new(Group::new(config));
+    group.probe(&world.prober);
+    let (mut stream, _) = world.listener.accept().await.unwrap();
+    stream.write_all(b"-E").await.unwrap();
+    world.becomes(&group, Health::Down).await;
+    let told = Cause::UnexpectedAnswer(Excerpt::of(b"-E"));
+    assert_eq!(group.upstreams()[0].cause, Some(told));
+}
+
+#[test]
+fn what_only_we_lack_is_no_failure_of_an_upstream() {
+    const NO_DESCRIPTORS: i32 = 24;
+    let ours = Failure::from(io::Error::from_raw_os_error(NO_DESCRIPTORS));
+    assert!(matches!(ours, Failure::Ours(_)), "{ours:?}");
+    let theirs = Failure::from(io::Error::from(io::ErrorKind::ConnectionRefused));
+    assert!(
+        matches!(theirs, Failure::Theirs(Cause::Refused)),
+        "{theirs:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_is_starting_until_its_first_probe_has_ended() {
+    let world = World::new().await;
+    let _group = world.group(Check::Tcp);
+    assert_eq!(world.prober.starting.load(Relaxed), 1);
+    let ended = async {
+        while world.prober.starting.load(Relaxed) > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, ended).await.unwrap();
+}
+
+/// Never ends, and shows how many of it there are.
+#[derive(Debug)]
+struct Stuck(Arc<()>);
+
+impl Probe for Stuck {
+    fn key(&self) -> &'static str {
+        "stuck"
+    }
+
+    fn probe(&self, _: TcpStream) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>> {
+        let held = Arc::clone(&self.0);
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_takes_too_long_is_ended() {
+    let world = World::new().await;
+    let held = Arc::new(());
+    let mut config = world.config(Check::Custom(Arc::new(Stuck(Arc::clone(&held)))));
+    config.health.timeout = Duration::from_millis(20);
+    let group = Arc::new(Group::new(config));
+    group.probe(&world.prober);
+    world.becomes(&group, Health::Down).await;
+    group.stop_probes();
+    drop(group);
+    let ended = async {
+        while Arc::strong_count(&held) > 1 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, ended).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! What each side may expect of the other, over real sockets.
 
 mod each_end;
+mod kernel;
 mod slow;
 mod upstreams;
 

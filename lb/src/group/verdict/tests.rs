@@ -31,7 +31,10 @@ async fn waits(group: &Group) -> (bool, Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_group_that_nobody_probes() {
-    assert_eq!(waits(&group(&[1])).await, (true, Duration::ZERO));
+    let group = group(&[1]);
+    assert_eq!(waits(&group).await, (true, Duration::ZERO));
+    group.put_upstream(UpstreamConfig::new(address(2)));
+    assert_eq!(waits(&group).await, (true, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]

@@ -244,6 +244,34 @@ async fn what_one_client_may_have_caused_cuts_no_other_client_until_something_el
 }
 
 #[tokio::test]
+async fn what_the_gateway_lacks_is_blamed_on_no_upstream() {
+    const NO_BUFFERS: i32 = 105;
+    const RESET: i32 = 104;
+    let (upstream, other) = (listener().await, listener().await);
+    let group = group(&[&upstream, &other], OnDown::Keep);
+    let lease = group.lease(&[other.local_addr().unwrap()]).unwrap();
+    let (config, now) = (RelayConfig::default(), Instant::now());
+    let rule = ends::rule(Side::default(), Side::default());
+    for (errno, becomes) in [(NO_BUFFERS, Health::Up), (RESET, Health::Down)] {
+        let error = || io::Error::from_raw_os_error(errno);
+        let ((_client, mut downstream), (mut near, _far)) = (pair().await, pair().await);
+        let sides = Sides {
+            downstream: &mut downstream,
+            upstream: &mut near,
+            finished: None,
+        };
+        let traffic = Traffic::new();
+        let mut course = Course::new(sides, config.keepalive, &traffic, Some(&lease));
+        let mut clock = Clock::new(&config, rule, now, 0.0);
+        for _ in 0..10 {
+            course.observe_end(&Err(error()), &mut clock);
+            course.observe_loss(&error());
+        }
+        assert_eq!(health(&group, &upstream), becomes, "{}", error());
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_takes_nothing_is_known_to_break_connections() {
     let (stuck, good) = (listener().await, listener().await);
     let group = group(&[&stuck, &good], OnDown::Keep);
