@@ -34,6 +34,11 @@ impl Issuer {
         }
     }
 
+    /// Whether the authority has this name.
+    pub(super) fn has_name(&self, name: &[u8]) -> bool {
+        self.name == name
+    }
+
     /// The issuer that an authority's certificate makes.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Result<Self, webpki::Error> {
         let anchor = anchor_from_trusted_cert(certificate)?;

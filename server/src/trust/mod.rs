@@ -178,12 +178,18 @@ impl Trust {
         certificates: &[CertificateDer<'_>],
         signers: &[CertificateDer<'_>],
     ) {
+        let issuers: Vec<_> = signers
+            .iter()
+            .filter_map(|der| Some((self.revocations.issuer(der)?, der)))
+            .collect();
         for (authority, der) in self.authorities.iter_mut().zip(certificates) {
             let Ok(certificate) = EndEntityCert::try_from(der) else {
                 continue;
             };
-            authority.is_revoked = signers.iter().any(|signer| {
-                self.revocations.has_revoked(signer, &certificate) && is_signed_by(der, signer)
+            authority.is_revoked = issuers.iter().any(|(issuer, signer)| {
+                issuer.has_name(certificate.issuer())
+                    && self.revocations.revokes(issuer, &certificate)
+                    && is_signed_by(der, signer)
             });
         }
     }

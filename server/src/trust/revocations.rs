@@ -130,17 +130,14 @@ impl Revocations {
         Ok(until)
     }
 
-    /// Whether this authority has taken the certificate back, which must be one of its own.
-    pub(super) fn has_revoked(
-        &self,
-        authority: &CertificateDer<'_>,
-        certificate: &Cert<'_>,
-    ) -> bool {
-        !self.lists.is_empty()
-            && Issuer::of(authority).is_ok_and(|issuer| self.revokes(&issuer, certificate))
+    /// This authority as an issuer, if there is a list of it.
+    pub(super) fn issuer(&self, authority: &CertificateDer<'_>) -> Option<Issuer> {
+        let issuer = Issuer::of(authority).ok()?;
+        self.lists.contains_key(&issuer).then_some(issuer)
     }
 
-    fn revokes(&self, issuer: &Issuer, certificate: &Cert<'_>) -> bool {
+    /// Whether an issuer has taken a certificate back, which must be one of its own.
+    pub(super) fn revokes(&self, issuer: &Issuer, certificate: &Cert<'_>) -> bool {
         let mut lists = self.lists.get(issuer).into_iter().flatten();
         lists.any(|list| list.revokes(certificate))
     }
