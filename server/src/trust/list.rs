@@ -9,6 +9,7 @@ use x509_parser::extensions::{
     CRLDistributionPoints, DistributionPointName, GeneralName, ParsedExtension, X509Extension,
 };
 use x509_parser::num_bigint::BigUint;
+use x509_parser::oid_registry::OID_X509_EXT_CRL_DISTRIBUTION_POINTS;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::profile;
@@ -210,15 +211,19 @@ impl Scope {
         };
         let mut points = parsed
             .iter_extensions()
-            .filter_map(distribution_points)
+            .filter(|one| one.oid == OID_X509_EXT_CRL_DISTRIBUTION_POINTS)
             .peekable();
-        // A certificate without distribution points may be on any list of its issuer.
+        // A certificate without distribution points may be on any list of its issuer; one whose points cannot be
+        // read is on none that is known.
         points.peek().is_none()
-            || points.flat_map(|points| points.iter()).any(|point| {
-                point.reasons.is_none()
-                    && point.crl_issuer.is_none()
-                    && uris(point.distribution_point.as_ref()).any(|uri| self.has(uri))
-            })
+            || points
+                .filter_map(distribution_points)
+                .flat_map(|all| all.iter())
+                .any(|point| {
+                    point.reasons.is_none()
+                        && point.crl_issuer.is_none()
+                        && uris(point.distribution_point.as_ref()).any(|uri| self.has(uri))
+                })
     }
 
     fn has(&self, uri: &str) -> bool {

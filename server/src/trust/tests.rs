@@ -187,6 +187,14 @@ impl Parts {
     }
 
     fn client(&self, list: &str) -> Issued {
+        self.custom(|params| {
+            params.crl_distribution_points = vec![CrlDistributionPoint {
+                uris: vec![list.to_owned()],
+            }];
+        })
+    }
+
+    fn custom(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Issued {
         let mut params = rcgen::CertificateParams::default();
         params
             .distinguished_name
@@ -194,9 +202,7 @@ impl Parts {
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         (params.not_before, params.not_after) =
             (OffsetDateTime::now_utc(), OffsetDateTime::now_utc() + DAY);
-        params.crl_distribution_points = vec![CrlDistributionPoint {
-            uris: vec![list.to_owned()],
-        }];
+        change(&mut params);
         self.authority.issue_custom(params).unwrap()
     }
 
@@ -249,6 +255,22 @@ fn a_list_of_a_part_speaks_for_that_part_only() {
     let of_clients = parts.list(a, Some(CrlScope::UserCertsOnly), 1, &[]);
     let trust = files.with(&[&of_clients]).unwrap();
     assert_eq!(verdict(&trust, &here), "good");
+}
+
+#[test]
+fn a_list_of_a_part_does_not_speak_for_a_certificate_that_does_not_say_its_part() {
+    let parts = Parts::new();
+    let files = Files::new(&[&parts.authority]);
+    let of_a = parts.list("http://crl.test/a", None, 1, &[]);
+    let trust = files.with(&[&of_a]).unwrap();
+    assert_eq!(verdict(&trust, &parts.custom(|_| {})), "good");
+    // Distribution points, and something that is none.
+    let unread = parts.custom(|params| {
+        let content = vec![0x30, 2, 1, 0];
+        let points = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 31], content);
+        params.custom_extensions = vec![points];
+    });
+    assert_eq!(verdict(&trust, &unread), "revocation_unknown");
 }
 
 #[test]
