@@ -282,9 +282,11 @@ async fn a_revocation_list_that_is_written_slowly_is_read_when_it_is_whole() {
     let (one, two) = list.split_at(list.len() / 2);
     file.write_all(one.as_bytes()).unwrap();
     gateway.signal("HUP");
-    gateway
+    let waits = gateway
         .logged("a file is still being written to; it is read when its writer has closed it")
         .await;
+    let named = waits["files"].as_str().unwrap();
+    assert!(named.ends_with("/ca.crl"), "{waits}");
     file.write_all(two.as_bytes()).unwrap();
     drop(file);
 

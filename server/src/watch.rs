@@ -207,7 +207,9 @@ impl Watch {
         let now = Instant::now();
         if now >= *self.remind.get_or_insert(first) {
             self.remind = Some(now + REMIND);
+            let files = self.events.written_to().join(" ");
             tracing::warn!(
+                files,
                 "a file is still being written to; it is read when its writer has closed it"
             );
         }

@@ -4,7 +4,7 @@
 //! closes it at the end, be it by being killed. Mapped memory and writers on other machines tell nothing;
 //! a change that no event told of is in doubt.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io;
 use std::mem::MaybeUninit;
@@ -38,7 +38,7 @@ pub(super) struct Events {
     /// The kernel's numbers for the folders that are watched.
     folders: BTreeSet<i32>,
     /// The same for the files.
-    files: BTreeSet<i32>,
+    files: BTreeMap<i32, PathBuf>,
     /// The names of the files, as far as they matter in a folder.
     names: BTreeSet<Vec<u8>>,
     state: State,
@@ -73,7 +73,7 @@ impl Events {
         Self {
             queue,
             folders: BTreeSet::new(),
-            files: BTreeSet::new(),
+            files: BTreeMap::new(),
             names: BTreeSet::new(),
             state: State::default(),
         }
@@ -100,20 +100,21 @@ impl Events {
             .filter_map(|folder| inotify::add_watch(queue, folder, IN_FOLDERS).ok())
             .collect();
         let regular = files.iter().filter(|file| file.is_file());
-        let watched: Vec<Option<i32>> = regular
-            .map(|file| inotify::add_watch(queue, file, IN_FILES).ok())
+        let watched: Vec<Option<(i32, PathBuf)>> = regular
+            .map(|file| {
+                let number = inotify::add_watch(queue, file, IN_FILES).ok()?;
+                Some((number, file.clone()))
+            })
             .collect();
         self.state.is_blind = watched.contains(&None);
-        let watched = watched.into_iter().flatten().collect();
-        for &gone in self
-            .folders
-            .difference(&folders)
-            .chain(self.files.difference(&watched))
-        {
+        let watched: BTreeMap<_, _> = watched.into_iter().flatten().collect();
+        let gone = self.files.keys();
+        let gone = gone.filter(|file| !watched.contains_key(file));
+        for &gone in self.folders.difference(&folders).chain(gone) {
             // What was removed is no longer watched anyway.
             inotify::remove_watch(queue, gone).ok();
         }
-        self.state.writers.retain(|file| watched.contains(file));
+        self.state.writers.retain(|file| watched.contains_key(file));
         self.state
             .made
             .retain(|(folder, _)| folders.contains(folder));
@@ -150,6 +151,14 @@ impl Events {
     /// Whether a file was written to and not closed since.
     pub(super) fn has_writers(&self) -> bool {
         !self.state.writers.is_empty()
+    }
+
+    /// The files that were written to and not closed since.
+    pub(super) fn written_to(&self) -> Vec<String> {
+        let writers = self.state.writers.iter();
+        writers
+            .filter_map(|file| Some(self.files.get(file)?.display().to_string()))
+            .collect()
     }
 
     /// Whether a file was written to since this was forgotten.
@@ -203,7 +212,7 @@ impl State {
     fn take(
         &mut self,
         queue: &AsyncFd<OwnedFd>,
-        files: &BTreeSet<i32>,
+        files: &BTreeMap<i32, PathBuf>,
         names: &BTreeSet<Vec<u8>>,
     ) -> bool {
         let mut bytes = [MaybeUninit::uninit(); CHUNK];
@@ -215,7 +224,7 @@ impl State {
             let (watch, what) = (event.wd(), event.events());
             if what.contains(ReadFlags::QUEUE_OVERFLOW) {
                 self.lost();
-            } else if files.contains(&watch) {
+            } else if files.contains_key(&watch) {
                 self.of_file(watch, what);
             } else if let Some(name) = event.file_name()
                 && names.contains(name.to_bytes())
