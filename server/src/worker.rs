@@ -286,4 +286,4 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -22,6 +22,8 @@ use crate::watch::Watch;
 
 /// How many changes of one reload are logged one by one.
 const CHANGES_LOGGED: usize = 20;
+/// How long the thread that reloads pauses after a failure of its own.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How many reports may wait for the main loop.
 const REPORTS: usize = 16;
 
@@ -73,7 +75,8 @@ impl Reloads {
                     policy,
                     reporting,
                 };
-                runtime.block_on(reloader.keep_in_force(watch, asked));
+                let (mut watch, mut asked) = (Some(watch), asked);
+                persist(|| runtime.block_on(reloader.keep_in_force(watch.take(), &mut asked)));
             })?;
         Ok(Self { ask, reports })
     }
@@ -101,9 +104,15 @@ struct Reloader {
 }
 
 impl Reloader {
-    async fn keep_in_force(self, watch: Watch, mut asked: mpsc::Receiver<()>) {
-        let mut watch = watch.here();
+    /// Without a watch it has failed before, and what it knew of the files is lost: they are read again.
+    async fn keep_in_force(&self, watch: Option<Watch>, asked: &mut mpsc::Receiver<()>) {
         let mut debt = Debt::default();
+        let mut watch = if let Some(watch) = watch {
+            watch.here()
+        } else {
+            debt.owe(Instant::now());
+            Watch::new(files(&self.policy, self.gateway.running().policy()))
+        };
         loop {
             if debt.due().is_some_and(|due| due <= Instant::now()) {
                 // Somebody who asks for a torn file does not mean it either.
@@ -148,6 +157,14 @@ impl Reloader {
             retry_in: due.map(|due| due.saturating_duration_since(now)),
         };
         self.reporting.send(Report::Ended(ended)).await
+    }
+}
+
+/// Does something until it ends, and again after a panic: without it no change would ever come into force.
+fn persist(mut doing: impl FnMut()) {
+    while catch_unwind(AssertUnwindSafe(&mut doing)).is_err() {
+        tracing::error!("the thread that reloads has failed; it begins again and reads the files");
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -271,4 +288,47 @@ pub(super) fn log_findings(gateway: &Gateway) {
 /// A number as an event has to have it: one of 128 bits would be written as text.
 pub(super) fn number(number: u128) -> u64 {
     number.try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::worker::tests::gateway;
+
+    #[test]
+    fn what_keeps_the_files_in_force_begins_again_after_a_panic() {
+        let mut begun = 0;
+        persist(|| {
+            begun += 1;
+            assert_eq!(begun, 2, "the first one fails");
+        });
+        assert_eq!(begun, 2);
+    }
+
+    #[tokio::test]
+    async fn the_files_are_read_again_when_it_is_not_known_what_was_seen_of_them() {
+        let (dir, gateway) = gateway();
+        let (reporting, mut reports) = mpsc::channel(REPORTS);
+        let (_ask, mut asked) = mpsc::channel(1);
+        let reloader = Reloader {
+            gateway,
+            policy: dir.path().join("policy.yaml"),
+            reporting,
+        };
+        let keeping = reloader.keep_in_force(None, &mut asked);
+        let reported = async {
+            assert!(matches!(reports.recv().await, Some(Report::Began)));
+            match reports.recv().await {
+                Some(Report::Ended(ended)) => ended.applied.expect("the files are good"),
+                other => panic!("{other:?}"),
+            }
+        };
+        let applied = tokio::select! {
+            () = keeping => panic!("it goes on"),
+            applied = timeout(Duration::from_secs(20), reported) => applied.expect("they are read"),
+        };
+        assert_eq!(applied.generation, 2);
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use certgen::{Authority, AuthoritySpec, Overwrite};
+use tempfile::TempDir;
 
 use super::*;
 use crate::gateway::Queued;
@@ -22,6 +23,20 @@ clients: {}
 /// How many connections wait at a listener.
 const WAITING: usize = 3;
 
+/// A gateway that listens nowhere, and the folder of its files.
+pub(crate) fn gateway() -> (TempDir, Arc<Gateway>) {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+    authority.save(dir.path(), Overwrite::Refuse).unwrap();
+    let own = authority.server(&["localhost"]).unwrap();
+    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+    let policy = dir.path().join("policy.yaml");
+    std::fs::write(&policy, POLICY).unwrap();
+    let sink = Sink::open(Output::File(dir.path().join("log")), |_| String::new()).unwrap();
+    let gateway = Gateway::new(Loaded::read(&policy).unwrap(), Recorder::new(sink));
+    (dir, gateway)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_while_it_accepts_begins_again_until_it_ends_by_itself() {
     let begun = Arc::new(AtomicU32::new(0));
@@ -36,15 +51,7 @@ async fn a_worker_that_panics_while_it_accepts_begins_again_until_it_ends_by_its
 
 #[tokio::test]
 async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-    authority.save(dir.path(), Overwrite::Refuse).unwrap();
-    let own = authority.server(&["localhost"]).unwrap();
-    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
-    let policy = dir.path().join("policy.yaml");
-    std::fs::write(&policy, POLICY).unwrap();
-    let sink = Sink::open(Output::File(dir.path().join("log")), |_| String::new()).unwrap();
-    let gateway = Gateway::new(Loaded::read(&policy).unwrap(), Recorder::new(sink));
+    let (_dir, gateway) = gateway();
     gateway.close(Queued::Theirs).await;
 
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
