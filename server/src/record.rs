@@ -130,8 +130,7 @@ impl Recorder {
             destination,
             generation: None,
             sni: None,
-            claim: None,
-            identity: None,
+            client: None,
             group: None,
             upstream: None,
             tries: 0,
@@ -213,8 +212,7 @@ pub struct Record {
     destination: SocketAddr,
     generation: Option<NonZeroU64>,
     sni: Option<String>,
-    claim: Option<Identity>,
-    identity: Option<Identity>,
+    client: Option<Named>,
     group: Option<Arc<str>>,
     upstream: Option<SocketAddr>,
     tries: u32,
@@ -249,16 +247,13 @@ impl Record {
 
     /// The client was refused, and its certificate names somebody.
     pub fn refused(&mut self, client: Named) {
-        match client {
-            Named::Claimed(identity) => self.claim = Some(identity),
-            Named::Proven(identity) => self.identity = Some(identity),
-        }
+        self.client = Some(client);
     }
 
     /// The client proved who it is, perhaps with a ticket, and may reach a group.
     pub fn authorized(&mut self, identity: Identity, group: &Arc<str>, resumed: bool) {
         self.resumed = resumed;
-        self.identity = Some(identity);
+        self.client = Some(Named::Proven(identity));
         self.group = Some(Arc::clone(group));
         self.handshake = Some(self.began.elapsed());
     }
@@ -283,10 +278,10 @@ impl Record {
             }
             _ => true,
         };
-        let claim = self.claim.as_ref().filter(|_| is_signed);
-        match self.identity.as_ref().or(claim) {
-            Some(identity) => Subject::Client(identity.name().as_str()),
-            None => Subject::Source(network(self.source.ip())),
+        match &self.client {
+            Some(Named::Proven(identity)) => Subject::Client(identity.name().as_str()),
+            Some(Named::Claimed(claim)) if is_signed => Subject::Client(claim.name().as_str()),
+            Some(Named::Claimed(_)) | None => Subject::Source(network(self.source.ip())),
         }
     }
 
@@ -295,6 +290,11 @@ impl Record {
     }
 
     fn line(&self) -> Vec<u8> {
+        let (claim, identity) = match &self.client {
+            Some(Named::Claimed(claim)) => (Some(claim), None),
+            Some(Named::Proven(identity)) => (None, Some(identity)),
+            None => (None, None),
+        };
         json_line(&Line {
             time: rfc3339(self.wall),
             connection: self.connection,
@@ -302,15 +302,10 @@ impl Record {
             source: self.source,
             destination: self.destination,
             sni: self.sni.as_deref(),
-            claimed_client: self.claim.as_ref().map(|claim| claim.name().as_str()),
-            client: self
-                .identity
-                .as_ref()
-                .map(|identity| identity.name().as_str()),
-            certificate: self
-                .identity
-                .as_ref()
-                .or(self.claim.as_ref())
+            claimed_client: claim.map(|claim| claim.name().as_str()),
+            client: identity.map(|identity| identity.name().as_str()),
+            certificate: identity
+                .or(claim)
                 .map(|identity| identity.fingerprint().to_string()),
             group: self.group.as_deref(),
             upstream: self.upstream,
