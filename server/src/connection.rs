@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lb::{DialReport, Dialed, Finished, Stay};
 use rustls::{AlertDescription, HandshakeKind};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -295,10 +295,6 @@ async fn serve(
             return Outcome::Rejected(rejection);
         }
     };
-    if !holder.still_holds(&gateway.running(), UnixTime::now()) {
-        lb::Downstream::abort(&mut *client);
-        return Outcome::Rejected(Rejection::Lapsed);
-    }
     let visit = Visit {
         alpn: alpn.as_deref(),
         cipher,

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,7 +11,6 @@ use arc_swap::ArcSwap;
 use ebpf::{Bans, Loads, Place, Role};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
-use rustls_pki_types::UnixTime;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,20 +20,22 @@ use crate::admission::{Admission, network};
 use crate::doors::{Bound, Doors};
 use crate::failures::Failures;
 use crate::inherited::Inherited;
-use crate::live::{Lapsed, Live};
+use crate::live::Live;
 use crate::load::{LoadError, Loaded};
-use crate::policy::{Change, OnRevoke};
-use crate::priority;
+use crate::policy::Policy;
 use crate::pulse::Pulse;
 use crate::record::Recorder;
 use crate::running::Running;
 use crate::steer::{self, Steered, Unsteered};
+use crate::tls::Tls;
 use crate::worker;
 
 mod handover;
+mod reload;
 mod standby;
 mod workers;
 
+pub use reload::Applied;
 pub use workers::{Queued, Workers};
 
 /// How many listeners may be on their way to one worker.
@@ -71,21 +71,6 @@ pub struct Gateway {
     accept_reported: Mutex<Option<Instant>>,
 }
 
-/// What one change of the policy did.
-#[derive(Debug)]
-pub struct Applied {
-    /// The generation that is in force now.
-    pub generation: u64,
-    /// What changed.
-    pub changes: Vec<Change>,
-    /// How long it took to put them in force.
-    pub took: Duration,
-    /// The connections whose permit has lapsed.
-    pub lapsed: Lapsed,
-    /// How those are to end, and how long they may take if they are drained.
-    pub on_revoke: (OnRevoke, Duration),
-}
-
 impl Gateway {
     /// A gateway with a policy in force, that listens nowhere yet.
     pub fn new(loaded: Loaded, recorder: Recorder) -> Arc<Self> {
@@ -94,9 +79,13 @@ impl Gateway {
 
     /// The same, whose first generation is the next after that of another process.
     pub fn following(loaded: Loaded, recorder: Recorder, generation: u64) -> Arc<Self> {
-        let balancer = LoadBalancer::default();
         let (policy, tls) = loaded.into_parts();
-        let running = Running::first(policy, Arc::new(tls), &balancer);
+        Self::with(policy, Arc::new(tls), Arc::new(recorder), generation)
+    }
+
+    fn with(policy: Policy, tls: Arc<Tls>, recorder: Arc<Recorder>, generation: u64) -> Arc<Self> {
+        let balancer = LoadBalancer::default();
+        let running = Running::first(policy, tls, &balancer);
         let running = running.after(generation);
         let closing = CancellationToken::new();
         Arc::new(Self {
@@ -111,7 +100,7 @@ impl Gateway {
             balancer,
             admission: Admission::default(),
             live: Arc::new(Live::default()),
-            recorder: Arc::new(recorder),
+            recorder,
             acceptors: TaskTracker::new(),
             drain: Drain::new(),
             pulse: Pulse::default(),
@@ -197,58 +186,6 @@ impl Gateway {
     /// Where the gateway listens, with real ports.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.doors.lock().addresses()
-    }
-
-    /// Reads the policy again, and all that it names, and puts the difference in force. Whatever is
-    /// wrong with any of it, nothing changes.
-    ///
-    /// What is added is there before anybody may be granted it, what is removed goes after nobody
-    /// can be; a connection sees the one revision or the other. Call it from one thread at a time.
-    ///
-    /// `are_unchanged` is asked once everything is read: what was written to meanwhile may be torn.
-    pub fn reload(
-        &self,
-        path: &Path,
-        are_unchanged: impl FnOnce() -> bool,
-    ) -> Result<Applied, LoadError> {
-        let before = self.running();
-        // Only this: the workers' and the main loop's locks are not taken at a low priority.
-        let read = priority::lowest(|| Loaded::read_next(path, &before));
-        let (next, changes) = read.map_err(LoadError::Thread)??;
-        let (policy, tls) = next.into_parts();
-        if !are_unchanged() {
-            return Err(LoadError::Changing);
-        }
-        let trust_changed = !before.tls().trust().is_the_same(tls.trust());
-        let addresses = policy.gateway().listen.clone();
-        let mut doors = self.doors.lock();
-        if doors.are_handed_over() {
-            return Err(LoadError::HandingOver);
-        }
-        let bound = doors.bind(&addresses, &mut Inherited::default())?;
-        let start = Instant::now();
-        let tls = Arc::new(tls);
-        let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
-        self.running.store(Arc::clone(&next));
-        Running::retire(&changes, &self.balancer);
-        doors.open(bound, &addresses);
-        match self.steered.lock().as_mut() {
-            Some(steered) => steered.apply(next.policy()),
-            None if next.policy().bindings().is_empty() || doors.stay_closed() => {}
-            None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
-        }
-        let took = start.elapsed();
-        let lapsed = self.live.lapsed(&next, trust_changed, UnixTime::now());
-        let gateway = next.policy().gateway();
-        let on_revoke = (gateway.on_revoke, gateway.timeouts.drain);
-        let generation = next.generation();
-        Ok(Applied {
-            generation,
-            changes,
-            took,
-            lapsed,
-            on_revoke,
-        })
     }
 
     /// What is in force now.

@@ -106,7 +106,7 @@ pub struct Holder {
 impl Live {
     /// Enters a connection.
     ///
-    /// Whoever enters asks [`Holder::still_holds`] afterwards: a revision that came into force
+    /// [`Holder::still_holds`] is asked afterwards: a revision that came into force
     /// between the permit and the entry did not see it.
     pub fn enter(
         self: &Arc<Self>,

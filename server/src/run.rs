@@ -27,7 +27,7 @@ use crate::systemd::{self, Store};
 use crate::watch::Watch;
 
 mod attempt;
-mod debt;
+pub(crate) mod debt;
 mod ending;
 mod first_verdicts;
 mod reload;

@@ -30,7 +30,7 @@ struct Arrival<'a> {
 
 impl Gateway {
     /// Lets a client in, if its limits allow it: those of this process and of the others that serve the
-    /// gateway's clients together.
+    /// gateway's clients together. A revision that came into force since the permit was given decides too.
     pub(crate) async fn enter(
         &self,
         connection: u64,
@@ -57,7 +57,13 @@ impl Gateway {
             ..arrival
         };
         let entered = |admission| self.live.enter(connection, permit, chain, admission);
-        self.admitted(arrival, entered).await
+        let holder = self.admitted(arrival, entered).await?;
+        // From here on a revision finds it in the table.
+        if holder.still_holds(&self.running(), UnixTime::now()) {
+            Ok(holder)
+        } else {
+            Err(Rejection::Lapsed)
+        }
     }
 
     /// Lets a client of an older process in, as its limits are here.

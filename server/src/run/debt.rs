@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::load::LoadError;
+
 /// How long it takes to the second attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How long it takes to the next attempt at most.
@@ -9,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How an attempt to reload ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attempted {
+pub(crate) enum Attempted {
     /// What the files say is in force.
     Done,
     /// The files are wrong. Only another change can help.
@@ -18,9 +20,20 @@ pub(super) enum Attempted {
     Hindered,
 }
 
+impl Attempted {
+    /// How an attempt ended that came to this.
+    pub(crate) fn by<T>(loaded: &Result<T, LoadError>) -> Self {
+        match loaded {
+            Ok(_) => Self::Done,
+            Err(error) if !error.may_pass() => Self::Wrong,
+            Err(_) => Self::Hindered,
+        }
+    }
+}
+
 /// The reload that is owed, if one is.
 #[derive(Debug, Default)]
-pub(super) struct Debt {
+pub(crate) struct Debt {
     due: Option<Instant>,
     /// How many attempts in a row were hindered.
     hindered: u32,
@@ -28,18 +41,18 @@ pub(super) struct Debt {
 
 impl Debt {
     /// The files have changed, or somebody has asked for a reload.
-    pub(super) fn owe(&mut self, now: Instant) {
+    pub(crate) fn owe(&mut self, now: Instant) {
         self.due = Some(now);
         self.hindered = 0;
     }
 
     /// When the next attempt is to be made.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Takes note of how an attempt ended.
-    pub(super) fn attempted(&mut self, attempted: Attempted, now: Instant) {
+    pub(crate) fn attempted(&mut self, attempted: Attempted, now: Instant) {
         match attempted {
             Attempted::Done | Attempted::Wrong => *self = Self::default(),
             Attempted::Hindered => {

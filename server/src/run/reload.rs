@@ -143,12 +143,13 @@ impl Reloader {
         // The files are stamped before they are read: a write in between is seen as a new change.
         watch.follow(files(&self.policy, self.gateway.running().policy()));
         let read = || self.gateway.reload(&self.policy, || watch.is_as_seen());
-        let applied = catch_unwind(AssertUnwindSafe(read))
-            .map_or(Err(Hitch::Panicked), |read| read.map_err(Hitch::Load));
+        let read = catch_unwind(AssertUnwindSafe(read));
+        let attempted = read.as_ref().map_or(Attempted::Hindered, Attempted::by);
+        let applied = read.map_or(Err(Hitch::Panicked), |read| read.map_err(Hitch::Load));
         if applied.is_ok() {
             watch.follow_also(files(&self.policy, self.gateway.running().policy()));
         }
-        debt.attempted(attempted(&applied), Instant::now());
+        debt.attempted(attempted, Instant::now());
         let now = Instant::now();
         let due = debt.due();
         let ended = Outcome {
@@ -165,14 +166,6 @@ fn persist(mut doing: impl FnMut()) {
     while catch_unwind(AssertUnwindSafe(&mut doing)).is_err() {
         tracing::error!("the thread that reloads has failed; it begins again and reads the files");
         std::thread::sleep(PAUSE);
-    }
-}
-
-fn attempted(applied: &Result<Applied, Hitch>) -> Attempted {
-    match applied {
-        Ok(_) => Attempted::Done,
-        Err(Hitch::Load(error)) if !error.may_pass() => Attempted::Wrong,
-        Err(Hitch::Load(_) | Hitch::Panicked) => Attempted::Hindered,
     }
 }
 

@@ -1,6 +1,5 @@
 //! The process that drains, as the one that follows it sees it.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::link::{Receiver, Sender, at_standard_input};
-use super::message::{Carried, Known, MESSAGES, PROTOCOL, Summary, ToElder, ToHeir, Verdict};
+use super::message::{Known, MESSAGES, PROTOCOL, Summary, ToElder, ToHeir};
+use super::remote_connections::RemoteConnections;
 use crate::gateway::Gateway;
 use crate::inherited::Inherited;
-use crate::live::Cut;
 
 /// How long the other process may take to close its listeners.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -64,12 +63,10 @@ pub struct Elder {
     messages: u32,
     /// Its connections that are to end, by its numbers.
     cuts: mpsc::UnboundedReceiver<u64>,
-    /// Where those are named.
-    cut: Cut,
     /// The socket to the process that stays as the parent of all.
     parent: Option<OwnedFd>,
-    /// Its numbers of connections, and this process's.
-    connections: HashMap<u64, u64>,
+    /// Those that are counted here.
+    connections: RemoteConnections,
 }
 
 impl Elder {
@@ -77,16 +74,15 @@ impl Elder {
     pub fn at_standard_input() -> Result<Self, SuccessionError> {
         let (sender, receiver) =
             at_standard_input().map_err(SuccessionError::NotStartedByAnother)?;
-        let (cut, cuts) = Cut::new();
+        let (connections, cuts) = RemoteConnections::new();
         Ok(Self {
             sender,
             receiver,
             known: Vec::new(),
             messages: 0,
             cuts,
-            cut,
             parent: None,
-            connections: HashMap::new(),
+            connections,
         })
     }
 
@@ -149,7 +145,7 @@ impl Elder {
             match self.hear().await? {
                 ToHeir::Connections(carried) => {
                     for carried in carried {
-                        self.adopt(gateway, &carried);
+                        self.connections.take_over(gateway, &carried);
                     }
                 }
                 ToHeir::Parent => {
@@ -224,7 +220,12 @@ impl Elder {
                     );
                     break;
                 }
-                Ok(Some(message)) => self.note(&gateway, message).await,
+                Ok(Some(message)) => {
+                    if let Some(answer) = self.connections.note(&gateway, message).await {
+                        // If it cannot be told, it is gone, and with it the connection.
+                        self.sender.send(&answer).await.ok();
+                    }
+                }
                 Ok(None) => {
                     tracing::info!("the process that was followed has ended");
                     break;
@@ -235,9 +236,7 @@ impl Elder {
                 }
             }
         }
-        for connection in self.connections.into_values() {
-            gateway.live().release(connection);
-        }
+        self.connections.release_all(&gateway);
         drop(stay);
     }
 
@@ -254,64 +253,6 @@ impl Elder {
         ];
         for order in news.iter().flatten() {
             self.sender.send(order).await.ok();
-        }
-    }
-
-    async fn note(&mut self, gateway: &Gateway, message: ToHeir) {
-        match message {
-            ToHeir::Arrived {
-                connection,
-                client,
-                group,
-                shown,
-            } => {
-                let arrived = Carried {
-                    connection,
-                    client,
-                    group,
-                    upstream: None,
-                    shown,
-                };
-                let entered = gateway.enter_elsewhere(&arrived, &self.cut).await;
-                let verdict = Verdict::of(&entered);
-                if let Ok(here) = entered {
-                    self.connections.insert(connection, here);
-                }
-                let answer = ToElder::Verdict {
-                    connection,
-                    verdict,
-                };
-                // If it cannot be told, it is gone, and with it the connection.
-                self.sender.send(&answer).await.ok();
-            }
-            ToHeir::Dialed {
-                connection,
-                upstream,
-            } => {
-                if let Some(&here) = self.connections.get(&connection) {
-                    gateway.dialed_elsewhere(here, upstream);
-                }
-            }
-            ToHeir::Ended { connection } => {
-                if let Some(here) = self.connections.remove(&connection) {
-                    gateway.live().release(here);
-                }
-            }
-            ToHeir::Hello { .. }
-            | ToHeir::Listeners(_)
-            | ToHeir::Health(_)
-            | ToHeir::Prepare
-            | ToHeir::Connections(_)
-            | ToHeir::Parent
-            | ToHeir::Serve
-            | ToHeir::Drained
-            | ToHeir::Left => {}
-        }
-    }
-
-    fn adopt(&mut self, gateway: &Gateway, carried: &Carried) {
-        if let Some(here) = gateway.take_over(carried, &self.cut) {
-            self.connections.insert(carried.connection, here);
         }
     }
 

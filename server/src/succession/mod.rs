@@ -14,6 +14,7 @@ mod launch;
 mod link;
 pub(crate) mod message;
 mod parent;
+pub(crate) mod remote_connections;
 mod successor;
 mod upgrade;
 

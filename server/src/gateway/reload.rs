@@ -1,0 +1,95 @@
+//! Another revision of what a gateway has in force.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls_pki_types::UnixTime;
+
+use super::Gateway;
+use crate::inherited::Inherited;
+use crate::live::Lapsed;
+use crate::load::{LoadError, Loaded};
+use crate::policy::{Change, OnRevoke, Policy};
+use crate::priority;
+use crate::running::Running;
+use crate::tls::Tls;
+
+/// What one change of the policy did.
+#[derive(Debug)]
+pub struct Applied {
+    /// The generation that is in force now.
+    pub generation: u64,
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// How long it took to put them in force.
+    pub took: Duration,
+    /// The connections whose permit has lapsed.
+    pub lapsed: Lapsed,
+    /// How those are to end, and how long they may take if they are drained.
+    pub on_revoke: (OnRevoke, Duration),
+}
+
+impl Gateway {
+    /// Reads the policy again, and all that it names, and puts the difference in force. Whatever is
+    /// wrong with any of it, nothing changes.
+    ///
+    /// What is added is there before anybody may be granted it, what is removed goes after nobody
+    /// can be; a connection sees the one revision or the other. Call it from one thread at a time.
+    ///
+    /// `are_unchanged` is asked once everything is read: what was written to meanwhile may be torn.
+    pub fn reload(
+        &self,
+        path: &Path,
+        are_unchanged: impl FnOnce() -> bool,
+    ) -> Result<Applied, LoadError> {
+        let before = self.running();
+        // Only this: the workers' and the main loop's locks are not taken at a low priority.
+        let read = priority::lowest(|| Loaded::read_next(path, &before));
+        let (next, changes) = read.map_err(LoadError::Thread)??;
+        let (policy, tls) = next.into_parts();
+        if !are_unchanged() {
+            return Err(LoadError::Changing);
+        }
+        self.put_in_force(&before, policy, changes, Arc::new(tls))
+    }
+
+    /// Puts what was read in force, unless something is in its way.
+    pub(super) fn put_in_force(
+        &self,
+        before: &Running,
+        policy: Policy,
+        changes: Vec<Change>,
+        tls: Arc<Tls>,
+    ) -> Result<Applied, LoadError> {
+        let trust_changed = !before.tls().trust().is_the_same(tls.trust());
+        let addresses = policy.gateway().listen.clone();
+        let mut doors = self.doors.lock();
+        if doors.are_handed_over() {
+            return Err(LoadError::HandingOver);
+        }
+        let bound = doors.bind(&addresses, &mut Inherited::default())?;
+        let start = Instant::now();
+        let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
+        self.running.store(Arc::clone(&next));
+        Running::retire(&changes, &self.balancer);
+        doors.open(bound, &addresses);
+        match self.steered.lock().as_mut() {
+            Some(steered) => steered.apply(next.policy()),
+            None if next.policy().bindings().is_empty() || doors.stay_closed() => {}
+            None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
+        }
+        let took = start.elapsed();
+        let lapsed = self.live.lapsed(&next, trust_changed, UnixTime::now());
+        let gateway = next.policy().gateway();
+        let on_revoke = (gateway.on_revoke, gateway.timeouts.drain);
+        let generation = next.generation();
+        Ok(Applied {
+            generation,
+            changes,
+            took,
+            lapsed,
+            on_revoke,
+        })
+    }
+}
