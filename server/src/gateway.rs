@@ -32,6 +32,8 @@ use crate::worker;
 
 mod handover;
 mod reload;
+#[cfg(test)]
+mod simulation;
 mod standby;
 mod workers;
 

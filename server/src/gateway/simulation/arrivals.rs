@@ -1,0 +1,276 @@
+//! Clients come and go.
+
+use std::sync::Arc;
+
+use lb::Health;
+use rustls_pki_types::UnixTime;
+
+use super::process::{Arrival, Connection, Waiting};
+use super::world::World;
+use super::{CLIENTS, GROUPS, poll};
+use crate::credentials::is_trusted;
+use crate::expiry::certificate_ended;
+use crate::identity::Identity;
+use crate::policy::OnRevoke;
+use crate::rejection::Rejection;
+use crate::verifier::Destination;
+
+impl Connection {
+    /// Whether it is to end because its permit has lapsed.
+    pub(super) fn is_cut(&self) -> bool {
+        let mut lapsed = Box::pin(self.holder.lapsed());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        lapsed.as_mut().poll(&mut context).is_ready()
+    }
+}
+
+impl World<'_> {
+    /// A client has authenticated itself.
+    pub(super) fn arrive(&mut self) {
+        let last = self.processes.len() - 1;
+        let is_at_the_old = self.is_taking_over && self.random.percent(50);
+        let index = last - usize::from(is_at_the_old);
+        let (client, group) = (self.random.below(CLIENTS), self.random.below(GROUPS));
+        let places = self.places(index);
+        let process = &mut self.processes[index];
+        let Some(stay) = process.gateway.drain().enter() else {
+            return;
+        };
+        let running = process.gateway.running();
+        let certificate = &self.files.certificates[client];
+        let is_trusted = is_trusted(
+            std::slice::from_ref(certificate),
+            &running,
+            Some(UnixTime::now()),
+        );
+        let sni = Some(format!("g{group}"));
+        let identity = Identity::of(certificate).unwrap();
+        let permit = running.authorize(identity, &Destination { sni, port: 1 });
+        let permit = permit.ok().filter(|_| is_trusted);
+        assert_eq!(permit.is_some(), process.rules.allow(client, group));
+        let Some(permit) = permit else { return };
+        let slot = process
+            .gateway
+            .admission()
+            .open(&running.policy().gateway().limits);
+        if self.is_quiet {
+            assert_eq!(
+                slot.is_ok(),
+                places < process.rules.places,
+                "{places} places"
+            );
+        }
+        let Ok(slot) = slot else { return };
+        let (limit, number) = (
+            process.rules.limit(client),
+            process.gateway.recorder().number(),
+        );
+        process.arrivals.push(Arrival {
+            client,
+            group,
+            number,
+            limit,
+            most: limit,
+            waiting: Waiting::Before(Box::new(permit)),
+            is_denied: false,
+            slot,
+            stay,
+        });
+        self.note(format!(
+            "client {client} arrives for group {group} at process {index}"
+        ));
+    }
+
+    /// One of those who have arrived asks for its place.
+    pub(super) fn ask(&mut self) {
+        let index = self.random.below(self.processes.len());
+        let arrivals = &self.processes[index].arrivals;
+        let waits = |one: &&Arrival| matches!(one.waiting, Waiting::Before(_));
+        let Some(number) = arrivals.iter().find(waits).map(|one| one.number) else {
+            return;
+        };
+        // One that comes in after the drain's deadline leaves at once.
+        let is_cut_off = self.processes[index]
+            .gateway
+            .drain()
+            .cutoff()
+            .is_cancelled();
+        let is_quiet = self.is_quiet && !is_cut_off;
+        let expected = self.is_let_in(index, number);
+        let process = &mut self.processes[index];
+        let gateway = Arc::clone(&process.gateway);
+        let arrival = process.arrivals.iter_mut().find(|one| one.number == number);
+        let arrival = arrival.unwrap();
+        let client = arrival.client;
+        let chain = vec![self.files.certificates[client].clone()];
+        let asked = Waiting::Asked(Box::pin(std::future::pending()));
+        let Waiting::Before(permit) = std::mem::replace(&mut arrival.waiting, asked) else {
+            unreachable!("it was just found to wait");
+        };
+        let entering = async move { gateway.enter(number, *permit, chain).await };
+        arrival.waiting = Waiting::Asked(Box::pin(entering));
+        self.is_quiet = false;
+        self.note(format!(
+            "client {client} asks for its place in process {index}"
+        ));
+        if is_quiet && self.random.percent(50) {
+            self.flush();
+            let connections = &self.processes[index].connections;
+            let is_in = connections.iter().any(|one| one.number == number);
+            assert_eq!(is_in, expected, "whether client {client} is let in");
+        } else if self.random.percent(50) {
+            self.settle(index);
+        }
+    }
+
+    /// Whether an arrival is to be let in, if nothing is on its way anywhere.
+    fn is_let_in(&self, index: usize, number: u64) -> bool {
+        let last = self.processes.len() - 1;
+        let arrivals = &self.processes[index].arrivals;
+        let arrival = arrivals.iter().find(|one| one.number == number).unwrap();
+        let (client, group) = (arrival.client, arrival.group);
+        let mut deciding = self.processes[index..].iter();
+        let limit = if index == last {
+            arrival.limit
+        } else {
+            self.processes[last].rules.limit(client)
+        };
+        deciding.all(|one| one.rules.allow(client, group)) && self.total(last, client) < limit
+    }
+
+    /// Lets those in who have their answer.
+    pub(super) fn settle(&mut self, index: usize) {
+        let arrivals = std::mem::take(&mut self.processes[index].arrivals);
+        let mut waiting = Vec::new();
+        for mut arrival in arrivals {
+            let limits = self
+                .processes
+                .iter()
+                .map(|one| one.rules.limit(arrival.client));
+            arrival.most = limits.fold(arrival.most, u32::max);
+            let answer = match &mut arrival.waiting {
+                Waiting::Before(_) => None,
+                Waiting::Asked(entering) => poll(entering),
+            };
+            match answer {
+                None => waiting.push(arrival),
+                Some(Err(Rejection::Lapsed | Rejection::Limited(_))) => self.is_quiet = false,
+                Some(Err(other)) => panic!("{other}"),
+                Some(Ok(holder)) => {
+                    self.is_quiet = false;
+                    self.let_in(index, arrival, holder);
+                }
+            }
+        }
+        self.processes[index].arrivals = waiting;
+    }
+
+    fn let_in(&mut self, index: usize, arrival: Arrival, holder: crate::live::Holder) {
+        let (client, group, most) = (arrival.client, arrival.group, arrival.most);
+        let rules = &self.processes[index].rules;
+        assert!(
+            rules.allow(client, group),
+            "client {client} enters, but is denied"
+        );
+        // What the processes that follow deny they have denied meanwhile.
+        let following = self.processes[index + 1..].iter();
+        let denied = following.filter(|one| !one.rules.allow(client, group));
+        let due: Vec<_> = denied
+            .filter_map(|one| Some((one.id, one.end_of_denied()?)))
+            .collect();
+        self.processes[index].connections.push(Connection {
+            client,
+            group,
+            number: arrival.number,
+            lease: None,
+            holder,
+            _slot: arrival.slot,
+            _stay: arrival.stay,
+            certificate: None,
+            is_denied: arrival.is_denied || !due.is_empty(),
+            due,
+        });
+        self.note(format!("client {client} is in, in process {index}"));
+        let total = self.total(self.processes.len() - 1, client);
+        assert!(
+            total <= most,
+            "client {client} has {total} connections, but may have {most}"
+        );
+    }
+
+    /// A connection, and its process.
+    fn any_connection(&mut self) -> Option<(usize, usize)> {
+        let index = self.random.below(self.processes.len());
+        let count = self.processes[index].connections.len();
+        (count > 0).then(|| (index, self.random.below(count)))
+    }
+
+    /// A connection gets its upstream.
+    pub(super) fn dial(&mut self) {
+        let Some((index, which)) = self.any_connection() else {
+            return;
+        };
+        let connection = &mut self.processes[index].connections[which];
+        if connection.lease.is_some() {
+            return;
+        }
+        let group = Arc::clone(connection.holder.permit().upstreams());
+        let Ok(lease) = group.lease(&[]) else { return };
+        let statuses = group.upstreams();
+        let leased = statuses.iter().find(|one| one.address == lease.address());
+        assert_eq!(leased.unwrap().health, Health::Up);
+        connection.holder.dialed(lease.address());
+        connection.lease = Some(lease);
+        self.is_quiet = false;
+    }
+
+    /// A connection ends by itself, or one that has asked for its place no longer waits.
+    pub(super) fn leave(&mut self) {
+        if self.random.percent(20) {
+            let index = self.random.below(self.processes.len());
+            let arrivals = &mut self.processes[index].arrivals;
+            if !arrivals.is_empty() {
+                let one = arrivals.remove(self.random.below(arrivals.len()));
+                self.is_quiet = false;
+                self.note(format!(
+                    "client {} no longer waits in process {index}",
+                    one.client
+                ));
+            }
+        } else if let Some((index, which)) = self.any_connection() {
+            let one = self.processes[index].connections.swap_remove(which);
+            self.is_quiet = false;
+            self.note(format!("client {} leaves process {index}", one.client));
+        }
+    }
+
+    /// The certificate of a connection's client ends.
+    pub(super) fn certificate_ends(&mut self) {
+        let Some((index, which)) = self.any_connection() else {
+            return;
+        };
+        let process = &mut self.processes[index];
+        let end = process.end_of_denied();
+        let on_revoke = (process.rules.on_revoke, super::rules::DRAIN);
+        let connection = &mut process.connections[which];
+        if connection.certificate.is_some() {
+            return;
+        }
+        let past = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1));
+        let ended = certificate_ended(Some(past), connection.number, move || on_revoke);
+        let mut ended: super::Task<()> = Box::pin(ended);
+        let at_once = poll(&mut ended).is_some();
+        assert!(!at_once || connection.number.is_multiple_of(100) && on_revoke.0 == OnRevoke::Cut);
+        connection.due.extend(end.map(|end| (process.id, end)));
+        let client = connection.client;
+        if at_once {
+            process.connections.swap_remove(which);
+        } else {
+            connection.certificate = Some(ended);
+        }
+        self.is_quiet = false;
+        self.note(format!(
+            "the certificate of client {client} ends in process {index}"
+        ));
+    }
+}

@@ -1,0 +1,202 @@
+//! One process of the gateway, and what goes to and fro between it and the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb::{Drained, Health, Lease, Stay};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::rules::{Files, Rules};
+use super::{CLIENTS, GROUPS, Random, Task, poll};
+use crate::admission::ConnectionSlot;
+use crate::gateway::Gateway;
+use crate::live::Holder;
+use crate::policy::{OnRevoke, Policy};
+use crate::rejection::Rejection;
+use crate::run::debt::Debt;
+use crate::running::Permit;
+use crate::succession::heir::Heir;
+use crate::succession::message::ToElder;
+use crate::succession::remote_connections::RemoteConnections;
+
+/// A client that has authenticated itself.
+pub(super) struct Arrival {
+    pub(super) client: usize,
+    pub(super) group: usize,
+    pub(super) number: u64,
+    /// How many connections it may have, as its permit says.
+    pub(super) limit: u32,
+    /// The most that it might have had by any process's rules since it began to come in.
+    pub(super) most: u32,
+    pub(super) waiting: Waiting,
+    /// Whether a process that follows has denied it meanwhile.
+    pub(super) is_denied: bool,
+    pub(super) slot: ConnectionSlot,
+    pub(super) stay: Stay,
+}
+
+/// What an arrival waits for.
+pub(super) enum Waiting {
+    /// To ask for its place.
+    Before(Box<Permit>),
+    /// For the answer.
+    Asked(Task<Result<Holder, Rejection>>),
+}
+
+/// A client that is in.
+pub(super) struct Connection {
+    pub(super) client: usize,
+    pub(super) group: usize,
+    pub(super) number: u64,
+    pub(super) lease: Option<Lease>,
+    pub(super) holder: Holder,
+    pub(super) _slot: ConnectionSlot,
+    pub(super) _stay: Stay,
+    /// Runs once its certificate has ended.
+    pub(super) certificate: Option<Task<()>>,
+    /// Whether a process has ever denied it, or may have.
+    pub(super) is_denied: bool,
+    /// When it must have ended, and which process wants that.
+    pub(super) due: Vec<(usize, Instant)>,
+}
+
+/// What a process that is followed has of the one that follows.
+pub(super) struct Link {
+    pub(super) heir: Arc<Heir>,
+    /// Takes what the old process says to the new one, and brings the answers.
+    carries: Task<()>,
+    cuts: UnboundedReceiver<u64>,
+}
+
+pub(super) struct Process {
+    pub(super) id: usize,
+    pub(super) gateway: Arc<Gateway>,
+    /// What is in force, by the model.
+    pub(super) rules: Rules,
+    pub(super) debt: Debt,
+    pub(super) arrivals: Vec<Arrival>,
+    pub(super) connections: Vec<Connection>,
+    /// Ends connections whose permits have lapsed.
+    pub(super) endings: Vec<Task<()>>,
+    pub(super) drained: Option<Task<Drained>>,
+    pub(super) link: Option<Link>,
+    /// Which groups were ever removed here: leases on them are counted where nobody sees them.
+    pub(super) removed: [bool; GROUPS],
+}
+
+impl Process {
+    pub(super) fn new(id: usize, files: &Files, rules: &Rules, generation: u64) -> Self {
+        let policy = Policy::parse("policy", &rules.text()).unwrap();
+        let recorder = Arc::clone(&files.recorder);
+        let gateway = Gateway::with(policy, files.tls(rules), recorder, generation);
+        gateway.doors.lock().keep_closed();
+        Self {
+            id,
+            gateway,
+            rules: rules.clone(),
+            debt: Debt::default(),
+            arrivals: Vec::new(),
+            connections: Vec::new(),
+            endings: Vec::new(),
+            drained: None,
+            link: None,
+            removed: rules.without(),
+        }
+    }
+
+    /// Hands this process's connections to another, as [`crate::succession::Candidate::take_over`] does.
+    pub(super) fn link_to(&mut self, next: &Self) -> usize {
+        let (heir, mut told) = Heir::new();
+        let (mut remote, cuts) = RemoteConnections::new();
+        let carried = self.gateway.live.hand_over(Arc::clone(&heir));
+        for one in &carried {
+            remote.take_over(&next.gateway, one);
+        }
+        let (gateway, answers) = (Arc::clone(&next.gateway), Arc::downgrade(&heir));
+        let carrying = async move {
+            while let Some(message) = told.recv().await {
+                let answer = remote.note(&gateway, message).await;
+                if let Some(ToElder::Verdict {
+                    connection,
+                    verdict,
+                }) = answer
+                    && let Some(heir) = answers.upgrade()
+                {
+                    heir.answer(connection, verdict);
+                }
+            }
+            remote.release_all(&gateway);
+        };
+        self.link = Some(Link {
+            heir,
+            carries: Box::pin(carrying),
+            cuts,
+        });
+        carried.len()
+    }
+
+    /// The process that followed is gone, as [`crate::succession::Reports::tell`] sees it.
+    pub(super) fn unlink(&mut self) {
+        let Link { heir, carries, .. } = self.link.take().unwrap();
+        self.gateway.live.take_back();
+        drop(carries);
+        heir.is_gone();
+    }
+
+    /// Takes this process's end to the one that follows.
+    pub(super) fn end(mut self) {
+        let Some(Link {
+            heir, mut carries, ..
+        }) = self.link.take()
+        else {
+            return;
+        };
+        drop(self);
+        drop(heir);
+        assert!(
+            poll(&mut carries).is_some(),
+            "somebody still talks for a process that is gone"
+        );
+    }
+
+    /// Has what was said arrive at the other side.
+    pub(super) fn exchange(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        assert!(poll(&mut link.carries).is_none());
+        while let Ok(connection) = link.cuts.try_recv() {
+            self.gateway.live.cut(connection);
+        }
+    }
+
+    /// Lets the upstreams of which nothing is known be found up, or down.
+    pub(super) fn probe(&self, random: &mut Random) {
+        for group in self.gateway.balancer.groups() {
+            for upstream in group.upstreams() {
+                if upstream.health == Health::Unknown && random.percent(60) {
+                    let found = [Health::Up, Health::Up, Health::Down][random.below(3)];
+                    group.assume(upstream.address, found);
+                }
+            }
+        }
+    }
+
+    /// How many connections each client has here.
+    pub(super) fn count(&self) -> [u32; CLIENTS] {
+        let mut count = [0; CLIENTS];
+        for connection in &self.connections {
+            count[connection.client] += 1;
+        }
+        count
+    }
+
+    /// When a connection that this process denies must have ended; `None` if it may stay.
+    pub(super) fn end_of_denied(&self) -> Option<Instant> {
+        let wait = match self.rules.on_revoke {
+            OnRevoke::Cut => Duration::ZERO,
+            OnRevoke::Drain => super::rules::DRAIN,
+            OnRevoke::Keep => return None,
+        };
+        Some(Instant::now() + wait + crate::live::CUT_SPREAD)
+    }
+}

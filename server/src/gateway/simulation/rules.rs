@@ -1,0 +1,187 @@
+//! What the files say, as the model knows it.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certgen::{Authority, AuthoritySpec, Overwrite, Serial};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+use super::{CLIENTS, GROUPS, Random};
+use crate::policy::{OnRevoke, Policy};
+use crate::record::Recorder;
+use crate::sink::{Output, Sink};
+use crate::tls::Tls;
+
+/// How long connections that are drained may stay.
+pub(super) const DRAIN: Duration = Duration::from_secs(3);
+
+/// What is made once and used by all histories.
+pub(super) struct Files {
+    _dir: TempDir,
+    /// By the set of clients whose certificates are revoked.
+    tls: Vec<Arc<Tls>>,
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    pub(super) recorder: Arc<Recorder>,
+}
+
+impl Files {
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        authority.save(dir.path(), Overwrite::Refuse).unwrap();
+        let own = authority.server(&["localhost"]).unwrap();
+        own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+        let clients = (0..CLIENTS).map(|client| authority.client(&format!("c{client}")).unwrap());
+        let clients: Vec<_> = clients.collect();
+        let policy = Policy::parse("policy", &Rules::default().text()).unwrap();
+        let now = OffsetDateTime::now_utc();
+        let load = |revoked: usize| {
+            let revoked = (0..CLIENTS).filter(|client| revoked & 1 << client != 0);
+            let serials: Vec<Serial> = revoked
+                .map(|client| clients[client].serial().clone())
+                .collect();
+            let list = authority.crl(&serials, now, now + time::Duration::DAY, 1);
+            std::fs::write(dir.path().join("all.crl"), list.unwrap().pem()).unwrap();
+            Arc::new(Tls::load(&policy.gateway().tls, dir.path(), UnixTime::now()).unwrap())
+        };
+        let sink = Sink::open(Output::File(dir.path().join("log")), |_| String::new()).unwrap();
+        Self {
+            tls: (0..1 << CLIENTS).map(load).collect(),
+            certificates: clients
+                .iter()
+                .map(certgen::Issued::certificate_der)
+                .collect(),
+            recorder: Arc::new(Recorder::new(sink)),
+            _dir: dir,
+        }
+    }
+
+    pub(super) fn tls(&self, rules: &Rules) -> Arc<Tls> {
+        Arc::clone(&self.tls[usize::from(rules.revoked)])
+    }
+}
+
+/// A policy and a revocation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// How many connections each client may have, and to which groups.
+    clients: [Option<(u32, u8)>; CLIENTS],
+    /// The upstreams of each group; a group without any is not there.
+    groups: [u8; GROUPS],
+    revoked: u8,
+    pub(super) on_revoke: OnRevoke,
+    /// How many connections a process may have.
+    pub(super) places: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            clients: [Some((2, 0b111)); CLIENTS],
+            groups: [0b11; GROUPS],
+            revoked: 0,
+            on_revoke: OnRevoke::Cut,
+            places: 8,
+        }
+    }
+}
+
+impl Rules {
+    /// Other rules: wider or narrower in one place.
+    pub(super) fn changed(&self, random: &mut Random) -> Self {
+        let mut next = self.clone();
+        let (client, group) = (random.below(CLIENTS), random.below(GROUPS));
+        match random.below(10) {
+            0..=3 => {
+                let limit = u32::try_from(1 + random.below(4)).unwrap();
+                next.clients[client] =
+                    (!random.percent(25)).then(|| (limit, random.some(GROUPS) | 1 << group));
+            }
+            4..=5 => {
+                next.groups[group] = if random.percent(40) {
+                    0
+                } else {
+                    random.some(2)
+                }
+            }
+            6..=7 => next.revoked ^= 1 << client,
+            8 => {
+                let all = [OnRevoke::Cut, OnRevoke::Drain, OnRevoke::Keep];
+                next.on_revoke = all[random.below(3)];
+            }
+            _ => next.places = u32::try_from(3 + random.below(8)).unwrap(),
+        }
+        next
+    }
+
+    /// The policy's file.
+    pub(super) fn text(&self) -> String {
+        let on_revoke = match self.on_revoke {
+            OnRevoke::Cut => "cut",
+            OnRevoke::Drain => "drain",
+            OnRevoke::Keep => "keep",
+        };
+        let mut text = format!(
+            "version: 1\n\
+             gateway:\n  listen: ['127.0.0.1:0']\n  on_revoke: {on_revoke}\n\
+             \x20 limits: {{connections: {}}}\n  timeouts: {{drain: {}s}}\n\
+             \x20 tls: {{certificate: server.crt, key: server.key, client_ca: ca.crt, crl: all.crl}}\n",
+            self.places,
+            DRAIN.as_secs()
+        );
+        // One group and one client are always there, since a policy without any is refused.
+        text += "groups:\n  always: {upstreams: ['127.0.0.1:1'], health: {check: off}}\n";
+        for (group, upstreams) in self.groups.iter().enumerate().filter(|(_, set)| **set != 0) {
+            let all = (0..2).filter(|upstream| upstreams & 1 << upstream != 0);
+            let all: Vec<_> = all
+                .map(|one| format!("'127.0.0.1:{}'", 1000 + one))
+                .collect();
+            writeln!(text, "  g{group}: {{upstreams: [{}]}}", all.join(", ")).unwrap();
+        }
+        text += "clients:\n  always: {groups: [always]}\n";
+        for (client, grant) in self.clients.iter().enumerate() {
+            let groups: Vec<_> = (0..GROUPS)
+                .filter(|group| self.grants(client, *group))
+                .collect();
+            if let (Some((limit, _)), false) = (grant, groups.is_empty()) {
+                let groups: Vec<_> = groups.iter().map(|group| format!("g{group}")).collect();
+                let groups = groups.join(", ");
+                writeln!(
+                    text,
+                    "  c{client}: {{groups: [{groups}], max_connections: {limit}}}"
+                )
+                .unwrap();
+            }
+        }
+        text
+    }
+
+    fn grants(&self, client: usize, group: usize) -> bool {
+        let granted = self.clients[client].is_some_and(|(_, groups)| groups & 1 << group != 0);
+        granted && self.groups[group] != 0
+    }
+
+    /// Whether this client may be connected to this group.
+    pub(super) fn allow(&self, client: usize, group: usize) -> bool {
+        self.grants(client, group) && self.revoked & 1 << client == 0
+    }
+
+    /// Whether a reload finds a connection that may not be, if it came from these rules.
+    pub(super) fn denies_after(&self, before: &Self, client: usize, group: usize) -> bool {
+        let is_asked = self.revoked != before.revoked;
+        !self.grants(client, group) || (is_asked && !self.allow(client, group))
+    }
+
+    /// Which groups are not there.
+    pub(super) fn without(&self) -> [bool; GROUPS] {
+        self.groups.map(|upstreams| upstreams == 0)
+    }
+
+    /// How many connections a client may have.
+    pub(super) fn limit(&self, client: usize) -> u32 {
+        self.clients[client].map_or(0, |(limit, _)| limit)
+    }
+}

@@ -1,0 +1,132 @@
+//! Processes follow one another.
+
+use rustls_pki_types::UnixTime;
+
+use super::poll;
+use super::process::Process;
+use super::world::World;
+
+/// How many processes there are at once, at most.
+const PROCESSES: usize = 3;
+
+impl World<'_> {
+    /// A process is started that is to follow, and reads the policy.
+    pub(super) fn begin_upgrade(&mut self) {
+        let last = self.processes.last().unwrap();
+        let is_draining = last.gateway.drain().is_begun();
+        let is_full = self.processes.len() == PROCESSES || self.candidate.is_some();
+        if is_full || self.is_taking_over || self.is_nonsense || is_draining {
+            return;
+        }
+        let generation = last.gateway.running().generation();
+        let next = Process::new(self.started, self.files, &self.disk, generation);
+        for known in last.gateway.known_health() {
+            next.gateway.assume(&known);
+        }
+        self.started += 1;
+        self.candidate = Some((next, generation));
+        self.note("a process is started");
+    }
+
+    /// It is ready: the last process hands over to it.
+    pub(super) fn hand_over(&mut self) {
+        let Some((next, generation)) = self.candidate.take() else {
+            return;
+        };
+        let last = self.processes.last_mut().unwrap();
+        let is_the_same = last.gateway.running().generation() == generation;
+        if last.gateway.drain().is_begun() {
+            return;
+        }
+        assert_eq!(last.gateway.begin_to_hand_over(generation), is_the_same);
+        if !is_the_same {
+            self.note("the policy was reloaded meanwhile: no upgrade");
+            return;
+        }
+        let carried = last.link_to(&next);
+        if self.is_quiet {
+            assert_eq!(carried, self.connections());
+        }
+        self.processes.push(next);
+        self.is_taking_over = true;
+        self.note(format!("it takes over {carried} connections"));
+    }
+
+    fn connections(&self) -> usize {
+        let all = self.processes.iter();
+        all.map(|process| process.connections.len()).sum()
+    }
+
+    /// It serves, or fails.
+    pub(super) fn take_over_or_fail(&mut self) {
+        if !self.is_taking_over {
+            return;
+        }
+        if self.random.percent(35) {
+            return self.fail_to_take_over();
+        }
+        self.is_taking_over = false;
+        let last = self.processes.len() - 1;
+        let old = &self.processes[last - 1].gateway;
+        old.has_handed_over();
+        old.drain().begin();
+        let new = &mut self.processes[last];
+        let running = new.gateway.running();
+        let lapsed = new
+            .gateway
+            .live()
+            .lapsed_elsewhere(&running, Some(UnixTime::now()));
+        let (how, drain) = (new.rules.on_revoke, super::rules::DRAIN);
+        let mut ending: super::Task<()> = Box::pin(lapsed.end(how, drain));
+        if poll(&mut ending).is_none() {
+            new.endings.push(ending);
+        }
+        self.deny(last, |rules, client, group| !rules.allow(client, group));
+        self.is_quiet = false;
+        self.note("it serves");
+    }
+
+    /// The process that takes over is gone before it serves: nothing has happened.
+    pub(super) fn fail_to_take_over(&mut self) {
+        self.is_taking_over = false;
+        self.note("it fails");
+        self.remove_last();
+        self.processes.last().unwrap().gateway.has_handed_over();
+    }
+
+    /// The process that serves is gone. Those that drain are left.
+    pub(super) fn lose_last(&mut self) {
+        if self.processes.len() > 1 && !self.is_taking_over && self.random.percent(20) {
+            self.note("the process that serves is gone");
+            self.candidate = None;
+            self.remove_last();
+        }
+    }
+
+    fn remove_last(&mut self) {
+        let lost = self.processes.pop().unwrap();
+        self.processes.last_mut().unwrap().unlink();
+        // Nobody is left to end what only that process denied.
+        for process in &mut self.processes {
+            for connection in &mut process.connections {
+                connection.due.retain(|(by, _)| *by != lost.id);
+            }
+        }
+        self.is_quiet = false;
+    }
+
+    /// The oldest process is gone, as it is to be with its last connection, or too early.
+    pub(super) fn end_oldest(&mut self) {
+        let is_serving = self.processes.len() == 1;
+        if is_serving || (self.is_taking_over && self.processes.len() == 2) {
+            return;
+        }
+        let oldest = &self.processes[0];
+        let is_empty = oldest.connections.is_empty() && oldest.arrivals.is_empty();
+        if is_empty || self.random.percent(10) {
+            self.note("the oldest process ends");
+            self.processes.remove(0).end();
+            self.is_quiet = false;
+        }
+    }
+}
