@@ -101,3 +101,31 @@ async fn passed(limited: &mut watch::Receiver<Option<Instant>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::tests::gateway;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_holds_while_a_worker_goes_on_accepting_and_can_be_shortened() {
+        for (limits, over) in [
+            (vec![900], 900),
+            (vec![900, 300], 300),
+            (vec![300, 900], 300),
+        ] {
+            let (_dir, gateway) = gateway();
+            let tasks = TaskTracker::new();
+            tasks.spawn(gateway.acceptors().track_future(pending::<()>()));
+            let mut ending = Ending::default();
+            ending.begin(&tasks, &gateway, Queued::Ours);
+            let begin = Instant::now();
+            for limit in limits {
+                ending.limit(Duration::from_millis(limit));
+            }
+            assert_eq!(ending.over().await, Drained::Clean);
+            let took = begin.elapsed();
+            assert!((over..over + 100).contains(&took.as_millis()), "{took:?}");
+        }
+    }
+}
