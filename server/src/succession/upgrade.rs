@@ -161,7 +161,10 @@ impl Candidate {
         listeners.extend(more);
         let known = gateway.known_health();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        let launched = Launched::start(supervision.launch(binary), theirs.into()).await;
+        // A program may be where the system waits for it, as on a file system over a network.
+        let launching = Launched::start(supervision.launch(binary), theirs.into());
+        let launched = timeout(limit, launching).await;
+        let launched = launched.map_err(|_| UpgradeError::Late(limit))?;
         let mut process = launched.map_err(|source| UpgradeError::Start {
             binary: binary.to_owned(),
             source,
