@@ -26,8 +26,10 @@ use tokio_util::task::TaskTracker;
 use crate::succession::{Summary, UpgradeError};
 
 mod file;
+mod refusal;
 
 use file::{bind, remove, socket_at};
+pub use refusal::AdminError;
 
 /// How many connections are served at a time; others wait.
 const CONNECTIONS: usize = 8;
@@ -267,42 +269,6 @@ async fn converse(stream: UnixStream, asked: mpsc::Sender<Asked>) {
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "an admin connection broke off");
-    }
-}
-
-/// Why a request was not granted.
-#[derive(Debug, Error)]
-pub enum AdminError {
-    /// There is nothing there.
-    #[error("there is nothing here; there is POST /upgrade")]
-    Unknown,
-    /// The peer may not change anything.
-    #[error("only root and the gateway's own user may do this, not user {0}")]
-    Forbidden(u32),
-    /// The body is not what is expected.
-    #[error("the body is not what is expected: {0}")]
-    Body(String),
-    /// The body did not come in time.
-    #[error("the body did not come within {ASK:?}")]
-    Slow,
-    /// The gateway is about to end.
-    #[error("the gateway ends")]
-    Ending,
-    /// It was tried, and could not be done.
-    #[error(transparent)]
-    Upgrade(#[from] UpgradeError),
-}
-
-impl AdminError {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Unknown => StatusCode::NOT_FOUND,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Body(_) => StatusCode::BAD_REQUEST,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Upgrade(_) => StatusCode::CONFLICT,
-        }
     }
 }
 
