@@ -155,16 +155,13 @@ impl Live {
         }
         let adopted = self.adopted.lock();
         all.extend(adopted.iter().map(|(&connection, adopted)| {
+            let credentials = adopted.elsewhere.credentials.as_ref();
             Carried {
                 connection,
                 client: adopted.client.client().to_string(),
                 group: adopted.elsewhere.group.to_string(),
                 upstream: adopted.upstream.as_ref().map(Lease::address),
-                shown: adopted
-                    .elsewhere
-                    .credentials
-                    .as_ref()
-                    .and_then(Credentials::show),
+                shown: credentials.and_then(Credentials::show),
             }
         }));
         all
@@ -277,6 +274,13 @@ impl Live {
 
     /// Ends a connection, whichever process it is in, as the process that follows wants it.
     pub(crate) fn cut(&self, connection: u64) {
+        // First here: one that enters meanwhile is seen in the one place or the other.
+        self.heir().iter().for_each(|heir| heir.cut(connection));
+        self.cut_entered(connection);
+    }
+
+    /// The same, of one that has entered.
+    pub(crate) fn cut_entered(&self, connection: u64) {
         if let Some(entry) = self.shard(connection).lock().get(&connection) {
             entry.lapsed.cancel();
         } else if let Some(elsewhere) = self.elsewhere(connection) {

@@ -124,7 +124,9 @@ impl Gateway {
                         return Ok(enter(admission.map_err(Rejection::Limited)?));
                     }
                     (Some(heir), Some(by)) if Arc::ptr_eq(heir, by) => {
-                        return Ok(enter(self.balancer.limiter().adopt(client)));
+                        let entered = enter(self.balancer.limiter().adopt(client));
+                        self.cut_if_denied(connection, by);
+                        return Ok(entered);
                     }
                     (Some(heir), _) => Arc::clone(heir),
                 }
@@ -136,6 +138,13 @@ impl Gateway {
             } else {
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Ends a connection that has just entered, if the process that let it in has denied it meanwhile.
+    fn cut_if_denied(&self, connection: u64, by: &Heir) {
+        if by.has_entered(connection) {
+            self.live.cut_entered(connection);
         }
     }
 

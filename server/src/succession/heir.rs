@@ -16,6 +16,8 @@ use crate::credentials::Shown;
 pub(crate) struct Heir {
     tell: mpsc::UnboundedSender<ToHeir>,
     asked: Mutex<HashMap<u64, oneshot::Sender<Verdict>>>,
+    /// Those that were let in and have not yet entered, and whether they are to end all the same.
+    admitted: Mutex<HashMap<u64, bool>>,
 }
 
 impl Heir {
@@ -29,6 +31,7 @@ impl Heir {
         let heir = Self {
             tell,
             asked: Mutex::default(),
+            admitted: Mutex::default(),
         };
         (Arc::new(heir), told)
     }
@@ -84,12 +87,28 @@ impl Heir {
     /// What the new process says of a client.
     pub(crate) fn answer(&self, connection: u64, verdict: Verdict) {
         let asked = self.asked.lock().remove(&connection);
+        if asked.is_some() && verdict == Verdict::Admitted {
+            self.admitted.lock().insert(connection, false);
+        }
         if let Some(asked) = asked
             && asked.send(verdict).is_err()
         {
             // It has left meanwhile.
+            self.admitted.lock().remove(&connection);
             self.ended(connection);
         }
+    }
+
+    /// A connection that was let in is to end, although it may not have entered yet.
+    pub(crate) fn cut(&self, connection: u64) {
+        if let Some(is_cut) = self.admitted.lock().get_mut(&connection) {
+            *is_cut = true;
+        }
+    }
+
+    /// A connection that was let in has entered. Returns whether it is to end already.
+    pub(crate) fn has_entered(&self, connection: u64) -> bool {
+        self.admitted.lock().remove(&connection).unwrap_or(false)
     }
 
     /// Nobody will answer any more.
@@ -115,6 +134,7 @@ impl Drop for Question<'_> {
         // If it was answered already, the answer is taken back too.
         if self.is_open {
             self.heir.asked.lock().remove(&self.connection);
+            self.heir.admitted.lock().remove(&self.connection);
             self.heir.ended(self.connection);
         }
     }

@@ -200,3 +200,31 @@ async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
     let (came, ()) = tokio::join!(visiting, ending);
     assert!(came > 0);
 }
+
+#[tokio::test]
+async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_ends() {
+    let (_dir, gateway, alice) = gateway();
+    let (heir, _told) = Heir::new();
+    gateway.live.hand_over(Arc::clone(&heir));
+    let destination = Destination {
+        sni: Some("db".to_owned()),
+        port: 1,
+    };
+    for is_cut in [true, false] {
+        let identity = Identity::of(&alice).unwrap();
+        let permit = gateway.running().authorize(identity, &destination).unwrap();
+        let connection = gateway.recorder.number();
+        let entering = gateway.enter(connection, permit, Vec::new());
+        let deciding = async {
+            // The two messages may be read before anybody who enters runs again.
+            heir.answer(connection, Verdict::Admitted);
+            if is_cut {
+                gateway.live.cut(connection);
+            }
+        };
+        let (holder, ()) = tokio::join!(biased; entering, deciding);
+        let holder = holder.unwrap();
+        let lapsed = tokio::time::timeout(std::time::Duration::ZERO, holder.lapsed()).await;
+        assert_eq!(lapsed.is_ok(), is_cut);
+    }
+}
