@@ -140,13 +140,16 @@ async fn a_banned_source_costs_the_gateway_nothing() {
     let before = gateway.processor_time();
     assert_eq!(knock("127.0.0.1:443".parse().unwrap(), KNOCKS).await, 0);
     let without = gateway.processor_time().saturating_sub(before);
-    knock("192.0.2.1:443".parse().unwrap(), 1).await;
+    // A probe that connects and leaves is no failed handshake.
+    let outside: SocketAddr = "192.0.2.1:443".parse().unwrap();
+    assert_eq!(knock(outside, 10).await, 0);
+    let mut visited = world.identity("alice").visit(outside, "db").await.unwrap();
+    visited.finish().await;
+    let mallory = world.identity("mallory");
+    mallory.visit(outside, "db").await.unwrap_err();
     gateway.logged("source banned").await;
     let before = gateway.processor_time();
-    assert_eq!(
-        knock("192.0.2.1:443".parse().unwrap(), KNOCKS).await,
-        KNOCKS
-    );
+    assert_eq!(knock(outside, KNOCKS).await, KNOCKS);
     let with = gateway.processor_time().saturating_sub(before);
     println!(
         "{KNOCKS} connections: the gateway's processor time is {without:?} without a ban, {with:?} with one"

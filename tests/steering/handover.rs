@@ -259,16 +259,33 @@ async fn no_stranger_has_a_program_run_as_the_gateways_user() {
 
 #[tokio::test]
 #[ignore = "steering.sh runs it as root"]
-async fn the_first_process_of_a_container_is_not_followed() {
+async fn the_first_process_of_a_container_stays_as_the_parent_of_the_one_that_serves() {
     clear();
     let db = Upstream::start("db").await;
     let mut world = World::with_db(&[&db]);
     world.gateway_line("admin: {socket: admin.sock}");
     world.write_policy();
     let container = ["unshare", "--pid", "--fork", "--kill-child"];
-    let mut gateway = Gateway::start_under(&world, &container, 2).await;
-    let error = gateway.upgrade(&[]).await.unwrap_err();
-    assert!(error.contains("process 1"), "{error}");
+    let gateway = Gateway::start_under(&world, &container, 2).await;
     let alice = world.identity("alice");
-    alice.visit(gateway.address, "db").await.unwrap();
+    let mut old = alice.visit(gateway.address, "db").await.unwrap();
+
+    // The numbers of processes in the answer are those of the container.
+    let answer = std::process::Command::new(PORTCULLIS)
+        .args(["upgrade", "--json", "--socket"])
+        .arg(world.path("admin.sock"))
+        .output()
+        .unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(answer["old_pid"], 1);
+    old.finish().await;
+    assert_eq!(old.hear().await.unwrap(), "bye");
+
+    // The end of process 1 would be the end of the container.
+    for _ in 0..3 {
+        alice.visit(gateway.address, "db").await.unwrap();
+    }
+    gateway
+        .record(|record| record["generation"].as_u64() > Some(1))
+        .await;
 }
