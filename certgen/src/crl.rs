@@ -80,13 +80,17 @@ impl Revocations {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is no list, or was signed by somebody else.
+    /// A file that cannot be read, is no list, holds another beside it, or was signed by somebody else.
     pub fn load(path: &Path, authority: &[u8]) -> Result<Self, CertgenError> {
         let unreadable = || sections::unreadable(path, "revocation list");
-        let list = sections::read(&store::read_file(path)?, path)?
-            .into_iter()
-            .find(|section| section.label == sections::LIST)
+        let mut sections = sections::read(&store::read_file(path)?, path)?.into_iter();
+        let list = sections
+            .next()
+            .filter(|section| section.label == sections::LIST)
             .ok_or_else(unreadable)?;
+        if sections.next().is_some() {
+            return Err(CertgenError::NotAlone(path.to_owned()));
+        }
         Self::parse(&list.der, authority).map_err(|fault| match fault {
             Fault::Unreadable => unreadable(),
             Fault::Foreign => CertgenError::Foreign(path.to_owned()),
@@ -192,5 +196,33 @@ impl Authority {
         let list = self.sign_crl(&all.entries, now..next_update, all.number)?;
         Draft::new(&path, list.pem(), Secrecy::Public)?.replace()?;
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::AuthoritySpec;
+    use crate::store::Overwrite;
+
+    #[test]
+    fn a_list_beside_another_is_not_lost_when_one_is_signed_afresh() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        authority.save(dir.path(), Overwrite::Refuse).unwrap();
+        let path = store::crl_path(dir.path());
+        let mut lists = String::new();
+        for _ in 0..2 {
+            let gone = authority.client("gone").unwrap().serial().clone();
+            authority.revoke(dir.path(), &[gone], LIST_LASTS).unwrap();
+            lists += &std::fs::read_to_string(&path).unwrap();
+        }
+        let both = format!("{lists}{}", authority.certificate_pem());
+        for text in [lists, both] {
+            std::fs::write(&path, &text).unwrap();
+            let refused = authority.revoke(dir.path(), &[], LIST_LASTS).unwrap_err();
+            assert!(matches!(refused, CertgenError::NotAlone(_)), "{refused}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }

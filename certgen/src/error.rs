@@ -74,6 +74,12 @@ pub enum CertgenError {
         /// What was looked for.
         what: &'static str,
     },
+    /// A file that is written whole holds something else beside the list.
+    #[error(
+        "{} holds more than a revocation list, which would be lost when the list is signed afresh; \
+         move it to another file", .0.display()
+    )]
+    NotAlone(PathBuf),
     /// A file stands where the new one should go.
     #[error(
         "{} already exists and was left alone; pass --force to replace it, \
