@@ -557,6 +557,7 @@ fn is_other_alert(breach: Breach, error: &Error) -> bool {
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType
             | InvalidMessage::UnknownProtocolVersion
+            | InvalidMessage::InvalidEmptyPayload
             | InvalidMessage::MessageTooLarge,
         ) => matches!(breach, Breach::Unexpected | Breach::Oversized),
         _ => false,
