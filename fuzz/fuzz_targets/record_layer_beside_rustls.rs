@@ -558,6 +558,7 @@ fn is_other_alert(breach: Breach, error: &Error) -> bool {
             InvalidMessage::InvalidContentType
             | InvalidMessage::UnknownProtocolVersion
             | InvalidMessage::InvalidEmptyPayload
+            | InvalidMessage::InvalidCcs
             | InvalidMessage::MessageTooLarge,
         ) => matches!(breach, Breach::Unexpected | Breach::Oversized),
         _ => false,
