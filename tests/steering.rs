@@ -16,6 +16,7 @@ use crate::harness::{Connection, Gateway, Identity, Upstream, World, until};
 
 mod bans;
 mod handover;
+mod status;
 
 const WORKERS: usize = 4;
 const CONNECTIONS: usize = 2000;

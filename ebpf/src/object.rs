@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
 use aya::maps::{MapData, MapInfo};
@@ -25,7 +26,7 @@ pub(crate) const STEER: &str = "steer";
 pub(crate) const CHOOSE: &str = "choose";
 
 /// A map's name, the sizes of its keys and values, and how many it can hold.
-pub(crate) const MAPS: [(&str, usize, usize, u32); 10] = [
+pub(crate) const MAPS: [(&str, usize, usize, u32); 11] = [
     ("PORTS", 2, 1, 65_536),
     ("PREFIXES", crate::rules::PREFIX_KEY, 1, 1 << 20),
     ("COUNTERS", 2, size_of::<crate::Counters>(), 65_536),
@@ -35,6 +36,7 @@ pub(crate) const MAPS: [(&str, usize, usize, u32); 10] = [
     ("LOADS", 4, size_of::<ebpf_common::Loads>(), ROLES),
     ("WORKERS", 4, 4, ROLES),
     ("GROUP", 4, 4, 1),
+    ("PROCESSES", 4, size_of::<ebpf_common::RoleEntry>(), ROLES),
     ("TURN", 4, 8, 1),
 ];
 
@@ -62,6 +64,7 @@ pub fn load(place: &Place, owner: Option<Owner>) -> Result<Vec<u32>, SteerError>
     if attached == Attachment::Elsewhere {
         return Err(SteerError::Elsewhere(folder.to_owned()));
     }
+    let owner = owner.or_else(|| owner_of(place));
     let mut object = pinned(place)?;
     let namespace = File::open(NAMESPACE)
         .map_err(SteerError::system("the network namespace cannot be opened"))?;
@@ -219,6 +222,15 @@ fn renew(path: &Path, pin: impl FnOnce(&Path) -> Result<(), SteerError>) -> Resu
         "{}: cannot be made",
         path.display()
     )))
+}
+
+/// Whose maps are there: those that this version adds are to be the same user's.
+fn owner_of(place: &Place) -> Option<Owner> {
+    let maps = fs::metadata(place.pin("PORTS")).ok()?;
+    Some(Owner {
+        user: maps.st_uid(),
+        group: maps.st_gid(),
+    })
 }
 
 /// The maps, and the program that a gateway attaches to its own sockets, become the user's. What

@@ -1,7 +1,6 @@
 //! The unprivileged half: rules, listeners and counters of an instance that is loaded.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -13,11 +12,12 @@ use aya::maps::{
 };
 use aya::programs::SkReuseport;
 use aya::programs::sk_reuseport::SkReuseportAttachType;
-use ebpf_common::{Counters, MOST_WORKERS, slot};
+use ebpf_common::{Counters, MOST_WORKERS, RoleEntry, slot};
 
 use crate::object::{CHOOSE, check_maps, denied};
+use crate::role::{note, own_entry};
 use crate::rules::{PREFIX_KEY, Rule, from_key, key};
-use crate::{Place, SteerError, sys};
+use crate::{Place, Role, SteerError, sys};
 
 /// `BPF_ANY`.
 const ANY: u64 = 0;
@@ -33,26 +33,9 @@ pub struct Steering {
     rules: BTreeSet<Rule>,
     loads: Arc<Loads>,
     role: Role,
+    entry: RoleEntry,
     workers: u32,
     serving: bool,
-}
-
-/// What a gateway is to an instance, of which it can have one each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It serves.
-    Primary,
-    /// It serves while there is no primary.
-    Standby,
-}
-
-impl Role {
-    const fn number(self) -> u32 {
-        match self {
-            Self::Primary => 0,
-            Self::Standby => 1,
-        }
-    }
 }
 
 /// How a process comes to its role.
@@ -71,15 +54,6 @@ impl Start {
             Self::Fresh => NEW,
             Self::Inherited => ANY,
         }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Primary => "the primary",
-            Self::Standby => "the standby",
-        })
     }
 }
 
@@ -115,6 +89,7 @@ impl Steering {
                 left: AtomicBool::new(false),
             }),
             role,
+            entry: RoleEntry::default(),
             workers: 0,
             serving: false,
         })
@@ -174,6 +149,8 @@ impl Steering {
             load.open.store(0, Relaxed);
             load.chosen.store(0, Relaxed);
         }
+        self.entry = own_entry();
+        note(&self.place, self.role, self.entry)?;
         numbers(&self.place, "WORKERS")?.set(role, workers, 0)?;
         self.workers = workers;
         if let Ok(address) = handle.local_addr() {
@@ -236,6 +213,7 @@ impl Steering {
         self.serving = true;
         self.loads.left.store(false, Relaxed);
         self.rules = stored(&self.place)?;
+        note(&self.place, self.role, self.entry)?;
         Ok(numbers(&self.place, "WORKERS")?.set(self.role.number(), self.workers, 0)?)
     }
 
@@ -245,6 +223,7 @@ impl Steering {
         if std::mem::take(&mut self.serving) {
             handles(&self.place)?.clear_index(&self.role.number())?;
             numbers(&self.place, "WORKERS")?.set(self.role.number(), 0, 0)?;
+            note(&self.place, self.role, RoleEntry::default())?;
         }
         Ok(())
     }
@@ -288,7 +267,7 @@ fn handles(place: &Place) -> Result<SockMap<MapData>, SteerError> {
     Ok(Map::SockMap(map(place, "HANDLES")?).try_into()?)
 }
 
-fn numbers(place: &Place, name: &str) -> Result<Array<MapData, u32>, SteerError> {
+pub(crate) fn numbers(place: &Place, name: &str) -> Result<Array<MapData, u32>, SteerError> {
     Ok(Map::Array(map(place, name)?).try_into()?)
 }
 

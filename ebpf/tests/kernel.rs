@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map};
-use ebpf::{Attachment, Bans, Counters, Place, Role, Rule, Start, SteerError, Steering};
+use ebpf::{
+    Attachment, Bans, Counters, Owner, Place, Role, RoleHolder, Rule, Start, SteerError, Steering,
+};
 use socket2::{Domain, Socket, Type};
 
 /// An instance that is unloaded at the end.
@@ -446,4 +448,43 @@ fn a_link_that_is_gone_is_told_and_made_again() {
     let (mut steering, _listeners, _handle) = serve(&instance, 1);
     steering.apply([Rule::Port(5432)].into()).unwrap();
     connect("127.0.0.1:5432").unwrap();
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn whoever_has_a_role_is_named_from_its_start_until_it_retires() {
+    let instance = Instance::loaded("holder");
+    let holder = |role| RoleHolder::of(&instance.0, role).unwrap();
+    assert_eq!(holder(Role::Primary), RoleHolder::Nobody);
+    let (mut steering, _listeners, _handle) = serve(&instance, 1);
+    let named = holder(Role::Primary);
+    let own = std::process::id();
+    assert!(matches!(named, RoleHolder::Process { pid, .. } if pid == own));
+    assert_eq!(holder(Role::Standby), RoleHolder::Nobody);
+    steering.leave();
+    steering.come_back().unwrap();
+    assert_eq!(holder(Role::Primary), named);
+    steering.retire().unwrap();
+    assert_eq!(holder(Role::Primary), RoleHolder::Nobody);
+}
+
+#[test]
+#[ignore = "kernel.sh runs it as root"]
+fn what_an_earlier_version_loaded_serves_and_is_completed_for_its_own_user() {
+    let instance = Instance::new("earlier");
+    let (user, group) = (1234, 5678);
+    ebpf::load(&instance.0, Some(Owner { user, group })).unwrap();
+    let pin = instance.0.path().join("PROCESSES");
+    std::fs::remove_file(&pin).unwrap();
+    let (mut steering, listeners, _handle) = serve(&instance, 1);
+    steering.apply([Rule::Port(7012)].into()).unwrap();
+    connect("127.0.0.1:7012").unwrap();
+    listeners[0].accept().unwrap();
+    let holder = RoleHolder::of(&instance.0, Role::Primary).unwrap();
+    assert_eq!(holder, RoleHolder::Unknown);
+
+    ebpf::load(&instance.0, None).unwrap();
+    let made = std::fs::metadata(pin).unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&made);
+    assert_eq!(owner, user);
 }

@@ -16,7 +16,7 @@ const ENDS: usize = 20;
 const VISITORS: usize = 3;
 
 /// A gateway that stands by for the world's own.
-fn stand_by(world: &World) -> tokio::process::Child {
+pub(super) fn stand_by(world: &World) -> tokio::process::Child {
     let standby = tokio::process::Command::new(PORTCULLIS)
         .args(["run", "--standby", "--workers", "2", "--policy"])
         .arg(world.path("policy.yaml"))
@@ -28,7 +28,7 @@ fn stand_by(world: &World) -> tokio::process::Child {
     standby.unwrap()
 }
 
-async fn until_it_stands_by() {
+pub(super) async fn until_it_stands_by() {
     until(async || {
         let steering = Steering::open(&place(), Role::Standby).unwrap();
         steering.has_standby().unwrap().then_some(())

@@ -8,6 +8,10 @@ pub const MOST_WORKERS: u32 = 64;
 /// The processes that can have workers: the primary, and the one that stands by.
 pub const ROLES: u32 = 2;
 
+/// The process that has a role: its pid, when it was started (clock ticks since the system was), and since
+/// when it has the role (seconds since 1970). All zero is nobody.
+pub type RoleEntry = [u64; 3];
+
 /// A worker's slot among the listeners of both processes.
 #[inline(always)]
 #[expect(

@@ -6,7 +6,7 @@
 mod choice;
 mod steering;
 
-pub use choice::{Load, Loads, MOST_WORKERS, ROLES, index, least, nth, slot};
+pub use choice::{Load, Loads, MOST_WORKERS, ROLES, RoleEntry, index, least, nth, slot};
 pub use steering::{
     Arrival, Counters, Destination, PORT_BITS, Source, Tables, Verdict, mapped, network, verdict,
 };

@@ -17,7 +17,7 @@ use aya_ebpf::maps::{
 };
 use aya_ebpf::programs::{SkLookupContext, SkReuseportContext};
 use ebpf_common::{
-    Arrival, Counters, Destination, Loads, MOST_WORKERS, PORT_BITS, ROLES, Source, Tables, Verdict,
+    Arrival, Counters, Destination, Loads, MOST_WORKERS, PORT_BITS, ROLES, RoleEntry, Source, Tables, Verdict,
     index, least, nth, slot, verdict,
 };
 
@@ -51,6 +51,9 @@ static WORKERS: Array<u32> = Array::with_max_entries(ROLES, 0);
 /// The port that the group listens on, for a process that joins it. Nothing here reads it.
 #[map]
 static GROUP: Array<u32> = Array::with_max_entries(1, 0);
+/// Which process has which role, for whoever looks. Nothing here reads it.
+#[map]
+static PROCESSES: Array<RoleEntry> = Array::with_max_entries(ROLES, 0);
 /// Whose turn it is among equals.
 #[map]
 static TURN: Array<u64> = Array::with_max_entries(1, 0);

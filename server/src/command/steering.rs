@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ebpf::{Attachment, Bans, Counters, Owner, Place, Steering};
+use ebpf::{Attachment, Bans, Counters, Owner, Place, Role, RoleHolder, Steering};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Which of the kernel's halves is meant.
 #[derive(Debug, Args)]
@@ -50,7 +52,7 @@ pub(super) enum Action {
         #[arg(long, env = "PORTCULLIS_USER", value_parser = owner)]
         user: Option<Owner>,
     },
-    /// Tell whether it is loaded.
+    /// Tell whether it is loaded, and which processes are its primary and its standby.
     Status {
         /// Print JSON.
         #[arg(long, env = "PORTCULLIS_JSON")]
@@ -83,6 +85,73 @@ pub(super) struct Status {
     loaded: bool,
     attached: Attached,
     rules: usize,
+    /// None if nothing is loaded.
+    gateways: Vec<GatewayStatus>,
+}
+
+/// Which process has a role.
+#[derive(Debug, Serialize)]
+struct GatewayStatus {
+    role: &'static str,
+    state: GatewayState,
+    /// As this process sees it, or as the gateway saw itself if it cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum GatewayState {
+    /// No gateway.
+    None,
+    /// A gateway that runs.
+    Attached,
+    /// One that has ended, or that cannot be seen from here.
+    Lost,
+    /// A gateway that left no pid.
+    Unknown,
+}
+
+impl GatewayStatus {
+    fn of(place: &Place, role: Role) -> Result<Self, ebpf::SteerError> {
+        let (state, pid, since) = match RoleHolder::of(place, role)? {
+            RoleHolder::Nobody => (GatewayState::None, None, None),
+            RoleHolder::Process { pid, since } => (GatewayState::Attached, Some(pid), Some(since)),
+            RoleHolder::Lost { pid } => (GatewayState::Lost, Some(pid), None),
+            RoleHolder::Unknown => (GatewayState::Unknown, None, None),
+        };
+        Ok(Self {
+            role: match role {
+                Role::Primary => "primary",
+                Role::Standby => "standby",
+            },
+            state,
+            pid,
+            since: since.and_then(|since| OffsetDateTime::from(since).format(&Rfc3339).ok()),
+        })
+    }
+}
+
+impl fmt::Display for GatewayStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = self.role;
+        let pid = self.pid.unwrap_or(0);
+        let since = self.since.as_deref().unwrap_or("an unknown time");
+        match self.state {
+            GatewayState::None => writeln!(f, "{role}: none"),
+            GatewayState::Attached => writeln!(f, "{role}: process {pid}, since {since}"),
+            GatewayState::Lost => writeln!(
+                f,
+                "{role}: process {pid} has ended, or cannot be seen from here"
+            ),
+            GatewayState::Unknown => writeln!(
+                f,
+                "{role}: a process that left no pid (an earlier version, or loaded by one)"
+            ),
+        }
+    }
 }
 
 /// Where the programs are attached.
@@ -109,12 +178,18 @@ impl Status {
             Attachment::Nowhere => Attached::Nowhere,
             Attachment::Hidden => Attached::Hidden,
         };
+        let all = [Role::Primary, Role::Standby].into_iter();
+        let gateways = all
+            .filter(|_| rules.is_some())
+            .map(|role| GatewayStatus::of(place, role))
+            .collect::<Result<_, _>>()?;
         let is_attached = matches!(attached, Attached::Here | Attached::Hidden);
         Ok(Self {
             place: place.path().to_owned(),
             loaded: rules.is_some() && is_attached,
             attached,
             rules: rules.unwrap_or(0),
+            gateways,
         })
     }
 
@@ -145,7 +220,8 @@ impl fmt::Display for Status {
             Attached::Here | Attached::Nowhere | Attached::Hidden => {
                 writeln!(f, "{place}: nothing is loaded")
             }
-        }
+        }?;
+        self.gateways.iter().try_for_each(|gateway| gateway.fmt(f))
     }
 }
 

@@ -1,0 +1,171 @@
+//! What a gateway is to an instance, and which process has which role.
+//!
+//! A process writes its pid and its start time when it takes a role, and clears them when it retires. One
+//! that is killed leaves them behind, so the reader looks for the process in `/proc` by both. The pid is the
+//! one in the process's own PID namespace: a reader outside of it finds the process as well and is told
+//! the pid that it sees itself.
+
+use std::fmt;
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aya::maps::{Array, Map, MapData};
+use ebpf_common::RoleEntry;
+
+use crate::steering::{map, numbers};
+use crate::{Place, SteerError};
+
+const PROCESSES: &str = "PROCESSES";
+
+/// What a gateway is to an instance, of which it can have one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It serves.
+    Primary,
+    /// It serves while there is no primary.
+    Standby,
+}
+
+impl Role {
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::Primary => 0,
+            Self::Standby => 1,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "the primary",
+            Self::Standby => "the standby",
+        })
+    }
+}
+
+/// Who has a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleHolder {
+    /// No process.
+    Nobody,
+    /// This process.
+    Process {
+        /// As the caller sees it.
+        pid: u32,
+        /// When it took the role.
+        since: SystemTime,
+    },
+    /// A process that has ended without leaving the role, or that the caller cannot see.
+    Lost {
+        /// As the process saw it.
+        pid: u32,
+    },
+    /// A process of an earlier version, which leaves no pid, or none: what was loaded has no table for it.
+    Unknown,
+}
+
+impl RoleHolder {
+    /// Who has a role of an instance.
+    pub fn of(place: &Place, role: Role) -> Result<Self, SteerError> {
+        let entry = match processes(place) {
+            Ok(table) => table.get(&role.number(), 0)?,
+            Err(SteerError::NotLoaded(_)) => RoleEntry::default(),
+            Err(error) => return Err(error),
+        };
+        let [pid, started, since] = entry;
+        if pid != 0 {
+            let since = UNIX_EPOCH + Duration::from_secs(since);
+            return Ok(match visible(pid, started) {
+                Some(pid) => Self::Process { pid, since },
+                None => Self::Lost {
+                    pid: u32::try_from(pid).unwrap_or(u32::MAX),
+                },
+            });
+        }
+        let has_workers = numbers(place, "WORKERS")?.get(&role.number(), 0)? > 0;
+        Ok(if has_workers {
+            Self::Unknown
+        } else {
+            Self::Nobody
+        })
+    }
+}
+
+/// This process's entry, if it takes a role now.
+pub(crate) fn own_entry() -> RoleEntry {
+    let pid = std::process::id();
+    let since = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    [pid.into(), started("self").unwrap_or(0), since]
+}
+
+/// Writes who has a role. What an earlier version has loaded has no table for it.
+pub(crate) fn note(place: &Place, role: Role, entry: RoleEntry) -> Result<(), SteerError> {
+    match processes(place) {
+        Ok(mut table) => Ok(table.set(role.number(), entry, 0)?),
+        Err(SteerError::NotLoaded(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn processes(place: &Place) -> Result<Array<MapData, RoleEntry>, SteerError> {
+    Ok(Map::Array(map(place, PROCESSES)?).try_into()?)
+}
+
+/// The pid, as the caller sees it, of the process that has this pid in its own PID namespace and was started
+/// then.
+fn visible(pid: u64, when: u64) -> Option<u32> {
+    let all = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|seen| {
+        let seen = seen.to_string();
+        started(&seen) == Some(when) && innermost_pid(&seen) == Some(pid)
+    })
+}
+
+/// When a process was started, in clock ticks since the system was; `None` if it has ended.
+fn started(process: &str) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // proc_pid_stat(5): the third field is the state, the 22nd the start. The second may contain anything.
+    let mut fields = stat.rsplit(") ").next()?.split(' ');
+    let state = fields.next()?;
+    let has_ended = matches!(state, "Z" | "X" | "x");
+    let started = fields.nth(18)?.parse().ok()?;
+    (!has_ended).then_some(started)
+}
+
+/// The pid of a process in its own PID namespace.
+fn innermost_pid(process: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let pids = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    pids.split_whitespace().next_back()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_by_its_pid_and_start_until_it_has_ended() {
+        let [pid, when, since] = own_entry();
+        assert_eq!(visible(pid, when), Some(std::process::id()));
+        assert_eq!(visible(pid, when + 1), None, "another had this pid before");
+        assert_ne!(since, 0);
+
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let when = started(&pid.to_string()).unwrap();
+        assert_eq!(visible(pid.into(), when), Some(pid));
+        child.kill().unwrap();
+        while started(&pid.to_string()).is_some() {
+            std::thread::yield_now();
+        }
+        assert_eq!(visible(pid.into(), when), None, "nobody has waited for it");
+        child.wait().unwrap();
+    }
+}
