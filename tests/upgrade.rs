@@ -10,6 +10,7 @@ use crate::harness::{
 };
 
 mod decisions;
+mod ending;
 pub(crate) mod load;
 mod supervision;
 

@@ -11,7 +11,7 @@ use ebpf::{Place, Role};
 use lb::Drained;
 use sd_notify::NotifyState;
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
@@ -132,6 +132,8 @@ pub struct Run {
     admin: Option<Admin>,
     asked: mpsc::Receiver<Asked>,
     orders: watch::Sender<Orders>,
+    /// An older process has passed on that the gateway is to end.
+    end_passed_on: Arc<Notify>,
     store: Option<Store>,
     ending: Ending,
     /// The way to the process that was started first, if that stays as the parent of all.
@@ -148,7 +150,8 @@ impl Run {
         if let Some(stay) = self.gateway.drain().enter() {
             let gateway = Arc::clone(&self.gateway);
             let orders = self.orders.subscribe();
-            self.tasks.spawn(elder.follow(gateway, orders, stay));
+            let end = Arc::clone(&self.end_passed_on);
+            self.tasks.spawn(elder.follow(gateway, orders, end, stay));
             self.cut_what_it_would_not_let_in();
         }
     }
@@ -192,6 +195,7 @@ impl Run {
                 // A process that is just taking over does so or fails first, which takes seconds at most.
                 _ = signals.terminate.recv(), if !attempt.is_handing_over() => self.end(),
                 _ = signals.interrupt.recv(), if !attempt.is_handing_over() => self.end(),
+                () = self.end_passed_on.notified(), if !attempt.is_handing_over() => self.end_as_passed_on(),
                 drained = self.ending.over() => return Ok(Ended::Drained(self.wind_up(drained).await)),
             }
             if self.ending.is_limited() {
@@ -220,12 +224,17 @@ impl Run {
 
     /// Begins the end, or has what is left of it happen at once.
     fn end(&mut self) {
-        let limit = if self.ending.is_limited() {
-            Duration::ZERO
-        } else {
-            self.drain_limit()
-        };
-        self.drain(limit);
+        if let Some(limit) = self.ending.next_limit(self.drain_limit()) {
+            self.drain(limit);
+        }
+    }
+
+    /// Begins the end, unless it has begun.
+    fn end_as_passed_on(&mut self) {
+        if !self.ending.is_limited() {
+            self.end();
+            self.ending.was_passed_on();
+        }
     }
 
     /// How long a drain may take.

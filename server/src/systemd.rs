@@ -58,8 +58,7 @@ pub(crate) async fn follows_the_main_process() -> bool {
     if !is_main || env::var_os("NOTIFY_SOCKET").is_none() {
         return false;
     }
-    let read = timeout(READ, is_read()).await;
-    let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let read = is_read().await;
     if let Err(error) = &read {
         tracing::warn!(%error, "the service manager does not listen; this process stays as the gateway's parent");
     }
@@ -67,12 +66,17 @@ pub(crate) async fn follows_the_main_process() -> bool {
 }
 
 /// Waits until the service manager has read all that it was told (`sd_notify_barrier(3)`).
-async fn is_read() -> io::Result<()> {
+///
+/// # Errors
+///
+/// If it does not read it in time.
+pub(crate) async fn is_read() -> io::Result<()> {
     let (ours, theirs) = io::pipe()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
     drop(theirs);
     // Nobody writes there: it is closed.
-    pipe::Receiver::from_owned_fd(ours.into())?.readable().await
+    let closed = pipe::Receiver::from_owned_fd(ours.into())?;
+    timeout(READ, closed.readable()).await?
 }
 
 /// How often the service manager wants to hear that this process is well, if it does.

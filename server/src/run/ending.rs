@@ -20,6 +20,8 @@ struct Underway {
     /// Until when connections may stay; `None` is as long as they like.
     limit: watch::Sender<Option<Instant>>,
     drained: AbortOnDropHandle<Drained>,
+    /// Whether an older process has passed on that it begins, and no signal has said the same yet.
+    is_passed_on: bool,
 }
 
 impl Ending {
@@ -31,7 +33,11 @@ impl Ending {
         let (limit, limited) = watch::channel(None);
         let ending = end(Arc::clone(gateway), queued, limited);
         let drained = AbortOnDropHandle::new(tasks.spawn(ending));
-        self.0 = Some(Underway { limit, drained });
+        self.0 = Some(Underway {
+            limit,
+            drained,
+            is_passed_on: false,
+        });
     }
 
     /// What is open has so long, or less if that was said before.
@@ -45,6 +51,25 @@ impl Ending {
                 *limit = Some(limit.map_or(new, |old| old.min(new)));
             });
         }
+    }
+
+    /// An older process has passed on that it begins.
+    pub(super) fn was_passed_on(&mut self) {
+        if let Some(underway) = &mut self.0 {
+            underway.is_passed_on = true;
+        }
+    }
+
+    /// How long what is open may stay when a signal says that the gateway is to end: `usual` the first time, not at
+    /// all the second time. `None` is as long as before: a supervisor may tell the process that passes it on and
+    /// this one at once, which is one order.
+    pub(super) fn next_limit(&mut self, usual: Duration) -> Option<Duration> {
+        if !self.is_limited() {
+            return Some(usual);
+        }
+        let passed_on = self.0.as_mut().map(|underway| &mut underway.is_passed_on);
+        let is_same = passed_on.is_some_and(std::mem::take);
+        (!is_same).then_some(Duration::ZERO)
     }
 
     /// Whether what is open has a limit.
@@ -126,6 +151,25 @@ mod tests {
             assert_eq!(ending.over().await, Drained::Clean);
             let took = begin.elapsed();
             assert!((over..over + 100).contains(&took.as_millis()), "{took:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_second_signal_ends_at_once_and_what_was_passed_on_and_came_by_signal_too_counts_once()
+     {
+        let (_dir, gateway) = gateway();
+        let tasks = TaskTracker::new();
+        let usual = Duration::from_secs(30);
+        for is_passed_on in [false, true] {
+            let mut ending = Ending::default();
+            assert_eq!(ending.next_limit(usual), Some(usual));
+            ending.begin(&tasks, &gateway, Queued::Ours);
+            ending.limit(usual);
+            if is_passed_on {
+                ending.was_passed_on();
+                assert_eq!(ending.next_limit(usual), None);
+            }
+            assert_eq!(ending.next_limit(usual), Some(Duration::ZERO));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A process that another one has followed: its connections end, and perhaps it stays as a parent.
 
 use std::future::pending;
+use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use rustix::process::Signal;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 use tokio::time::interval;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::reload::Reloads;
 use super::signals::Signals;
@@ -34,10 +36,13 @@ impl Run {
         let Followed { over, successor } = *followed;
         let (next, connections) = (successor.id(), successor.carried());
         let (supervision, reports) = successor.split();
+        let mut telling = None;
         let parent = match supervision {
             Supervision::Manager => {
                 // The new process tells the watchdog from now on.
                 self.tell(&[NotifyState::MainPid(next), NotifyState::Watchdog]);
+                let read = self.tasks.spawn(systemd::is_read());
+                telling = Some(AbortOnDropHandle::new(read));
                 None
             }
             Supervision::Here(mut parent) => {
@@ -81,6 +86,7 @@ impl Run {
         let mut rest = Rest {
             next,
             parent,
+            telling,
             orders,
             signals,
             is_last: true,
@@ -104,6 +110,8 @@ struct Rest {
     next: u32,
     /// What notices the end of the process that serves, if it is this one's to notice.
     parent: Option<Parent>,
+    /// While the service manager may not know yet which process serves.
+    telling: Option<AbortOnDropHandle<io::Result<()>>>,
     orders: mpsc::Receiver<Order>,
     signals: Signals,
     /// Whether nobody follows the process that follows.
@@ -119,25 +127,48 @@ impl Rest {
         let mut confess = interval(CONFESS);
         loop {
             tokio::select! {
+                // A signal came before the supervisor knew of the process that serves, if both are ready.
+                biased;
                 drained = run.ending.over() => return drained,
-                report = reloads.report() => run.heed(report),
+                signal = self.signals.next() => self.heed(run, &reloads, signal),
+                () = run.end_passed_on.notified() => self.pass_the_end_on(run),
+                () = told(&mut self.telling) => self.telling = None,
                 Some(order) = self.orders.recv() => self.obey(run, &reloads, order),
                 status = ended(&mut self.parent), if !self.is_gone => {
                     self.say_gone(run, self.next, Some(status));
                     run.drain(Duration::ZERO);
                 }
+                report = reloads.report() => run.heed(report),
                 _ = confess.tick() => run.gateway.recorder().confess(),
-                signal = self.signals.next() => match (&self.parent, signal) {
-                    (Some(parent), signal) => parent.forward(signal),
-                    (None, Signal::HUP) => run.reload(&reloads),
-                    (None, Signal::USR1) => run.reopen(),
-                    (None, Signal::USR2) => tracing::warn!("another process serves already"),
-                    // Whoever restarts the gateway waits for this process.
-                    (None, _) if self.is_gone => run.drain(Duration::ZERO),
-                    (None, _) => run.end(),
-                },
             }
         }
+    }
+
+    /// Does what a signal says, or has the process do it that serves.
+    fn heed(&mut self, run: &mut Run, reloads: &Reloads, signal: Signal) {
+        match (&mut self.parent, signal) {
+            (Some(parent), signal) => parent.forward(signal),
+            (None, Signal::HUP) => run.reload(reloads),
+            (None, Signal::USR1) => run.reopen(),
+            (None, Signal::USR2) => tracing::warn!("another process serves already"),
+            // Whoever restarts the gateway waits for this process.
+            (None, _) if self.is_gone => run.drain(Duration::ZERO),
+            // Whoever sent it took this process for the one that serves.
+            (None, _) if self.telling.is_some() => self.pass_the_end_on(run),
+            (None, _) => run.end(),
+        }
+    }
+
+    /// Ends the gateway: this process and the one that serves.
+    fn pass_the_end_on(&self, run: &mut Run) {
+        tracing::info!(
+            pid = self.next,
+            "the gateway is to end: passed on to the process that serves"
+        );
+        if let Some(heir) = &*run.gateway.live().heir() {
+            heir.drain();
+        }
+        run.end_as_passed_on();
     }
 
     /// Does what the process that serves wants.
@@ -192,11 +223,20 @@ impl Rest {
         loop {
             tokio::select! {
                 status = ended(&mut self.parent) => return Some(status),
-                signal = self.signals.next() => if let Some(parent) = &self.parent {
+                signal = self.signals.next() => if let Some(parent) = &mut self.parent {
                     parent.forward(signal);
                 },
             }
         }
+    }
+}
+
+/// Waits until the service manager knows which process serves, or cannot be told; for ever if it does. Cancel
+/// safe.
+async fn told(telling: &mut Option<AbortOnDropHandle<io::Result<()>>>) {
+    match telling {
+        Some(telling) => drop(telling.await),
+        None => pending().await,
     }
 }
 

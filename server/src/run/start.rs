@@ -132,6 +132,7 @@ impl Ready {
             admin,
             asked,
             orders: watch::Sender::default(),
+            end_passed_on: Arc::default(),
             store: None,
             ending: Ending::default(),
             parent: None,

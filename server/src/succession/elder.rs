@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use lb::Stay;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use super::link::{Receiver, Sender, at_standard_input};
-use super::message::{Known, MESSAGES, PROTOCOL, Summary, ToElder, ToHeir};
+use super::message::{DECIDES, Known, PROTOCOL, Summary, ToElder, ToHeir};
 use super::remote_connections::RemoteConnections;
 use crate::gateway::Gateway;
 use crate::inherited::Inherited;
@@ -118,6 +118,7 @@ impl Elder {
                 | ToHeir::Parent
                 | ToHeir::Serve
                 | ToHeir::Drained
+                | ToHeir::Drain
                 | ToHeir::Left
                 | ToHeir::Arrived { .. }
                 | ToHeir::Dialed { .. }
@@ -158,6 +159,7 @@ impl Elder {
                 | ToHeir::Prepare
                 | ToHeir::Left
                 | ToHeir::Drained
+                | ToHeir::Drain
                 | ToHeir::Arrived { .. }
                 | ToHeir::Dialed { .. }
                 | ToHeir::Ended { .. } => return Err(garbled().into()),
@@ -185,10 +187,12 @@ impl Elder {
     }
 
     /// Keeps count of its connections until it ends. The stay is the gateway's whose drain waits for it.
+    /// That the gateway is to end, `end` is told.
     pub(crate) async fn follow(
         mut self,
         gateway: Arc<Gateway>,
         mut orders: watch::Receiver<Orders>,
+        end: Arc<Notify>,
         stay: Stay,
     ) {
         let mut given = Orders::default();
@@ -196,7 +200,7 @@ impl Elder {
             let message = tokio::select! {
                 message = self.receiver.receive() => message,
                 Some(connection) = self.cuts.recv() => {
-                    if self.messages >= MESSAGES {
+                    if self.messages >= DECIDES {
                         // If it cannot be told, it is gone, and with it the connection.
                         self.sender.send(&ToElder::Cut { connection }).await.ok();
                     }
@@ -220,6 +224,7 @@ impl Elder {
                     );
                     break;
                 }
+                Ok(Some(ToHeir::Drain)) => end.notify_one(),
                 Ok(Some(message)) => {
                     if let Some(answer) = self.connections.note(&gateway, message).await {
                         // If it cannot be told, it is gone, and with it the connection.
@@ -242,7 +247,7 @@ impl Elder {
 
     /// Gives the orders that are new. Whoever cannot be told is gone.
     async fn pass_on(&mut self, given: Orders, now: Orders) {
-        let knows_all = self.messages >= MESSAGES;
+        let knows_all = self.messages >= DECIDES;
         let lost = now.lost.filter(|_| given.lost.is_none() && knows_all);
         let news = [
             (now.reloads != given.reloads).then_some(ToElder::Reload),

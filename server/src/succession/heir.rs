@@ -24,7 +24,7 @@ impl Heir {
     /// An heir, and what it is to be told.
     #[expect(
         clippy::disallowed_methods,
-        reason = "a connection has three messages at most, and connections are bounded"
+        reason = "a connection has three messages at most, and connections are bounded; so are signals"
     )]
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<ToHeir>) {
         let (tell, told) = mpsc::unbounded_channel();
@@ -52,6 +52,11 @@ impl Heir {
     /// No connection is left.
     pub(crate) fn drained(&self) {
         self.tell(ToHeir::Drained);
+    }
+
+    /// The gateway is to end.
+    pub(crate) fn drain(&self) {
+        self.tell(ToHeir::Drain);
     }
 
     /// Whether a client may come in; `None` if there is nobody to answer any more. Whoever stops waiting

@@ -13,7 +13,11 @@ use crate::rejection::Rejection;
 /// Counts up with every change that an older program would misunderstand.
 pub(crate) const PROTOCOL: u32 = 1;
 /// Counts up with every message that an older program does not know: it is not sent to those.
-pub(crate) const MESSAGES: u32 = 2;
+pub(crate) const MESSAGES: u32 = ENDS;
+/// Since when the process that serves decides about the connections of those that drain.
+pub(crate) const DECIDES: u32 = 2;
+/// Since when a process that drains can pass on that the gateway is to end.
+pub(crate) const ENDS: u32 = 3;
 
 /// What the old process says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +65,8 @@ pub(crate) enum ToHeir {
     Ended { connection: u64 },
     /// No connection is left; the process stays, as the parent of those that follow.
     Drained,
+    /// The gateway is to end: the old process was told so before its supervisor knew of the new one.
+    Drain,
 }
 
 /// What the new process says.

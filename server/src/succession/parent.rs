@@ -36,6 +36,8 @@ pub struct Parent {
     theirs: Option<OwnedFd>,
     children: unix::Signal,
     serving: Option<Pid>,
+    /// Whether it has passed on that the gateway is to end.
+    has_passed_the_end_on: bool,
     is_told: bool,
     status: Option<ExitStatus>,
 }
@@ -52,6 +54,7 @@ impl Parent {
             theirs: Some(theirs.into()),
             children: signal(SignalKind::child())?,
             serving: None,
+            has_passed_the_end_on: false,
             is_told: true,
             status: None,
         })
@@ -67,8 +70,13 @@ impl Parent {
         self.serving = i32::try_from(process).ok().and_then(Pid::from_raw);
     }
 
-    /// Sends the process that serves a signal.
-    pub(crate) fn forward(&self, signal: Signal) {
+    /// Passes a signal on to the process that serves.
+    pub(crate) fn forward(&mut self, signal: Signal) {
+        self.has_passed_the_end_on |= matches!(signal, Signal::TERM | Signal::INT);
+        self.send(signal);
+    }
+
+    fn send(&self, signal: Signal) {
         if let Some(serving) = self.serving
             && let Err(error) = kill_process(serving, signal)
         {
@@ -85,7 +93,13 @@ impl Parent {
             tokio::select! {
                 _ = self.children.recv() => {}
                 told = self.receiver.receive(), if self.is_told => match told {
-                    Ok(Some(ToParent::Serves { pid })) => self.is_followed_by(pid),
+                    Ok(Some(ToParent::Serves { pid })) => {
+                        self.is_followed_by(pid);
+                        // The process that got it was handing over already.
+                        if self.has_passed_the_end_on {
+                            self.send(Signal::TERM);
+                        }
+                    }
                     Ok(None) => self.is_told = false,
                     Err(error) => {
                         tracing::error!(%error, "the processes that follow cannot be understood");

@@ -79,6 +79,7 @@ impl RemoteConnections {
             | ToHeir::Parent
             | ToHeir::Serve
             | ToHeir::Drained
+            | ToHeir::Drain
             | ToHeir::Left => {}
         }
         None

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::heir::Heir;
 use super::link::{Receiver, Sender};
-use super::message::{MESSAGES, ToElder, ToHeir};
+use super::message::{DECIDES, ENDS, ToElder, ToHeir};
 use super::upgrade::Supervision;
 use crate::gateway::Gateway;
 
@@ -82,7 +82,7 @@ pub struct Reports {
 impl Reports {
     /// Whether the process that serves decides about this process's connections.
     pub fn go_to_who_decides(&self) -> bool {
-        self.handover >= MESSAGES
+        self.handover >= DECIDES
     }
 
     /// Tells it what becomes of this process's connections, until it is gone; its orders go to
@@ -121,7 +121,9 @@ impl Reports {
         let telling = async {
             sender.send(&ToHeir::Left).await?;
             while let Some(message) = told.recv().await {
-                if handover >= MESSAGES || !matches!(message, ToHeir::Drained) {
+                let is_known = (handover >= DECIDES || !matches!(message, ToHeir::Drained))
+                    && (handover >= ENDS || !matches!(message, ToHeir::Drain));
+                if is_known {
                     sender.send(&message).await?;
                 }
             }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::heir::Heir;
 use super::launch::{Launch, Launched};
 use super::link::{MOST_DESCRIPTORS, Receiver, Sender, halves};
-use super::message::{MESSAGES, PROTOCOL, Summary, ToElder, ToHeir};
+use super::message::{DECIDES, MESSAGES, PROTOCOL, Summary, ToElder, ToHeir};
 use super::parent::Parent;
 use super::successor::Successor;
 use crate::gateway::Gateway;
@@ -269,7 +269,7 @@ impl Candidate {
                     .send(&ToHeir::Connections(some.to_vec()))
                     .await?;
             }
-            if self.summary.handover >= MESSAGES
+            if self.summary.handover >= DECIDES
                 && let Some(socket) = self.supervision.socket()
             {
                 let sockets = [socket.as_fd()];

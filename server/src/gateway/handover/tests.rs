@@ -121,7 +121,8 @@ impl Other {
             | ToHeir::Prepare
             | ToHeir::Connections(_)
             | ToHeir::Serve
-            | ToHeir::Left => panic!("{message:?}"),
+            | ToHeir::Left
+            | ToHeir::Drain => panic!("{message:?}"),
         }
     }
 
