@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,13 +91,20 @@ struct Tally {
     bytes: u64,
 }
 
+/// A client, whose every connection has a whole handshake or resumes the one before.
 #[derive(Clone)]
-struct Client {
+pub(crate) struct Client {
     config: Arc<ClientConfig>,
     gateway: SocketAddr,
 }
 
 impl Client {
+    /// A client that shows its certificate each time.
+    pub(crate) fn new(certs: &Path, gateway: SocketAddr) -> Fallible<Self> {
+        let config = certs::client(certs, true, false)?;
+        Ok(Self { config, gateway })
+    }
+
     async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
         let socket = TcpStream::connect(self.gateway).await?;
         socket.set_nodelay(true)?;
@@ -114,6 +121,18 @@ impl Client {
         let kind = stream.get_ref().1.handshake_kind();
         stream.shutdown().await?;
         Ok(kind == Some(HandshakeKind::Resumed))
+    }
+
+    /// The same, waiting for the gateway's end.
+    pub(crate) async fn visit_to_the_end(&self) -> io::Result<()> {
+        let mut stream = self.connect().await?;
+        stream.write_all(&[ECHO, b'x']).await?;
+        stream.read_u8().await?;
+        stream.shutdown().await?;
+        match stream.read(&mut [0]).await? {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod load;
 mod peers;
 mod plan;
 mod report;
+mod syscalls;
 mod upstream;
 mod usage;
 mod yardstick;
@@ -44,6 +45,8 @@ enum Action {
     /// Make connections as one client and print what came of it; the driver runs this.
     #[command(hide = true)]
     Load(load::Load),
+    /// Count the system calls of a connection, with strace. `bench/syscalls` runs this.
+    Syscalls(syscalls::Syscalls),
     /// Answer as an upstream does; the driver runs this.
     #[command(hide = true)]
     Upstream {
@@ -69,6 +72,7 @@ fn main() -> Fallible<()> {
     match command.action {
         None => driver::run(&command.plan),
         Some(Action::Load(load)) => load::run(&load),
+        Some(Action::Syscalls(syscalls)) => syscalls::run(&syscalls),
         Some(Action::Upstream { address }) => upstream::run(address),
         Some(Action::Yardstick {
             address,

@@ -11,8 +11,8 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{io::Interest, net::TcpStream};
 
 pub(crate) use diag::queued;
 
@@ -64,11 +64,21 @@ pub(crate) fn presence(socket: BorrowedFd<'_>) -> Presence {
 /// Connects so that the upstream sees a reset unless it is told otherwise, even if this process is
 /// killed.
 pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    let stream = socket.connect(address).await?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            return Err(error);
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    // The readiness says whether it has failed: a connection that was made is not asked for its error.
+    if stream.ready(Interest::WRITABLE).await?.is_write_closed()
+        && let Some(error) = stream.take_error()?
+    {
+        return Err(error);
+    }
     stream.set_nodelay(true)?;
     stream.set_zero_linger()?;
     Ok(stream)

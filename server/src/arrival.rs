@@ -1,7 +1,7 @@
-//! What a connection begins with, looked at where the kernel keeps it.
+//! What a connection begins with, before anything is made for it.
 //!
-//! The bytes stay there until a `ClientHello` is whole, so that a client that is silent or slow costs a socket
-//! and a timer, and no TLS session with its buffers.
+//! A client that is silent or slow costs a socket, a timer and the bytes that it has sent, and no TLS session with
+//! its buffers.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::first_bytes::{self, FirstBytes};
+use crate::first_bytes::FirstBytes;
 use crate::hello::HelloReader;
 use crate::rejection::Rejection;
 
@@ -19,47 +19,45 @@ use crate::rejection::Rejection;
 /// key share of X25519MLKEM768 is the largest part.
 const LOOKAHEAD: usize = 4096;
 
-/// Waits for a connection's first message, and names it.
-pub(crate) async fn beginning(
-    socket: &TcpStream,
-    deadline: Instant,
-) -> Result<FirstBytes, Rejection> {
-    let begun = timeout_at(deadline, first_flight(socket)).await;
-    let first = peek(socket);
+/// Reads a connection's first message, or as much of it as [`LOOKAHEAD`]. A connection that ends before that is
+/// judged by who reads on.
+///
+/// # Errors
+///
+/// The deadline came, or the socket failed. Both say what the connection began with.
+pub(crate) async fn beginning(socket: &TcpStream, deadline: Instant) -> Result<Vec<u8>, Rejection> {
+    let mut bytes = Vec::new();
+    let begun = timeout_at(deadline, first_flight(socket, &mut bytes)).await;
     match begun {
-        Ok(Ok(())) => Ok(first),
-        Ok(Err(_)) => Err(Rejection::HandshakeAbandoned(first)),
-        Err(_) => Err(Rejection::HandshakeTimeout(first)),
+        Ok(Ok(())) => Ok(bytes),
+        Ok(Err(_)) => Err(Rejection::HandshakeAbandoned(FirstBytes::of(&bytes))),
+        Err(_) => Err(Rejection::HandshakeTimeout(FirstBytes::of(&bytes))),
     }
 }
 
-/// Names what has come and was not read.
-fn peek(socket: &TcpStream) -> FirstBytes {
-    let mut bytes = [MaybeUninit::uninit(); first_bytes::ENOUGH];
-    recv(socket, &mut bytes, RecvFlags::PEEK).map_or(FirstBytes::Nothing, |((arrived, _), _)| {
-        FirstBytes::of(arrived)
-    })
-}
-
-/// Waits until the client's first message is whole, or can no longer become so.
-async fn first_flight(socket: &TcpStream) -> io::Result<()> {
+/// Reads until the client's first message is whole, or can no longer become so.
+async fn first_flight(socket: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
     loop {
-        let ready = socket.ready(Interest::READABLE).await?;
-        if ready.is_read_closed() {
-            return Ok(());
-        }
-        let look = socket.try_io(Interest::READABLE, || {
-            let mut bytes = [MaybeUninit::uninit(); LOOKAHEAD];
-            let ((arrived, _), _) = recv(socket, &mut bytes, RecvFlags::PEEK)?;
-            if is_short(arrived) {
-                Err(io::ErrorKind::WouldBlock.into())
-            } else {
-                Ok(())
+        socket.ready(Interest::READABLE).await?;
+        let mut has_ended = false;
+        let read = socket.try_io(Interest::READABLE, || {
+            let mut room = [MaybeUninit::uninit(); LOOKAHEAD];
+            let room = &mut room[bytes.len()..];
+            let size = room.len();
+            let ((arrived, _), _) = recv(socket, room, RecvFlags::empty())?;
+            has_ended = arrived.is_empty();
+            bytes.reserve_exact(arrived.len());
+            bytes.extend_from_slice(arrived);
+            // The kernel has no more, so that nobody need ask before it says so.
+            if arrived.len() < size && !has_ended {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
+            Ok(())
         });
-        match look {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Err(_) if bytes.is_empty() || is_short(bytes) => {}
+            _ => return Ok(()),
         }
     }
 }
@@ -72,6 +70,11 @@ fn is_short(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     /// The content type of a handshake record (RFC 8446, 5.1).
@@ -115,6 +118,63 @@ mod tests {
             &[],
         ] {
             assert!(!is_short(bytes), "{bytes:?}");
+        }
+    }
+
+    /// A client's socket, and the gateway's.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connecting, listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    /// What a client begins with that sends these pieces one after another, and then ends or waits.
+    async fn begun(pieces: &[&[u8]], ends: bool, patience: Duration) -> Result<Vec<u8>, Rejection> {
+        let (mut client, socket) = connected().await;
+        client.set_nodelay(true).unwrap();
+        let sending = async {
+            for piece in pieces {
+                client.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            if ends {
+                client.shutdown().await.unwrap();
+            }
+        };
+        let deadline = Instant::now() + patience;
+        let ((), begun) = tokio::join!(sending, beginning(&socket, deadline));
+        begun
+    }
+
+    #[tokio::test]
+    async fn a_hello_is_read_as_a_whole_with_nothing_lost_however_it_comes() {
+        let patience = Duration::from_secs(20);
+        let whole = hello(300, 100);
+        for cut in 0..whole.len() {
+            let (first, second) = whole.split_at(cut);
+            let begun = begun(&[first, second], false, patience).await;
+            assert_eq!(begun.unwrap(), whole, "{cut}");
+        }
+        let long = hello(60_000, 16_000);
+        let begun = begun(&[&long], false, patience).await;
+        assert_eq!(begun.unwrap(), &long[..LOOKAHEAD], "the rest is read later");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_ends_is_not_waited_for_and_one_that_is_slow_is_named() {
+        let whole = hello(300, 100);
+        let patience = Duration::from_secs(20);
+        for sent in [0, 1, 100, whole.len()] {
+            let begun = begun(&[&whole[..sent]], true, patience).await;
+            assert_eq!(begun.unwrap(), &whole[..sent]);
+        }
+        for (sent, first) in [(0, FirstBytes::Nothing), (100, FirstBytes::Tls)] {
+            let late = begun(&[&whole[..sent]], false, Duration::from_millis(50)).await;
+            let Err(Rejection::HandshakeTimeout(named)) = late else {
+                panic!("{late:?}");
+            };
+            assert_eq!(named, first);
         }
     }
 }

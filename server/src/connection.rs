@@ -1,7 +1,7 @@
 //! The life of one connection, top to bottom.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use lb::{DialReport, Dialed, Finished, Stay};
@@ -79,16 +79,17 @@ async fn greet(
 ) -> Result<(Guest, ConnectionSlot), Rejection> {
     let limit = gateway.running().policy().gateway().timeouts.handshake;
     let deadline = Instant::now() + limit;
-    let begun = await_hello(gateway, &socket, deadline).await;
-    let (slot, first) = begun.inspect_err(|why| {
+    let begun = await_hello(gateway, &socket, record.addresses().0.ip(), deadline).await;
+    let (slot, bytes) = begun.inspect_err(|why| {
         if !matches!(why, Rejection::HandshakeTimeout(_)) {
             reset(&socket);
         }
     })?;
+    let first = FirstBytes::of(&bytes);
     let handshaken = timeout_at(deadline, async {
         // Large, and not yet needed by a client that stalls before its ClientHello is whole.
         let handshake = Box::pin(async {
-            let (socket, hello) = hear(socket).await?;
+            let (socket, hello) = hear(socket, bytes).await?;
             answer(gateway, socket, hello, record).await
         });
         tokio::select! {
@@ -107,32 +108,27 @@ async fn greet(
 }
 
 /// Takes a slot for a connection that says nothing yet, and one for its handshake once its `ClientHello`
-/// is whole. Says what the connection begins with.
+/// is whole. Returns what the connection begins with.
 async fn await_hello(
     gateway: &Gateway,
     socket: &TcpStream,
+    source: IpAddr,
     deadline: Instant,
-) -> Result<(HandshakeSlot, FirstBytes), Rejection> {
+) -> Result<(HandshakeSlot, Vec<u8>), Rejection> {
     let (admission, limits) = (gateway.admission(), limits(gateway));
-    let source = socket.peer_addr();
-    let source = source
-        .map_err(|_| Rejection::HandshakeAbandoned(FirstBytes::Nothing))?
-        .ip();
     let silent = admission.arrive(source, &limits, Instant::now().into_std())?;
-    // One segment waits for no other: the handshake is many small ones.
-    socket.set_nodelay(true).ok();
-    let first = tokio::select! {
-        first = arrival::beginning(socket, deadline) => first?,
+    let bytes = tokio::select! {
+        begun = arrival::beginning(socket, deadline) => begun?,
         () = silent.evicted() => return Err(Rejection::SilentEvicted),
     };
     let now = Instant::now().into_std();
     let slot = admission.begin_handshake(silent, source, &limits, now)?;
-    Ok((slot, first))
+    Ok((slot, bytes))
 }
 
-/// Reads the `ClientHello`.
-async fn hear(mut socket: TcpStream) -> Result<(TcpStream, Box<Hello>), Rejection> {
-    match Box::pin(handshake::hear(&mut socket)).await {
+/// Reads the rest of the `ClientHello`.
+async fn hear(mut socket: TcpStream, bytes: Vec<u8>) -> Result<(TcpStream, Box<Hello>), Rejection> {
+    match Box::pin(handshake::hear(&mut socket, bytes)).await {
         Ok(hello) => Ok((socket, Box::new(hello))),
         Err(NoHello { error, first }) => {
             Box::pin(part(socket)).await;

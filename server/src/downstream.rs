@@ -149,6 +149,10 @@ impl AsyncWrite for TlsClient {
             this.seal_alert(AlertDescription::CloseNotify)?;
             ready!(this.outgoing.poll_send(&mut this.socket, cx))?;
         }
+        if this.incoming.has_ended() {
+            // Both have said that nothing more will come: the socket is closed at once.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }

@@ -63,9 +63,9 @@ pub(crate) struct Handshaken {
     pub(crate) late: Vec<u8>,
 }
 
-/// Reads a `ClientHello`. A client that sends something else is told so by an alert.
-pub(crate) async fn hear(socket: &mut TcpStream) -> Result<Hello, NoHello> {
-    let mut bytes = Vec::new();
+/// Reads a `ClientHello` of which perhaps some bytes have come. A client that sends something else is told so by an
+/// alert.
+pub(crate) async fn hear(socket: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello, NoHello> {
     let mut alert = Vec::new();
     let error = match listen(socket, &mut bytes, &mut alert).await {
         Ok(accepted) => return Ok(Hello { accepted, bytes }),
@@ -93,11 +93,8 @@ async fn listen(
     let mut reader = HelloReader::default();
     let mut shown = 0;
     loop {
-        receive(socket, bytes).await?;
-        if !reader.look(bytes)? {
-            continue;
-        }
-        while shown < bytes.len() {
+        let is_the_parsers = reader.look(bytes)?;
+        while is_the_parsers && shown < bytes.len() {
             // Bytes in memory can be read as long as rustls has room for them.
             let read = acceptor.read_tls(&mut &bytes[shown..]);
             shown += read.map_err(|_| Excess::Pending)?;
@@ -110,6 +107,7 @@ async fn listen(
                 }
             }
         }
+        receive(socket, bytes).await?;
     }
 }
 
@@ -330,7 +328,7 @@ mod tests {
         client.write_tls(&mut flight).unwrap();
         flight.extend_from_slice(behind);
         socket.write_all(&flight).await.unwrap();
-        let hello = hear(&mut server).await.ok().unwrap();
+        let hello = hear(&mut server, Vec::new()).await.ok().unwrap();
         let failed = hello.answer(&mut server, Arc::clone(&SERVER)).await;
         assert!(matches!(
             failed,
@@ -351,7 +349,7 @@ mod tests {
         let records = hello.flat_map(|byte| [22, 3, 1, 0, 1, byte]);
         let flight: Vec<u8> = records.take(4 * MOST_PENDING).collect();
         let listen = async {
-            let heard = timeout(Duration::from_secs(20), hear(&mut server)).await;
+            let heard = timeout(Duration::from_secs(20), hear(&mut server, Vec::new())).await;
             drop(server);
             heard
         };
@@ -371,7 +369,7 @@ mod tests {
         client.write_tls(&mut flight).unwrap();
         flight.extend_from_slice(&[22, 3, 3, 0, 4, 1, 0, 0x40, 1]);
         socket.write_all(&flight).await.unwrap();
-        let hello = hear(&mut server).await.ok().unwrap();
+        let hello = hear(&mut server, Vec::new()).await.ok().unwrap();
         let failed = hello.answer(&mut server, Arc::clone(&SERVER)).await;
         assert!(matches!(failed, Err(HandshakeError::Excess(Excess::Hello))));
     }

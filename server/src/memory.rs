@@ -1,6 +1,7 @@
 //! Whether memory is left for another client, before the kernel ends the process for want of it.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use crate::policy::MemoryLimit;
 const MEASURE: Duration = Duration::from_millis(100);
 /// What a client may take before that is measured, with what the kernel needs for its sockets.
 const EACH: u64 = 16 * 1024;
+/// How much room there is for what the kernel says in one file.
+const ROOM: usize = 8 * 1024;
 /// A control group is full when so many tenths of its limit are in use.
 const TENTHS: u64 = 9;
 /// The machine is full when one part in so many is available.
@@ -71,15 +74,15 @@ impl Measured {
 
 /// What the process has in memory (`proc_pid_status(5)`).
 fn resident() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let status = read("/proc/self/status")?;
     Some(field(&status, "VmRSS:")? * 1024)
 }
 
 /// How much may still be used of the control group and of the machine, whichever is less.
 fn left() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok();
+    let own = read("/proc/self/cgroup");
     let group = own.and_then(|text| left_in_group(Path::new(GROUPS), &text));
-    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let machine = read("/proc/meminfo");
     let machine = machine.and_then(|text| left_on_machine(&text));
     group.into_iter().chain(machine).min()
 }
@@ -96,14 +99,14 @@ fn left_in_group(mount: &Path, own: &str) -> Option<u64> {
 
 fn left_in(group: &Path) -> Option<u64> {
     let number = |file: &str| {
-        let text = fs::read_to_string(group.join(file)).ok()?;
+        let text = read(group.join(file))?;
         text.trim().parse::<u64>().ok()
     };
     // Without a limit it says `max`.
     let most = number("memory.max")?;
     let used = number("memory.current")?;
     // The kernel takes back what it keeps of files before it ends a process.
-    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let stat = read(group.join("memory.stat")).unwrap_or_default();
     let of_files = ["inactive_file ", "active_file "].map(|key| field(&stat, key).unwrap_or(0));
     let used = used.saturating_sub(of_files.iter().sum());
     Some((most / 10 * TENTHS).saturating_sub(used))
@@ -115,6 +118,14 @@ fn left_on_machine(meminfo: &str) -> Option<u64> {
     Some(available.saturating_sub(all / MACHINE_SHARE))
 }
 
+/// Reads a file of the kernel's, which has no size before it is read: with room for all of it that is one call and
+/// one more to see its end.
+fn read(path: impl AsRef<Path>) -> Option<String> {
+    let mut text = String::with_capacity(ROOM);
+    File::open(path).ok()?.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 /// The number behind a line's key.
 fn field(text: &str, key: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key))?;
@@ -123,6 +134,7 @@ fn field(text: &str, key: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::num::NonZeroU64;
 
     use super::*;

@@ -18,7 +18,7 @@ use losses::Losses;
 pub use losses::Outage;
 
 /// How long lines gather behind those that were just written.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(20);
 /// How many lines may wait for the writer.
 const QUEUE: usize = 8192;
 /// How many bytes are gathered into one write.

@@ -12,7 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use ebpf::Loads;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::mpsc;
@@ -23,6 +23,10 @@ use tokio_util::task::TaskTracker;
 use crate::connection::carry;
 use crate::doors::Door;
 use crate::gateway::Gateway;
+
+mod tick;
+
+use tick::Ticks;
 
 /// How many connections may wait to be accepted; the kernel's `somaxconn` lowers it.
 const BACKLOG: i32 = 4096;
@@ -84,7 +88,12 @@ pub(crate) fn start(
     Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            let work = || runtime.block_on(work(Post { gateway, number }, doors));
+            let post = Post {
+                gateway,
+                number,
+                ticks: Arc::default(),
+            };
+            let work = || runtime.block_on(work(post, doors));
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 // Its listeners and connections are nobody's: another process serves them all.
                 tracing::error!(worker = number, "a worker has ended; so does the process");
@@ -98,13 +107,16 @@ pub(crate) fn start(
 struct Post {
     gateway: Arc<Gateway>,
     number: usize,
+    ticks: Arc<Ticks>,
 }
 
 /// Works until the end of the drain, and says all the while that it is alive.
 async fn work(post: Post, doors: mpsc::Receiver<Door>) {
     let answering = post.gateway.pulse().answer();
+    let ticks = Arc::clone(&post.ticks);
     tokio::select! {
         () = answering => {}
+        () = ticks.tick() => {}
         () = serve(post, doors) => {}
     }
 }
@@ -117,7 +129,7 @@ async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
             Some(door) = doors.recv() => door,
             () = gateway.closing() => break,
         };
-        match TcpListener::from_std(door.listener) {
+        match listen(door.listener) {
             Ok(listener) => {
                 let (listener, own, of) = (Arc::new(listener), tasks.clone(), post.clone());
                 let accepting = move || {
@@ -133,6 +145,13 @@ async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
     gateway.drain().begun().await;
     tasks.close();
     tasks.wait().await;
+}
+
+/// A listener whose connections send each segment at once: a handshake is many small ones. Each inherits that, so
+/// that nobody has to ask for it.
+fn listen(listener: StdListener) -> io::Result<TcpListener> {
+    SockRef::from(&listener).set_tcp_nodelay(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// Does something until it ends, and again if it panics: nobody else accepts from a worker's listener, and the
@@ -222,6 +241,7 @@ impl Turn {
 
 impl Post {
     fn receive(&self, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
+        self.ticks.come();
         let busy = self.gateway.loads().map(|loads| {
             loads.enter(self.number);
             Busy(Arc::clone(loads), self.number)

@@ -12,8 +12,11 @@ use crate::{
 /// What stands for "never": long past the life of any process.
 pub(super) const NEVER: Duration = Duration::from_hours(24 * 365 * 10);
 
-/// How long after an end the sockets are looked at for the first time; each pause is twice the last.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// The first pause between two looks at the sockets after an end; each pause is twice the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// How long after an end the sockets are looked at for the first time if what happens next is up to the peers, who
+/// mostly end before: a timer that is not nearer than others costs no system call.
+const FIRST_LOOK_AT_PEERS: Duration = Duration::from_millis(50);
 /// The longest pause between two looks while what was taken in arrives.
 const LONGEST_PAUSE_WHILE_ARRIVING: Duration = Duration::from_millis(250);
 /// The longest pause between two looks while a side has ended.
@@ -131,7 +134,7 @@ impl Clock {
             rule,
             since: now,
             look: None,
-            pause: FIRST_LOOK,
+            pause: FIRST_PAUSE,
             client: Taking::new(now),
             upstream: Taking::new(now),
             kept: None,
@@ -187,9 +190,13 @@ impl Clock {
         self.since = now;
         self.last_moved = now;
         (self.client.since, self.upstream.since) = (now, now);
-        self.pause = FIRST_LOOK;
+        self.pause = FIRST_PAUSE;
+        let first = match rule.over {
+            Over::ByPeers => FIRST_LOOK_AT_PEERS,
+            Over::WhenTaken(_) | Over::Now => FIRST_PAUSE,
+        };
         // A client that has not ended its stream is read, which says all.
-        self.look = (rule.limit != Limit::Told).then_some(now + FIRST_LOOK);
+        self.look = (rule.limit != Limit::Told).then_some(now + first);
     }
 
     /// How long one of the sides may take nothing of what was left behind for it.

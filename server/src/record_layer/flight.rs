@@ -44,6 +44,11 @@ impl Incoming {
         self.spare.is_some()
     }
 
+    /// Whether the peer has ended its stream, and all before that was read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end == Some(Ok(())) && self.spare.is_none()
+    }
+
     /// Puts data into `room`, or else says how the peer's stream ended.
     pub(crate) fn poll_data(
         &mut self,

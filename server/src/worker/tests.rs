@@ -50,6 +50,14 @@ async fn a_worker_that_panics_while_it_accepts_begins_again_until_it_ends_by_its
 }
 
 #[tokio::test]
+async fn a_connection_sends_each_segment_at_once() {
+    let listener = listen(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+    let connecting = TcpStream::connect(listener.local_addr().unwrap());
+    let (_client, accepted) = tokio::join!(connecting, listener.accept());
+    assert!(accepted.unwrap().0.nodelay().unwrap());
+}
+
+#[tokio::test]
 async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let (_dir, gateway) = gateway();
     gateway.close(Queued::Theirs).await;
@@ -62,7 +70,11 @@ async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let others = listener.try_clone().unwrap();
     let closing = CancellationToken::new();
     closing.cancel();
-    let post = Post { gateway, number: 0 };
+    let post = Post {
+        gateway,
+        number: 0,
+        ticks: Arc::default(),
+    };
     let listener = Arc::new(TcpListener::from_std(listener).unwrap());
     // As at any time during a flood, the runtime knows that somebody waits.
     drop(listener.accept().await.unwrap());

@@ -1,0 +1,145 @@
+//! System calls of a connection, as strace(1) counts them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use clap::Args;
+use tokio::runtime;
+
+use crate::load::Client;
+use crate::peers::{Peer, Place, Running, free_address};
+use crate::{Fallible, certs, upstream};
+
+/// How many connections one count has more than the other. Their difference has no call that does not belong
+/// to a connection.
+const MORE: u32 = 200;
+/// How many the smaller count has.
+const FEWER: u32 = 100;
+
+/// What is counted.
+#[derive(Debug, Args)]
+pub(crate) struct Syscalls {
+    /// The program.
+    portcullis: PathBuf,
+    /// How many calls a connection may have.
+    #[arg(long)]
+    most: Option<f64>,
+}
+
+/// Calls by name.
+type Counts = BTreeMap<String, f64>;
+
+/// Counts the gateway's system calls for connections that come one after another, each with a whole handshake and
+/// one byte there and back. Fails if there are more than may be.
+pub(crate) fn run(wanted: &Syscalls) -> Fallible<()> {
+    let folder = tempfile::tempdir()?;
+    certs::write(folder.path())?;
+    let upstream = free_address()?;
+    std::thread::spawn(move || upstream::run(upstream));
+    let gateway = Peer::Portcullis {
+        binary: wanted.portcullis.canonicalize()?,
+        name: "portcullis".to_owned(),
+    };
+    let place = Place {
+        folder: folder.path(),
+        upstream,
+        cores: ("0", 1),
+    };
+    let gateway = gateway.start(&place)?;
+    let client = Client::new(folder.path(), gateway.address)?;
+    // What is done once is done before.
+    visit(&client, FEWER)?;
+    let fewer = counted(&gateway, &client, FEWER, folder.path())?;
+    let more = counted(&gateway, &client, FEWER + MORE, folder.path())?;
+    let mut each: Vec<(f64, &str)> = more
+        .iter()
+        .map(|(name, calls)| {
+            let calls = calls - fewer.get(name).unwrap_or(&0.0);
+            (calls / f64::from(MORE), name.as_str())
+        })
+        .collect();
+    each.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    for (calls, name) in &each {
+        println!("{name:<16} {calls:>6.2}");
+    }
+    let all: f64 = each.iter().map(|(calls, _)| calls).sum();
+    println!("{:<16} {all:>6.2}", "all");
+    match wanted.most {
+        Some(most) if all > most => Err(format!(
+            "a connection has {all:.1} system calls; at most {most} were expected"
+        )
+        .into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The gateway's calls while so many clients visit it, one after another.
+fn counted(gateway: &Running, client: &Client, visits: u32, folder: &Path) -> Fallible<Counts> {
+    let file = folder.join("calls");
+    let mut strace = attach(gateway.id(), &file)?;
+    visit(client, visits)?;
+    let id = strace.id().to_string();
+    Command::new("kill").args(["-INT", &id]).status()?;
+    strace.wait()?;
+    counts(&fs::read_to_string(file)?)
+}
+
+/// Has strace count the calls of a process and all its threads. It does once this returns.
+fn attach(process: u32, file: &Path) -> Fallible<Child> {
+    let mut strace = Command::new("strace")
+        .args([
+            "-f",
+            "-c",
+            "-U",
+            "name,calls",
+            "-p",
+            &process.to_string(),
+            "-o",
+        ])
+        .arg(file)
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    if let Some(stderr) = strace.stderr.take() {
+        BufReader::new(stderr).read_line(&mut said)?;
+    }
+    if said.contains("attached") {
+        Ok(strace)
+    } else {
+        strace.wait()?;
+        Err(format!("strace does not attach (it may need root): {said}").into())
+    }
+}
+
+/// Reads strace's table: a name and its calls on each line between rules, and a total.
+fn counts(table: &str) -> Fallible<Counts> {
+    let lines = table.lines().map(str::split_whitespace);
+    let mut counts = Counts::new();
+    for mut words in lines {
+        if let (Some(name), Some(calls)) = (words.next(), words.next())
+            && let Ok(calls) = calls.parse()
+            && name != "total"
+        {
+            counts.insert(name.to_owned(), calls);
+        }
+    }
+    if counts.is_empty() {
+        return Err("strace counted nothing".into());
+    }
+    Ok(counts)
+}
+
+fn visit(client: &Client, visits: u32) -> Fallible<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        for _ in 0..visits {
+            client.visit_to_the_end().await?;
+        }
+        Ok(())
+    })
+}
