@@ -39,6 +39,7 @@ impl FromStr for Prefix {
         let address: IpAddr = address.parse().map_err(|_| PrefixError::Form)?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let length = match length {
+            Some(length) if length.starts_with('+') => return Err(PrefixError::Form),
             Some(length) => length.parse().map_err(|_| PrefixError::Form)?,
             None => bits,
         };

@@ -5,6 +5,7 @@
 //! Only one spelling gets through; everything else is refused, never repaired.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
@@ -74,17 +75,30 @@ impl fmt::Display for ClientName {
     }
 }
 
-/// Characters that a reader cannot see, or that change how their neighbours are read.
-///
-/// Control characters, the bidi controls of UAX #9, zero-width and filler characters, line and
-/// paragraph separators, variation selectors, tags.
+/// Characters besides control characters that a reader cannot see, or that change how their neighbours
+/// are read: the bidi controls of UAX #9, zero-width and filler characters, line and paragraph
+/// separators, variation selectors, tags.
+pub(crate) const INVISIBLE: [RangeInclusive<char>; 15] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',
+    '\u{e0000}'..='\u{e0fff}',
+];
+
 fn is_invisible(character: char) -> bool {
     character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+        || !character.is_ascii() && INVISIBLE.iter().any(|range| range.contains(&character))
 }
 
 /// Who a client is, proven by a certificate that was verified.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use ebpf::Prefix;
 
-use super::keys::BAN;
+use super::duration::duration;
+use super::format::BAN;
 use super::problem::Problems;
-use super::read::{self, Fields};
+use super::read::Fields;
+use super::read::address::prefixes;
+use super::read::number::count;
 use super::yaml::Node;
-use super::{duration, steer};
 
 /// Which sources are banned: those that fail the handshake over and over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,24 +37,12 @@ impl Ban {
 
 /// Reads `ban:`. `None` comes with a problem.
 pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Ban> {
-    let fields = Fields::of(node, "`ban`", BAN, problems)?;
-    let failures = NonZeroU32::new(20).expect("20 is not zero");
-    let failures = fields.or("failures", failures, problems, read::count);
-    let mut time = |key, usual| {
-        fields.or(
-            key,
-            Duration::from_secs(usual),
-            problems,
-            duration::duration,
-        )
-    };
-    let (within, duration) = (time("within", 10), time("for", 60));
-    let never = fields.or("never", Vec::new(), problems, steer::prefixes);
+    let fields = Fields::of(node, &BAN, problems)?;
     Some(Ban {
-        failures,
-        within,
-        duration,
-        never,
+        failures: fields.value("failures", problems, count),
+        within: fields.value("within", problems, duration),
+        duration: fields.value("for", problems, duration),
+        never: fields.or("never", Vec::new(), problems, prefixes),
     })
 }
 

@@ -4,12 +4,29 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::CLIENT;
+use serde_json::json;
+
+use super::format::{CLIENT, Scalar};
 use super::problem::{At, Problems};
+use super::read::number::{positive, positive_pattern, quota};
 use super::read::{self, Fields, quote};
 use super::yaml::Node;
 use super::{Line, Quota};
 use crate::identity::ClientName;
+
+/// The units of time that a rate may be in, each with its seconds.
+const PER: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 60 * 60)];
+/// The digits that the number of a rate may have.
+const RATE_DIGITS: usize = 9;
+
+pub(super) static RATE: Scalar = Scalar {
+    name: "Rate",
+    doc: "A rate such as `5/s`, `300/m` or `1000/h`.",
+    schema: || {
+        let (events, per) = (positive_pattern(RATE_DIGITS), PER.map(|(unit, _)| unit));
+        json!({"type": "string", "pattern": format!("^{events}/({})$", per.join("|"))})
+    },
+};
 
 /// One client's line of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,15 +72,15 @@ pub(super) fn read(
     if let Err(error) = &client {
         problems.report(at, format!("{} is no client's name: {error}", quote(name)));
     }
-    let fields = Fields::of(node, "a client", CLIENT, problems)?;
+    let fields = Fields::of(node, &CLIENT, problems)?;
     let mut groups = fields
         .need("groups", problems)
         .and_then(|node| read::list(node, "groups", problems, group))
         .unwrap_or_default();
     groups.sort_unstable();
-    let max_connections = fields.or("max_connections", Quota::Unlimited, problems, read::quota);
+    let max_connections = fields.value("max_connections", problems, quota);
     let rate = fields.or("rate", None, problems, |node, problems| {
-        read::rate(node, problems).map(Some)
+        rate(node, problems).map(Some)
     });
     Some(Client {
         name: client.ok()?,
@@ -72,4 +89,24 @@ pub(super) fn read(
         rate,
         line: Line::of(at),
     })
+}
+
+/// So many in a second, a minute or an hour.
+fn rate(node: &Node<'_>, problems: &mut Problems) -> Option<Rate> {
+    let said = read::text::scalar(node, problems)?;
+    let rate = said.split_once('/').and_then(|(events, unit)| {
+        let (_, seconds) = PER.iter().find(|(known, _)| *known == unit)?;
+        let events = u32::try_from(positive(events, RATE_DIGITS)?).ok()?;
+        Some(Rate {
+            events: NonZeroU32::new(events)?,
+            per: Duration::from_secs(*seconds),
+        })
+    });
+    if rate.is_none() {
+        problems.report(
+            node.at,
+            format!("{} is no rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit", quote(said)),
+        );
+    }
+    rate
 }

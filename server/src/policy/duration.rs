@@ -2,41 +2,71 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
+use super::format::Scalar;
 use super::problem::Problems;
-use super::read::{quote, text};
+use super::read::number::{positive, positive_pattern};
+use super::read::quote;
+use super::read::text::scalar;
 use super::yaml::Node;
 
-/// The longest duration: 100 years, so that no sum of two overflows.
-const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
+/// The units, each with its milliseconds and the digits that a number of it may have. So no duration is
+/// longer than 32 years, and no sum of two overflows.
+const UNITS: [(&str, u64, usize); 5] = [
+    ("ms", 1, 12),
+    ("s", 1_000, 9),
+    ("m", 60 * 1_000, 7),
+    ("h", 60 * 60 * 1_000, 5),
+    ("d", 24 * 60 * 60 * 1_000, 4),
+];
+
+pub(super) static DURATION: Scalar = Scalar {
+    name: "Duration",
+    doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`.",
+    schema: || json!({"type": "string", "pattern": format!("^({})$", pattern())}),
+};
+
+pub(super) static DURATION_LIMIT: Scalar = Scalar {
+    name: "DurationLimit",
+    doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`, or `unlimited`.",
+    schema: || json!({"type": "string", "pattern": format!("^({}|unlimited)$", pattern())}),
+};
+
+fn pattern() -> String {
+    let units = UNITS.map(|(unit, _, digits)| positive_pattern(digits) + unit);
+    units.join("|")
+}
+
+/// What a text that should be a duration is.
+enum Said {
+    Duration(Duration),
+    Zero,
+    /// More digits than its unit may have.
+    TooLong(&'static str, usize),
+    Other,
+}
 
 /// A duration of which there is always one.
 pub(super) fn duration(node: &Node<'_>, problems: &mut Problems) -> Option<Duration> {
-    let said = text(node, problems)?;
-    match parse_duration(said) {
-        Some(Duration::ZERO) => {
-            problems.report(
-                node.at,
-                format!(
-                    "{} is no time at all; expected a duration such as `5s`",
-                    quote(said)
-                ),
-            );
-            None
-        }
-        Some(duration) => Some(duration),
-        None => {
-            let extra = if said == "unlimited" {
-                "; this one has to end"
-            } else {
-                ""
+    let text = scalar(node, problems)?;
+    let said = quote(text);
+    let message = match parse(text) {
+        Said::Duration(duration) => return Some(duration),
+        Said::Zero => format!("{said} is no time at all; expected a duration such as `5s`"),
+        Said::TooLong(unit, digits) => too_long(&said, unit, digits),
+        Said::Other => {
+            let extra = match text {
+                "unlimited" => "; this one has to end",
+                _ => "",
             };
-            problems.report(
-                node.at,
-                format!("{} is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`{extra}", quote(said)),
-            );
-            None
+            format!(
+                "{said} is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`{extra}"
+            )
         }
-    }
+    };
+    problems.report(node.at, message);
+    None
 }
 
 /// A duration, or the word for none.
@@ -45,47 +75,44 @@ pub(super) fn duration(node: &Node<'_>, problems: &mut Problems) -> Option<Durat
     reason = "a wrong text is not the same as no limit"
 )]
 pub(super) fn limit(node: &Node<'_>, problems: &mut Problems) -> Option<Option<Duration>> {
-    let said = text(node, problems)?;
-    if said == "unlimited" {
+    let text = scalar(node, problems)?;
+    if text == "unlimited" {
         return Some(None);
     }
-    match parse_duration(said) {
-        Some(Duration::ZERO) => {
-            problems.report(
-                node.at,
-                format!(
-                    "{} is no time at all; write `unlimited` for no limit",
-                    quote(said)
-                ),
-            );
-            None
-        }
-        Some(duration) => Some(Some(duration)),
-        None => {
-            problems.report(
-                node.at,
-                format!(
-                    "{} is no duration; expected one such as `5s`, `10m` or `1h`, or `unlimited`",
-                    quote(said)
-                ),
-            );
-            None
-        }
-    }
+    let said = quote(text);
+    let message = match parse(text) {
+        Said::Duration(duration) => return Some(Some(duration)),
+        Said::Zero => format!("{said} is no time at all; write `unlimited` for no limit"),
+        Said::TooLong(unit, digits) => too_long(&said, unit, digits),
+        Said::Other => format!(
+            "{said} is no duration; expected one such as `5s`, `10m` or `1h`, or `unlimited`"
+        ),
+    };
+    problems.report(node.at, message);
+    None
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+fn too_long(said: &str, unit: &str, digits: usize) -> String {
+    format!("{said} is too long; expected at most {digits} digits before `{unit}`")
+}
+
+fn parse(text: &str) -> Said {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let duration = match unit {
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        "m" => Duration::from_secs(number.checked_mul(60)?),
-        "h" => Duration::from_secs(number.checked_mul(60 * 60)?),
-        "d" => Duration::from_secs(number.checked_mul(24 * 60 * 60)?),
-        _ if text == "0" => Duration::ZERO,
-        _ => return None,
+    let known = UNITS.iter().find(|(known, ..)| *known == unit);
+    if !number.is_empty() && number.bytes().all(|digit| digit == b'0') {
+        return match known {
+            Some(_) => Said::Zero,
+            None if text == "0" => Said::Zero,
+            None => Said::Other,
+        };
+    }
+    let Some((unit, milliseconds, most)) = known else {
+        return Said::Other;
     };
-    (duration <= LONGEST).then_some(duration)
+    match positive(number, *most) {
+        Some(number) => Said::Duration(Duration::from_millis(number * milliseconds)),
+        None if digits > *most => Said::TooLong(unit, *most),
+        None => Said::Other,
+    }
 }

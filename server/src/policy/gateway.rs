@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use super::Quota;
 use super::ban::{self, Ban};
-use super::duration;
-use super::keys::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
+use super::duration::{duration, limit};
+use super::format::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
 use super::problem::Problems;
+use super::read::address::address;
+use super::read::number::{percent, quota};
+use super::read::text::filled;
 use super::read::{self, Fields};
 use super::size::{self, MemoryLimit};
 use super::steer::{self, Steer};
@@ -124,21 +127,13 @@ pub enum OnRevoke {
 
 /// Reads `gateway:`. `None` comes with a problem.
 pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> {
-    let fields = Fields::of(node, "`gateway`", GATEWAY, problems)?;
+    let fields = Fields::of(node, &GATEWAY, problems)?;
     let listen = fields
         .need("listen", problems)
-        .and_then(|node| read::list(node, "addresses", problems, read::address));
+        .and_then(|node| read::list(node, "addresses", problems, address));
     let tls = fields
         .need("tls", problems)
         .and_then(|node| tls(node, problems));
-    let on_revoke = fields.or("on_revoke", OnRevoke::Cut, problems, |node, problems| {
-        let words = [
-            ("cut", OnRevoke::Cut),
-            ("drain", OnRevoke::Drain),
-            ("keep", OnRevoke::Keep),
-        ];
-        read::word(node, &words, problems)
-    });
     let steer = fields.or("steer", None, problems, |node, problems| {
         steer::read(node, problems).map(Some)
     });
@@ -146,26 +141,38 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
         ban::read(node, problems).map(Some)
     });
     let admin = fields.or("admin", None, problems, |node, problems| {
-        let fields = Fields::of(node, "`admin`", ADMIN, problems)?;
+        let fields = Fields::of(node, &ADMIN, problems)?;
         let socket = fields.need("socket", problems)?;
         path(socket, problems).map(Some)
     });
-    let limits = fields.or("limits", GatewayLimits::default(), problems, limits);
-    let timeouts = fields.or("timeouts", Timeouts::default(), problems, timeouts);
+    let limits = fields.or("limits", None, problems, |node, problems| {
+        limits(node, problems).map(Some)
+    });
+    let timeouts = fields.or("timeouts", None, problems, |node, problems| {
+        timeouts(node, problems).map(Some)
+    });
+    let on_revoke = fields.value("on_revoke", problems, |node, problems| {
+        let words = [
+            ("cut", OnRevoke::Cut),
+            ("drain", OnRevoke::Drain),
+            ("keep", OnRevoke::Keep),
+        ];
+        read::word(node, &words, problems)
+    });
     Some(Gateway {
         listen: listen?,
         tls: tls?,
         steer,
         ban,
         admin,
-        limits,
-        timeouts,
+        limits: limits.unwrap_or_default(),
+        timeouts: timeouts.unwrap_or_default(),
         on_revoke,
     })
 }
 
 fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
-    let fields = Fields::of(node, "`tls`", TLS, problems)?;
+    let fields = Fields::of(node, &TLS, problems)?;
     let mut file = |key| {
         fields
             .need(key, problems)
@@ -173,25 +180,19 @@ fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
     };
     let (certificate, key, client_ca) = (file("certificate"), file("key"), file("client_ca"));
     let crl = fields.or("crl", Vec::new(), problems, |node, problems| {
-        match node.value {
-            Value::List(_) => read::list(node, "paths", problems, path),
-            Value::Nothing | Value::Text(_) | Value::Map(_) => {
-                path(node, problems).map(|path| vec![path])
-            }
+        if let Value::List(_) = node.value {
+            read::list(node, "paths", problems, path)
+        } else {
+            path(node, problems).map(|path| vec![path])
         }
     });
-    let expired_crl = fields.or(
-        "expired_crl",
-        ExpiredCrl::Refuse,
-        problems,
-        |node, problems| {
-            let words = [
-                ("refuse", ExpiredCrl::Refuse),
-                ("accept", ExpiredCrl::Accept),
-            ];
-            read::word(node, &words, problems)
-        },
-    );
+    let expired_crl = fields.value("expired_crl", problems, |node, problems| {
+        let words = [
+            ("refuse", ExpiredCrl::Refuse),
+            ("accept", ExpiredCrl::Accept),
+        ];
+        read::word(node, &words, problems)
+    });
     Some(TlsFiles {
         certificate: certificate?,
         key: key?,
@@ -202,73 +203,45 @@ fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
 }
 
 fn path(node: &Node<'_>, problems: &mut Problems) -> Option<PathBuf> {
-    read::filled(node, problems).map(PathBuf::from)
+    filled(node, problems).map(PathBuf::from)
 }
 
 impl Default for GatewayLimits {
     fn default() -> Self {
-        Self {
-            connections: Quota::at_most(100_000),
-            silent: Quota::at_most(20_000),
-            handshakes: Quota::at_most(2_000),
-            handshakes_per_source: Quota::at_most(100),
-            memory: MemoryLimit::Group,
-        }
+        read::usual(limits)
     }
 }
 
 fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<GatewayLimits> {
-    let fields = Fields::of(node, "`limits`", LIMITS, problems)?;
-    let default = GatewayLimits::default();
-    let mut quota = |key, default| fields.or(key, default, problems, read::quota);
+    let fields = Fields::of(node, &LIMITS, problems)?;
+    let mut quota = |key| fields.value(key, problems, quota);
     Some(GatewayLimits {
-        connections: quota("connections", default.connections),
-        silent: quota("silent", default.silent),
-        handshakes: quota("handshakes", default.handshakes),
-        handshakes_per_source: quota("handshakes_per_source", default.handshakes_per_source),
-        memory: fields.or("memory", default.memory, problems, size::memory),
+        connections: quota("connections"),
+        silent: quota("silent"),
+        handshakes: quota("handshakes"),
+        handshakes_per_source: quota("handshakes_per_source"),
+        memory: fields.or("memory", MemoryLimit::Group, problems, size::memory),
     })
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            connect: Duration::from_secs(3),
-            idle: Some(Duration::from_hours(1)),
-            half_closed: Some(Duration::from_mins(1)),
-            stall: Some(Duration::from_mins(5)),
-            keepalive: Duration::from_mins(1),
-            lifetime: None,
-            lifetime_jitter: 0.1,
-            drain: Duration::from_mins(5),
-        }
+        read::usual(timeouts)
     }
 }
 
 fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<Timeouts> {
-    let fields = Fields::of(node, "`timeouts`", TIMEOUTS, problems)?;
-    let default = Timeouts::default();
+    let fields = Fields::of(node, &TIMEOUTS, problems)?;
     Some(Timeouts {
-        handshake: fields.or("handshake", default.handshake, problems, duration::duration),
-        connect: fields.or("connect", default.connect, problems, duration::duration),
-        idle: fields.or("idle", default.idle, problems, duration::limit),
-        half_closed: fields.or(
-            "half_closed",
-            default.half_closed,
-            problems,
-            duration::limit,
-        ),
-        stall: fields.or("stall", default.stall, problems, duration::limit),
-        keepalive: fields.or("keepalive", default.keepalive, problems, duration::duration),
-        lifetime: fields.or("lifetime", default.lifetime, problems, duration::limit),
-        lifetime_jitter: fields.or(
-            "lifetime_jitter",
-            default.lifetime_jitter,
-            problems,
-            read::percent,
-        ),
-        drain: fields.or("drain", default.drain, problems, duration::duration),
+        handshake: fields.value("handshake", problems, duration),
+        connect: fields.value("connect", problems, duration),
+        idle: fields.value("idle", problems, limit),
+        half_closed: fields.value("half_closed", problems, limit),
+        stall: fields.value("stall", problems, limit),
+        keepalive: fields.value("keepalive", problems, duration),
+        lifetime: fields.value("lifetime", problems, limit),
+        lifetime_jitter: fields.value("lifetime_jitter", problems, percent),
+        drain: fields.value("drain", problems, duration),
     })
 }
 

@@ -2,12 +2,18 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::duration;
-use super::keys::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
+use serde_json::json;
+
+use super::duration::{duration, limit};
+use super::format::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, Scalar, UPSTREAM};
+use super::name::sni;
 use super::problem::{At, Problems};
+use super::read::address::connectable;
+use super::read::number::{count, flag, percent, port, quota};
+use super::read::text::{bytes, filled};
 use super::read::{self, Fields, quote};
 use super::yaml::{Node, Value};
 use super::{Line, Quota, SniName};
@@ -149,9 +155,15 @@ pub struct GroupTimeouts {
     pub lifetime: Option<Option<Duration>>,
 }
 
+pub(super) static PROTOCOL: Scalar = Scalar {
+    name: "Protocol",
+    doc: "The name of an application protocol, such as `h2`; at most 255 bytes.",
+    schema: || json!({"type": "string", "minLength": 1, "maxLength": LONGEST_PROTOCOL}),
+};
+
 /// Reads the group `name`. `None` comes with a problem.
 pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems) -> Option<Group> {
-    let fields = Fields::of(node, "a group", GROUP, problems)?;
+    let fields = Fields::of(node, &GROUP, problems)?;
     let own_name = |problems: &mut Problems| match SniName::new(name) {
         Ok(sni) => Some(vec![sni]),
         Err(error) => {
@@ -168,52 +180,38 @@ pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems)
         .need("upstreams", problems)
         .and_then(|node| upstreams(node, problems));
     let ports =
-        |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, read::port);
+        |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, port);
     let when_all_down = [
         ("refuse", WhenAllDown::Refuse),
         ("try_all", WhenAllDown::TryAll),
     ];
+    let health = fields.or("health", None, problems, |node, problems| {
+        health(node, problems).map(Some)
+    });
     Some(Group {
         name: Arc::from(name),
         sni: sni?,
         ports: fields.or("ports", Vec::new(), problems, ports),
         upstreams: upstreams?,
-        health: fields.or("health", Health::default(), problems, health),
+        health: health.unwrap_or_default(),
         proxy_protocol: fields.or("proxy_protocol", None, problems, |node, problems| {
             read::word(node, &[("v2", ProxyProtocol::V2)], problems).map(Some)
         }),
         alpn: fields.or("alpn", Vec::new(), problems, |node, problems| {
             read::list(node, "protocols", problems, protocol)
         }),
-        max_connections: fields.or("max_connections", Quota::Unlimited, problems, read::quota),
-        when_all_down: fields.or(
-            "when_all_down",
-            WhenAllDown::Refuse,
-            problems,
-            |node, problems| read::word(node, &when_all_down, problems),
-        ),
+        max_connections: fields.value("max_connections", problems, quota),
+        when_all_down: fields.value("when_all_down", problems, |node, problems| {
+            read::word(node, &when_all_down, problems)
+        }),
         timeouts: fields.or("timeouts", GroupTimeouts::default(), problems, timeouts),
-        tries: fields.or("tries", TRIES, problems, read::count),
+        tries: fields.value("tries", problems, count),
         line: Line::of(at),
     })
 }
 
-const TRIES: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
-
-fn sni(node: &Node<'_>, problems: &mut Problems) -> Option<SniName> {
-    let said = read::text(node, problems)?;
-    match SniName::new(said) {
-        Ok(name) => Some(name),
-        Err(error) => {
-            let said = quote(said);
-            problems.report(node.at, format!("{said} is no name for SNI, because {error}; expected one such as `ui.example.test` or `*.example.test`"));
-            None
-        }
-    }
-}
-
 fn protocol(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
-    let protocol = read::filled(node, problems)?;
+    let protocol = filled(node, problems)?;
     if protocol.len() > LONGEST_PROTOCOL {
         problems.report(
             node.at,
@@ -231,87 +229,68 @@ fn upstreams(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Upstream>> 
 }
 
 fn upstream(node: &Node<'_>, problems: &mut Problems) -> Option<Upstream> {
-    let plain = |address| Upstream {
-        address,
-        weight: NonZeroU32::MIN,
-        backup: false,
-        state: UpstreamState::Ready,
-    };
+    /// An upstream of which no more is said than its address.
+    static USUAL: LazyLock<Upstream> = LazyLock::new(|| {
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let fields = Fields::none(&UPSTREAM);
+        described(&fields, nowhere, &mut Problems::default())
+    });
     if !matches!(node.value, Value::Map(_)) {
-        return connectable(node, problems).map(plain);
+        let address = connectable(node, problems)?;
+        return Some(Upstream {
+            address,
+            ..USUAL.clone()
+        });
     }
-    let fields = Fields::of(node, "an upstream", UPSTREAM, problems)?;
+    let fields = Fields::of(node, &UPSTREAM, problems)?;
+    let address = fields
+        .need("address", problems)
+        .and_then(|node| connectable(node, problems));
+    let nowhere = SocketAddr::from(([0; 4], 0));
+    let upstream = described(&fields, address.unwrap_or(nowhere), problems);
+    address.map(|_| upstream)
+}
+
+fn described(fields: &Fields<'_, '_>, address: SocketAddr, problems: &mut Problems) -> Upstream {
     let states = [
         ("ready", UpstreamState::Ready),
         ("drain", UpstreamState::Drain),
         ("maint", UpstreamState::Maint),
     ];
-    let address = fields
-        .need("address", problems)
-        .and_then(|node| connectable(node, problems));
-    let weight = fields.or("weight", NonZeroU32::MIN, problems, read::count);
-    let backup = fields.or("backup", false, problems, read::flag);
-    let state = fields.or("state", UpstreamState::Ready, problems, |node, problems| {
-        read::word(node, &states, problems)
-    });
-    Some(Upstream {
-        address: address?,
-        weight,
-        backup,
-        state,
-    })
-}
-
-/// An address that one can connect to.
-fn connectable(node: &Node<'_>, problems: &mut Problems) -> Option<SocketAddr> {
-    let address = read::address(node, problems)?;
-    if address.port() == 0 || address.ip().is_unspecified() {
-        let said = read::describe(node);
-        problems.report(
-            node.at,
-            format!("nobody can connect to {said}; expected an address and a port of an upstream"),
-        );
-        return None;
+    Upstream {
+        address,
+        weight: fields.value("weight", problems, count),
+        backup: fields.value("backup", problems, flag),
+        state: fields.value("state", problems, |node, problems| {
+            read::word(node, &states, problems)
+        }),
     }
-    Some(address)
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self {
-            check: Check::Tcp,
-            sni: None,
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(1),
-            rise: const { NonZeroU32::new(2).expect("two is not zero") },
-            fall: const { NonZeroU32::new(3).expect("three is not zero") },
-            jitter: 0.1,
-            on_down: OnDown::Keep,
-        }
+        static USUAL: LazyLock<Health> = LazyLock::new(|| read::usual(health));
+        USUAL.clone()
     }
 }
 
 fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
-    let fields = Fields::of(node, "`health`", HEALTH, problems)?;
-    let default = Health::default();
-    let check = fields.or("check", default.check, problems, check);
+    let fields = Fields::of(node, &HEALTH, problems)?;
+    let check = fields.value("check", problems, check);
     let asks_for_a_name = check == Check::Tls;
     Some(Health {
         check,
         sni: fields.or("sni", None, problems, |node, problems| {
             probed_name(asks_for_a_name, node, problems).map(Some)
         }),
-        interval: fields.or("interval", default.interval, problems, duration::duration),
-        timeout: fields.or("timeout", default.timeout, problems, duration::duration),
-        rise: fields.or("rise", default.rise, problems, read::count),
-        fall: fields.or("fall", default.fall, problems, read::count),
-        jitter: fields.or("jitter", default.jitter, problems, read::percent),
-        on_down: fields.or("on_down", default.on_down, problems, |node, problems| {
-            read::word(
-                node,
-                &[("keep", OnDown::Keep), ("cut", OnDown::Cut)],
-                problems,
-            )
+        interval: fields.value("interval", problems, duration),
+        timeout: fields.value("timeout", problems, duration),
+        rise: fields.value("rise", problems, count),
+        fall: fields.value("fall", problems, count),
+        jitter: fields.value("jitter", problems, percent),
+        on_down: fields.value("on_down", problems, |node, problems| {
+            let words = [("keep", OnDown::Keep), ("cut", OnDown::Cut)];
+            read::word(node, &words, problems)
         }),
     })
 }
@@ -333,12 +312,12 @@ fn probed_name(is_asked_for: bool, node: &Node<'_>, problems: &mut Problems) -> 
 
 fn check(node: &Node<'_>, problems: &mut Problems) -> Option<Check> {
     if matches!(node.value, Value::Map(_)) {
-        let fields = Fields::of(node, "`check`", SEND_EXPECT, problems)?;
+        let fields = Fields::of(node, &SEND_EXPECT, problems)?;
         let send = fields
             .need("send", problems)
             .and_then(|node| bytes(node, problems));
         let expect = fields.need("expect", problems).and_then(|node| {
-            read::filled(node, problems)?;
+            filled(node, problems)?;
             bytes(node, problems)
         });
         return Some(Check::SendExpect {
@@ -346,37 +325,23 @@ fn check(node: &Node<'_>, problems: &mut Problems) -> Option<Check> {
             expect: expect?,
         });
     }
-    // `off` is a boolean to some readers of YAML, and whoever quotes it must not be punished.
     let words = [("tcp", 0), ("tls", 1), ("off", 2)];
     read::word(node, &words, problems)
         .map(|word| [Check::Tcp, Check::Tls, Check::Off][word].clone())
 }
 
-/// One byte for each character, so that `"\xd2"` is the byte that it looks like.
-fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
-    let said = read::text(node, problems)?;
-    let bytes: Result<Vec<u8>, _> = said.chars().map(u8::try_from).collect();
-    if bytes.is_err() {
-        problems.report(
-            node.at,
-            "a character is no single byte; expected characters up to `\\xff`, others as their bytes",
-        );
-    }
-    bytes.ok()
-}
-
 fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<GroupTimeouts> {
-    let fields = Fields::of(node, "`timeouts` of a group", GROUP_TIMEOUTS, problems)?;
-    let mut limit = |key| {
+    let fields = Fields::of(node, &GROUP_TIMEOUTS, problems)?;
+    let mut limited = |key| {
         fields.or(key, None, problems, |node, problems| {
-            duration::limit(node, problems).map(Some)
+            limit(node, problems).map(Some)
         })
     };
-    let (idle, half_closed) = (limit("idle"), limit("half_closed"));
-    let (stall, lifetime) = (limit("stall"), limit("lifetime"));
+    let (idle, half_closed) = (limited("idle"), limited("half_closed"));
+    let (stall, lifetime) = (limited("stall"), limited("lifetime"));
     let mut time = |key| {
         fields.or(key, None, problems, |node, problems| {
-            duration::duration(node, problems).map(Some)
+            duration(node, problems).map(Some)
         })
     };
     Some(GroupTimeouts {

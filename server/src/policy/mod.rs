@@ -16,13 +16,12 @@ mod change;
 mod client;
 mod decide;
 mod diff;
-mod document;
 mod duration;
 mod explain;
+mod format;
 mod gateway;
 mod generate;
 mod group;
-mod keys;
 mod name;
 mod parse;
 mod pieces;
@@ -33,7 +32,6 @@ mod size;
 mod steer;
 #[cfg(test)]
 mod tests;
-mod values;
 mod yaml;
 
 pub use ban::Ban;
@@ -41,8 +39,8 @@ pub use change::Change;
 pub use client::{Client, Rate};
 pub use decide::{Decision, DenyReason, Rule};
 pub use diff::{Difference, difference};
-pub use document::schema;
 pub use explain::{Explanation, explain};
+pub use format::schema::schema;
 pub use gateway::{ExpiredCrl, Gateway, GatewayLimits, OnRevoke, Timeouts, TlsFiles};
 pub use generate::generate;
 pub use group::{
@@ -135,12 +133,6 @@ pub enum Quota {
     Unlimited,
     /// This much.
     AtMost(NonZeroU32),
-}
-
-impl Quota {
-    const fn at_most(most: u32) -> Self {
-        Self::AtMost(NonZeroU32::new(most).expect("defaults are not zero"))
-    }
 }
 
 impl fmt::Display for Quota {

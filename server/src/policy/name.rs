@@ -4,7 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use thiserror::Error;
+
+use super::format::Scalar;
+use super::problem::Problems;
+use super::read::address::ipv4_pattern;
+use super::read::{self, quote};
+use super::yaml::Node;
 
 /// The longest name in DNS, as text (RFC 1035 2.3.4).
 const LONGEST_NAME: usize = 253;
@@ -29,7 +36,7 @@ pub enum SniNameError {
     /// A dot at the end.
     #[error("it ends with a dot")]
     FinalDot,
-    /// More than 253 characters, or a label with more than 63.
+    /// More than 253 characters, `*.` among them, or a label with more than 63.
     #[error("it is longer than 253 characters, or one label is longer than 63")]
     TooLong,
     /// Something else than a letter, a digit, `-` or `_`.
@@ -46,6 +53,10 @@ pub enum SniNameError {
 impl SniName {
     /// Takes `text`, in whatever case, for a name or for `*.` and a name.
     pub fn new(text: &str) -> Result<Self, SniNameError> {
+        // A longer wildcard would have room for no name below it.
+        if text.len() > LONGEST_NAME {
+            return Err(SniNameError::TooLong);
+        }
         let lower = text.to_ascii_lowercase();
         match lower.strip_prefix("*.") {
             Some(suffix) => check(suffix).map(|()| Self::Below(Arc::from(suffix))),
@@ -63,10 +74,43 @@ impl fmt::Display for SniName {
     }
 }
 
-fn check(name: &str) -> Result<(), SniNameError> {
-    if name.len() > LONGEST_NAME {
-        return Err(SniNameError::TooLong);
+pub(super) static SNI_NAME: Scalar = Scalar {
+    name: "SniName",
+    doc: "A DNS name such as `ui.example.test`, or `*.example.test` for all names below one.",
+    schema: || schema(r"(\*\.)?"),
+};
+
+pub(super) static PROBED_NAME: Scalar = Scalar {
+    name: "ProbedName",
+    doc: "A DNS name such as `ui.example.test`.",
+    schema: || schema(""),
+};
+
+fn schema(prefix: &str) -> Value {
+    let inner = LONGEST_LABEL - 2;
+    let label = format!("[0-9A-Za-z_]([0-9A-Za-z_-]{{0,{inner}}}[0-9A-Za-z_])?");
+    json!({
+        "type": "string",
+        "maxLength": LONGEST_NAME,
+        "pattern": format!(r"^{prefix}{label}(\.{label})*$"),
+        "not": {"pattern": format!("^{prefix}{}$", ipv4_pattern())},
+    })
+}
+
+/// A name, or `*.` and a name.
+pub(super) fn sni(node: &Node<'_>, problems: &mut Problems) -> Option<SniName> {
+    let said = read::text::text(node, problems)?;
+    match SniName::new(said) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            let said = quote(said);
+            problems.report(node.at, format!("{said} is no name for SNI, because {error}; expected one such as `ui.example.test` or `*.example.test`"));
+            None
+        }
     }
+}
+
+fn check(name: &str) -> Result<(), SniNameError> {
     if !name.is_empty() && name.ends_with('.') {
         return Err(SniNameError::FinalDot);
     }

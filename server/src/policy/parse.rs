@@ -7,8 +7,10 @@ use std::time::Duration;
 use imbl::OrdMap;
 
 use super::decide::Index;
-use super::keys::{DOCUMENT, TEST};
+use super::format::{DOCUMENT, TEST};
 use super::problem::{At, Problems, did_you_mean};
+use super::read::number::{port, version};
+use super::read::text::{filled, text};
 use super::read::{self, Fields, quote};
 use super::yaml::{self, Node, Value};
 use super::{
@@ -18,8 +20,6 @@ use crate::identity::ClientName;
 
 /// The largest file, in bytes: four times 100,000 groups and 100,000 clients.
 const LARGEST_FILE: usize = 64 << 20;
-/// The version of the file's format.
-const VERSION: &str = "1";
 
 impl Policy {
     /// Reads a policy; `file` is the name that messages give it.
@@ -95,16 +95,10 @@ impl Draft {
 }
 
 fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Draft> {
-    let fields = Fields::of(root, "the policy", DOCUMENT, problems)?;
-    if let Some(node) = fields.need("version", problems)
-        && !matches!(&node.value, Value::Text(version) if version == VERSION)
-    {
-        let found = read::describe(node);
-        problems.report(
-            node.at,
-            format!("{found} is no version of this file; expected `{VERSION}`"),
-        );
-    }
+    let fields = Fields::of(root, &DOCUMENT, problems)?;
+    let version = fields
+        .need("version", problems)
+        .and_then(|node| version(node, problems));
     let gateway = fields
         .need("gateway", problems)
         .and_then(|node| gateway::read(node, problems));
@@ -121,6 +115,7 @@ fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Dra
         .get("tests")
         .map(|node| read_tests(node, problems))
         .unwrap_or_default();
+    version?;
     Some(Draft {
         file: Arc::clone(file),
         gateway: Arc::new(gateway?),
@@ -219,11 +214,12 @@ fn twice(what: &str, which: &str, first: &Group) -> String {
 
 /// Where the `n`th item of a group's list is written, or else the group's name.
 fn place(groups: &Node<'_>, group: &Group, list: &str, n: usize) -> At {
-    let entry = |node: &Node<'_>, name: &str| match &node.value {
-        Value::Map(map) => map
-            .iter()
-            .position(|(key, _)| matches!(&key.value, Value::Text(text) if text == name)),
-        Value::Nothing | Value::Text(_) | Value::List(_) => None,
+    let entry = |node: &Node<'_>, name: &str| {
+        let Value::Map(map) = &node.value else {
+            return None;
+        };
+        let has_name = |key: &Node<'_>| matches!(&key.value, Value::Text(text) if text == name);
+        map.iter().position(|(key, _)| has_name(key))
     };
     let Value::Map(map) = &groups.value else {
         return groups.at;
@@ -238,9 +234,10 @@ fn place(groups: &Node<'_>, group: &Group, list: &str, n: usize) -> At {
     let Some(found) = entry(value, list) else {
         return key.at;
     };
-    match &fields[found].1.value {
-        Value::List(items) => items.get(n).map_or(key.at, |item| item.at),
-        Value::Nothing | Value::Text(_) | Value::Map(_) => key.at,
+    if let Value::List(items) = &fields[found].1.value {
+        items.get(n).map_or(key.at, |item| item.at)
+    } else {
+        key.at
     }
 }
 
@@ -248,7 +245,7 @@ fn read_clients(node: &Node<'_>, groups: &Groups<'_>, problems: &mut Problems) -
     let mut clients = Vec::new();
     for (name, at, node) in read::entries(node, "clients", problems) {
         let client = client::read((name, at), node, problems, |node, problems| {
-            let name = read::text(node, problems)?;
+            let name = text(node, problems)?;
             let group = groups.names.get(name).cloned();
             if group.is_none() {
                 let known = groups.names.keys().copied();
@@ -287,7 +284,7 @@ fn read_tests(node: &Node<'_>, problems: &mut Problems) -> Vec<Test> {
     let nodes: &[Node<'_>] = match &node.value {
         Value::List(nodes) => nodes,
         Value::Nothing => &[],
-        Value::Text(_) | Value::Map(_) => {
+        Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::Map(_) => {
             let found = read::describe(node);
             problems.report(
                 node.at,
@@ -303,9 +300,9 @@ fn read_tests(node: &Node<'_>, problems: &mut Problems) -> Vec<Test> {
 }
 
 fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
-    let fields = Fields::of(node, "a test", TEST, problems)?;
+    let fields = Fields::of(node, &TEST, problems)?;
     let client = fields.need("client", problems).and_then(|node| {
-        let name = read::text(node, problems)?;
+        let name = text(node, problems)?;
         let client = ClientName::new(name);
         if let Err(error) = &client {
             problems.report(
@@ -316,11 +313,11 @@ fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
         client.ok()
     });
     let owned = |node: &Node<'_>, problems: &mut Problems| {
-        read::filled(node, problems).map(|text| Some(text.to_owned()))
+        filled(node, problems).map(|text| Some(text.to_owned()))
     };
     let sni = fields.or("sni", None, problems, owned);
     let port = fields.or("port", None, problems, |node, problems| {
-        read::port(node, problems).map(Some)
+        port(node, problems).map(Some)
     });
     let group = fields.or("group", None, problems, owned);
     let allow = fields

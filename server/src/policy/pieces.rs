@@ -155,7 +155,7 @@ mod tests {
         let At { line, column } = node.at;
         let text = match &node.value {
             Value::Nothing => "nothing".to_owned(),
-            Value::Text(text) => text.to_string(),
+            Value::Flag(text) | Value::Number(text) | Value::Text(text) => text.to_string(),
             Value::List(list) => {
                 for node in list {
                     places(node, found);

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::time::Duration;
 
+use super::format::{Section, Usual};
 use super::problem::{At, Problems, did_you_mean};
-use super::yaml::{Node, Value};
-use super::{Quota, Rate};
+use super::yaml::{self, Node, Value};
+
+pub(super) mod address;
+pub(super) mod number;
+pub(super) mod text;
 
 /// More keys than any section has.
 const MANY_KEYS: usize = 64;
@@ -20,22 +21,22 @@ const LONGEST_QUOTE: usize = 60;
 #[derive(Debug)]
 pub(super) struct Fields<'n, 't> {
     at: At,
-    what: &'n str,
+    section: &'static Section,
     entries: &'n [(Node<'t>, Node<'t>)],
 }
 
 impl<'n, 't> Fields<'n, 't> {
-    /// Takes `node`, which is `what`, for a mapping with some of `keys`. Nothing at all is an empty
-    /// one, so that every key of a section can be commented out.
+    /// Takes `node` for a section of the format. Nothing at all is an empty one, so that every key of
+    /// a section can be commented out.
     pub(super) fn of(
         node: &'n Node<'t>,
-        what: &'n str,
-        keys: &[&str],
+        section: &'static Section,
         problems: &mut Problems,
     ) -> Option<Self> {
+        let what = section.called;
+        let listed = || section.names().collect::<Vec<_>>().join("`, `");
         let Some(entries) = mapping(node) else {
-            let keys = keys.join("`, `");
-            let found = describe(node);
+            let (found, keys) = (describe(node), listed());
             problems.report(
                 node.at,
                 format!("{found} cannot be {what}; expected a mapping with `{keys}`"),
@@ -48,13 +49,13 @@ impl<'n, 't> Fields<'n, 't> {
                 problems.skip(entries.len() - n);
                 break;
             }
-            let Some(name) = text(key, problems) else {
+            let Some(name) = text::text(key, problems) else {
                 continue;
             };
-            if !keys.contains(&name) {
-                let hint = did_you_mean(name, keys.iter().copied());
+            if section.key(name).is_none() {
+                let hint = did_you_mean(name, section.names());
                 let hint = if hint.is_empty() {
-                    format!("; expected `{}`", keys.join("`, `"))
+                    format!("; expected `{}`", listed())
                 } else {
                     hint
                 };
@@ -73,12 +74,22 @@ impl<'n, 't> Fields<'n, 't> {
         }
         Some(Self {
             at: node.at,
-            what,
+            section,
             entries,
         })
     }
 
+    /// A section without a key.
+    pub(super) fn none(section: &'static Section) -> Self {
+        Self {
+            at: At::new(1, 1),
+            section,
+            entries: &[],
+        }
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&'n Node<'t>> {
+        debug_assert!(self.section.key(key).is_some(), "{key} is in no table");
         self.entries
             .iter()
             .find(|(name, _)| is(name, key))
@@ -89,23 +100,50 @@ impl<'n, 't> Fields<'n, 't> {
     pub(super) fn need(&self, key: &str, problems: &mut Problems) -> Option<&'n Node<'t>> {
         let found = self.get(key);
         if found.is_none() {
-            problems.report(self.at, format!("`{key}` is missing in {}", self.what));
+            let what = self.section.called;
+            problems.report(self.at, format!("`{key}` is missing in {what}"));
         }
         found
     }
 
-    /// What `read` makes of a key's value, or `default` without the key.
+    /// What `read` makes of a key's value, or of its default without the key.
+    pub(super) fn value<T>(
+        &self,
+        key: &str,
+        problems: &mut Problems,
+        read: impl Fn(&Node<'_>, &mut Problems) -> Option<T>,
+    ) -> T {
+        let written = self.get(key).and_then(|node| read(node, problems));
+        written.unwrap_or_else(|| {
+            let usual = self.section.key(key).map(|key| key.usual);
+            let Some(Usual::Written(text)) = usual else {
+                unreachable!("`{key}` has no default in its table")
+            };
+            let (at, value) = (self.at, yaml::plain(text));
+            let usual = read(&Node { at, value }, &mut Problems::default());
+            usual.expect("each default is a value of its key")
+        })
+    }
+
+    /// What `read` makes of a key's value, or `absent` without the key.
     pub(super) fn or<T>(
         &self,
         key: &str,
-        default: T,
+        absent: T,
         problems: &mut Problems,
         read: impl FnOnce(&Node<'t>, &mut Problems) -> Option<T>,
     ) -> T {
         self.get(key)
             .and_then(|node| read(node, problems))
-            .unwrap_or(default)
+            .unwrap_or(absent)
     }
+}
+
+/// What `read` makes of a section without a key: its defaults.
+pub(super) fn usual<T>(read: impl FnOnce(&Node<'_>, &mut Problems) -> Option<T>) -> T {
+    let (at, value) = (At::new(1, 1), Value::Nothing);
+    let usual = read(&Node { at, value }, &mut Problems::default());
+    usual.expect("no key of this section must be there")
 }
 
 /// The entries of a mapping, none if nothing is written there.
@@ -113,7 +151,7 @@ fn mapping<'n, 't>(node: &'n Node<'t>) -> Option<&'n [(Node<'t>, Node<'t>)]> {
     match &node.value {
         Value::Map(entries) => Some(entries),
         Value::Nothing => Some(&[]),
-        Value::Text(_) | Value::List(_) => None,
+        Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
     }
 }
 
@@ -138,7 +176,7 @@ pub(super) fn entries<'n, 't>(
     let mut seen = HashSet::with_capacity(map.len());
     let mut entries = Vec::with_capacity(map.len());
     for (key, value) in map {
-        let Some(name) = text(key, problems) else {
+        let Some(name) = text::text(key, problems) else {
             continue;
         };
         if seen.insert(name) {
@@ -204,39 +242,17 @@ pub(super) fn list_by<'t, T, K: Eq + Hash>(
     Some(items)
 }
 
-/// A scalar's text.
-pub(super) fn text<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
-    if let Value::Text(text) = &node.value {
-        return Some(text);
-    }
-    problems.report(
-        node.at,
-        format!(
-            "{} is no text; expected one word or quoted text",
-            describe(node)
-        ),
-    );
-    None
-}
-
-/// Text with at least one character.
-pub(super) fn filled<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
-    let text = text(node, problems)?;
-    if text.is_empty() {
-        problems.report(node.at, "the text is empty");
-        return None;
-    }
-    Some(text)
-}
-
 /// One of a few words.
 pub(super) fn word<T: Copy>(
     node: &Node<'_>,
     words: &[(&str, T)],
     problems: &mut Problems,
 ) -> Option<T> {
-    let said = text(node, problems)?;
-    let found = words.iter().find(|(word, _)| *word == said);
+    let said = text::scalar(node, problems)?;
+    // Tools that know YAML 1.1 only write `false` for `off`.
+    let is_off = matches!(node.value, Value::Flag(_)) && said.eq_ignore_ascii_case("false");
+    let meant = if is_off { "off" } else { said };
+    let found = words.iter().find(|(word, _)| *word == meant);
     if found.is_none() {
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let hint = did_you_mean(said, known.iter().copied());
@@ -249,129 +265,11 @@ pub(super) fn word<T: Copy>(
     found.map(|(_, value)| *value)
 }
 
-/// `true` or `false`.
-pub(super) fn flag(node: &Node<'_>, problems: &mut Problems) -> Option<bool> {
-    word(node, &[("true", true), ("false", false)], problems)
-}
-
-/// A number from 1, or the word for no limit.
-pub(super) fn quota(node: &Node<'_>, problems: &mut Problems) -> Option<Quota> {
-    let said = text(node, problems)?;
-    match said.parse::<u32>().map(NonZeroU32::new) {
-        _ if said == "unlimited" => Some(Quota::Unlimited),
-        Ok(Some(most)) => Some(Quota::AtMost(most)),
-        Ok(None) => {
-            problems.report(
-                node.at,
-                "`0` would let nothing through; write `unlimited` for no limit, or take the grant away",
-            );
-            None
-        }
-        Err(_) => {
-            problems.report(
-                node.at,
-                format!(
-                    "{} is no limit; expected a number from 1, or `unlimited`",
-                    quote(said)
-                ),
-            );
-            None
-        }
-    }
-}
-
-/// A number from 1.
-pub(super) fn count(node: &Node<'_>, problems: &mut Problems) -> Option<NonZeroU32> {
-    let said = text(node, problems)?;
-    let number = said.parse::<NonZeroU32>().ok();
-    if number.is_none() {
-        problems.report(
-            node.at,
-            format!("{} is no count; expected a number from 1", quote(said)),
-        );
-    }
-    number
-}
-
-/// A port from 1.
-pub(super) fn port(node: &Node<'_>, problems: &mut Problems) -> Option<u16> {
-    let said = text(node, problems)?;
-    let port = said.parse::<u16>().ok().filter(|port| *port != 0);
-    if port.is_none() {
-        problems.report(
-            node.at,
-            format!(
-                "{} is no port; expected a number from 1 to 65535",
-                quote(said)
-            ),
-        );
-    }
-    port
-}
-
-/// An IP address with a port.
-pub(super) fn address(node: &Node<'_>, problems: &mut Problems) -> Option<SocketAddr> {
-    let said = text(node, problems)?;
-    let address = said.parse::<SocketAddr>().ok();
-    if address.is_none() && said.contains('%') {
-        problems.report(
-            node.at,
-            format!("{} is no address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`", quote(said)),
-        );
-    } else if address.is_none() {
-        problems.report(
-            node.at,
-            format!("{} is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`", quote(said)),
-        );
-    }
-    address
-}
-
-/// Between `0%` and `100%`, as a share of one.
-pub(super) fn percent(node: &Node<'_>, problems: &mut Problems) -> Option<f64> {
-    let said = text(node, problems)?;
-    let percent = said
-        .strip_suffix('%')
-        .and_then(|number| number.parse::<u8>().ok());
-    let percent = percent.filter(|percent| *percent <= 100);
-    if percent.is_none() {
-        problems.report(
-            node.at,
-            format!("{} is no share; expected `0%` to `100%`", quote(said)),
-        );
-    }
-    percent.map(|percent| f64::from(percent) / 100.0)
-}
-
-/// So many in a second, a minute or an hour.
-pub(super) fn rate(node: &Node<'_>, problems: &mut Problems) -> Option<Rate> {
-    let said = text(node, problems)?;
-    let rate = said.split_once('/').and_then(|(events, per)| {
-        let seconds = match per {
-            "s" => 1,
-            "m" => 60,
-            "h" => 60 * 60,
-            _ => return None,
-        };
-        Some(Rate {
-            events: events.parse().ok()?,
-            per: Duration::from_secs(seconds),
-        })
-    });
-    if rate.is_none() {
-        problems.report(
-            node.at,
-            format!("{} is no rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit", quote(said)),
-        );
-    }
-    rate
-}
-
 /// What is written there, for a message.
 pub(super) fn describe(node: &Node<'_>) -> Cow<'static, str> {
     match &node.value {
         Value::Nothing => "nothing".into(),
-        Value::Text(text) => quote(text).into(),
+        Value::Flag(text) | Value::Number(text) | Value::Text(text) => quote(text).into(),
         Value::List(_) => "a list".into(),
         Value::Map(_) => "a mapping".into(),
     }

@@ -2,9 +2,27 @@
 
 use std::num::NonZeroU64;
 
+use serde_json::json;
+
+use super::format::Scalar;
 use super::problem::Problems;
-use super::read::{quote, text};
+use super::read::number::{positive, positive_pattern};
+use super::read::quote;
+use super::read::text::scalar;
 use super::yaml::Node;
+
+/// The units, each with the bits that it shifts a number and the digits that the number may have. So no
+/// size is larger than a petabyte.
+const UNITS: [(&str, u32, usize); 3] = [("KiB", 10, 12), ("MiB", 20, 9), ("GiB", 30, 6)];
+
+pub(super) static SIZE: Scalar = Scalar {
+    name: "Size",
+    doc: "A size such as `512MiB` or `4GiB`, or `unlimited`.",
+    schema: || {
+        let units = UNITS.map(|(unit, _, digits)| positive_pattern(digits) + unit);
+        json!({"type": "string", "pattern": format!("^({}|unlimited)$", units.join("|"))})
+    },
+};
 
 /// How much memory may be in use before further clients are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +37,7 @@ pub enum MemoryLimit {
 
 /// A size, or the word for none.
 pub(super) fn memory(node: &Node<'_>, problems: &mut Problems) -> Option<MemoryLimit> {
-    let said = text(node, problems)?;
+    let said = scalar(node, problems)?;
     if said == "unlimited" {
         return Some(MemoryLimit::Unlimited);
     }
@@ -37,15 +55,10 @@ pub(super) fn memory(node: &Node<'_>, problems: &mut Problems) -> Option<MemoryL
 }
 
 fn parse_size(text: &str) -> Option<NonZeroU64> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let (number, shift) = units
+    let (number, (_, shift, digits)) = UNITS
         .iter()
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
-    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let bytes = number.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    NonZeroU64::new(bytes)
+        .find_map(|unit| Some((text.strip_suffix(unit.0)?, unit)))?;
+    NonZeroU64::new(positive(number, *digits)? << shift)
 }
 
 #[cfg(test)]

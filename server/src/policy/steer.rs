@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 use ebpf::{Prefix, Rule};
 
 use super::Policy;
-use super::keys::STEER;
+use super::format::STEER;
 use super::problem::Problems;
-use super::read::{self, Fields, quote};
+use super::read::address::{ports, prefixes};
+use super::read::{self, Fields};
 use super::yaml::Node;
 
 /// Which ports the kernel is to hand to the gateway, beside those that it listens on.
@@ -36,53 +37,22 @@ pub enum SteerMode {
 
 /// Reads `steer:`. `None` comes with a problem.
 pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Steer> {
-    let fields = Fields::of(node, "`steer`", STEER, problems)?;
-    let mode = fields.or("mode", SteerMode::Auto, problems, |node, problems| {
-        let words = [
-            ("required", SteerMode::Required),
-            ("auto", SteerMode::Auto),
-            ("off", SteerMode::Off),
-        ];
+    let fields = Fields::of(node, &STEER, problems)?;
+    let words = [
+        ("required", SteerMode::Required),
+        ("auto", SteerMode::Auto),
+        ("off", SteerMode::Off),
+    ];
+    let mode = fields.value("mode", problems, |node, problems| {
         read::word(node, &words, problems)
     });
     let list =
         |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, ports);
-    let ports = fields.or("ports", Vec::new(), problems, list);
-    let addresses = fields.or("addresses", Vec::new(), problems, prefixes);
     Some(Steer {
         mode,
-        ports,
-        addresses,
+        ports: fields.or("ports", Vec::new(), problems, list),
+        addresses: fields.or("addresses", Vec::new(), problems, prefixes),
     })
-}
-
-/// A port, or the first and last of several.
-fn ports(node: &Node<'_>, problems: &mut Problems) -> Option<RangeInclusive<u16>> {
-    let said = read::text(node, problems)?;
-    let (first, last) = said.split_once('-').unwrap_or((said, said));
-    match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) if 1 <= first && first <= last => Some(first..=last),
-        _ => {
-            let said = quote(said);
-            let expected = "a number from 1 to 65535, or a range such as `7000-7100`";
-            problems.report(node.at, format!("{said} is no port; expected {expected}"));
-            None
-        }
-    }
-}
-
-/// Addresses and prefixes.
-pub(super) fn prefixes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Prefix>> {
-    read::list(node, "addresses or prefixes", problems, prefix)
-}
-
-fn prefix(node: &Node<'_>, problems: &mut Problems) -> Option<Prefix> {
-    let said = read::text(node, problems)?;
-    let prefix = said.parse::<Prefix>();
-    if let Err(error) = &prefix {
-        problems.report(node.at, format!("{} is no prefix: {error}", quote(said)));
-    }
-    prefix.ok()
 }
 
 impl Policy {

@@ -25,11 +25,16 @@ pub(super) struct Node<'t> {
     pub(super) value: Value<'t>,
 }
 
-/// What is written there. Scalars stay text; whoever reads one knows what it has to be.
+/// What is written there. A scalar is what YAML 1.2 takes it for (its core schema, 10.3); a key is text.
 #[derive(Debug, Clone)]
 pub(super) enum Value<'t> {
     /// Nothing, `~` or `null`.
     Nothing,
+    /// `true` or `false`, as it is written.
+    Flag(Cow<'t, str>),
+    /// A number, as it is written.
+    Number(Cow<'t, str>),
+    /// All else, and whatever is in quotes.
     Text(Cow<'t, str>),
     List(Vec<Node<'t>>),
     Map(Vec<(Node<'t>, Node<'t>)>),
@@ -107,10 +112,11 @@ impl<'t> Tree<'t> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 untagged(tag.as_deref(), at)?;
-                let plain = style == ScalarStyle::Plain;
-                let value = match &*text {
-                    "" | "~" | "null" | "Null" | "NULL" if plain => Value::Nothing,
-                    _ => Value::Text(text),
+                let is_key = self.is_at_key() && !is_nothing(&text);
+                let value = if style == ScalarStyle::Plain && !is_key {
+                    plain(text)
+                } else {
+                    Value::Text(text)
                 };
                 self.add(Node { at, value }, anchor)
             }
@@ -152,6 +158,12 @@ impl<'t> Tree<'t> {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the next value is a key.
+    fn is_at_key(&self) -> bool {
+        let open = self.open.last().map(|open| &open.children);
+        matches!(open, Some(Children::Map(_, None)))
     }
 
     fn begin(&mut self, open: Open<'t>) -> Result<(), Refusal> {
@@ -202,10 +214,100 @@ impl<'t> Tree<'t> {
     }
 }
 
+/// What a scalar without quotes is.
+pub(super) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> Value<'t> {
+    let text = text.into();
+    if is_nothing(&text) {
+        Value::Nothing
+    } else if matches!(
+        &*text,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE"
+    ) {
+        Value::Flag(text)
+    } else if is_number(&text) {
+        Value::Number(text)
+    } else {
+        Value::Text(text)
+    }
+}
+
+fn is_nothing(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+fn is_number(text: &str) -> bool {
+    let all = |digits: &str, is_digit: fn(char) -> bool| {
+        !digits.is_empty() && digits.chars().all(is_digit)
+    };
+    if let Some(digits) = text.strip_prefix("0x") {
+        return all(digits, |c| c.is_ascii_hexdigit());
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return all(digits, |c| c.is_digit(8));
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    match unsigned {
+        ".inf" | ".Inf" | ".INF" => true,
+        ".nan" | ".NaN" | ".NAN" => unsigned.len() == text.len(),
+        _ => {
+            // What Rust reads as a number, without its words.
+            unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+                && all(unsigned, |c| {
+                    c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '-' | '+')
+                })
+                && unsigned.parse::<f64>().is_ok()
+        }
+    }
+}
+
+/// A number in JSON, the largest for what JSON has no number for.
+fn number(text: &str) -> serde_json::Value {
+    let in_base = |digits, base| i64::from_str_radix(digits, base).ok();
+    let whole = if let Some(digits) = text.strip_prefix("0x") {
+        in_base(digits, 16)
+    } else if let Some(digits) = text.strip_prefix("0o") {
+        in_base(digits, 8)
+    } else {
+        in_base(text, 10)
+    };
+    let float = || text.parse::<f64>().ok().filter(|number| number.is_finite());
+    whole.map_or_else(|| float().unwrap_or(f64::MAX).into(), Into::into)
+}
+
+impl Node<'_> {
+    /// A scalar as it is written, without quotes.
+    pub(super) fn scalar(&self) -> Option<&str> {
+        match &self.value {
+            Value::Flag(text) | Value::Number(text) | Value::Text(text) => Some(text),
+            Value::Nothing | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
+impl Value<'_> {
+    /// The same in JSON, as editors see it.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Nothing => serde_json::Value::Null,
+            Self::Flag(text) => text.eq_ignore_ascii_case("true").into(),
+            Self::Number(text) => number(text),
+            Self::Text(text) => text.as_ref().into(),
+            Self::List(list) => list.iter().map(|node| node.value.to_json()).collect(),
+            Self::Map(map) => map
+                .iter()
+                .map(|(key, node)| {
+                    let key = key.scalar().unwrap_or_default();
+                    (key.to_owned(), node.value.to_json())
+                })
+                .collect(),
+        }
+    }
+}
+
 fn weight(node: &Node<'_>) -> usize {
     1 + match &node.value {
         Value::Nothing => 0,
-        Value::Text(text) => text.len(),
+        Value::Flag(text) | Value::Number(text) | Value::Text(text) => text.len(),
         Value::List(list) => list.iter().map(weight).sum(),
         Value::Map(map) => map
             .iter()

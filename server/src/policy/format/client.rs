@@ -1,0 +1,105 @@
+//! The keys of the file itself, of a client and of a test.
+
+use serde_json::json;
+
+use super::super::client::RATE;
+use super::super::read::number::{PORT, QUOTA, VERSION};
+use super::super::read::text::{NAME, TEXT};
+use super::Kind::{List, Named, Scalar, Words};
+use super::{GATEWAY, GROUP, Kind, Section, may, need, or};
+
+pub(in super::super) static DOCUMENT: Section = Section {
+    name: "Document",
+    called: "the policy",
+    doc: "A policy of Portcullis: who may reach what, how often and how fast.",
+    keys: &[
+        need(
+            "version",
+            Scalar(&VERSION),
+            "The version of this format: 1.",
+        ),
+        need(
+            "gateway",
+            Kind::Section(&GATEWAY),
+            "What holds for the whole gateway.",
+        ),
+        need(
+            "groups",
+            Named(&NAME, &GROUP),
+            "Sets of interchangeable upstreams, by name.",
+        ),
+        need(
+            "clients",
+            Named(&NAME, &CLIENT),
+            "Who may come, by the common name of the certificate. What is not granted is refused.",
+        ),
+        may(
+            "tests",
+            Kind::Sections(&TEST),
+            "What must be true of this policy. One that breaks its own tests is not applied.",
+        ),
+    ],
+    rule: None,
+};
+
+pub(in super::super) static CLIENT: Section = Section {
+    name: "Client",
+    called: "a client",
+    doc: "What one client is granted, and how much of it.",
+    keys: &[
+        need(
+            "groups",
+            List(&Scalar(&NAME)),
+            "The groups that it may reach.",
+        ),
+        or(
+            "max_connections",
+            "unlimited",
+            Scalar(&QUOTA),
+            "Open connections.",
+        ),
+        may(
+            "rate",
+            Scalar(&RATE),
+            "How often it may come. Without it: as often as it likes.",
+        ),
+    ],
+    rule: None,
+};
+
+pub(in super::super) static TEST: Section = Section {
+    name: "Test",
+    called: "a test",
+    doc: "One promise about the policy.",
+    keys: &[
+        need(
+            "client",
+            Scalar(&NAME),
+            "The client's name; it need not be in the policy.",
+        ),
+        may(
+            "sni",
+            Scalar(&TEXT),
+            "The name that it asks for. Without it: none, so that the port decides.",
+        ),
+        may(
+            "port",
+            Scalar(&PORT),
+            "The destination port. Without it: the first that the gateway listens on.",
+        ),
+        need("expect", EXPECT, "What the policy must say."),
+        may(
+            "group",
+            Scalar(&TEXT),
+            "The group that must be reached, with `expect: allow`.",
+        ),
+    ],
+    rule: Some(|| {
+        json!({
+            "if": {"required": ["group"]},
+            "then": {"properties": {"expect": {"const": "allow"}}},
+        })
+    }),
+};
+
+const EXPECT: Kind = Words(&[("allow", "It gets in."), ("deny", "It does not.")]);

@@ -1,0 +1,132 @@
+//! The JSON schema of the policy's file, draft 7, from the tables of the format.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::{DOCUMENT, Key, Kind, Scalar, Section, Usual};
+use crate::policy::yaml;
+
+/// The JSON schema of the policy's file.
+pub fn schema() -> String {
+    let mut definitions = Map::new();
+    let mut root = section(&DOCUMENT, &mut definitions);
+    root["$schema"] = "http://json-schema.org/draft-07/schema#".into();
+    root["title"] = "Portcullis policy".into();
+    root["definitions"] = definitions.into();
+    let text = serde_json::to_string_pretty(&root).expect("a schema is plain JSON");
+    ascii(&text) + "\n"
+}
+
+/// The same JSON without a character that a reader could not see.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() && character != '\u{7f}' {
+            text.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(text, "\\u{unit:04x}").expect("a text takes all");
+            }
+        }
+    }
+    text
+}
+
+fn section(section: &Section, definitions: &mut Map<String, Value>) -> Value {
+    let keys = section.keys.iter();
+    let properties: Map<String, Value> = keys
+        .map(|key| (key.name.to_owned(), property(key, definitions)))
+        .collect();
+    let needed = section.keys.iter().filter(|key| key.usual == Usual::Needed);
+    let needed: Vec<&str> = needed.map(|key| key.name).collect();
+    let mut schema = json!({
+        "description": section.doc,
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    if section.may_be_empty() {
+        schema["type"] = json!(["object", "null"]);
+    } else {
+        schema["required"] = needed.into();
+    }
+    if let Some(Value::Object(rule)) = section.rule.map(|rule| rule()) {
+        schema.as_object_mut().expect("it is one").extend(rule);
+    }
+    schema
+}
+
+fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
+    let mut schema = value(&key.kind, definitions);
+    if schema.get("$ref").is_some() {
+        // What stands beside a reference would be ignored.
+        schema = json!({"allOf": [schema]});
+    }
+    schema["description"] = key.doc.into();
+    if let Usual::Written(text) = key.usual {
+        schema["description"] = format!("{} Without it: `{text}`.", key.doc).into();
+        schema["default"] = yaml::plain(text).to_json();
+    }
+    schema
+}
+
+fn value(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
+    match kind {
+        Kind::Scalar(scalar) => refer(scalar, definitions),
+        Kind::Words(words) => json!({"oneOf": self::words(words)}),
+        Kind::Section(section) => refer_section(section, definitions),
+        Kind::Named(name, section) => json!({
+            "type": ["object", "null"],
+            "propertyNames": refer(name, definitions),
+            "additionalProperties": refer_section(section, definitions),
+        }),
+        Kind::List(item) => json!({
+            "type": "array",
+            "items": value(item, definitions),
+            "minItems": 1,
+            "uniqueItems": true,
+        }),
+        Kind::Sections(section) => json!({
+            "type": ["array", "null"],
+            "items": refer_section(section, definitions),
+        }),
+        Kind::Either(choices) => {
+            let choices = choices.iter().map(|choice| value(choice, definitions));
+            json!({"anyOf": choices.collect::<Vec<_>>()})
+        }
+    }
+}
+
+fn words(words: &[(&str, &str)]) -> Vec<Value> {
+    let mut schemas = Vec::new();
+    for (word, doc) in words {
+        schemas.push(json!({"const": word, "description": doc}));
+        if *word == "off" {
+            // What tools that know YAML 1.1 only make of an unquoted `off`.
+            schemas.push(json!({"const": false, "description": doc}));
+        }
+    }
+    schemas
+}
+
+fn refer(scalar: &Scalar, definitions: &mut Map<String, Value>) -> Value {
+    if !definitions.contains_key(scalar.name) {
+        let mut schema = (scalar.schema)();
+        schema["description"] = scalar.doc.into();
+        definitions.insert(scalar.name.to_owned(), schema);
+    }
+    reference(scalar.name)
+}
+
+fn refer_section(which: &Section, definitions: &mut Map<String, Value>) -> Value {
+    if !definitions.contains_key(which.name) {
+        let schema = section(which, definitions);
+        definitions.insert(which.name.to_owned(), schema);
+    }
+    reference(which.name)
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/definitions/{name}")})
+}

@@ -1,0 +1,142 @@
+//! Addresses, prefixes, and ranges of ports.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use ebpf::Prefix;
+use serde_json::json;
+
+use super::super::format::Scalar;
+use super::super::problem::Problems;
+use super::super::yaml::{Node, Value};
+use super::number::{number, positive, unquoted};
+use super::text::scalar;
+use super::{describe, list, quote};
+
+const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+/// An IPv6 address, roughly: how many groups there are is left to the parser.
+const IPV6: &str = "[0-9a-fA-F:.]*:[0-9a-fA-F:.]*";
+/// A port from 1.
+const PORT: &str =
+    "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
+
+pub(in super::super) fn ipv4_pattern() -> String {
+    format!("{OCTET}(\\.{OCTET}){{3}}")
+}
+
+fn with_port(port: &str) -> String {
+    let ipv4 = ipv4_pattern();
+    format!("^({ipv4}|\\[{IPV6}(%[0-9]+)?\\]):0*{port}$")
+}
+
+pub(in super::super) static LISTEN: Scalar = Scalar {
+    name: "Listen",
+    doc: "An IP address with a port, such as `192.0.2.1:8443` or `[::]:8443`. With port 0 the kernel chooses one.",
+    schema: || json!({"type": "string", "pattern": with_port(&format!("({PORT}|0)"))}),
+};
+
+pub(in super::super) static UPSTREAM_ADDRESS: Scalar = Scalar {
+    name: "UpstreamAddress",
+    doc: "An IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`.",
+    schema: || {
+        let unspecified = r"^(0\.0\.0\.0|\[[0:.]+(%[0-9]+)?\]):";
+        let address = with_port(PORT);
+        json!({"type": "string", "pattern": address, "not": {"pattern": unspecified}})
+    },
+};
+
+pub(in super::super) static PREFIX: Scalar = Scalar {
+    name: "Prefix",
+    doc: "An IP address, or a prefix such as `192.0.2.0/24` or `2001:db8::/32`.",
+    schema: || {
+        let ipv4 = ipv4_pattern();
+        let (of_32, of_128) = (
+            "0*(3[0-2]|[12]?[0-9])",
+            "0*(12[0-8]|1[01][0-9]|[1-9]?[0-9])",
+        );
+        let pattern = format!("^({ipv4}(/{of_32})?|{IPV6}(/{of_128})?)$");
+        json!({"type": "string", "pattern": pattern})
+    },
+};
+
+pub(in super::super) static PORT_RANGE: Scalar = Scalar {
+    name: "PortRange",
+    doc: "The first and the last of several ports, such as `7000-7100`.",
+    schema: || json!({"type": "string", "pattern": format!("^{PORT}-{PORT}$")}),
+};
+
+/// An IP address with a port.
+pub(in super::super) fn address(node: &Node<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+    let said = scalar(node, problems)?;
+    let address = said.parse::<SocketAddr>().ok();
+    if address.is_none() && said.contains('%') {
+        problems.report(
+            node.at,
+            format!("{} is no address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`", quote(said)),
+        );
+    } else if address.is_none() {
+        problems.report(
+            node.at,
+            format!("{} is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`", quote(said)),
+        );
+    }
+    address
+}
+
+/// An address that one can connect to.
+pub(in super::super) fn connectable(
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<SocketAddr> {
+    let address = address(node, problems)?;
+    if address.port() == 0 || address.ip().is_unspecified() {
+        let said = describe(node);
+        problems.report(
+            node.at,
+            format!("nobody can connect to {said}; expected an address and a port of an upstream"),
+        );
+        return None;
+    }
+    Some(address)
+}
+
+/// A port, or the first and last of several.
+pub(in super::super) fn ports(
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<RangeInclusive<u16>> {
+    let said = scalar(node, problems)?;
+    let range = if let Value::Number(_) = node.value {
+        number(node).map(|port| (port, port))
+    } else {
+        let port = |text: &str| positive(text, 5).and_then(|port| u32::try_from(port).ok());
+        let ends = said.split_once('-');
+        ends.and_then(|(first, last)| port(first).zip(port(last)))
+    };
+    let port = |port| u16::try_from(port).ok().filter(|port| *port != 0);
+    let range = range.and_then(|(first, last)| port(first).zip(port(last)));
+    let range = range.filter(|(first, last)| first <= last);
+    if range.is_none() {
+        let (said, hint) = (quote(said), unquoted(node));
+        let expected = "a number from 1 to 65535";
+        problems.report(
+            node.at,
+            format!("{said} is no port; expected {expected}{hint}, or a range such as `7000-7100`"),
+        );
+    }
+    range.map(|(first, last)| first..=last)
+}
+
+/// Addresses and prefixes.
+pub(in super::super) fn prefixes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Prefix>> {
+    list(node, "addresses or prefixes", problems, prefix)
+}
+
+fn prefix(node: &Node<'_>, problems: &mut Problems) -> Option<Prefix> {
+    let said = scalar(node, problems)?;
+    let prefix = said.parse::<Prefix>();
+    if let Err(error) = &prefix {
+        problems.report(node.at, format!("{} is no prefix: {error}", quote(said)));
+    }
+    prefix.ok()
+}

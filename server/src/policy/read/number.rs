@@ -1,0 +1,201 @@
+//! Numbers, shares, and yes or no.
+
+use std::num::NonZeroU32;
+
+use serde_json::json;
+
+use super::super::Quota;
+use super::super::format::Scalar;
+use super::super::problem::Problems;
+use super::super::yaml::{Node, Value};
+use super::quote;
+use super::text::scalar;
+
+/// The version of the file's format.
+const VERSION_NUMBER: u32 = 1;
+
+pub(in super::super) static VERSION: Scalar = Scalar {
+    name: "Version",
+    doc: "The version of this format.",
+    schema: || json!({"type": "integer", "const": VERSION_NUMBER}),
+};
+
+pub(in super::super) static COUNT: Scalar = Scalar {
+    name: "Count",
+    doc: "A number from 1.",
+    schema: || json!({"type": "integer", "minimum": 1, "maximum": u32::MAX}),
+};
+
+pub(in super::super) static QUOTA: Scalar = Scalar {
+    name: "Quota",
+    doc: "A number from 1, or `unlimited`.",
+    schema: || {
+        json!({"anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": u32::MAX},
+            {"const": "unlimited"},
+        ]})
+    },
+};
+
+pub(in super::super) static PORT: Scalar = Scalar {
+    name: "Port",
+    doc: "A number from 1 to 65535.",
+    schema: || json!({"type": "integer", "minimum": 1, "maximum": u16::MAX}),
+};
+
+pub(in super::super) static FLAG: Scalar = Scalar {
+    name: "Flag",
+    doc: "`true` or `false`.",
+    schema: || json!({"type": "boolean"}),
+};
+
+pub(in super::super) static PERCENT: Scalar = Scalar {
+    name: "Percent",
+    doc: "A share from `0%` to `100%`.",
+    schema: || json!({"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
+};
+
+/// The version of the format that the file is written in.
+pub(in super::super) fn version(node: &Node<'_>, problems: &mut Problems) -> Option<()> {
+    let said = scalar(node, problems)?;
+    let is_known = number(node) == Some(VERSION_NUMBER);
+    if !is_known {
+        let (said, hint) = (quote(said), unquoted(node));
+        problems.report(
+            node.at,
+            format!("{said} is no version of this file; expected `{VERSION_NUMBER}`{hint}"),
+        );
+    }
+    is_known.then_some(())
+}
+
+/// A number from 1.
+pub(in super::super) fn count(node: &Node<'_>, problems: &mut Problems) -> Option<NonZeroU32> {
+    let said = scalar(node, problems)?;
+    let count = number(node).and_then(NonZeroU32::new);
+    if count.is_none() {
+        let (said, hint) = (quote(said), unquoted(node));
+        problems.report(
+            node.at,
+            format!("{said} is no count; expected a number from 1{hint}"),
+        );
+    }
+    count
+}
+
+/// A number from 1, or the word for no limit.
+pub(in super::super) fn quota(node: &Node<'_>, problems: &mut Problems) -> Option<Quota> {
+    let said = scalar(node, problems)?;
+    if said == "unlimited" {
+        return Some(Quota::Unlimited);
+    }
+    match number(node).map(NonZeroU32::new) {
+        Some(Some(most)) => Some(Quota::AtMost(most)),
+        Some(None) => {
+            problems.report(
+                node.at,
+                "`0` would let nothing through; write `unlimited` for no limit, or take the grant away",
+            );
+            None
+        }
+        None => {
+            let (said, hint) = (quote(said), unquoted(node));
+            problems.report(
+                node.at,
+                format!("{said} is no limit; expected a number from 1, or `unlimited`{hint}"),
+            );
+            None
+        }
+    }
+}
+
+/// A port from 1.
+pub(in super::super) fn port(node: &Node<'_>, problems: &mut Problems) -> Option<u16> {
+    let said = scalar(node, problems)?;
+    let port = number(node).and_then(|port| u16::try_from(port).ok());
+    let port = port.filter(|port| *port != 0);
+    if port.is_none() {
+        let (said, hint) = (quote(said), unquoted(node));
+        problems.report(
+            node.at,
+            format!("{said} is no port; expected a number from 1 to 65535{hint}"),
+        );
+    }
+    port
+}
+
+/// A number in plain digits. Other spellings mean different numbers to different readers: `010` is 8
+/// in YAML 1.1.
+pub(super) fn number(node: &Node<'_>) -> Option<u32> {
+    match &node.value {
+        Value::Number(text) => plain_digits(text),
+        Value::Nothing | Value::Flag(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+fn plain_digits(text: &str) -> Option<u32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    if is_plain || text == "0" {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+/// What else is to be said of a number that is text, or that is not written in plain digits.
+pub(super) fn unquoted(node: &Node<'_>) -> &'static str {
+    match &node.value {
+        Value::Text(text) if plain_digits(text).is_some() => ", without quotes",
+        Value::Number(text) if plain_digits(text).is_none() && !text.starts_with('-') => {
+            ", in plain digits"
+        }
+        Value::Number(_) | Value::Text(_) => "",
+        Value::Nothing | Value::Flag(_) | Value::List(_) | Value::Map(_) => "",
+    }
+}
+
+/// `true` or `false`.
+pub(in super::super) fn flag(node: &Node<'_>, problems: &mut Problems) -> Option<bool> {
+    if let Value::Flag(said) = &node.value {
+        return Some(said.eq_ignore_ascii_case("true"));
+    }
+    let said = scalar(node, problems)?;
+    let hint = match said.to_ascii_lowercase().as_str() {
+        "true" | "false" => ", without quotes",
+        "yes" | "on" | "y" => "; did you mean `true`?",
+        "no" | "off" | "n" => "; did you mean `false`?",
+        _ => "",
+    };
+    let said = quote(said);
+    problems.report(
+        node.at,
+        format!("{said} is unknown; expected `true` or `false`{hint}"),
+    );
+    None
+}
+
+/// Between `0%` and `100%`, as a share of one.
+pub(in super::super) fn percent(node: &Node<'_>, problems: &mut Problems) -> Option<f64> {
+    let said = scalar(node, problems)?;
+    let percent = said.strip_suffix('%').and_then(plain_digits);
+    let percent = percent.filter(|percent| *percent <= 100);
+    if percent.is_none() {
+        let said = quote(said);
+        problems.report(
+            node.at,
+            format!("{said} is no share; expected `0%` to `100%`"),
+        );
+    }
+    percent.map(|percent| f64::from(percent) / 100.0)
+}
+
+/// A number from 1 in plain digits, at most so many of them.
+pub(in super::super) fn positive(text: &str, digits: usize) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    (is_plain && text.len() <= digits).then(|| text.parse().ok())?
+}
+
+/// The pattern of such a number.
+pub(in super::super) fn positive_pattern(digits: usize) -> String {
+    format!("[1-9][0-9]{{0,{}}}", digits - 1)
+}

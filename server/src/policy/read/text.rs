@@ -1,0 +1,108 @@
+//! Texts and names.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::super::format::Scalar;
+use super::super::problem::Problems;
+use super::super::yaml::{Node, Value};
+use super::{describe, quote};
+use crate::identity::{INVISIBLE, LONGEST_NAME};
+
+pub(in super::super) static TEXT: Scalar = Scalar {
+    name: "Text",
+    doc: "A text that is not empty.",
+    schema: || json!({"type": "string", "minLength": 1}),
+};
+
+pub(in super::super) static PATH: Scalar = Scalar {
+    name: "Path",
+    doc: "The path of a file. A relative one starts at the policy's folder.",
+    schema: || json!({"type": "string", "minLength": 1}),
+};
+
+pub(in super::super) static NAME: Scalar = Scalar {
+    name: "Name",
+    doc: "A name: 1 to 64 visible characters without a blank at either end.",
+    schema: || {
+        // Beyond U+FFFF readers of patterns disagree on what a character is.
+        let mut invisible = String::from("\\u0000-\\u001f\\u007f-\\u009f");
+        for range in INVISIBLE.iter().filter(|range| *range.end() <= '\u{ffff}') {
+            for (end, before) in [(range.start(), ""), (range.end(), "-")] {
+                write!(invisible, "{before}\\u{:04x}", u32::from(*end)).expect("a text takes all");
+            }
+        }
+        let outer = format!("[^\\s{invisible}]");
+        json!({
+            "type": "string",
+            "maxLength": LONGEST_NAME,
+            "pattern": format!("^{outer}([^{invisible}]*{outer})?$"),
+        })
+    },
+};
+
+pub(in super::super) static BYTES: Scalar = Scalar {
+    name: "Bytes",
+    doc: "Bytes, one for each character up to `\"\\xff\"`.",
+    schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]*$"}),
+};
+
+pub(in super::super) static FILLED_BYTES: Scalar = Scalar {
+    name: "FilledBytes",
+    doc: "At least one byte, one for each character up to `\"\\xff\"`.",
+    schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]+$"}),
+};
+
+/// A scalar as it is written, whatever YAML takes it for.
+pub(in super::super) fn scalar<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
+    let scalar = node.scalar();
+    if scalar.is_none() {
+        let found = describe(node);
+        problems.report(
+            node.at,
+            format!("{found} is no text; expected one word or quoted text"),
+        );
+    }
+    scalar
+}
+
+/// A text. What is a number or a boolean in YAML has to be in quotes, so that every reader of the file
+/// finds the same.
+pub(in super::super) fn text<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
+    let said = scalar(node, problems)?;
+    let kind = match node.value {
+        Value::Number(_) => "number",
+        Value::Flag(_) => "boolean",
+        Value::Nothing | Value::Text(_) | Value::List(_) | Value::Map(_) => return Some(said),
+    };
+    let said = quote(said);
+    problems.report(
+        node.at,
+        format!("{said} is a {kind} in YAML; expected text, so put it in quotes"),
+    );
+    None
+}
+
+/// Text with at least one character.
+pub(in super::super) fn filled<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
+    let text = text(node, problems)?;
+    if text.is_empty() {
+        problems.report(node.at, "the text is empty");
+        return None;
+    }
+    Some(text)
+}
+
+/// One byte for each character, so that `"\xd2"` is the byte that it looks like.
+pub(in super::super) fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+    let said = text(node, problems)?;
+    let bytes: Result<Vec<u8>, _> = said.chars().map(u8::try_from).collect();
+    if bytes.is_err() {
+        problems.report(
+            node.at,
+            "a character is no single byte; expected characters up to `\\xff`, others as their bytes",
+        );
+    }
+    bytes.ok()
+}
