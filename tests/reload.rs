@@ -364,7 +364,7 @@ async fn a_wrong_policy_is_not_tried_again_before_it_changes() {
 }
 
 /// From now on the gateway may have no more descriptors than that.
-fn limit_descriptors(gateway: &Gateway, most: u64) {
+pub(crate) fn limit_descriptors(gateway: &Gateway, most: u64) {
     let process = i32::try_from(gateway.process()).unwrap();
     let process = rustix::process::Pid::from_raw(process);
     let now = rustix::process::getrlimit(Resource::Nofile);

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::harness::{Connection, Gateway, Refusal, Upstream, World, until};
 
 mod decisions;
+mod descriptors;
 mod ending;
 mod failures;
 mod limits;

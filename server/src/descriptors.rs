@@ -12,6 +12,10 @@ const KEPT: u64 = 64;
 /// The same as a share, one in so many.
 const KEPT_SHARE: u64 = 16;
 
+/// How many descriptors must be left when the gateway is about to serve: for one connection, and for what comes and goes
+/// beside it (a reload's file, a probe, the admin socket).
+const LEAST: u64 = 10;
+
 /// How many of so many descriptors clients may use.
 pub(crate) fn for_clients(descriptors: u64) -> u64 {
     let kept = KEPT.max(descriptors / KEPT_SHARE);
@@ -32,6 +36,15 @@ pub fn raise() -> Option<u64> {
         Ok(()) => raised.current,
         Err(_) => limit.current,
     }
+}
+
+/// How many descriptors are open, if so few of `most` are left that nobody could be served. Without `/proc` it is not
+/// known.
+pub(crate) fn too_many_open(most: u64) -> Option<u64> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    // One of them is the directory, which is closed again.
+    let open = u64::try_from(open).ok()?.saturating_sub(1);
+    (most.saturating_sub(open) < LEAST).then_some(open)
 }
 
 /// Says so if the policy promises more connections than there can be.

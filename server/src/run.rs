@@ -72,9 +72,9 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut signals = Signals::listen()?;
         let descriptors = descriptors::raise();
         if !succeed {
+            let mut signals = Signals::listen()?;
             // It waits for upstreams, which may be away.
             let begun = tokio::select! {
                 begun = Run::begin(settings, kept, None, descriptors) => begun,
@@ -88,10 +88,14 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
             return running.until_ended(signals).await;
         }
         let mut elder = Elder::at_standard_input()?;
-        let inherited = elder.inherit().await?;
-        let begun = Run::begin(settings, inherited, Some(&mut elder), descriptors).await;
-        match begun {
-            Ok(mut running) => {
+        let begun = async {
+            let signals = Signals::listen()?;
+            let inherited = elder.inherit().await?;
+            let begun = Run::begin(settings, inherited, Some(&mut elder), descriptors).await;
+            Ok((begun?, signals))
+        };
+        match begun.await {
+            Ok((mut running, signals)) => {
                 running.program = program;
                 running.have_parent(elder.take_parent())?;
                 running.follow(elder);

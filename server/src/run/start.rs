@@ -49,6 +49,12 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// No client could be served.
+    #[error(
+        "{0} of the process's {1} file descriptors are open, which leaves too few for clients: raise the hard limit of \
+         open files (LimitNOFILE=)"
+    )]
+    Descriptors(u64, u64),
     /// The system refused something that every process needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -167,6 +173,11 @@ impl Run {
         let took = begin.elapsed();
         let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
         let ready = Ready::new(settings, loaded, watch, inherited)?;
+        if let Some(most) = descriptors
+            && let Some(open) = descriptors::too_many_open(most)
+        {
+            return Err(StartError::Descriptors(open, most));
+        }
         ready.gateway.admission().set_descriptors(descriptors);
         if let Some(elder) = &mut elder {
             elder.tell_health(&ready.gateway);

@@ -6,8 +6,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
@@ -150,6 +151,10 @@ fn receive(
         &mut control,
         RecvFlags::CMSG_CLOEXEC,
     )?;
+    // The kernel drops what this process has no descriptors left for.
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(Errno::MFILE.into());
+    }
     bytes.extend(&chunk[..received.bytes]);
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
