@@ -16,7 +16,7 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use tempfile::TempDir;
 
 pub(crate) use client::{Connection, Identity, Refusal, Returning};
-pub(crate) use flood::Flood;
+pub(crate) use flood::{Flood, STRANGERS};
 pub(crate) use gateway::{Gateway, signal};
 pub(crate) use manager::Manager;
 pub(crate) use upstream::Upstream;

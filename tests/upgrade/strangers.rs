@@ -1,7 +1,10 @@
 //! Strangers who connect without pause while one process takes over from another.
 
+use super::load::{upgrade_under_load, with_a_limited_client};
 use super::{leave, world};
-use crate::harness::{Flood, Upstream, until};
+use crate::harness::{Flood, STRANGERS, Upstream, until};
+
+const UPGRADES: usize = 3;
 
 #[tokio::test]
 async fn the_old_process_stops_accepting_while_strangers_connect_without_pause() {
@@ -22,6 +25,27 @@ async fn the_old_process_stops_accepting_while_strangers_connect_without_pause()
     until(async || (listeners(first) == 0).then_some(())).await;
     leave(old).await;
     flood.end().await;
+}
+
+#[tokio::test]
+async fn strangers_who_connect_without_pause_keep_no_client_out_of_an_upgrade_and_let_none_past_a_limit()
+ {
+    let db = Upstream::start("db").await;
+    let mut world = world(&[&db]);
+    with_a_limited_client(&mut world);
+    let mut gateway = world.start().await;
+    let first = gateway.first();
+    let flood = Flood::begin(gateway.address).await;
+    let addresses = [gateway.address];
+    upgrade_under_load(&world, &mut gateway, &addresses, UPGRADES).await;
+    until(async || (listeners(first) == 0).then_some(())).await;
+    flood.end().await;
+    let stranger = format!("{STRANGERS}:");
+    let knocked = gateway.records().into_iter().filter(|record| {
+        let source = record["source"].as_str();
+        source.is_some_and(|source| source.starts_with(&stranger))
+    });
+    assert!(knocked.count() > 0, "strangers were refused");
 }
 
 /// How many of a process's sockets listen at an address.
