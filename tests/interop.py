@@ -112,4 +112,13 @@ def hop():
         threading.Thread(target=relay, args=(client, gateway), daemon=True).start()
 
 
-{"direct": direct, "transfer": transfer, "hop": hop}[sys.argv[2]]()
+def banner():
+    """A client of SSH, which speaks first: the gateway closes."""
+    with socket.create_connection(("127.0.0.1", PORT), timeout=20) as plain:
+        plain.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+        while plain.recv(65536):
+            pass
+    sys.exit("the gateway has closed")
+
+
+{"banner": banner, "direct": direct, "transfer": transfer, "hop": hop}[sys.argv[2]]()

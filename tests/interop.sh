@@ -40,7 +40,7 @@ until_true() {
 listens() { python3 -c "import socket; socket.create_connection(('127.0.0.1', $1), 1).close()"; }
 
 # Upstreams.
-redis_port=$(port) pg_port=$(port) web_port=$(port) proxied_port=$(port) gateway_port=$(port)
+redis_port=$(port) pg_port=$(port) web_port=$(port) web2_port=$(port) proxied_port=$(port) gateway_port=$(port)
 
 redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --dir "$dir" >redis.log 2>&1 &
 
@@ -66,6 +66,7 @@ http {
   uwsgi_temp_path $dir/uwsgi;
   scgi_temp_path $dir/scgi;
   server { listen 127.0.0.1:$web_port; root $dir/web; }
+  server { listen 127.0.0.1:$web2_port http2; root $dir/web; }
   server {
     listen 127.0.0.1:$proxied_port proxy_protocol;
     location / { return 200 "\$proxy_protocol_addr\n"; }
@@ -76,7 +77,7 @@ nginx -c "$dir/nginx.conf" >nginx.log 2>&1
 
 # The gateway.
 "$built/certgen" ca >/dev/null
-"$built/certgen" server gateway.test web redis db proxied localhost 127.0.0.1 >/dev/null
+"$built/certgen" server gateway.test web web2 plain redis db proxied localhost 127.0.0.1 >/dev/null
 "$built/certgen" client alice >/dev/null
 "$built/certgen" client bob >/dev/null
 cat >policy.yaml <<POLICY
@@ -86,11 +87,17 @@ gateway:
   tls: {certificate: certs/server.crt, key: certs/server.key, client_ca: certs/ca.crt}
 groups:
   web: {upstreams: ["127.0.0.1:$web_port"], alpn: [http/1.1], health: {interval: 200ms}}
-  proxied: {upstreams: ["127.0.0.1:$proxied_port"], alpn: [http/1.1], proxy_protocol: v2, health: {interval: 200ms}}
+  web2: {upstreams: ["127.0.0.1:$web2_port"], alpn: [h2], health: {interval: 200ms}}
+  plain: {upstreams: ["127.0.0.1:$web_port"], health: {interval: 200ms}}
+  proxied:
+    upstreams: ["127.0.0.1:$proxied_port"]
+    alpn: [http/1.1]
+    proxy_protocol: v2
+    health: {check: {send: "GET / HTTP/1.0\r\n\r\n", expect: "HTTP/1.1 200"}, interval: 200ms}
   redis: {upstreams: ["127.0.0.1:$redis_port"], health: {check: {send: "PING\r\n", expect: "+PONG"}, interval: 200ms}}
   db: {upstreams: ["127.0.0.1:$pg_port"], alpn: [postgresql], health: {interval: 200ms}}
 clients:
-  alice: {groups: [web, proxied, redis, db]}
+  alice: {groups: [web, web2, plain, proxied, redis, db]}
   bob: {groups: [redis]}
 tests:
   - {client: bob, sni: web, expect: deny}
@@ -98,7 +105,7 @@ POLICY
 "$built/portcullis" check policy.yaml
 "$built/portcullis" run --access-log access.log >gateway.log 2>&1 &
 until_true listens "$gateway_port"
-until_true sh -c "[ \$(grep -c 'upstream is up' gateway.log) = 4 ]"
+until_true sh -c "[ \$(grep -c 'upstream is up' gateway.log) = 6 ]"
 
 alice=(-CAfile certs/ca.crt -cert certs/alice.crt -key certs/alice.key)
 bob=(-CAfile certs/ca.crt -cert certs/bob.crt -key certs/bob.key)
@@ -160,6 +167,19 @@ ok "curl"
 ok "a download of 20 MB by curl is whole"
 "${curl[@]}" https://proxied/ | grep -q "^127.0.0.1" || fail "nginx behind the PROXY protocol"
 ok "nginx reads the PROXY header"
+# nginx takes nothing without one: its upstream came up by probes that have it.
+! grep -q "broken header" nginx-error.log || fail "a probe without a PROXY header: $(grep -m 1 "broken header" nginx-error.log)"
+ok "probes send the PROXY header too"
+
+# Groups that speak different protocols side by side: curl offers h2 and http/1.1.
+for row in "web 1.1" "web2 2" "plain 1.1"; do
+  read -r group version <<<"$row"
+  answer=$("${curl[@]}" -w ' %{http_version}' "https://$group/") || fail "curl to $group"
+  [ "$(tr -d '\n' <<<"$answer")" = "hello from nginx $version" ] || fail "curl to $group got: $answer"
+  ok "curl speaks HTTP/$version to the group $group"
+done
+refused "a client that speaks only HTTP/2" "no application protocol" web "${alice[@]}" -alpn h2 -ign_eof
+refused "a client that speaks only HTTP" "no application protocol" db "${alice[@]}" -alpn http/1.1 -ign_eof
 
 # GnuTLS
 (printf '%s' "$request"; read -rt 2 <> <(:) || true) |
@@ -205,6 +225,25 @@ hop=$(awk '/listening/ {print $2}' hop.log)
 answer=$(psql -h 127.0.0.1 -p "$hop" -U postgres -Atc 'SELECT sum(n) FROM generate_series(1, 100000) AS n')
 [ "$answer" = 5000050000 ] || fail "psql through a local hop"
 ok "psql through a local hop"
+
+# Clients that do not speak TLS 1.3 from the first byte: refused, and the record names what they speak.
+# named WORDS COMMAND…: the command fails, and a record has these words.
+named() {
+  local words=$1 before
+  before=$(grep -c "$words" access.log || true)
+  shift
+  timeout 20 "$@" >out.log 2>&1 && fail "$* was let in"
+  until_true sh -c "[ \$(grep -c '$words' access.log) -gt $before ]"
+  ok "the record of $1 says: $words"
+}
+named sslnegotiation=direct psql "host=127.0.0.1 port=$gateway_port user=postgres sslmode=require" -c 'SELECT 1'
+named "PostgreSQL without TLS" psql "host=127.0.0.1 port=$gateway_port user=postgres sslmode=disable" -c 'SELECT 1'
+named "HTTP request without TLS" curl -sS --fail --max-time 10 "http://127.0.0.1:$gateway_port/"
+named "HTTP/2" curl -sS --fail --max-time 10 --http2-prior-knowledge "http://127.0.0.1:$gateway_port/"
+named "PROXY protocol header" curl -sS --fail --max-time 10 --haproxy-protocol "http://127.0.0.1:$gateway_port/"
+named "SSH" python3 "$here/interop.py" "$gateway_port" banner
+named "TLS 1.2" "${curl[@]}" --tls-max 1.2 https://web/
+named "TLS 1.2" openssl s_client -connect "127.0.0.1:$gateway_port" -servername web "${alice[@]}" -tls1_2
 
 # What the records say of it.
 records() { grep "\"reason\":\"$1\"" access.log | grep -c "$2" || true; }
