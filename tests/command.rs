@@ -62,11 +62,28 @@ async fn check_passes_what_can_be_served_and_names_what_cannot() {
     std::fs::rename(world.path("server.key.ca"), world.path("server.key")).unwrap();
     let mismatch = portcullis(&world, &["check"]);
     assert_eq!(mismatch.status.code(), Some(1));
+    let place = place(&world.policy(), "server.key");
     assert!(
-        said(&mismatch).contains("server.key: is not the key of"),
+        said(&mismatch).contains(&format!(
+            "policy.yaml:{place}: error: server.key: is not the key of"
+        )),
         "{}",
         said(&mismatch)
     );
+    let nowhere = portcullis(&world, &["check", "nowhere.yaml"]);
+    assert!(
+        said(&nowhere).starts_with("nowhere.yaml: error: cannot be read: "),
+        "{}",
+        said(&nowhere)
+    );
+}
+
+/// Where `what` is in a text: its line and column, as they are printed.
+fn place(text: &str, what: &str) -> String {
+    let mut lines = text.lines().enumerate();
+    let found = lines.find_map(|(line, text)| Some((line + 1, text.find(what)? + 1)));
+    let (line, column) = found.unwrap();
+    format!("{line}:{column}")
 }
 
 #[tokio::test]
@@ -219,9 +236,21 @@ async fn the_kernels_half_is_named_before_or_behind_what_is_done_with_it() {
 async fn check_reads_the_standard_input() {
     let world = world().await;
     let wrong = world.policy().replace("alice: {groups", "alice: {gruops");
+    let wrong = wrong.replace("server.crt", "absent.crt");
+    let own = place(&world.policy(), "server.crt");
     for (text, code, told) in [
         (world.policy(), 0, "-: fine: 2 groups"),
-        (wrong, 1, "-:9:11: error: unknown key `gruops`"),
+        (
+            world.policy(),
+            0,
+            &format!("-:{own}: warning: gateway.tls.certificate: "),
+        ),
+        (wrong.clone(), 1, "-:9:11: error: unknown key `gruops`"),
+        (
+            wrong,
+            1,
+            &format!("-:{own}: error: absent.crt: cannot be read"),
+        ),
     ] {
         world.write("piped.yaml", &text);
         let answer = Command::new(env!("CARGO_BIN_EXE_portcullis"))

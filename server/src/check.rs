@@ -13,14 +13,14 @@ use crate::load::{self, LoadError, Loaded};
 #[derive(Debug, Serialize)]
 pub struct Report {
     file: String,
-    errors: Vec<Mistake>,
-    warnings: Vec<String>,
+    errors: Vec<Told>,
+    warnings: Vec<Told>,
     summary: Option<Summary>,
 }
 
-/// One error, with its place in the policy if it has one.
+/// One error or warning, with its place in the policy if it has one.
 #[derive(Debug, Serialize)]
-struct Mistake {
+struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,10 +69,13 @@ pub fn check(file: &Path) -> Report {
     match load(file) {
         Ok(loaded) => {
             let policy = loaded.policy();
+            let places = &policy.gateway().tls.places;
             let findings = loaded.tls().findings(policy, UnixTime::now());
-            report
-                .warnings
-                .extend(findings.iter().map(ToString::to_string));
+            let warnings = findings.iter().map(|finding| {
+                let (line, column) = places.position(finding.file());
+                Told::at(line, column, finding.to_string())
+            });
+            report.warnings.extend(warnings);
             let (authorities, revocation_lists) = loaded.tls().trust().summary();
             report.summary = Some(Summary {
                 groups: policy.groups().count(),
@@ -81,26 +84,51 @@ pub fn check(file: &Path) -> Report {
                 revocation_lists,
             });
         }
-        Err(LoadError::Policy(error)) => {
-            let told = error.problems().iter().map(|problem| Mistake {
-                line: Some(problem.line),
-                column: Some(problem.column),
-                message: problem.message.clone(),
-            });
-            report.errors.extend(told);
-            report.errors.extend((error.untold() > 0).then(|| Mistake {
-                line: None,
-                column: None,
-                message: format!("and {} more in this file", error.untold()),
-            }));
+        Err(LoadError::Unreadable { source, .. }) => {
+            let message = format!("cannot be read: {source}");
+            report.errors.push(Told::of_file(message));
         }
-        Err(error) => report.errors.push(Mistake {
-            line: None,
-            column: None,
-            message: error.to_string(),
-        }),
+        Err(error) => match error.told() {
+            Some(told) => {
+                let problems = told.problems().iter();
+                let problems = problems
+                    .map(|problem| Told::at(problem.line, problem.column, problem.message.clone()));
+                report.errors.extend(problems);
+                let untold = (told.untold() > 0).then(|| format!("and {} more", told.untold()));
+                report.errors.extend(untold.map(Told::of_file));
+            }
+            None => report.errors.push(Told::of_file(error.to_string())),
+        },
     }
     report
+}
+
+impl Told {
+    fn at(line: u32, column: u32, message: String) -> Self {
+        Self {
+            line: Some(line),
+            column: Some(column),
+            message,
+        }
+    }
+
+    /// It has no place in the file.
+    fn of_file(message: String) -> Self {
+        Self {
+            line: None,
+            column: None,
+            message,
+        }
+    }
+
+    /// In the form that editors and other tools jump to.
+    fn write(&self, f: &mut fmt::Formatter<'_>, file: &str, kind: &str) -> fmt::Result {
+        let message = &self.message;
+        match self.line.zip(self.column) {
+            Some((line, column)) => writeln!(f, "{file}:{line}:{column}: {kind}: {message}"),
+            None => writeln!(f, "{file}: {kind}: {message}"),
+        }
+    }
 }
 
 impl Report {
@@ -112,21 +140,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = &self.file;
-        for Mistake {
-            line,
-            column,
-            message,
-        } in &self.errors
-        {
-            // The form that editors and other tools jump to.
-            match line.zip(*column) {
-                Some((line, column)) => writeln!(f, "{file}:{line}:{column}: error: {message}")?,
-                None => writeln!(f, "error: {message}")?,
-            }
+        for error in &self.errors {
+            error.write(f, &self.file, "error")?;
         }
         for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
+            warning.write(f, &self.file, "warning")?;
         }
         match &self.summary {
             Some(Summary {

@@ -2,25 +2,41 @@
 
 use std::fmt;
 
+use crate::policy::TlsFile;
+
 /// Something that an operator should look at. `check` prints it as a warning; start and reload log it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    place: String,
+    file: TlsFile,
+    place: Option<String>,
     what: String,
 }
 
 impl Finding {
-    /// A finding about a key of the policy, or about a file and perhaps a line in it.
-    pub fn new(place: impl fmt::Display, what: impl fmt::Display) -> Self {
+    /// A finding about a file that the policy names.
+    pub fn new(file: TlsFile, what: impl fmt::Display) -> Self {
         Self {
-            place: place.to_string(),
+            file,
+            place: None,
             what: what.to_string(),
         }
     }
 
-    /// Where it was found.
+    /// The same at a place in the file, as its path has it.
+    #[must_use]
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.place = Some(place.to_string());
+        self
+    }
+
+    /// The file.
+    pub fn file(&self) -> TlsFile {
+        self.file
+    }
+
+    /// Where it was found: a place in the file, or the policy's key that names the file.
     pub fn place(&self) -> &str {
-        &self.place
+        self.place.as_deref().unwrap_or(self.file.key())
     }
 
     /// What it is.
@@ -31,6 +47,6 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.place(), self.what)
     }
 }

@@ -10,13 +10,11 @@ use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::finding::Finding;
-use crate::policy::Policy;
+use crate::policy::{Policy, TlsFile};
 use crate::tls::TlsError;
 use crate::trust::validity::Validity;
 use crate::trust::{self, Trust, has_signed};
 
-/// The key of the policy that names the certificate's file.
-const PLACE: &str = "gateway.tls.certificate";
 /// How many names are listed that the certificate does not have.
 const NAMES_SHOWN: usize = 5;
 /// The label that is tried in the place of a policy's `*`.
@@ -79,7 +77,7 @@ impl OwnCertificate {
             .into_iter()
             .chain(self.missing_chain(trust))
             .chain(self.missing_names(policy))
-            .map(|what| Finding::new(PLACE, what))
+            .map(|what| Finding::new(TlsFile::Certificate, what))
             .collect()
     }
 

@@ -1,6 +1,6 @@
 //! rustls' configuration: TLS 1.3, a client certificate required.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ring::hmac;
@@ -11,18 +11,21 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use thiserror::Error;
 
 use crate::finding::Finding;
 use crate::identity::{Fingerprint, Identity};
 use crate::own_certificate::{OwnCertificate, private_key};
-use crate::policy::{Policy, TlsFiles};
+use crate::policy::{Policy, TlsFile, TlsFiles};
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
-use crate::tls_words;
 use crate::trust::memory::{Known, Memory};
-use crate::trust::{self, Rollback, Trust, TrustError};
+use crate::trust::{self, Trust};
 use crate::verifier::{Destination, Verifier};
+
+mod faults;
+
+use faults::Faults;
+pub use faults::{TlsError, TlsFault};
 
 /// The gateway's own certificate and whom it believes, as loaded at one moment.
 #[derive(Debug)]
@@ -66,52 +69,13 @@ impl Identified {
     }
 }
 
-/// Why the TLS files could not be loaded.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// A file of certificates or revocations is no good.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// The gateway's own certificate is of no use to clients.
-    #[error("{path}: {what}", path = .path.display())]
-    Own {
-        /// The certificate's file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// No client could be verified.
-    #[error("{path}: no authority is in date", path = .0.display())]
-    NoneInDate(PathBuf),
-    /// The file does not hold exactly one private key.
-    #[error("{path}: holds {count} private keys, and must hold one", path = .path.display())]
-    Keys {
-        /// The file.
-        path: PathBuf,
-        /// How many there are.
-        count: usize,
-    },
-    /// A revocation list is older than the one that is in force.
-    #[error(transparent)]
-    Rollback(#[from] Rollback),
-    /// The system gives no random bytes.
-    #[error("no keys for tickets can be made: {}", tls_words::tls(.0))]
-    Random(rustls::Error),
-    /// The private key is not the certificate's.
-    #[error("{key}: is not the key of {certificate}: {}", tls_words::tls(.what))]
-    Mismatch {
-        /// The key's file.
-        key: String,
-        /// The certificate's file.
-        certificate: String,
-        /// What rustls said.
-        what: rustls::Error,
-    },
-}
-
 impl Tls {
     /// Loads certificate, key, authorities and revocations; relative paths start at `base`.
-    pub fn load(files: &TlsFiles, base: &Path, now: UnixTime) -> Result<Self, TlsError> {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with each of the files that are no good.
+    pub fn load(files: &TlsFiles, base: &Path, now: UnixTime) -> Result<Self, Vec<TlsFault>> {
         let tls = Self::read(&files.resolved(base))?;
         tls.check_dates(files, base, None, now)?;
         Ok(tls)
@@ -120,15 +84,21 @@ impl Tls {
     /// Loads what is to take the place of this, and goes on with what was learnt by this. What has ended may stay
     /// in force, since a policy that takes something from a client must not wait for a new certificate; but nothing
     /// that has ended, and no older revocation list, takes the place of what is in force.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with each of the files that are no good.
     pub fn load_next(
         &self,
         files: &TlsFiles,
         base: &Path,
         now: UnixTime,
-    ) -> Result<Self, TlsError> {
+    ) -> Result<Self, Vec<TlsFault>> {
         let mut next = Self::read(&files.resolved(base))?;
         next.check_dates(files, base, Some(self), now)?;
-        next.trust.follow(&self.trust)?;
+        let mut faults = Faults::default();
+        faults.note(TlsFile::Crl(0), next.trust.follow(&self.trust));
+        faults.found()?;
         Ok(next.following(self))
     }
 
@@ -138,46 +108,59 @@ impl Tls {
         base: &Path,
         former: Option<&Self>,
         now: UnixTime,
-    ) -> Result<(), TlsError> {
+    ) -> Result<(), Vec<TlsFault>> {
+        let mut faults = Faults::default();
         let is_new = former.is_none_or(|former| former.leaf() != self.leaf());
         if let Some(what) = self.own.lapse(now).filter(|_| is_new) {
             let path = base.join(&files.certificate);
-            return Err(TlsError::Own { path, what });
+            let lapsed = Err(TlsError::Own { path, what });
+            faults.note::<()>(TlsFile::Certificate, lapsed);
         }
         let former = former.map(|former| &former.trust);
         if !self.trust.check_dates(former, now) {
-            return Err(TlsError::NoneInDate(base.join(&files.client_ca)));
+            let lapsed = Err(TlsError::NoneInDate(base.join(&files.client_ca)));
+            faults.note::<()>(TlsFile::ClientCa, lapsed);
         }
-        Ok(())
+        faults.found()
     }
 
     /// Reads files with paths that are resolved.
-    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+    fn read(files: &TlsFiles) -> Result<Self, Vec<TlsFault>> {
         let provider = Arc::new(provider());
-        let chain = trust::certificates(&files.certificate)?;
-        let chain: Vec<_> = chain.into_iter().map(|one| one.der).collect();
-        let own = OwnCertificate::new(chain.clone()).map_err(|what| TlsError::Own {
-            path: files.certificate.clone(),
-            what,
-        })?;
-        let key = private_key(&files.key)?;
-        let imitation = imitation(&key);
-        let certified =
-            CertifiedKey::from_der(chain, key, &provider).map_err(|what| TlsError::Mismatch {
+        let mut faults = Faults::default();
+        let own = faults.note(TlsFile::Certificate, own_certificate(&files.certificate));
+        let key = faults.note(TlsFile::Key, private_key(&files.key));
+        let tickets = TicketKeys::new().map_err(TlsError::Random);
+        let tickets = faults.note(TlsFile::Key, tickets);
+        let trust = Trust::load(&files.client_ca, &files.crl, files.expired_crl);
+        let trust = trust.map_err(|found| {
+            for (file, error) in found {
+                faults.note::<()>(file, Err(error));
+            }
+        });
+        let own = own.zip(key).and_then(|((own, chain), key)| {
+            let imitation = imitation(&key);
+            let certified = CertifiedKey::from_der(chain, key, &provider);
+            let certified = certified.map_err(|what| TlsError::Mismatch {
                 key: files.key.display().to_string(),
                 certificate: files.certificate.display().to_string(),
                 what,
-            })?;
-        let trust = Trust::load(&files.client_ca, &files.crl, files.expired_crl)?;
-        Ok(Self {
-            provider,
-            certificate: Arc::new(SingleCertAndKey::from(certified)),
-            own,
-            trust,
-            memory: Arc::default(),
-            tickets: TicketKeys::new().map_err(TlsError::Random)?,
-            imitation,
-        })
+            });
+            let certified = faults.note(TlsFile::Key, certified)?;
+            Some((own, certified, imitation))
+        });
+        match (own, trust, tickets) {
+            (Some((own, certified, imitation)), Ok(trust), Some(tickets)) => Ok(Self {
+                provider,
+                certificate: Arc::new(SingleCertAndKey::from(certified)),
+                own,
+                trust,
+                memory: Arc::default(),
+                tickets,
+                imitation,
+            }),
+            _ => Err(faults.0),
+        }
     }
 
     /// Goes on with what was learnt by what this takes the place of, if it is of the same certificates and
@@ -312,6 +295,19 @@ impl Tls {
         config.ignore_client_order = !client_prefers_chacha;
         config
     }
+}
+
+/// The gateway's own certificate, and its chain.
+fn own_certificate(
+    path: &Path,
+) -> Result<(OwnCertificate, Vec<CertificateDer<'static>>), TlsError> {
+    let chain = trust::certificates(path)?;
+    let chain: Vec<_> = chain.into_iter().map(|one| one.der).collect();
+    let own = OwnCertificate::new(chain.clone()).map_err(|what| TlsError::Own {
+        path: path.to_owned(),
+        what,
+    })?;
+    Ok((own, chain))
 }
 
 /// A secret that all processes with this key have, to answer alike for names that lead nowhere.

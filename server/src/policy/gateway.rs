@@ -8,7 +8,7 @@ use super::Quota;
 use super::ban::{self, Ban};
 use super::duration::{duration, limit};
 use super::format::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
-use super::problem::Problems;
+use super::problem::{At, Problems};
 use super::read::address::address;
 use super::read::number::{percent, quota};
 use super::read::text::filled;
@@ -51,7 +51,70 @@ pub struct TlsFiles {
     pub crl: Vec<PathBuf>,
     /// What a list that is out of date means.
     pub expired_crl: ExpiredCrl,
+    /// Where they are named.
+    pub places: TlsPlaces,
 }
+
+/// One of the files behind mutual TLS, by the key that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFile {
+    /// The gateway's certificate.
+    Certificate,
+    /// The certificate's private key.
+    Key,
+    /// The authorities that sign clients' certificates.
+    ClientCa,
+    /// The revocation list of this index.
+    Crl(usize),
+}
+
+impl TlsFile {
+    /// The key of the policy that names it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Certificate => "gateway.tls.certificate",
+            Self::Key => "gateway.tls.key",
+            Self::ClientCa => "gateway.tls.client_ca",
+            Self::Crl(_) => "gateway.tls.crl",
+        }
+    }
+}
+
+/// Where the files behind mutual TLS are named in the policy.
+///
+/// All are equal, as with [`Line`](super::Line): that a line moved is no change of the policy.
+#[derive(Debug, Clone, Default)]
+pub struct TlsPlaces {
+    certificate: At,
+    key: At,
+    client_ca: At,
+    crl: Vec<At>,
+}
+
+impl TlsPlaces {
+    pub(super) fn at(&self, file: TlsFile) -> At {
+        match file {
+            TlsFile::Certificate => self.certificate,
+            TlsFile::Key => self.key,
+            TlsFile::ClientCa => self.client_ca,
+            TlsFile::Crl(index) => self.crl.get(index).copied().unwrap_or_default(),
+        }
+    }
+
+    /// The line and the column of a file's name, both from 1.
+    pub fn position(&self, file: TlsFile) -> (u32, u32) {
+        let At { line, column } = self.at(file);
+        (line, column)
+    }
+}
+
+impl PartialEq for TlsPlaces {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for TlsPlaces {}
 
 impl TlsFiles {
     /// The same files with relative paths starting at `base`.
@@ -63,6 +126,7 @@ impl TlsFiles {
             client_ca: base.join(&self.client_ca),
             crl: self.crl.iter().map(|list| base.join(list)).collect(),
             expired_crl: self.expired_crl,
+            places: self.places.clone(),
         }
     }
 }
@@ -174,16 +238,17 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
 fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
     let fields = Fields::of(node, &TLS, problems)?;
     let mut file = |key| {
-        fields
-            .need(key, problems)
-            .and_then(|node| path(node, problems))
+        let node = fields.need(key, problems)?;
+        Some((path(node, problems)?, node.at))
     };
     let (certificate, key, client_ca) = (file("certificate"), file("key"), file("client_ca"));
+    let located =
+        |node: &Node<'_>, problems: &mut Problems| path(node, problems).map(|path| (path, node.at));
     let crl = fields.or("crl", Vec::new(), problems, |node, problems| {
         if let Value::List(_) = node.value {
-            read::list(node, "paths", problems, path)
+            read::list_by(node, "paths", problems, located, |(path, _)| path.clone())
         } else {
-            path(node, problems).map(|path| vec![path])
+            located(node, problems).map(|one| vec![one])
         }
     });
     let expired_crl = fields.value("expired_crl", problems, |node, problems| {
@@ -193,13 +258,23 @@ fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
         ];
         read::word(node, &words, problems)
     });
-    Some(TlsFiles {
-        certificate: certificate?,
-        key: key?,
-        client_ca: client_ca?,
+    let (certificate, key, client_ca) = (certificate?, key?, client_ca?);
+    let (crl, crl_places) = crl.into_iter().unzip();
+    let files = TlsFiles {
+        certificate: certificate.0,
+        key: key.0,
+        client_ca: client_ca.0,
         crl,
         expired_crl,
-    })
+        places: TlsPlaces {
+            certificate: certificate.1,
+            key: key.1,
+            client_ca: client_ca.1,
+            crl: crl_places,
+        },
+    };
+    problems.name_files(&files);
+    Some(files)
 }
 
 fn path(node: &Node<'_>, problems: &mut Problems) -> Option<PathBuf> {

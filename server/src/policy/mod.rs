@@ -41,7 +41,9 @@ pub use decide::{Decision, DenyReason, Rule};
 pub use diff::{Difference, difference};
 pub use explain::{Explanation, explain};
 pub use format::schema::schema;
-pub use gateway::{ExpiredCrl, Gateway, GatewayLimits, OnRevoke, Timeouts, TlsFiles};
+pub use gateway::{
+    ExpiredCrl, Gateway, GatewayLimits, OnRevoke, Timeouts, TlsFile, TlsFiles, TlsPlaces,
+};
 pub use generate::generate;
 pub use group::{
     Check, Group, GroupTimeouts, Health, OnDown, ProxyProtocol, Upstream, UpstreamState,
@@ -93,7 +95,7 @@ impl Policy {
     }
 
     /// The name of the file that it came from.
-    pub fn file(&self) -> &str {
+    pub fn file(&self) -> &Arc<str> {
         &self.file
     }
 }

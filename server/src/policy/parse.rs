@@ -83,6 +83,7 @@ impl Draft {
     /// The policy that was made of this, if it passes its tests.
     fn tested(&self, policy: Policy) -> Result<Policy, PolicyError> {
         let mut problems = Problems::default();
+        problems.name_files(&self.gateway.tls);
         for test in &self.tests {
             test.hold(&policy, &mut problems);
         }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use super::gateway::{TlsFile, TlsFiles};
+
 /// Problems that are told; whoever has more starts with these.
 const MOST_PROBLEMS: usize = 20;
 
 /// A line and a column, both from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct At {
     pub(super) line: u32,
     pub(super) column: u32,
@@ -36,18 +38,52 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Why a text is no policy: the first problems, in the order of the file.
+/// What is wrong with a policy, or with the files that it names: the first problems, in the order of the
+/// policy's file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct PolicyError {
     file: Arc<str>,
     problems: Vec<Problem>,
     untold: usize,
+    files: Option<Box<TlsFiles>>,
 }
 
 impl PolicyError {
     /// The problems, in the order of the file; 20 at most.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The error of a policy that is right and names files that are not.
+    pub(crate) fn of_files(file: &Arc<str>, files: &TlsFiles) -> Self {
+        let mut problems = Problems::default();
+        problems.name_files(files);
+        problems.into_error(file)
+    }
+
+    /// The files that the policy names, if it is known which.
+    pub(crate) fn files(&self) -> Option<&TlsFiles> {
+        self.files.as_deref()
+    }
+
+    /// The same with what is wrong with the files.
+    #[must_use]
+    pub(crate) fn with(mut self, faults: impl IntoIterator<Item = (TlsFile, String)>) -> Self {
+        let places = self.files.as_ref().map(|files| &files.places);
+        let faults = faults.into_iter().map(|(file, message)| {
+            let At { line, column } = places.map_or_else(At::default, |places| places.at(file));
+            Problem {
+                line,
+                column,
+                message,
+            }
+        });
+        self.problems.extend(faults);
+        self.problems
+            .sort_by_key(|problem| (problem.line, problem.column));
+        self.untold += self.problems.len().saturating_sub(MOST_PROBLEMS);
+        self.problems.truncate(MOST_PROBLEMS);
+        self
     }
 
     /// How many more there are.
@@ -82,11 +118,17 @@ impl fmt::Display for PolicyError {
 pub(super) struct Problems {
     found: Vec<(At, String)>,
     skipped: usize,
+    files: Option<Box<TlsFiles>>,
 }
 
 impl Problems {
     pub(super) fn report(&mut self, at: At, message: impl Into<String>) {
         self.found.push((at, message.into()));
+    }
+
+    /// Takes note of the files that the policy names, whatever else is wrong with it.
+    pub(super) fn name_files(&mut self, files: &TlsFiles) {
+        self.files = Some(Box::new(files.clone()));
     }
 
     /// Counts places where there is, or may be, a problem that nobody looks for any more.
@@ -121,6 +163,7 @@ impl Problems {
             file: Arc::clone(file),
             problems,
             untold,
+            files: self.files,
         }
     }
 }

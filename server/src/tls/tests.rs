@@ -3,7 +3,7 @@ use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 use super::*;
-use crate::policy::ExpiredCrl;
+use crate::policy::{ExpiredCrl, TlsPlaces};
 
 /// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
 /// certificate.
@@ -28,6 +28,7 @@ fn files(expired_crl: ExpiredCrl) -> TlsFiles {
         client_ca: "ca.crt".into(),
         crl: vec!["ca.crl".into()],
         expired_crl,
+        places: TlsPlaces::default(),
     }
 }
 
@@ -65,7 +66,10 @@ fn what_has_ended_while_it_is_in_force_holds_no_change_up_and_comes_in_force_no_
     let (dir, tls, _) = tls(ExpiredCrl::Refuse);
     let (files, late) = (files(ExpiredCrl::Refuse), after(50 * YEAR));
     assert!(tls.load_next(&files, dir.path(), late).is_ok());
-    let is_own = |refused| matches!(refused, Err(TlsError::Own { .. }));
+    let is_own = |refused: Result<Tls, Vec<TlsFault>>| {
+        let faults = refused.unwrap_err();
+        matches!(faults[0].error, TlsError::Own { .. }) && faults[0].file == TlsFile::Certificate
+    };
     assert!(is_own(Tls::load(&files, dir.path(), late)), "at a start");
     let authority = Authority::load(dir.path()).unwrap();
     let own = authority.server(&["localhost"]).unwrap();

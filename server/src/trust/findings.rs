@@ -7,7 +7,7 @@ use rustls_pki_types::UnixTime;
 use super::Trust;
 use super::authority::Authority;
 use crate::finding::Finding;
-use crate::policy::ExpiredCrl;
+use crate::policy::{ExpiredCrl, TlsFile};
 
 /// The most bytes of authorities' names that a handshake tells clients. TLS has room for 64 KiB with all else,
 /// but Java reads 32 KiB of a handshake message.
@@ -26,14 +26,15 @@ impl Trust {
             .map(|name| 2 + name.as_ref().len())
             .sum();
         if bytes > LARGEST_SUBJECTS {
-            self.findings.push(Finding::new(
-                authorities.display(),
+            let what = Finding::new(
+                TlsFile::ClientCa,
                 format_args!(
                     "the names of {} authorities have {bytes} bytes, which clients need not read; no names are \
                      sent, so that a client with several certificates cannot tell which to show",
                     self.subjects.len()
                 ),
-            ));
+            );
+            self.findings.push(what.within(authorities.display()));
             self.subjects.clear();
         }
     }
@@ -42,7 +43,7 @@ impl Trust {
     pub(crate) fn findings(&self, now: UnixTime) -> Vec<Finding> {
         let mut findings = self.findings.clone();
         let (valid, all) = self.valid_authorities(now);
-        let authorities = "gateway.tls.client_ca";
+        let authorities = TlsFile::ClientCa;
         if valid < all {
             let what = format_args!("{} of {all} authorities are out of date", all - valid);
             findings.push(Finding::new(authorities, what));
@@ -67,7 +68,7 @@ impl Trust {
                 ExpiredCrl::Accept => "",
             };
             let what = format_args!("the list of {list} {what}{refused}");
-            findings.push(Finding::new("gateway.tls.crl", what));
+            findings.push(Finding::new(TlsFile::Crl(0), what));
         }
         findings
     }

@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::finding::Finding;
 use crate::identity::Fingerprint;
-use crate::policy::ExpiredCrl;
+use crate::policy::{ExpiredCrl, TlsFile};
 
 mod authority;
 mod files;
@@ -79,12 +79,48 @@ impl Trust {
     /// error, so that a slip never widens nor narrows who is believed. A list must be signed by one
     /// of the authorities, or by an intermediate that stands in the list's own file and was signed
     /// by one of them.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with each of the files that are no good.
     pub fn load(
         authorities: &Path,
         lists: &[PathBuf],
         expired_crl: ExpiredCrl,
-    ) -> Result<Self, TrustError> {
-        let certificates = certificates(authorities)?;
+    ) -> Result<Self, Vec<(TlsFile, TrustError)>> {
+        let mut faults = Vec::new();
+        let trust = Self::of_authorities(authorities, expired_crl);
+        let (mut trust, certificates) = match trust {
+            Ok(trust) => trust,
+            Err(error) => {
+                faults.push((TlsFile::ClientCa, error));
+                for (index, list) in lists.iter().enumerate() {
+                    let unreadable = sections(list).err();
+                    faults.extend(unreadable.map(|error| (TlsFile::Crl(index), error)));
+                }
+                return Err(faults);
+            }
+        };
+        let mut signers = certificates.clone();
+        for (index, list) in lists.iter().enumerate() {
+            match trust.add_lists(TlsFile::Crl(index), list, &certificates) {
+                Ok(intermediates) => signers.extend(intermediates),
+                Err(error) => faults.push((TlsFile::Crl(index), error)),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        trust.revoke_authorities(&certificates, &signers);
+        Ok(trust)
+    }
+
+    /// Loads authorities, without lists, and returns their certificates as well.
+    fn of_authorities(
+        path: &Path,
+        expired_crl: ExpiredCrl,
+    ) -> Result<(Self, Vec<CertificateDer<'static>>), TrustError> {
+        let certificates = certificates(path)?;
         let mut trust = Self {
             anchors: Vec::new(),
             authorities: Vec::new(),
@@ -99,19 +135,14 @@ impl Trust {
             trust
                 .add_authority(der)
                 .map_err(|what| TrustError::NotAuthority {
-                    path: authorities.to_owned(),
+                    path: path.to_owned(),
                     line: *line,
                     what,
                 })?;
         }
-        trust.bound_subjects(authorities);
-        let certificates: Vec<_> = certificates.into_iter().map(|one| one.der).collect();
-        let mut signers = certificates.clone();
-        for list in lists {
-            signers.extend(trust.add_lists(list, &certificates)?);
-        }
-        trust.revoke_authorities(&certificates, &signers);
-        Ok(trust)
+        trust.bound_subjects(path);
+        let certificates = certificates.into_iter().map(|one| one.der).collect();
+        Ok((trust, certificates))
     }
 
     fn add_authority(&mut self, certificate: &CertificateDer<'_>) -> Result<(), &'static str> {
@@ -134,6 +165,7 @@ impl Trust {
     /// Adds the lists of a file. Returns the intermediates in it that may sign lists.
     fn add_lists(
         &mut self,
+        file: TlsFile,
         path: &Path,
         authorities: &[CertificateDer<'static>],
     ) -> Result<Vec<CertificateDer<'static>>, TrustError> {
@@ -165,7 +197,7 @@ impl Trust {
             let (issuer, list) = List::read(&section.der, &issuers).map_err(refused)?;
             if let Some(unused) = self.revocations.add(issuer, list) {
                 let place = format!("{}:{}", path.display(), section.line);
-                self.findings.push(Finding::new(place, unused));
+                self.findings.push(Finding::new(file, unused).within(place));
             }
         }
         Ok(issuers.split_off(authorities.len()))

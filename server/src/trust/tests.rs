@@ -37,7 +37,8 @@ impl Files {
             paths.push(path);
         }
         let authorities = self.0.path().join("ca.crt");
-        Trust::load(&authorities, &paths, ExpiredCrl::Refuse)
+        let trust = Trust::load(&authorities, &paths, ExpiredCrl::Refuse);
+        trust.map_err(|mut faults| faults.remove(0).1)
     }
 }
 
