@@ -28,3 +28,4 @@ mod steering;
 mod timeouts;
 mod trust;
 mod upgrade;
+mod waiting;

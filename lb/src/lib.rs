@@ -84,11 +84,15 @@ pub mod health;
 #[cfg(not(loom))]
 pub mod lease;
 #[cfg(not(loom))]
+pub mod left;
+#[cfg(not(loom))]
 pub mod limiter;
 #[cfg(not(loom))]
 pub mod load_balancer;
 #[cfg(not(loom))]
 mod permits;
+#[cfg(not(loom))]
+pub mod places;
 #[cfg(not(loom))]
 pub mod probe;
 #[cfg(not(loom))]
@@ -113,8 +117,10 @@ pub use {
     },
     health::Health,
     lease::{Lease, NoLease},
-    limiter::{Admission, Denied, Limiter},
+    left::left,
+    limiter::{Denied, Limiter},
     load_balancer::{Change, Config, Ended, LoadBalancer, Outcome, Rejection, StartError},
+    places::{Admission, Place, Waiting},
     probe::{Check, Probe},
     relay::{Downstream, Finished, RelayError, Traffic, relay},
 };

@@ -89,6 +89,9 @@ pub struct ClientLimits {
     pub connections: Limit,
     /// How often it may open one; `None` means as often as it likes.
     pub rate: Option<Rate>,
+    /// How long one more connection than it may have open waits for one of those to end. Without any time it is
+    /// refused at once.
+    pub wait: Duration,
 }
 
 #[cfg(test)]

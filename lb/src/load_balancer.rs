@@ -24,8 +24,10 @@ use crate::{
     drain::{Drain, Drained, Stay},
     group::Group,
     group_config::{GroupConfig, UpstreamConfig},
+    left::left,
     limit::{ClientLimits, Limit, Name},
-    limiter::{Admission, Denied, Limiter},
+    limiter::{Denied, Limiter},
+    places::Admission,
     probe::Prober,
     relay::{Downstream, Finished, RelayError, Traffic},
 };
@@ -156,6 +158,9 @@ pub enum Rejection {
     /// The client may not come now.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// The client was gone before it had a place.
+    #[error("the client left while it waited")]
+    Left,
     /// No upstream could be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -296,9 +301,20 @@ impl LoadBalancer {
         self.limiter.admit(client, limits)
     }
 
+    /// The same, and waits for as long as the limits say for a place of the client's. Cancel safe. See
+    /// [`Limiter::admit_within`].
+    pub async fn admit_within(
+        &self,
+        client: &Name,
+        limits: &ClientLimits,
+    ) -> Result<Admission, Denied> {
+        self.limiter.admit_within(client, limits).await
+    }
+
     /// Takes a stream from its arrival to its end.
     ///
-    /// A stream that is turned away is aborted. Dropping the future aborts both sides and returns
+    /// A client that has all of its connections open waits for as long as its limits say. A stream that is turned
+    /// away is aborted. Dropping the future aborts both sides and returns
     /// everything that was counted.
     pub async fn handle<S: Downstream>(
         &self,
@@ -311,7 +327,8 @@ impl LoadBalancer {
             armed: true,
         };
         let _place = self.place()?;
-        let (_admission, group) = self.ask(client, group)?;
+        let group = self.known(group)?;
+        let _admission = self.admitted(client, &mut downstream.stream).await?;
         let mut dialed = self.dial(&group).await?;
         let traffic = Traffic::new();
         let relayed = dialed.relay(&mut downstream.stream, &traffic);
@@ -363,13 +380,25 @@ impl LoadBalancer {
         })
     }
 
-    fn ask(&self, client: &str, group: &str) -> Result<(Admission, Arc<Group>), Rejection> {
+    fn known(&self, group: &str) -> Result<Arc<Group>, Rejection> {
         let snapshot = self.snapshot.load();
-        let group = snapshot.groups.get(group).ok_or(Rejection::UnknownGroup)?;
-        Ok((
-            self.admit(&client.into(), &snapshot.client)?,
-            Arc::clone(group),
-        ))
+        let group = snapshot.groups.get(group);
+        group.map(Arc::clone).ok_or(Rejection::UnknownGroup)
+    }
+
+    /// Counts a connection of the client, or has it wait. A load balancer that stops lets nobody wait.
+    async fn admitted<S: Downstream>(
+        &self,
+        client: &str,
+        stream: &mut S,
+    ) -> Result<Admission, Rejection> {
+        let (client, limits) = (client.into(), self.snapshot.load().client);
+        tokio::select! {
+            biased;
+            admitted = self.admit_within(&client, &limits) => Ok(admitted?),
+            () = left(stream) => Err(Rejection::Left),
+            () = self.drain.begun() => Err(Rejection::Stopping),
+        }
     }
 }
 

@@ -116,8 +116,11 @@ fn any_group() -> impl Strategy<Value = GroupConfig> {
 
 fn any_client() -> impl Strategy<Value = ClientLimits> {
     let rate = (any_number(), any_time()).prop_map(|(events, per)| Rate::new(events, per));
-    (any_limit(), prop::option::of(rate))
-        .prop_map(|(connections, rate)| ClientLimits { connections, rate })
+    (any_limit(), prop::option::of(rate)).prop_map(|(connections, rate)| ClientLimits {
+        connections,
+        rate,
+        ..ClientLimits::default()
+    })
 }
 
 /// Two streams through a balancer that is configured so, and another configuration in between. Time is

@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
@@ -196,7 +196,7 @@ async fn each_reason_to_turn_a_client_away_is_told_and_resets_it() {
     ));
     let alone = ClientLimits {
         connections: at_most(1),
-        rate: None,
+        ..ClientLimits::default()
     };
     world
         .balancer
@@ -241,6 +241,48 @@ async fn each_reason_to_turn_a_client_away_is_told_and_resets_it() {
         (2, 2),
         "refusals count nothing"
     );
+}
+
+#[tokio::test]
+async fn a_client_with_all_connections_open_waits_for_one_unless_it_leaves_or_the_balancer_stops() {
+    let world = World::new(Vec::new());
+    let echo = world.echo().await;
+    let limits = ClientLimits {
+        connections: at_most(1),
+        wait: BOUND,
+        ..ClientLimits::default()
+    };
+    let group = Change::PutGroup(unprobed("ledger", &[echo]));
+    world
+        .balancer
+        .apply([group, Change::Client(limits)])
+        .unwrap();
+    let waits = async || {
+        while world.balancer.limiter().waiting("billing") == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let (first, _) = world.connected("billing", "ledger").await;
+
+    let (left, handled) = world.connect("billing", "ledger").await;
+    timeout(BOUND, waits()).await.unwrap();
+    left.set_zero_linger().unwrap();
+    drop(left);
+    let rejected = timeout(BOUND, handled).await.unwrap().unwrap();
+    assert!(matches!(rejected, Err(Rejection::Left)), "{rejected:?}");
+
+    let next = world.connected("billing", "ledger");
+    let leave = async {
+        timeout(BOUND, waits()).await.unwrap();
+        drop(first);
+    };
+    let ((_second, _), ()) = tokio::join!(next, leave);
+
+    let (_last, handled) = world.connect("billing", "ledger").await;
+    timeout(BOUND, waits()).await.unwrap();
+    let (_, rejected) = tokio::join!(world.balancer.stop(Duration::ZERO), handled);
+    let rejected = rejected.unwrap();
+    assert!(matches!(rejected, Err(Rejection::Stopping)), "{rejected:?}");
 }
 
 #[tokio::test]

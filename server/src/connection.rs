@@ -284,11 +284,12 @@ async fn serve(
         chain,
         ..
     } = guest;
-    let holder = match gateway.enter(record.connection(), permit, chain).await {
+    let entered = gateway.let_in(&mut client, permit, chain, record).await;
+    let holder = match entered {
         Ok(holder) => holder,
-        Err(rejection) => {
+        Err(outcome) => {
             lb::Downstream::abort(&mut *client);
-            return Outcome::Rejected(rejection);
+            return outcome;
         }
     };
     let visit = Visit {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::AlertDescription;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::record_layer::flight::{Incoming, Outgoing};
@@ -47,6 +47,16 @@ impl TlsClient {
     /// reset would overtake it.
     pub fn into_accused(self) -> Option<TcpStream> {
         self.accused.then_some(self.socket)
+    }
+
+    /// Waits until the client is gone, whatever it has said. Cancel safe. One that has ended its stream is asked
+    /// whether it still listens.
+    pub async fn left(&mut self) {
+        // By the end of its stream, not by data, and by a reset.
+        let end = self.socket.ready(Interest::PRIORITY | Interest::ERROR);
+        if end.await.is_ok() {
+            lb::left(self).await;
+        }
     }
 
     /// Tells the client what it did wrong, if the socket takes it now: the connection is lost in any case.

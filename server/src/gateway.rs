@@ -30,6 +30,7 @@ use crate::steer::{self, Steered, Unsteered};
 use crate::tls::Tls;
 use crate::worker;
 
+mod entrance;
 mod handover;
 mod reload;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod simulation;
 mod standby;
 mod workers;
 
+pub(crate) use entrance::Wait;
 pub use reload::Applied;
 pub use workers::{Queued, Workers};
 

@@ -9,16 +9,19 @@ use std::time::Duration;
 use lb::{Admission, Lease};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::ConnectionSlot;
 use crate::credentials::{Credentials, Shown, is_granted, is_trusted};
-use crate::policy::OnRevoke;
 use crate::running::{Permit, Running};
 use crate::succession::heir::Heir;
 use crate::succession::message::Carried;
+
+mod lapsed;
+
+use lapsed::Ending;
+pub use lapsed::Lapsed;
 
 /// Over how long connections that are cut off together are spread.
 pub const CUT_SPREAD: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ pub struct Live {
     shards: [Mutex<HashMap<u64, Arc<Entry>>>; SHARDS],
     adopted: Mutex<HashMap<u64, Adopted>>,
     heir: RwLock<Option<Arc<Heir>>>,
+    /// Sent when another process decides, or another revision.
+    news: watch::Sender<()>,
 }
 
 /// A connection of an older process, as it counts here.
@@ -138,10 +143,21 @@ impl Live {
         self.heir.read()
     }
 
+    /// Hears whenever who waits to be let in has to look again at who decides, and by what.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// Another revision is in force.
+    pub(crate) fn tell_news(&self) {
+        self.news.send_replace(());
+    }
+
     /// Has another process count the clients from now on. Returns what it does not know yet.
     pub(crate) fn hand_over(&self, heir: Arc<Heir>) -> Vec<Carried> {
         let mut counting = self.heir.write();
         *counting = Some(heir);
+        self.tell_news();
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
             let shard = shard.lock();
@@ -177,6 +193,7 @@ impl Live {
     /// Has this process count the clients itself.
     pub(crate) fn take_back(&self) {
         *self.heir.write() = None;
+        self.tell_news();
     }
 
     /// Counts a connection of an older process. Whoever enters it holds [`Live::heir`].
@@ -345,56 +362,6 @@ impl Drop for Holder {
             .remove(&self.connection);
         if let Some(heir) = &*heir {
             heir.ended(self.connection);
-        }
-    }
-}
-
-/// Connections whose permit has lapsed.
-#[derive(Debug)]
-pub struct Lapsed {
-    connections: Vec<Ending>,
-}
-
-/// How a connection is ended.
-#[derive(Debug)]
-enum Ending {
-    Here(CancellationToken),
-    Elsewhere(Arc<Elsewhere>),
-}
-
-impl Ending {
-    fn end(&self) {
-        match self {
-            Self::Here(token) => token.cancel(),
-            Self::Elsewhere(elsewhere) => elsewhere.end(),
-        }
-    }
-}
-
-impl Lapsed {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.connections.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.connections.is_empty()
-    }
-
-    /// Ends them as the policy wants it, which may take until the drain's deadline.
-    pub async fn end(self, how: OnRevoke, drain: Duration) {
-        let begin = Instant::now();
-        let (wait, spread) = match how {
-            OnRevoke::Keep => return,
-            OnRevoke::Cut => (Duration::ZERO, CUT_SPREAD),
-            OnRevoke::Drain => (drain, CUT_SPREAD),
-        };
-        let step = spread / u32::try_from(self.connections.len().max(1)).unwrap_or(u32::MAX);
-        for (index, connection) in self.connections.iter().enumerate() {
-            let offset = step.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
-            tokio::time::sleep_until(begin + wait + offset).await;
-            connection.end();
         }
     }
 }

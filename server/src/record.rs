@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::admission::network;
+use crate::gateway::Wait;
 use crate::identity::Identity;
 use crate::record_layer::Breach;
 use crate::refusals::{Refusals, Subject, Suppressed};
@@ -136,6 +137,7 @@ impl Recorder {
             tries: 0,
             handshake: None,
             resumed: false,
+            wait: Wait::default(),
             dialed: None,
             traffic: Arc::new(Traffic::new()),
             outcome: None,
@@ -218,6 +220,7 @@ pub struct Record {
     tries: u32,
     handshake: Option<Duration>,
     resumed: bool,
+    wait: Wait,
     dialed: Option<Duration>,
     traffic: Arc<Traffic>,
     outcome: Option<Outcome>,
@@ -256,6 +259,11 @@ impl Record {
         self.client = Some(Named::Proven(identity));
         self.group = Some(Arc::clone(group));
         self.handshake = Some(self.began.elapsed());
+    }
+
+    /// How long it waits for a place.
+    pub(crate) fn wait(&mut self) -> &mut Wait {
+        &mut self.wait
     }
 
     /// An upstream was reached, or none after so many tries.
@@ -312,6 +320,7 @@ impl Record {
             tries: self.tries,
             handshake_seconds: self.handshake.map(|time| time.as_secs_f64()),
             resumed: self.resumed.then_some(true),
+            waited_seconds: self.wait.so_far().map(|time| time.as_secs_f64()),
             dialed_seconds: self.dialed.map(|time| time.as_secs_f64()),
             duration_seconds: self.began.elapsed().as_secs_f64(),
             received_bytes: self.traffic.received(),
@@ -374,6 +383,8 @@ struct Line<'a> {
     handshake_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialed_seconds: Option<f64>,
     duration_seconds: f64,

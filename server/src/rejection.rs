@@ -74,6 +74,9 @@ pub enum Rejection {
     /// The client's own limits are reached.
     #[error(transparent)]
     Limited(Denied),
+    /// The client left while it waited for a place.
+    #[error("the client left while it waited for one of its connections to end")]
+    LeftWaiting,
     /// No upstream of the group could be had.
     #[error(transparent)]
     Dial(DialError),
@@ -115,7 +118,7 @@ impl Rejection {
             | Self::SourceHandshakesFull
             | Self::HandshakeEvicted => false,
             // Its handshake is over, and its own limits hold it.
-            Self::Limited(_) | Self::Lapsed => false,
+            Self::Limited(_) | Self::LeftWaiting | Self::Lapsed => false,
             // An upstream is the cause.
             Self::Dial(_) | Self::Header(_) => false,
         }
@@ -149,6 +152,7 @@ impl Rejection {
             Self::Protocol => "alpn_mismatch",
             Self::Limited(Denied::ClientConnections { .. }) => "client_connections",
             Self::Limited(Denied::ClientRate { .. }) => "client_rate",
+            Self::LeftWaiting => "client_left",
             Self::Dial(DialError::GroupFull { .. }) => "group_connections",
             Self::Dial(DialError::NoneHealthy) => "none_healthy",
             Self::Dial(DialError::AllFailed { .. }) => "dial_failed",
@@ -218,6 +222,7 @@ mod tests {
             (Rejection::Policy(DenyReason::NotGranted), false),
             (Rejection::Protocol, false),
             (Rejection::Limited(connections), false),
+            (Rejection::LeftWaiting, false),
             (Rejection::Dial(DialError::NoneHealthy), false),
             (Rejection::Lapsed, false),
             (header(), false),

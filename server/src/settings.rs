@@ -1,6 +1,7 @@
 //! The policy's plain data in the balancer's own types.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb::config_error::LONGEST;
 use lb::{
@@ -8,7 +9,7 @@ use lb::{
     UpstreamConfig, UpstreamState, WhenAllDown,
 };
 
-use crate::policy::{self, Client, Gateway, Group, Quota, SniName};
+use crate::policy::{self, Client, Gateway, Group, Quota, SniName, WhenFull};
 use crate::proxy_header;
 use crate::tls_probe::TlsProbe;
 
@@ -28,6 +29,10 @@ pub fn client(client: &Client) -> ClientLimits {
             events: rate.events,
             per: rate.per,
         }),
+        wait: match client.when_full {
+            WhenFull::Reset => Duration::ZERO,
+            WhenFull::Wait(limit) => limit,
+        },
     }
 }
 

@@ -72,6 +72,7 @@ impl Gateway {
         let start = Instant::now();
         let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
         self.running.store(Arc::clone(&next));
+        self.live.tell_news();
         Running::retire(&changes, &self.balancer);
         doors.open(bound, &addresses);
         match self.steered.lock().as_mut() {

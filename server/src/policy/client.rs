@@ -1,16 +1,18 @@
 //! A client: what it is granted and how much of it.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::format::{CLIENT, Scalar};
+use super::duration::duration;
+use super::format::{CLIENT, Scalar, WAIT};
 use super::problem::{At, Problems};
 use super::read::number::{positive, positive_pattern, quota};
 use super::read::{self, Fields, quote};
-use super::yaml::Node;
+use super::yaml::{Node, Value};
 use super::{Line, Quota};
 use crate::identity::ClientName;
 
@@ -37,10 +39,30 @@ pub struct Client {
     pub groups: Vec<Arc<str>>,
     /// How many connections it may have open.
     pub max_connections: Quota,
+    /// What happens to one more than these.
+    pub when_full: WhenFull,
     /// How often it may come; `None` is without limit.
     pub rate: Option<Rate>,
     /// Where its name is in the file that it was read from.
     pub line: Line,
+}
+
+/// What happens to a connection of a client that has all of its connections open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is reset.
+    Reset,
+    /// It waits for one of those to end, but no longer than this.
+    Wait(Duration),
+}
+
+impl fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset => f.write_str("reset"),
+            Self::Wait(limit) => write!(f, "wait {limit:?}"),
+        }
+    }
 }
 
 /// So many events in a time.
@@ -79,6 +101,17 @@ pub(super) fn read(
         .unwrap_or_default();
     groups.sort_unstable();
     let max_connections = fields.value("max_connections", problems, quota);
+    let when_full = fields.value("when_full", problems, when_full);
+    let is_unlimited =
+        |node: &Node<'_>| matches!(&node.value, Value::Text(said) if said == "unlimited");
+    if let (Some(node), WhenFull::Wait(_)) = (fields.get("when_full"), when_full)
+        && fields.get("max_connections").is_none_or(is_unlimited)
+    {
+        problems.report(
+            node.at,
+            "there is nothing to wait for without a number in `max_connections`",
+        );
+    }
     let rate = fields.or("rate", None, problems, |node, problems| {
         rate(node, problems).map(Some)
     });
@@ -86,6 +119,7 @@ pub(super) fn read(
         name: client.ok()?,
         groups,
         max_connections,
+        when_full,
         rate,
         line: Line::of(at),
     })
@@ -109,4 +143,74 @@ fn rate(node: &Node<'_>, problems: &mut Problems) -> Option<Rate> {
         );
     }
     rate
+}
+
+fn when_full(node: &Node<'_>, problems: &mut Problems) -> Option<WhenFull> {
+    match &node.value {
+        Value::Map(_) => {
+            let fields = Fields::of(node, &WAIT, problems)?;
+            let wait = fields.need("wait", problems)?;
+            duration(wait, problems).map(WhenFull::Wait)
+        }
+        Value::Text(said) if said == "reset" => Some(WhenFull::Reset),
+        Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Nothing => {
+            let found = read::describe(node);
+            problems.report(
+                node.at,
+                format!("{found} is unknown; expected `reset` or `{{wait: 5s}}`"),
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_told, policy, with};
+    use super::*;
+
+    fn one(rules: &str) -> String {
+        with(&format!(
+            "groups: {{a: {{upstreams: ['10.0.0.1:1']}}}}\nclients: {{one: {{groups: [a], {rules}}}}}\n"
+        ))
+    }
+
+    #[test]
+    fn one_connection_too_many_is_reset_unless_the_client_may_wait() {
+        for (rules, expected) in [
+            ("max_connections: 2", WhenFull::Reset),
+            ("when_full: reset", WhenFull::Reset),
+            (
+                "max_connections: 2, when_full: {wait: 500ms}",
+                WhenFull::Wait(Duration::from_millis(500)),
+            ),
+        ] {
+            let policy = policy(&one(rules));
+            assert_eq!(policy.client("one").unwrap().when_full, expected, "{rules}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_cannot_be_is_told_with_its_place() {
+        for (rules, message) in [
+            (
+                "max_connections: 2, when_full: wait",
+                "6:61: `wait` is unknown; expected `reset` or `{wait: 5s}`",
+            ),
+            (
+                "max_connections: 2, when_full: {wait: 0s}",
+                "6:68: `0s` is no time at all; expected a duration such as `5s`",
+            ),
+            (
+                "max_connections: 2, when_full: {}",
+                "6:61: `wait` is missing in `when_full`",
+            ),
+            (
+                "when_full: {wait: 5s}",
+                "6:41: there is nothing to wait for without a number in `max_connections`",
+            ),
+        ] {
+            assert_told(&one(rules), message);
+        }
+    }
 }

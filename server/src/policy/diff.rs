@@ -12,7 +12,8 @@ use super::{Change, Policy};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     changes: Vec<String>,
-    /// Names, ports and protocols of groups that are there before and after.
+    /// Names, ports and protocols of groups that are there before and after, and what becomes of clients' connections
+    /// over their limit.
     reach: Vec<String>,
     gained: Vec<Access>,
     lost: Vec<Access>,
@@ -61,7 +62,7 @@ pub fn difference(old: &Policy, new: &Policy) -> Difference {
         changes: changes.iter().map(|change| told(old, change)).collect(),
         reach: changes
             .iter()
-            .flat_map(|change| reach(old, change))
+            .flat_map(|change| reach(old, change).into_iter().chain(when_full(old, change)))
             .collect(),
         gained,
         lost,
@@ -119,6 +120,18 @@ fn reach(old: &Policy, change: &Change) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What becomes of the connections of a client over its limit, if that is something else than before.
+fn when_full(old: &Policy, change: &Change) -> Option<String> {
+    let Change::PutClient(after) = change else {
+        return None;
+    };
+    let before = old.client(after.name.as_str())?.when_full;
+    (before != after.when_full).then(|| {
+        let (client, now) = (&after.name, after.when_full);
+        format!("- client `{client}` with all connections open: `{now}`, it was `{before}`")
+    })
 }
 
 /// Lines for what no longer leads to the group, and for what does so now.
@@ -184,6 +197,19 @@ clients: {one: {groups: [a, c]}, three: {groups: [a]}, same: {groups: [a]}}
         let none = difference(&old, &old.clone());
         assert!(none.is_empty());
         assert_eq!(none.to_string(), "no difference\n");
+    }
+
+    #[test]
+    fn a_difference_says_whether_a_client_waits_over_its_limit() {
+        let rules = |more: &str| {
+            policy(&with(&format!(
+                "groups: {{a: {{upstreams: ['10.0.0.1:1']}}}}\nclients: {{one: {{groups: [a], max_connections: 2{more}}}}}\n"
+            )))
+        };
+        assert_eq!(
+            difference(&rules(""), &rules(", when_full: {wait: 5s}")).to_string(),
+            "alter client `one`\n- client `one` with all connections open: `wait 5s`, it was `reset`\n"
+        );
     }
 
     #[test]

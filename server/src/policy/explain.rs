@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Client, Decision, Group, Policy, Quota, Rate};
+use super::{Client, Decision, Group, Policy, Quota, Rate, WhenFull};
 use crate::identity::ClientName;
 
 /// What the policy says about a client and a destination, and which line says so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     client: String,
     sni: Option<String>,
@@ -17,6 +17,8 @@ pub struct Explanation {
     rule: String,
     group: Option<String>,
     max_connections: Option<Quota>,
+    /// How long one more connection waits; `None` if it is reset.
+    wait_seconds: Option<f64>,
     rate: Option<String>,
     group_max_connections: Option<Quota>,
     upstreams: Vec<String>,
@@ -40,6 +42,7 @@ pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u1
         rule,
         group: None,
         max_connections: None,
+        wait_seconds: None,
         rate: None,
         group_max_connections: None,
         upstreams: Vec::new(),
@@ -59,6 +62,7 @@ pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u1
             } = &*group;
             let Client {
                 max_connections: most,
+                when_full,
                 rate,
                 ..
             } = &*client;
@@ -66,6 +70,10 @@ pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u1
                 allowed: true,
                 group: Some(name.to_string()),
                 max_connections: Some(*most),
+                wait_seconds: match when_full {
+                    WhenFull::Reset => None,
+                    WhenFull::Wait(limit) => Some(limit.as_secs_f64()),
+                },
                 rate: Some(rate.map_or_else(|| "unlimited".to_owned(), |rate| rate.to_string())),
                 group_max_connections: Some(*max_connections),
                 upstreams: upstreams
@@ -100,9 +108,12 @@ impl fmt::Display for Explanation {
                 "  group: {group}, upstreams {}",
                 self.upstreams.join(", ")
             )?;
+            let wait = self.wait_seconds.map_or_else(String::new, |seconds| {
+                format!(" (one more waits up to {seconds} s)")
+            });
             writeln!(
                 f,
-                "  limits: client {most} connections, rate {rate}; group {all} connections"
+                "  limits: client {most} connections{wait}, rate {rate}; group {all} connections"
             )?;
         }
         Ok(())
@@ -141,6 +152,15 @@ clients: {one: {groups: [a], max_connections: 2, rate: 5/s}}
              group: a, upstreams 10.0.0.1:1\n  \
              limits: client 2 connections, rate 5/s; group unlimited connections\n"
         );
+        let waits = with(
+            "groups: {a: {upstreams: ['10.0.0.1:1']}}
+clients: {one: {groups: [a], max_connections: 2, when_full: {wait: 1500ms}}}
+",
+        );
+        let waits = explain(&super::super::tests::policy(&waits), "one", Some("a"), None);
+        let said = "client 2 connections (one more waits up to 1.5 s), rate unlimited";
+        assert!(waits.to_string().contains(said), "{waits}");
+        assert_eq!(serde_json::to_value(&waits).unwrap()["wait_seconds"], 1.5);
         let denied = explain(&policy, "one", None, None);
         assert!(!denied.allowed());
         assert_eq!(

@@ -36,7 +36,7 @@ mod yaml;
 
 pub use ban::Ban;
 pub use change::Change;
-pub use client::{Client, Rate};
+pub use client::{Client, Rate, WhenFull};
 pub use decide::{Decision, DenyReason, Rule};
 pub use diff::{Difference, difference};
 pub use explain::{Explanation, explain};

@@ -33,7 +33,7 @@ groups:
   named: {upstreams: ["192.0.2.1:1"], health: {check: tls, sni: d.e}}
 clients:
   plain: {groups: [own]}
-  bounded: {groups: [own], max_connections: 19, rate: 20/m}
+  bounded: {groups: [own], max_connections: 19, when_full: {wait: 21s}, rate: 20/m}
 "#;
 
 fn number(n: u32) -> NonZeroU32 {
@@ -135,13 +135,14 @@ fn a_client_may_what_its_line_says() {
     let bounded = ClientLimits {
         connections,
         rate: Some(rate),
+        wait: Duration::from_secs(21),
     };
     assert_eq!(limits("bounded"), bounded);
 }
 
 #[test]
 fn the_longest_times_that_a_policy_can_say_are_times_that_a_balancer_takes() {
-    let longest = "36600d";
+    let longest = "9999d";
     let text = POLICY
         .replace("connect: 7s", &format!("connect: {longest}"))
         .replace("connect: 17s", &format!("connect: {longest}"))
@@ -149,12 +150,13 @@ fn the_longest_times_that_a_policy_can_say_are_times_that_a_balancer_takes() {
         .replace("12s", longest)
         .replace("idle: 8m", &format!("idle: {longest}"))
         .replace("9h", longest)
+        .replace("21s", longest)
         .replace("tries: 2", "tries: 4294967295");
     let policy = Policy::parse("p.yaml", &text).unwrap();
     for found in policy.groups() {
         assert_eq!(group(found, policy.gateway()).check(), Ok(()));
     }
-    let longer = text.replace(longest, "36601d");
+    let longer = text.replace(longest, "10000d");
     assert!(
         Policy::parse("p.yaml", &longer).is_err(),
         "it is the longest"

@@ -206,6 +206,11 @@ impl Elder {
                     }
                     continue;
                 }
+                answer = self.connections.decided() => {
+                    // If it cannot be told, it is gone, and with it the connection.
+                    self.sender.send(&answer).await.ok();
+                    continue;
+                }
                 Ok(()) = orders.changed() => {
                     let now = *orders.borrow();
                     self.pass_on(given, now).await;
@@ -225,12 +230,7 @@ impl Elder {
                     break;
                 }
                 Ok(Some(ToHeir::Drain)) => end.notify_one(),
-                Ok(Some(message)) => {
-                    if let Some(answer) = self.connections.note(&gateway, message).await {
-                        // If it cannot be told, it is gone, and with it the connection.
-                        self.sender.send(&answer).await.ok();
-                    }
-                }
+                Ok(Some(message)) => self.connections.note(&gateway, message),
                 Ok(None) => {
                     tracing::info!("the process that was followed has ended");
                     break;

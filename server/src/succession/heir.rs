@@ -3,21 +3,29 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::{ToHeir, Verdict};
-use crate::credentials::Shown;
+use super::message::{Carried, ToHeir, Verdict};
 
 /// Tells the new process what becomes of the old one's connections, and asks it for those whose
 /// handshakes were still under way.
 #[derive(Debug)]
 pub(crate) struct Heir {
     tell: mpsc::UnboundedSender<ToHeir>,
-    asked: Mutex<HashMap<u64, oneshot::Sender<Verdict>>>,
+    asked: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     /// Those that were let in and have not yet entered, and whether they are to end all the same.
     admitted: Mutex<HashMap<u64, bool>>,
+}
+
+/// What the new process says of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) verdict: Verdict,
+    /// How long the client has waited, if it had to.
+    pub(crate) waited: Option<Duration>,
 }
 
 impl Heir {
@@ -59,17 +67,18 @@ impl Heir {
         self.tell(ToHeir::Drain);
     }
 
-    /// Whether a client may come in; `None` if there is nobody to answer any more. Whoever stops waiting
-    /// takes the question back.
-    pub(crate) async fn ask(
-        &self,
-        connection: u64,
-        client: &str,
-        group: &str,
-        shown: Option<Shown>,
-    ) -> Option<Verdict> {
-        let (answer, verdict) = oneshot::channel();
-        self.asked.lock().insert(connection, answer);
+    /// Whether a client may come in; `None` if there is nobody to answer any more. It may be long until the answer
+    /// if the client may wait, and says how long it has `waited`. Whoever stops waiting takes the question back.
+    pub(crate) async fn ask(&self, asked: Carried, waited: Option<Duration>) -> Option<Answer> {
+        let Carried {
+            connection,
+            client,
+            group,
+            shown,
+            ..
+        } = asked;
+        let (sender, answer) = oneshot::channel();
+        self.asked.lock().insert(connection, sender);
         let mut question = Question {
             heir: self,
             connection,
@@ -77,26 +86,27 @@ impl Heir {
         };
         self.tell(ToHeir::Arrived {
             connection,
-            client: client.to_owned(),
-            group: group.to_owned(),
+            client,
+            group,
             shown,
+            waited,
         });
         if self.tell.is_closed() {
             return None;
         }
-        let verdict = verdict.await.ok();
+        let answer = answer.await.ok();
         question.is_open = false;
-        verdict
+        answer
     }
 
     /// What the new process says of a client.
-    pub(crate) fn answer(&self, connection: u64, verdict: Verdict) {
+    pub(crate) fn answer(&self, connection: u64, answer: Answer) {
         let asked = self.asked.lock().remove(&connection);
-        if asked.is_some() && verdict == Verdict::Admitted {
+        if asked.is_some() && answer.verdict == Verdict::Admitted {
             self.admitted.lock().insert(connection, false);
         }
         if let Some(asked) = asked
-            && asked.send(verdict).is_err()
+            && asked.send(answer).is_err()
         {
             // It has left meanwhile.
             self.admitted.lock().remove(&connection);
@@ -151,21 +161,35 @@ mod tests {
 
     use super::*;
 
+    fn of(connection: u64) -> Carried {
+        Carried {
+            connection,
+            client: "alice".to_owned(),
+            group: "db".to_owned(),
+            upstream: None,
+            shown: None,
+        }
+    }
+
     #[tokio::test]
     async fn a_question_is_answered_taken_back_or_left_alone() {
         let (heir, mut told) = Heir::new();
         let tasks = TaskTracker::new();
         let ask = |connection| {
             let heir = Arc::clone(&heir);
-            tasks.spawn(async move { heir.ask(connection, "alice", "db", None).await })
+            tasks.spawn(async move { heir.ask(of(connection), None).await })
         };
         let answered = ask(1);
         assert!(matches!(
             told.recv().await,
             Some(ToHeir::Arrived { connection: 1, .. })
         ));
-        heir.answer(1, Verdict::Lapsed);
-        assert_eq!(answered.await.unwrap(), Some(Verdict::Lapsed));
+        let lapsed = Answer {
+            verdict: Verdict::Lapsed,
+            waited: None,
+        };
+        heir.answer(1, lapsed);
+        assert_eq!(answered.await.unwrap(), Some(lapsed));
 
         let taken_back = ask(2);
         assert!(matches!(
@@ -183,7 +207,7 @@ mod tests {
         drop(told);
         heir.is_gone();
         assert_eq!(left_alone.await.unwrap(), None);
-        assert_eq!(heir.ask(4, "alice", "db", None).await, None);
+        assert_eq!(heir.ask(of(4), None).await, None);
         assert!(heir.asked.lock().is_empty());
     }
 }

@@ -55,6 +55,9 @@ pub(crate) enum ToHeir {
         group: String,
         #[serde(default)]
         shown: Option<Shown>,
+        /// How long it has waited for a place, if it may wait. Older programs have nobody wait.
+        #[serde(default)]
+        waited: Option<Duration>,
     },
     /// A connection of the old process has reached its upstream.
     Dialed {
@@ -79,7 +82,13 @@ pub(crate) enum ToElder {
     /// It serves.
     Serving,
     /// Whether a client may come in.
-    Verdict { connection: u64, verdict: Verdict },
+    Verdict {
+        connection: u64,
+        verdict: Verdict,
+        /// How long it has waited for a place, if it had to.
+        #[serde(default)]
+        waited: Option<Duration>,
+    },
     /// The policy is to be read again.
     Reload,
     /// The file of access records is to be opened again.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::heir::Heir;
+use super::heir::{Answer, Heir};
 use super::link::{Receiver, Sender};
 use super::message::{DECIDES, ENDS, ToElder, ToHeir};
 use super::upgrade::Supervision;
@@ -102,7 +102,8 @@ impl Reports {
                     Some(ToElder::Verdict {
                         connection,
                         verdict,
-                    }) => heir.answer(connection, verdict),
+                        waited,
+                    }) => heir.answer(connection, Answer { verdict, waited }),
                     Some(ToElder::Cut { connection }) => gateway.live().cut(connection),
                     // If many wait already, the gateway is about to end or to reload anyway.
                     Some(ToElder::Reload) => drop(orders.try_send(Order::Reload)),

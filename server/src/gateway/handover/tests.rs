@@ -11,11 +11,16 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use rustls_pki_types::CertificateDer;
+
 use super::*;
+use crate::gateway::Wait;
 use crate::identity::Identity;
 use crate::load::Loaded;
 use crate::record::Recorder;
+use crate::rejection::Rejection;
 use crate::sink::{Output, Sink};
+use crate::succession::heir::{Answer, Heir};
 use crate::succession::message::{ToHeir, Verdict};
 use crate::verifier::Destination;
 
@@ -64,7 +69,9 @@ async fn come_and_go(
         let identity = Identity::of(alice).unwrap();
         let permit = gateway.running().authorize(identity, &destination).unwrap();
         let connection = gateway.recorder.number();
-        match gateway.enter(connection, permit, Vec::new()).await {
+        let mut wait = Wait::default();
+        let entering = gateway.enter(connection, permit, Vec::new(), &mut wait);
+        match entering.await {
             Ok(holder) => {
                 holder.dialed(upstream);
                 came += 1;
@@ -74,6 +81,14 @@ async fn come_and_go(
         }
     }
     came
+}
+
+/// An answer without a wait.
+fn answer(verdict: Verdict) -> Answer {
+    Answer {
+        verdict,
+        waited: None,
+    }
 }
 
 /// The new process, as far as it counts.
@@ -95,7 +110,7 @@ impl Other {
                 } else {
                     Verdict::Connections(NonZeroU32::new(LIMIT).unwrap())
                 };
-                heir.answer(connection, verdict);
+                heir.answer(connection, answer(verdict));
             }
             ToHeir::Dialed {
                 connection,
@@ -215,10 +230,11 @@ async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_e
         let identity = Identity::of(&alice).unwrap();
         let permit = gateway.running().authorize(identity, &destination).unwrap();
         let connection = gateway.recorder.number();
-        let entering = gateway.enter(connection, permit, Vec::new());
+        let mut wait = Wait::default();
+        let entering = gateway.enter(connection, permit, Vec::new(), &mut wait);
         let deciding = async {
             // The two messages may be read before anybody who enters runs again.
-            heir.answer(connection, Verdict::Admitted);
+            heir.answer(connection, answer(Verdict::Admitted));
             if is_cut {
                 gateway.live.cut(connection);
             }

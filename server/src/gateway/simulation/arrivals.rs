@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use lb::Health;
 use rustls_pki_types::UnixTime;
+use tokio::time::Instant;
 
 use super::process::{Arrival, Connection, Waiting};
+use super::rules::{WAIT, waits};
 use super::world::World;
 use super::{CLIENTS, GROUPS, poll};
 use crate::credentials::is_trusted;
 use crate::expiry::certificate_ended;
+use crate::gateway::Wait;
 use crate::identity::Identity;
 use crate::policy::OnRevoke;
 use crate::rejection::Rejection;
@@ -72,6 +75,7 @@ impl World<'_> {
             limit,
             most: limit,
             waiting: Waiting::Before(Box::new(permit)),
+            patience: Instant::now(),
             is_denied: false,
             slot,
             stay,
@@ -107,8 +111,12 @@ impl World<'_> {
         let Waiting::Before(permit) = std::mem::replace(&mut arrival.waiting, asked) else {
             unreachable!("it was just found to wait");
         };
-        let entering = async move { gateway.enter(number, *permit, chain).await };
+        let entering = async move {
+            let mut wait = Wait::default();
+            gateway.enter(number, *permit, chain, &mut wait).await
+        };
         arrival.waiting = Waiting::Asked(Box::pin(entering));
+        arrival.patience = Instant::now() + WAIT;
         self.is_quiet = false;
         self.note(format!(
             "client {client} asks for its place in process {index}"
@@ -130,12 +138,17 @@ impl World<'_> {
         let arrival = arrivals.iter().find(|one| one.number == number).unwrap();
         let (client, group) = (arrival.client, arrival.group);
         let mut deciding = self.processes[index..].iter();
-        let limit = if index == last {
-            arrival.limit
-        } else {
-            self.processes[last].rules.limit(client)
+        // Whoever has to wait is asked by the rules that are in force.
+        let now = self.processes[last].rules.limit(client);
+        let is_ending = self.processes[last].gateway.drain().is_begun();
+        let limit = match index == last {
+            true if waits(client) && !is_ending => arrival.limit.max(now),
+            true => arrival.limit,
+            false => now,
         };
-        deciding.all(|one| one.rules.allow(client, group)) && self.total(last, client) < limit
+        // Nobody overtakes those who wait.
+        let ahead = self.total(last, client) + self.waiting(last, client);
+        deciding.all(|one| one.rules.allow(client, group)) && ahead < limit
     }
 
     /// Lets those in who have their answer.

@@ -16,7 +16,7 @@ use crate::policy::{OnRevoke, Policy};
 use crate::rejection::Rejection;
 use crate::run::debt::Debt;
 use crate::running::Permit;
-use crate::succession::heir::Heir;
+use crate::succession::heir::{Answer, Heir};
 use crate::succession::message::ToElder;
 use crate::succession::remote_connections::RemoteConnections;
 
@@ -30,6 +30,8 @@ pub(super) struct Arrival {
     /// The most that it might have had by any process's rules since it began to come in.
     pub(super) most: u32,
     pub(super) waiting: Waiting,
+    /// When it must have its answer.
+    pub(super) patience: Instant,
     /// Whether a process that follows has denied it meanwhile.
     pub(super) is_denied: bool,
     pub(super) slot: ConnectionSlot,
@@ -115,15 +117,26 @@ impl Process {
         }
         let (gateway, answers) = (Arc::clone(&next.gateway), Arc::downgrade(&heir));
         let carrying = async move {
-            while let Some(message) = told.recv().await {
-                let answer = remote.note(&gateway, message).await;
-                if let Some(ToElder::Verdict {
+            loop {
+                let answer = tokio::select! {
+                    biased;
+                    answer = remote.decided() => answer,
+                    message = told.recv() => match message {
+                        Some(message) => {
+                            remote.note(&gateway, message);
+                            continue;
+                        }
+                        None => break,
+                    },
+                };
+                if let ToElder::Verdict {
                     connection,
                     verdict,
-                }) = answer
+                    waited,
+                } = answer
                     && let Some(heir) = answers.upgrade()
                 {
-                    heir.answer(connection, verdict);
+                    heir.answer(connection, Answer { verdict, waited });
                 }
             }
             remote.release_all(&gateway);

@@ -84,7 +84,8 @@ impl World<'_> {
         self.processes[index]
             .endings
             .retain_mut(|ending| poll(ending).is_none());
-        self.is_quiet &= denied == 0;
+        // Those who wait have not heard of it.
+        self.is_quiet &= denied == 0 && !self.is_anybody_waiting();
     }
 
     /// A process denies the connections of which `denies` says so: its own and those of older processes.

@@ -18,6 +18,14 @@ use crate::tls::Tls;
 /// How long connections that are drained may stay.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
 
+/// How long connections of some clients wait over their limit.
+pub(super) const WAIT: Duration = Duration::from_secs(2);
+
+/// Whether this client's connections wait.
+pub(super) fn waits(client: usize) -> bool {
+    client > 0
+}
+
 /// What is made once and used by all histories.
 pub(super) struct Files {
     _dir: TempDir,
@@ -149,9 +157,14 @@ impl Rules {
             if let (Some((limit, _)), false) = (grant, groups.is_empty()) {
                 let groups: Vec<_> = groups.iter().map(|group| format!("g{group}")).collect();
                 let groups = groups.join(", ");
+                let wait = if waits(client) {
+                    ", when_full: {wait: 2s}"
+                } else {
+                    ""
+                };
                 writeln!(
                     text,
-                    "  c{client}: {{groups: [{groups}], max_connections: {limit}}}"
+                    "  c{client}: {{groups: [{groups}], max_connections: {limit}{wait}}}"
                 )
                 .unwrap();
             }

@@ -49,6 +49,8 @@ impl World<'_> {
         }
         self.processes.push(next);
         self.is_taking_over = true;
+        // Those who wait have to ask again.
+        self.is_quiet = false;
         self.note(format!("it takes over {carried} connections"));
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance};
 
-use super::process::Process;
-use super::rules::{Files, Rules};
+use super::process::{Arrival, Process, Waiting};
+use super::rules::{Files, Rules, waits};
 use super::{CLIENTS, GROUPS, Random, poll};
 
 /// What a drain at the end of a history may take.
@@ -132,6 +132,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn drain_process(&mut self, index: usize) {
+        self.is_quiet = false;
         let process = &mut self.processes[index];
         let drain = process.gateway.drain().clone();
         if process.drained.is_none() {
@@ -196,6 +197,15 @@ impl<'a> World<'a> {
     fn nobody_is_overdue(&self) {
         let now = Instant::now();
         for process in &self.processes {
+            let mut arrivals = process.arrivals.iter();
+            let asked = |one: &&Arrival| matches!(one.waiting, Waiting::Asked(_));
+            let overdue = arrivals.find(|one| asked(one) && one.patience + LATE < now);
+            assert!(
+                overdue.is_none(),
+                "client {} of process {} waits for ever",
+                overdue.map_or(0, |one| one.client),
+                process.id
+            );
             for connection in &process.connections {
                 let overdue = connection.due.iter().find(|(_, due)| *due + LATE < now);
                 assert!(
@@ -215,7 +225,41 @@ impl<'a> World<'a> {
         processes.map(|process| process.count()[client]).sum()
     }
 
+    /// How many connections of a client wait for a place in a process.
+    pub(super) fn waiting(&self, index: usize, client: usize) -> u32 {
+        let limiter = self.processes[index].gateway.balancer().limiter();
+        u32::try_from(limiter.waiting(&format!("c{client}"))).unwrap()
+    }
+
+    /// Whether somebody has asked for a place and has no answer.
+    pub(super) fn is_anybody_waiting(&self) -> bool {
+        let mut arrivals = self.processes.iter().flat_map(|one| &one.arrivals);
+        arrivals.any(|one| matches!(one.waiting, Waiting::Asked(_)))
+    }
+
+    /// Whoever waits does so where clients are counted, and only as long as no place is free.
+    fn check_lines(&self) {
+        let last = self.processes.len() - 1;
+        for client in 0..CLIENTS {
+            let arrivals = self.processes.iter().flat_map(|one| &one.arrivals);
+            let asked =
+                |one: &&Arrival| one.client == client && matches!(one.waiting, Waiting::Asked(_));
+            let asked = u32::try_from(arrivals.filter(asked).count()).unwrap();
+            let waiting = self.waiting(last, client);
+            assert_eq!(asked, waiting, "client {client} waits where nobody counts");
+            let is_ending = self.processes[last].gateway.drain().is_begun();
+            let limit = self.processes[last].rules.limit(client);
+            assert!(
+                waiting == 0 || waits(client) && !is_ending && self.total(last, client) >= limit,
+                "client {client} waits though a place is free, or for nothing"
+            );
+        }
+    }
+
     fn check(&self) {
+        if self.is_quiet {
+            self.check_lines();
+        }
         for (index, process) in self.processes.iter().enumerate() {
             if !self.is_just_taking_over(index) {
                 let is_in_force = self.is_nonsense || process.rules == self.disk;

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::super::client::RATE;
+use super::super::duration::DURATION;
 use super::super::read::number::{PORT, QUOTA, VERSION};
 use super::super::read::text::{NAME, TEXT};
-use super::Kind::{List, Named, Scalar, Words};
+use super::Kind::{Either, List, Named, Scalar, Words};
 use super::{GATEWAY, GROUP, Kind, Section, may, need, or};
 
 pub(in super::super) static DOCUMENT: Section = Section {
@@ -58,12 +59,43 @@ pub(in super::super) static CLIENT: Section = Section {
             Scalar(&QUOTA),
             "Open connections.",
         ),
+        or(
+            "when_full",
+            "reset",
+            WHEN_FULL,
+            "What happens to one more connection than these.",
+        ),
         may(
             "rate",
             Scalar(&RATE),
-            "How often it may come. Without it: as often as it likes.",
+            "How often it may come, whatever `when_full` says. Without it: as often as it likes.",
         ),
     ],
+    rule: Some(|| {
+        json!({
+            "if": {
+                "required": ["when_full"],
+                "properties": {"when_full": {"type": "object"}},
+            },
+            "then": {
+                "required": ["max_connections"],
+                "properties": {"max_connections": {"type": "integer"}},
+            },
+        })
+    }),
+};
+
+const WHEN_FULL: Kind = Either(&[Words(&[("reset", "It is reset.")]), Kind::Section(&WAIT)]);
+
+pub(in super::super) static WAIT: Section = Section {
+    name: "Wait",
+    called: "`when_full`",
+    doc: "It waits for one of the client's connections to end.",
+    keys: &[need(
+        "wait",
+        Scalar(&DURATION),
+        "How long, at most. As many connections wait as may be open; further ones are reset.",
+    )],
     rule: None,
 };
 

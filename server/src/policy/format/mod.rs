@@ -12,7 +12,7 @@ pub(super) mod schema;
 #[cfg(test)]
 mod tests;
 
-pub(super) use client::{CLIENT, DOCUMENT, TEST};
+pub(super) use client::{CLIENT, DOCUMENT, TEST, WAIT};
 pub(super) use gateway::{ADMIN, BAN, GATEWAY, LIMITS, STEER, TIMEOUTS, TLS};
 pub(super) use group::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
 

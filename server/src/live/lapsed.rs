@@ -1,0 +1,60 @@
+//! Connections whose permit has lapsed, and their end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{CUT_SPREAD, Elsewhere};
+use crate::policy::OnRevoke;
+
+/// Connections whose permit has lapsed.
+#[derive(Debug)]
+pub struct Lapsed {
+    pub(super) connections: Vec<Ending>,
+}
+
+/// How a connection is ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    Here(CancellationToken),
+    Elsewhere(Arc<Elsewhere>),
+}
+
+impl Ending {
+    fn end(&self) {
+        match self {
+            Self::Here(token) => token.cancel(),
+            Self::Elsewhere(elsewhere) => elsewhere.end(),
+        }
+    }
+}
+
+impl Lapsed {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Ends them as the policy wants it, which may take until the drain's deadline.
+    pub async fn end(self, how: OnRevoke, drain: Duration) {
+        let begin = Instant::now();
+        let (wait, spread) = match how {
+            OnRevoke::Keep => return,
+            OnRevoke::Cut => (Duration::ZERO, CUT_SPREAD),
+            OnRevoke::Drain => (drain, CUT_SPREAD),
+        };
+        let step = spread / u32::try_from(self.connections.len().max(1)).unwrap_or(u32::MAX);
+        for (index, connection) in self.connections.iter().enumerate() {
+            let offset = step.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX));
+            tokio::time::sleep_until(begin + wait + offset).await;
+            connection.end();
+        }
+    }
+}
