@@ -29,3 +29,4 @@ mod timeouts;
 mod trust;
 mod upgrade;
 mod waiting;
+mod workers;

@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, network};
+use crate::affinity;
 use crate::doors::{Bound, Doors};
 use crate::failures::Failures;
 use crate::inherited::Inherited;
 use crate::live::Live;
 use crate::load::{LoadError, Loaded};
-use crate::policy::Policy;
+use crate::policy::{Affinity, Policy};
 use crate::pulse::Pulse;
 use crate::record::Recorder;
 use crate::running::Running;
@@ -143,7 +144,15 @@ impl Gateway {
             }
             None => None,
         };
-        let start = |(number, queue)| worker::start(number, Arc::clone(self), queue);
+        let processors = match running.policy().gateway().workers.affinity {
+            Affinity::Off => Vec::new(),
+            Affinity::On => affinity::processors().map_err(LoadError::Thread)?,
+        };
+        let start = |(number, queue)| {
+            // Workers that outnumber the processors share them evenly.
+            let processor = processors.iter().cycle().nth(number).copied();
+            worker::start(number, processor, Arc::clone(self), queue)
+        };
         let threads = queues
             .into_iter()
             .enumerate()

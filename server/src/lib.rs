@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod admission;
+mod affinity;
 mod arrival;
 pub mod budget;
 pub mod check;

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::affinity;
 use crate::connection::carry;
 use crate::doors::Door;
 use crate::gateway::Gateway;
@@ -76,9 +77,11 @@ pub(crate) fn is_taken(address: SocketAddr) -> bool {
         && bound().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Starts a worker on its own thread. It stands at every door that comes through `doors`.
+/// Starts a worker on its own thread, which stays on a processor if one is given. It stands at every door that comes
+/// through `doors`.
 pub(crate) fn start(
     number: usize,
+    processor: Option<usize>,
     gateway: Arc<Gateway>,
     doors: mpsc::Receiver<Door>,
 ) -> io::Result<JoinHandle<()>> {
@@ -88,6 +91,11 @@ pub(crate) fn start(
     Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
+            if let Some(processor) = processor
+                && let Err(error) = affinity::stay_on(processor)
+            {
+                tracing::warn!(worker = number, processor, %error, "a worker does not stay on its processor");
+            }
             let post = Post {
                 gateway,
                 number,

@@ -43,12 +43,18 @@ impl Gateway {
     }
 
     /// The same by a command that is prepared otherwise.
-    pub(crate) async fn start_by(world: &World, mut command: Command, workers: usize) -> Self {
+    pub(crate) async fn start_by(world: &World, command: Command, workers: usize) -> Self {
+        let workers = workers.to_string();
+        Self::start_with(world, command, &["--workers", &workers]).await
+    }
+
+    /// The same with these options of `run`.
+    pub(crate) async fn start_with(world: &World, mut command: Command, options: &[&str]) -> Self {
         let records = world.path("access.log");
         let mut process = command
             .arg(env!("CARGO_BIN_EXE_portcullis"))
-            .args(["run", "--log-format", "json", "--workers"])
-            .arg(workers.to_string())
+            .args(["run", "--log-format", "json"])
+            .args(options)
             .arg("--policy")
             .arg(world.path("policy.yaml"))
             .arg("--access-log")

@@ -179,7 +179,7 @@ struct RunArguments {
     /// The policy's file.
     #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
     policy: PathBuf,
-    /// How many workers, each with a thread and a listener of its own [default: one a processor, 64 at most with steering].
+    /// How many workers, each with a thread and a listener of its own [default: what the policy says, else one a processor, 64 at most with steering].
     #[arg(long, env = "PORTCULLIS_WORKERS")]
     workers: Option<NonZeroUsize>,
     /// Where access records are appended, one JSON object a line; `-` is standard output.

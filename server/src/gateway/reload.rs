@@ -80,6 +80,9 @@ impl Gateway {
             None if next.policy().bindings().is_empty() || doors.stay_closed() => {}
             None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
         }
+        if next.policy().gateway().workers != before.policy().gateway().workers {
+            tracing::warn!("`workers` applies at the next start or upgrade");
+        }
         let took = start.elapsed();
         let lapsed = self.live.lapsed(&next, trust_changed, UnixTime::now());
         let gateway = next.policy().gateway();

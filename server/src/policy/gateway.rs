@@ -15,6 +15,7 @@ use super::read::text::filled;
 use super::read::{self, Fields};
 use super::size::{self, MemoryLimit};
 use super::steer::{self, Steer};
+use super::workers::{self, WorkerPolicy};
 use super::yaml::{Node, Value};
 
 /// What holds for the whole gateway.
@@ -36,6 +37,8 @@ pub struct Gateway {
     pub timeouts: Timeouts,
     /// What happens to a connection whose permit lapsed.
     pub on_revoke: OnRevoke,
+    /// How many workers there are, and on which processors; it holds from the start to the end of a process.
+    pub workers: WorkerPolicy,
 }
 
 /// Paths as they are written; relative ones start at the policy's folder.
@@ -223,6 +226,12 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
         ];
         read::word(node, &words, problems)
     });
+    let workers = fields.or(
+        "workers",
+        WorkerPolicy::default(),
+        problems,
+        |node, problems| workers::read(node, steer.as_ref(), problems),
+    );
     Some(Gateway {
         listen: listen?,
         tls: tls?,
@@ -232,6 +241,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
         limits: limits.unwrap_or_default(),
         timeouts: timeouts.unwrap_or_default(),
         on_revoke,
+        workers,
     })
 }
 
@@ -353,7 +363,7 @@ mod tests {
             (
                 "ca.crt}}",
                 "ca.crt}, quota: {}}",
-                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `ban`, `admin`, `limits`, `timeouts`, `on_revoke`",
+                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `ban`, `admin`, `limits`, `timeouts`, `on_revoke`, `workers`",
             ),
             (
                 "ca.crt}}",

@@ -32,6 +32,7 @@ mod size;
 mod steer;
 #[cfg(test)]
 mod tests;
+mod workers;
 mod yaml;
 
 pub use ban::Ban;
@@ -53,6 +54,7 @@ pub use name::{SniName, SniNameError};
 pub use problem::{PolicyError, Problem};
 pub use size::MemoryLimit;
 pub use steer::{Steer, SteerMode};
+pub use workers::{Affinity, WorkerPolicy};
 
 /// Who may reach what: one revision, immutable and cheap to clone.
 ///

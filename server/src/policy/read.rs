@@ -249,9 +249,15 @@ pub(super) fn word<T: Copy>(
     problems: &mut Problems,
 ) -> Option<T> {
     let said = text::scalar(node, problems)?;
-    // Tools that know YAML 1.1 only write `false` for `off`.
-    let is_off = matches!(node.value, Value::Flag(_)) && said.eq_ignore_ascii_case("false");
-    let meant = if is_off { "off" } else { said };
+    // Tools that know YAML 1.1 only write `true` for `on`, and `false` for `off`.
+    let is_flag = |flag| matches!(node.value, Value::Flag(_)) && said.eq_ignore_ascii_case(flag);
+    let meant = if is_flag("false") {
+        "off"
+    } else if is_flag("true") {
+        "on"
+    } else {
+        said
+    };
     let found = words.iter().find(|(word, _)| *word == meant);
     if found.is_none() {
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

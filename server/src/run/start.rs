@@ -81,7 +81,7 @@ impl Ready {
         let gateway = Gateway::following(loaded, recorder, inherited.generation());
         let workers = match settings.workers {
             Some(workers) => workers,
-            None => usual_workers(gateway.running().policy())?,
+            None => workers(gateway.running().policy())?,
         };
         let admin = inherited.take_admin();
         let role = settings
@@ -238,8 +238,11 @@ impl Run {
     }
 }
 
-/// One worker a processor, but no more than the kernel can steer to.
-fn usual_workers(policy: &Policy) -> io::Result<NonZeroUsize> {
+/// As many workers as the policy says; without it one a processor, but no more than the kernel can steer to.
+fn workers(policy: &Policy) -> io::Result<NonZeroUsize> {
+    if let Some(count) = policy.gateway().workers.count {
+        return count.try_into().map_err(io::Error::other);
+    }
     let processors = std::thread::available_parallelism()?;
     let most = NonZeroUsize::new(MOST_WORKERS as usize);
     let steers = policy.gateway().steer.is_some();

@@ -1,10 +1,14 @@
 //! The keys of `gateway:` and of what is in it.
 
+use ebpf::MOST_WORKERS;
+use serde_json::json;
+
 use super::super::duration::{DURATION, DURATION_LIMIT};
 use super::super::read::address::{LISTEN, PORT_RANGE, PREFIX};
 use super::super::read::number::{COUNT, PERCENT, PORT, QUOTA};
 use super::super::read::text::PATH;
 use super::super::size::SIZE;
+use super::super::workers::WORKER_COUNT;
 use super::Kind::{Either, List, Scalar, Words};
 use super::{Key, Kind, Section, may, need, or};
 
@@ -53,9 +57,47 @@ pub(in super::super) static GATEWAY: Section = Section {
             ON_REVOKE,
             "What happens to a connection whose client, grant or certificate is no longer good.",
         ),
+        may(
+            "workers",
+            Either(&[Scalar(&WORKER_COUNT), Kind::Section(&WORKERS)]),
+            "How many workers there are, and on which processors they run. Without it: one for each processor.",
+        ),
+    ],
+    rule: Some(|| {
+        let off = json!({"properties": {"mode": {"anyOf": [{"const": "off"}, {"const": false}]}}, "required": ["mode"], "type": "object"});
+        let few =
+            json!({"maximum": MOST_WORKERS, "properties": {"count": {"maximum": MOST_WORKERS}}});
+        json!({
+            "if": {"required": ["steer"], "properties": {"steer": {"not": off}}},
+            "then": {"properties": {"workers": few}},
+        })
+    }),
+};
+
+pub(in super::super) static WORKERS: Section = Section {
+    name: "Workers",
+    called: "`workers`",
+    doc: "Threads, each with a listener and connections of its own.",
+    keys: &[
+        may(
+            "count",
+            Scalar(&WORKER_COUNT),
+            "How many. Without it: one for each processor that the process may use.",
+        ),
+        or(
+            "affinity",
+            "off",
+            AFFINITY,
+            "Whether each stays on one processor of those that the process may use.",
+        ),
     ],
     rule: None,
 };
+
+const AFFINITY: Kind = Words(&[
+    ("on", "Each worker stays on one processor."),
+    ("off", "The kernel moves workers as it does other threads."),
+]);
 
 const ON_REVOKE: Kind = Words(&[
     ("cut", "It ends at once."),

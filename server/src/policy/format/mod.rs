@@ -13,7 +13,7 @@ pub(super) mod schema;
 mod tests;
 
 pub(super) use client::{CLIENT, DOCUMENT, TEST, WAIT};
-pub(super) use gateway::{ADMIN, BAN, GATEWAY, LIMITS, STEER, TIMEOUTS, TLS};
+pub(super) use gateway::{ADMIN, BAN, GATEWAY, LIMITS, STEER, TIMEOUTS, TLS, WORKERS};
 pub(super) use group::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
 
 /// A mapping with a fixed set of keys.

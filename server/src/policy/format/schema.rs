@@ -102,10 +102,13 @@ fn words(words: &[(&str, &str)]) -> Vec<Value> {
     let mut schemas = Vec::new();
     for (word, doc) in words {
         schemas.push(json!({"const": word, "description": doc}));
-        if *word == "off" {
-            // What tools that know YAML 1.1 only make of an unquoted `off`.
-            schemas.push(json!({"const": false, "description": doc}));
-        }
+        // What tools that know YAML 1.1 only make of an unquoted `on` and `off`.
+        let flag = match *word {
+            "on" => true,
+            "off" => false,
+            _ => continue,
+        };
+        schemas.push(json!({"const": flag, "description": doc}));
     }
     schemas
 }

@@ -1,0 +1,27 @@
+//! Threads that stay on one processor.
+
+use std::io;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The processors that this thread may use, as its control group, its parent or taskset(1) left them.
+///
+/// # Errors
+///
+/// The kernel has more processors than [`CpuSet::MAX_CPU`].
+pub(crate) fn processors() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    let all = 0..CpuSet::MAX_CPU;
+    Ok(all.filter(|&processor| allowed.is_set(processor)).collect())
+}
+
+/// Has this thread stay on one processor.
+///
+/// # Errors
+///
+/// The thread may not use that one.
+pub(crate) fn stay_on(processor: usize) -> io::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(processor);
+    Ok(sched_setaffinity(None, &only)?)
+}

@@ -1,0 +1,142 @@
+//! How many workers there are, and on which processors they run.
+
+use std::num::NonZeroU32;
+
+use ebpf::MOST_WORKERS;
+use serde_json::json;
+
+use super::format::{Scalar, WORKERS};
+use super::problem::Problems;
+use super::read::{self, Fields, number};
+use super::steer::{Steer, SteerMode};
+use super::yaml::{Node, Value};
+
+/// The most workers that a policy may ask for: more than machines have processors.
+const MOST: u32 = 1024;
+
+pub(super) static WORKER_COUNT: Scalar = Scalar {
+    name: "WorkerCount",
+    doc: "A number from 1 to 1024.",
+    schema: || json!({"type": "integer", "minimum": 1, "maximum": MOST}),
+};
+
+/// How many workers there are, and on which processors they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkerPolicy {
+    /// How many; `None` is one for each processor.
+    pub count: Option<NonZeroU32>,
+    /// Whether each stays on one processor.
+    pub affinity: Affinity,
+}
+
+/// Whether a worker stays on one processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Affinity {
+    /// It runs where the kernel wants.
+    #[default]
+    Off,
+    /// It does.
+    On,
+}
+
+/// Reads `workers:`, which is a number or a mapping. `None` comes with a problem.
+pub(super) fn read(
+    node: &Node<'_>,
+    steer: Option<&Steer>,
+    problems: &mut Problems,
+) -> Option<WorkerPolicy> {
+    let steers = steer.is_some_and(|steer| steer.mode != SteerMode::Off);
+    let most = if steers { MOST_WORKERS } else { MOST };
+    if let Value::Flag(_) | Value::Number(_) | Value::Text(_) = node.value {
+        let count = Some(count(node, most, problems)?);
+        let affinity = Affinity::Off;
+        return Some(WorkerPolicy { count, affinity });
+    }
+    let fields = Fields::of(node, &WORKERS, problems)?;
+    let count = fields.or("count", None, problems, |node, problems| {
+        count(node, most, problems).map(Some)
+    });
+    let affinity = fields.value("affinity", problems, |node, problems| {
+        let words = [("on", Affinity::On), ("off", Affinity::Off)];
+        read::word(node, &words, problems)
+    });
+    Some(WorkerPolicy { count, affinity })
+}
+
+/// A number of workers, which the kernel must be able to steer to if it is to.
+fn count(node: &Node<'_>, most: u32, problems: &mut Problems) -> Option<NonZeroU32> {
+    let count = number::count(node, problems)?;
+    if count.get() > most {
+        let why = if most == MOST_WORKERS {
+            " with `steer`"
+        } else {
+            ""
+        };
+        problems.report(
+            node.at,
+            format!("`{count}` workers are too many; expected at most {most}{why}"),
+        );
+        return None;
+    }
+    Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::{GROUPS, assert_told, policy, with};
+
+    fn written(workers: &str) -> String {
+        let rest = format!("{GROUPS}clients: {{}}\n");
+        with(&rest).replacen("ca.crt}}", &format!("ca.crt}}, {workers}}}"), 1)
+    }
+
+    #[test]
+    fn workers_are_a_number_or_a_number_and_whether_they_are_pinned() {
+        let count = NonZeroU32::new(3);
+        for (text, count, affinity) in [
+            ("workers: 3", count, Affinity::Off),
+            ("workers: {count: 3}", count, Affinity::Off),
+            ("workers: {count: 3, affinity: on}", count, Affinity::On),
+            ("workers: {affinity: on}", None, Affinity::On),
+            ("workers: {affinity: off}", None, Affinity::Off),
+            ("workers: {affinity: true}", None, Affinity::On),
+            ("workers: ", None, Affinity::Off),
+            ("on_revoke: cut", None, Affinity::Off),
+        ] {
+            let workers = policy(&written(text)).gateway().workers;
+            assert_eq!(workers, WorkerPolicy { count, affinity }, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_of_workers_is_told_with_its_place() {
+        for (text, message) in [
+            (
+                "workers: 0",
+                "3:70: `0` is no count; expected a number from 1",
+            ),
+            (
+                "workers: [1]",
+                "3:70: a list cannot be `workers`; expected a mapping with `count`, `affinity`",
+            ),
+            (
+                "workers: 1025",
+                "3:70: `1025` workers are too many; expected at most 1024",
+            ),
+            (
+                "steer: {ports: [1]}, workers: {count: 65}",
+                "3:99: `65` workers are too many; expected at most 64 with `steer`",
+            ),
+            (
+                "workers: {affinity: some}",
+                "3:81: `some` is unknown; expected `on` or `off`",
+            ),
+        ] {
+            assert_told(&written(text), message);
+        }
+        policy(&written(
+            "steer: {mode: off, ports: [1]}, workers: {count: 65}",
+        ));
+    }
+}
