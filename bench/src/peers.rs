@@ -64,8 +64,20 @@ impl Peer {
         let said = said.map(|said| [said.stdout, said.stderr].concat());
         let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
         let line = said.lines().find(|line| !line.trim().is_empty());
-        line.unwrap_or("not there").trim().to_owned()
+        without_directories(line.unwrap_or("not there"))
     }
+}
+
+/// The line without the directories of the paths in it: figures are published, and where a program
+/// was on somebody's machine is not part of them.
+fn without_directories(line: &str) -> String {
+    let words = line
+        .split_whitespace()
+        .map(|word| match word.rsplit_once('/') {
+            Some((_, name)) if word.starts_with('/') => name,
+            _ => word,
+        });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Where everything of one measurement is.
@@ -307,4 +319,26 @@ fn envoy(place: &Place<'_>, address: SocketAddr) -> String {
 overload_manager: {{resource_monitors: [{{name: envoy.resource_monitors.global_downstream_max_connections, typed_config: {{'@type': type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, max_active_downstream_connections: 100000}}}}]}}
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_has_no_path_of_the_machine_that_was_measured() {
+        for (line, version) in [
+            (
+                "/home/me/bin/envoy  version: 1/1.40.0",
+                "envoy version: 1/1.40.0",
+            ),
+            (
+                "HAProxy 2.6 2026/10/17 - https://haproxy.org/",
+                "HAProxy 2.6 2026/10/17 - https://haproxy.org/",
+            ),
+            ("  not there ", "not there"),
+        ] {
+            assert_eq!(without_directories(line), version);
+        }
+    }
 }
