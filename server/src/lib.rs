@@ -47,6 +47,7 @@ pub mod sink;
 pub mod steer;
 pub mod succession;
 pub mod systemd;
+mod table;
 mod ticket;
 pub mod tls;
 pub mod tls_probe;

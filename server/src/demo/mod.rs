@@ -4,7 +4,6 @@ mod stage;
 mod upstream;
 mod visit;
 
-use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,29 +16,36 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::LoadError;
 use crate::run::StartError;
+use crate::table::{Align, Table, terminal_width};
 use stage::Stage;
-use visit::{Answer, Visit};
+use visit::Visit;
 
 /// How long the demo waits for its own upstreams, clients and records.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Enough to show that a client's limits hold across workers.
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
+/// The first thing that is said.
+const OPENING: &str = "\
+This demo issues certificates, starts a gateway and its upstreams on loopback,
+connects as several clients, and shows what becomes of each.
+";
+
 /// What `portcullis demo` takes.
 #[derive(Debug, Args)]
 pub struct DemoArguments {
     /// Where certificates are issued if they are missing. Another folder than the policy's own
     /// gets a copy of the policy too, for `portcullis run --policy DIR/policy.yaml`.
-    #[arg(long, env = "PORTCULLIS_DEMO_DIR", default_value = "certs")]
+    #[arg(long, default_value = "certs")]
     dir: PathBuf,
     /// The policy [default: policy.yaml if there is one, else the one that is built in].
-    #[arg(long, env = "PORTCULLIS_POLICY")]
+    #[arg(long)]
     policy: Option<PathBuf>,
     /// Let the kernel choose every port instead of taking those of the policy.
-    #[arg(long, env = "PORTCULLIS_DEMO_FREE_PORTS")]
+    #[arg(long)]
     free_ports: bool,
     /// End after the table: exit code 0 only if every line is as expected.
-    #[arg(long, env = "PORTCULLIS_DEMO_ONCE")]
+    #[arg(long)]
     once: bool,
 }
 
@@ -103,11 +109,13 @@ pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        say(OPENING)?;
         let mut stage = Stage::set(arguments).await?;
-        let table = perform(&mut stage).await?;
-        say(&table.to_string())?;
-        let expected = table.is_as_expected();
-        if !arguments.once {
+        let rows = perform(&mut stage).await?;
+        say(&report(&rows, terminal_width()))?;
+        if arguments.once {
+            say(&stage.next())?;
+        } else {
             say(&stage.invitation())?;
             let mut terminate = signal(SignalKind::terminate())?;
             tokio::select! {
@@ -116,107 +124,99 @@ pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
             }
         }
         stage.strike().await;
-        Ok(expected)
+        Ok(rows.iter().all(Row::is_as_expected))
     })
 }
 
 /// Everything that is shown: who comes, what happens to it, what the gateway says.
-async fn perform(stage: &mut Stage) -> Result<Table, DemoError> {
-    let mut table = Table { rows: Vec::new() };
+async fn perform(stage: &mut Stage) -> Result<Vec<Row>, DemoError> {
     let visits = [
-        Visit::of("standard-client", "ui-servers", Answer::Served, "finished"),
-        Visit::of(
-            "standard-client",
-            "backend-servers",
-            Answer::Served,
-            "finished",
-        ),
-        Visit::of(
-            "special-premium-client",
-            "special-premium-servers",
-            Answer::Served,
-            "finished",
-        ),
-        Visit::of(
-            "free-trial-client",
-            "backend-servers",
-            Answer::Denied,
-            "not_granted",
-        ),
-        Visit::of(
-            "standard-client",
-            "no-such-group",
-            Answer::Denied,
-            "unknown_sni",
-        ),
-        Visit::of(
-            "nobody-we-know",
-            "ui-servers",
-            Answer::Denied,
-            "unknown_client",
-        ),
-        Visit::of_stranger("special-premium-client", "ui-servers"),
+        Visit::served("standard-client", "ui-servers"),
+        Visit::served("standard-client", "backend-servers"),
+        Visit::served("special-premium-client", "special-premium-servers"),
+        Visit::denied("free-trial-client", "backend-servers", "not_granted"),
+        Visit::denied("standard-client", "no-such-group", "unknown_sni"),
+        Visit::denied("nobody-we-know", "ui-servers", "unknown_client"),
+        Visit::of_stranger("standard-client", "ui-servers"),
         Visit::without_certificate("ui-servers"),
     ];
+    let mut rows = Vec::new();
     for visit in visits {
-        table.rows.push(stage.play(&visit).await?);
+        rows.push(stage.play(&visit).await?);
     }
-    let steered = Visit::of("standard-client", "ui-servers", Answer::Served, "finished");
-    table.rows.extend(stage.play_steered(&steered).await?);
-    table.rows.push(
-        stage
-            .play_over_the_limit("free-trial-client", "ui-servers")
-            .await?,
-    );
-    Ok(table)
+    let steered = Visit::served("standard-client", "ui-servers");
+    rows.extend(stage.play_steered(&steered).await?);
+    let over = stage.play_over_the_limit("free-trial-client", "ui-servers");
+    rows.push(over.await?);
+    Ok(rows)
 }
 
-/// One line of the table.
+/// One client's visit and how it ended.
 #[derive(Debug)]
 struct Row {
     client: String,
     sni: String,
-    saw: String,
-    reason: String,
-    expected: bool,
+    /// What happened, in a few words.
+    result: String,
+    /// What should have happened instead, and all that is known of what did.
+    mistake: Option<String>,
 }
 
-#[derive(Debug)]
-struct Table {
-    rows: Vec<Row>,
-}
-
-impl Table {
+impl Row {
     fn is_as_expected(&self) -> bool {
-        self.rows.iter().all(|row| row.expected)
+        self.mistake.is_none()
     }
 }
 
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = vec![["CLIENT", "WANTS", "THE CLIENT SAW", "THE GATEWAY SAYS", ""]];
-        for row in &self.rows {
-            let mark = if row.expected {
-                "as expected"
-            } else {
-                "NOT AS EXPECTED"
-            };
-            lines.push([&row.client, &row.sni, &row.saw, &row.reason, mark]);
-        }
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-        let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or(0));
-        writeln!(f)?;
-        for line in lines {
-            let mut text = String::new();
-            for (cell, width) in line.iter().zip(widths) {
-                write!(text, "{cell:width$}  ")?;
-            }
-            writeln!(f, "{}", text.trim_end())?;
-        }
-        Ok(())
+/// The table of all rows, and below it whether they are as expected.
+fn report(rows: &[Row], width: Option<usize>) -> String {
+    let names = ["CLIENT", "WANTS", "RESULT"];
+    let mut table = Table::new(names.map(|name| (name, Align::Left)));
+    for row in rows {
+        table.push([&row.client, &row.sni, &row.result].map(String::clone));
     }
+    let wrong = rows.iter().filter_map(|row| {
+        let mistake = row.mistake.as_ref()?;
+        let Row { client, sni, .. } = row;
+        Some(format!("NOT AS EXPECTED: {client} to {sni}: {mistake}\n"))
+    });
+    let mut verdict: String = wrong.collect();
+    if verdict.is_empty() {
+        "All results are as expected: the policy grants what was served, and no more.\n"
+            .clone_into(&mut verdict);
+    }
+    format!("\n{}\n{verdict}", table.to_text(width))
 }
 
 fn say(text: &str) -> io::Result<()> {
     io::stdout().write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(result: &str, mistake: Option<&str>) -> Row {
+        Row {
+            client: "alice".to_owned(),
+            sni: "db".to_owned(),
+            result: result.to_owned(),
+            mistake: mistake.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_not_as_expected_is_told_below_the_table() {
+        let rows = [
+            row("served by upstream-1", None),
+            row("refused: none", Some("why")),
+        ];
+        let text = report(&rows, None);
+        assert!(
+            text.ends_with("\n\nNOT AS EXPECTED: alice to db: why\n"),
+            "{text}"
+        );
+        assert!(!text.contains("All results"), "{text}");
+        assert!(report(&rows[..1], None).contains("All results are as expected"));
+    }
 }

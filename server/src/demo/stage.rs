@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::visit::{self, Answer, Served, Visit, Who};
+use super::visit::{self, Answer, Seen, Served, Visit, Who};
 use super::{DemoArguments, DemoError, PATIENCE, Row, WORKERS, upstream};
 use crate::load::Loaded;
 use crate::policy::{Change, Gateway, Policy, Quota, Steer, SteerMode};
@@ -111,7 +111,7 @@ impl Stage {
         }
         let address = SocketAddr::new(self.address().ip(), self.steered);
         let mut row = self.play_at(address, visit).await?;
-        row.sni = format!("{}, port {}, steered", visit.sni, self.steered);
+        row.client += ", steered";
         Ok(Some(row))
     }
 
@@ -136,14 +136,12 @@ impl Stage {
                 Err(refused) => (refused.source, refused.answer, refused.said),
             };
         let reason = self.reason(source).await;
-        let expected = answer == visit.answer && reason == visit.reason;
-        Ok(Row {
-            client: visit.name(),
-            sni: visit.sni.to_owned(),
-            saw: said,
+        let seen = Seen {
+            answer,
+            said,
             reason,
-            expected,
-        })
+        };
+        Ok(seen.row(visit.name(), visit.sni, (visit.answer, visit.reason)))
     }
 
     /// Holds as many connections as a client may have and tries one more.
@@ -170,15 +168,17 @@ impl Stage {
         for served in held {
             served.leave().await?;
         }
-        let expected = allowed == most && answer == Answer::Reset && reason == "client_connections";
-        let client = format!("{client}, {allowed} held, one more");
-        Ok(Row {
-            client,
-            sni: sni.to_owned(),
-            saw: said,
+        let seen = Seen {
+            answer,
+            said,
             reason,
-            expected,
-        })
+        };
+        let client = format!("{client}, no. {}", allowed + 1);
+        let mut row = seen.row(client, sni, (Answer::Reset, "client_connections"));
+        if allowed != most {
+            row.mistake = Some(format!("{most} connections expected before"));
+        }
+        Ok(row)
     }
 
     fn most_connections(&self, client: &str) -> Result<usize, DemoError> {
@@ -221,23 +221,31 @@ impl Stage {
         self.run.addresses()[0]
     }
 
-    /// What to try by hand.
+    /// What to try by hand while the demo serves.
     pub(super) fn invitation(&self) -> String {
         let address = self.address();
         let at = |name: &str| self.dir.join(name).display().to_string();
-        let (ca, cert, key) = (
-            at("ca.crt"),
-            at("standard-client.crt"),
-            at("standard-client.key"),
-        );
         format!(
-            "\nServing {policy} on {address} until Ctrl-C. Try it by hand:\n\n  \
-             curl --cacert {ca} --cert {cert} --key {key} \\\n    \
-             --connect-to ui-servers:443:{address} https://ui-servers/\n\n  \
-             openssl s_client -connect {address} -servername ui-servers -tls1_3 -quiet \\\n    \
-             -CAfile {ca} -cert {cert} -key {key}\n\n\
-             The same files serve `portcullis run --policy {policy}`.\n",
+            "\n{policy} is served on {address} until Ctrl-C.\n\
+             To connect yourself, type in another terminal:\n\n  \
+             curl --connect-to ui-servers:443:{address} --cacert {ca} \\\n    \
+             --cert {cert} --key {key} \\\n    \
+             https://ui-servers/\n",
             policy = self.policy.display(),
+            ca = at("ca.crt"),
+            cert = at("standard-client.crt"),
+            key = at("standard-client.key"),
+        )
+    }
+
+    /// What to try after the demo.
+    pub(super) fn next(&self) -> String {
+        let program = std::env::args_os().next().unwrap_or_default();
+        format!(
+            "\nTo see why a client is refused, type:\n\n  \
+             {} explain free-trial-client backend-servers --policy {}\n",
+            program.display(),
+            self.policy.display(),
         )
     }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{DemoError, PATIENCE};
+use super::{DemoError, PATIENCE, Row};
 
 /// A visit and what is expected of it.
 #[derive(Debug)]
@@ -54,16 +54,22 @@ pub(super) enum Answer {
 }
 
 impl Visit {
-    pub(super) fn of(
-        client: &'static str,
-        sni: &'static str,
-        answer: Answer,
-        reason: &'static str,
-    ) -> Self {
+    /// A client that is to be served.
+    pub(super) fn served(name: &'static str, sni: &'static str) -> Self {
         Self {
-            who: Who::Client(client),
+            who: Who::Client(name),
             sni,
-            answer,
+            answer: Answer::Served,
+            reason: "finished",
+        }
+    }
+
+    /// A client that is to be denied what it wants, for `reason`.
+    pub(super) fn denied(name: &'static str, sni: &'static str, reason: &'static str) -> Self {
+        Self {
+            who: Who::Client(name),
+            sni,
+            answer: Answer::Denied,
             reason,
         }
     }
@@ -91,8 +97,8 @@ impl Visit {
     pub(super) fn name(&self) -> String {
         match self.who {
             Who::Client(name) => name.to_owned(),
-            Who::Stranger(name) => format!("{name} (forged)"),
-            Who::Nobody => "(no certificate)".to_owned(),
+            Who::Stranger(name) => format!("{name}, forged"),
+            Who::Nobody => "no certificate".to_owned(),
         }
     }
 }
@@ -140,6 +146,38 @@ pub(super) struct Refused {
     pub(super) source: Option<SocketAddr>,
     pub(super) answer: Answer,
     pub(super) said: String,
+}
+
+/// How one visit ended, as its client and the gateway's record have it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) answer: Answer,
+    pub(super) said: String,
+    pub(super) reason: String,
+}
+
+impl Seen {
+    /// The table's row, beside what was expected: an answer and the record's reason.
+    pub(super) fn row(self, client: String, sni: &str, expected: (Answer, &str)) -> Row {
+        let Self {
+            answer,
+            said,
+            reason,
+        } = self;
+        let is_expected = (answer, reason.as_str()) == expected;
+        let mistake = || format!("{} expected; the client saw: {said}", expected.1);
+        let upstream = said.split(':').next().unwrap_or_default();
+        Row {
+            client,
+            sni: sni.to_owned(),
+            mistake: (!is_expected).then(mistake),
+            result: if answer == Answer::Served {
+                format!("served by {upstream}")
+            } else {
+                format!("refused: {reason}")
+            },
+        }
+    }
 }
 
 /// Connects, says a line and reads the answer.

@@ -1,0 +1,134 @@
+//! Tables for people, as wide as their cells need and no wider than the terminal.
+
+use std::fmt::Write as _;
+use std::io;
+
+use rustix::termios::tcgetwinsize;
+
+/// Between two columns.
+const GAP: usize = 2;
+
+/// How a column is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Rows of cells below a header.
+#[derive(Debug)]
+pub(crate) struct Table<const COLUMNS: usize> {
+    header: [(&'static str, Align); COLUMNS],
+    rows: Vec<[String; COLUMNS]>,
+}
+
+impl<const COLUMNS: usize> Table<COLUMNS> {
+    /// A table without rows.
+    pub(crate) fn new(header: [(&'static str, Align); COLUMNS]) -> Self {
+        Self {
+            header,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row below the others.
+    pub(crate) fn push(&mut self, row: [String; COLUMNS]) {
+        self.rows.push(row);
+    }
+
+    /// The table as text, one line a row.
+    ///
+    /// If that is wider than `width`, each cell has a line of its own with its column's name before
+    /// it, and a blank line separates the rows: nothing is cut off.
+    pub(crate) fn to_text(&self, width: Option<usize>) -> String {
+        let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            cells.fold(self.header[column].0.len(), usize::max)
+        });
+        let needed = widths.iter().sum::<usize>() + GAP * COLUMNS.saturating_sub(1);
+        if width.is_some_and(|width| needed > width) {
+            return self.one_cell_a_line();
+        }
+        let mut text = line(self.header, self.header.map(|(name, _)| name), widths);
+        for row in &self.rows {
+            let cells = std::array::from_fn(|column| row[column].as_str());
+            text += &line(self.header, cells, widths);
+        }
+        text
+    }
+
+    fn one_cell_a_line(&self) -> String {
+        let names = self.header.iter().map(|(name, _)| name.len());
+        let widest = names.max().unwrap_or(0) + GAP;
+        let rows = self.rows.iter().map(|row| {
+            let cells = self.header.iter().zip(row);
+            cells.fold(String::new(), |mut text, ((name, _), cell)| {
+                writeln!(text, "{name:widest$}{cell}").expect("a string takes all");
+                text
+            })
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn line<const COLUMNS: usize>(
+    header: [(&'static str, Align); COLUMNS],
+    cells: [&str; COLUMNS],
+    widths: [usize; COLUMNS],
+) -> String {
+    let mut text = String::new();
+    for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(header) {
+        let padded = match align {
+            Align::Left => format!("{cell:width$}"),
+            Align::Right => format!("{cell:>width$}"),
+        };
+        text += &padded;
+        text += &" ".repeat(GAP);
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+/// The columns of the terminal that standard output is, as `COLUMNS` or the terminal itself says;
+/// none if it is something else.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    let said = std::env::var("COLUMNS").ok();
+    let said = said.and_then(|columns| columns.parse().ok());
+    said.or(Some(usize::from(size.ws_col)))
+        .filter(|&columns| columns > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table<2> {
+        let mut table = Table::new([("DESTINATION", Align::Left), ("STEERED", Align::Right)]);
+        table.push(["192.0.2.0/24:443".to_owned(), "7".to_owned()]);
+        table.push(["[2001:db8::1]:443".to_owned(), "1200".to_owned()]);
+        table
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let text = "DESTINATION        STEERED\n\
+                    192.0.2.0/24:443         7\n\
+                    [2001:db8::1]:443     1200\n";
+        assert_eq!(table().to_text(None), text);
+        assert_eq!(table().to_text(Some(26)), text);
+    }
+
+    #[test]
+    fn a_table_that_is_wider_than_the_terminal_has_a_line_for_each_cell() {
+        assert_eq!(
+            table().to_text(Some(25)),
+            "DESTINATION  192.0.2.0/24:443\n\
+             STEERED      7\n\
+             \n\
+             DESTINATION  [2001:db8::1]:443\n\
+             STEERED      1200\n"
+        );
+    }
+}
