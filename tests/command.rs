@@ -149,42 +149,175 @@ async fn the_demo_goes_as_expected_and_leaves_what_serves() {
 }
 
 #[tokio::test]
+async fn the_demo_is_one_table_between_what_happens_and_what_to_type_next() {
+    let world = World::new();
+    let arguments = ["demo", "--once", "--free-ports", "--dir", "demo"];
+    let shown = portcullis(&world, &arguments);
+    assert_eq!(String::from_utf8_lossy(&shown.stderr), "", "no log events");
+    let text = String::from_utf8(shown.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("This demo issues certificates"),
+        "{text}"
+    );
+    let header = lines.iter().find(|line| line.starts_with("CLIENT"));
+    let header: Vec<&str> = header.expect("a table").split_whitespace().collect();
+    assert_eq!(header, ["CLIENT", "WANTS", "RESULT"]);
+    for reason in ["not_granted", "unknown_authority", "client_connections"] {
+        assert!(text.contains(&format!("  refused: {reason}\n")), "{text}");
+    }
+    let next = lines.last().unwrap();
+    assert!(next.ends_with("explain free-trial-client backend-servers --policy demo/policy.yaml"));
+    let table = &lines[..lines.len() - 1];
+    assert!(
+        table.iter().all(|line| line.chars().count() <= 78),
+        "{text}"
+    );
+
+    let logged = portcullis(&world, &[&arguments[..], &["--log", "info"]].concat());
+    assert!(!logged.stderr.is_empty(), "log events that were asked for");
+}
+
+#[tokio::test]
+async fn help_is_no_wider_than_the_terminal_and_breaks_between_words() {
+    let world = World::new();
+    for arguments in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["demo", "--help"],
+        &["upgrade", "--help"],
+        &["steer", "load", "--help"],
+    ] {
+        let help = with_variable(&world, ("COLUMNS", "80"), arguments);
+        let text = said(&help);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+    let text = said(&portcullis(&world, &["run", "--help"]));
+    for signal in ["HUP", "USR1", "USR2", "TERM, INT"] {
+        assert!(text.contains(&format!("\n  {signal}  ")), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn variables_that_others_set_break_no_command() {
     let world = world().await;
-    let explain = ["explain", "alice", "db"];
-    for (name, value) in [
-        // A Kubernetes service named `portcullis` puts these into every pod.
-        ("PORTCULLIS_PORT", "tcp://10.43.7.9:8443"),
-        ("PORTCULLIS_SERVICE_PORT", "8443"),
-        // Compose files and units leave variables empty.
-        ("PORTCULLIS_JSON", ""),
-        ("PORTCULLIS_LOG_FORMAT", ""),
-        ("PORTCULLIS_POLICY", ""),
-        ("PORTCULLIS_EXPLAIN_PORT", ""),
+    let ours = [
+        "POLICY",
+        "ACCESS_LOG",
+        "WORKERS",
+        "STANDBY",
+        "INSTANCE",
+        "BPFFS",
+        "LOG",
+        "LOG_FORMAT",
+    ];
+    // A Kubernetes service named `portcullis`, or `portcullis-log`, puts these into every pod.
+    let others = [
+        "PORT",
+        "SERVICE_PORT",
+        "JSON",
+        "EXPLAIN_PORT",
+        "DRY_RUN",
+        "TIMEOUT",
+        "USER",
+    ];
+    let variables = ours.iter().chain(&others);
+    let variables = variables.map(|name| (format!("PORTCULLIS_{name}"), "tcp://10.43.7.9:8443"));
+    let empty = World::new();
+    for (world, arguments) in [
+        (&world, &["check"][..]),
+        (&world, &["explain", "alice", "db"]),
+        (&world, &["diff", "policy.yaml", "policy.yaml"]),
+        (&world, &["schema"]),
+        (
+            &empty,
+            &[
+                "demo",
+                "--once",
+                "--free-ports",
+                "--log",
+                "off",
+                "--log-format",
+                "json",
+            ],
+        ),
     ] {
-        let answer = with_variable(&world, (name, value), &explain);
-        assert_eq!(answer.status.code(), Some(0), "{name}: {}", said(&answer));
-        assert!(said(&answer).starts_with("allow: "), "{name}");
+        let answer = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .current_dir(world.folder())
+            .envs(variables.clone())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(
+            answer.status.code(),
+            Some(0),
+            "{arguments:?}: {}",
+            said(&answer)
+        );
+        assert!(answer.stderr.is_empty(), "{arguments:?}: {}", said(&answer));
     }
+    let elsewhere = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .envs(variables)
+        .args(["bindings", "--bpffs", world.folder().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(
+        said(&elsewhere).contains("/portcullis/default"),
+        "{}",
+        said(&elsewhere)
+    );
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_unset() {
+    let world = world().await;
+    world.write("policy.yaml", "");
+    let names = [
+        "POLICY",
+        "ACCESS_LOG",
+        "WORKERS",
+        "STANDBY",
+        "INSTANCE",
+        "BPFFS",
+        "LOG",
+        "LOG_FORMAT",
+    ];
+    let refused = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(world.folder())
+        .envs(names.map(|name| (format!("PORTCULLIS_{name}"), "")))
+        .arg("run")
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("policy.yaml:1:1"),
+        "{}",
+        said(&refused)
+    );
 }
 
 #[tokio::test]
 async fn variables_of_switches_take_the_usual_words() {
     let world = world().await;
-    let explain = ["explain", "alice", "db"];
-    for (value, is_json) in [
-        ("1", true),
-        ("yes", true),
-        ("True", true),
-        ("0", false),
-        ("off", false),
+    world.write("policy.yaml", "");
+    for (value, code) in [
+        ("1", 1),
+        ("yes", 1),
+        ("True", 1),
+        ("0", 1),
+        ("off", 1),
+        ("perhaps", 2),
     ] {
-        let answer = with_variable(&world, ("PORTCULLIS_JSON", value), &explain);
-        assert_eq!(answer.status.code(), Some(0), "{value}: {}", said(&answer));
-        assert_eq!(said(&answer).starts_with('{'), is_json, "{value}");
+        let answer = with_variable(&world, ("PORTCULLIS_STANDBY", value), &["run"]);
+        assert_eq!(
+            answer.status.code(),
+            Some(code),
+            "{value}: {}",
+            said(&answer)
+        );
     }
-    let answer = with_variable(&world, ("PORTCULLIS_JSON", "perhaps"), &explain);
-    assert_eq!(answer.status.code(), Some(2));
 }
 
 #[tokio::test]

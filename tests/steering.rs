@@ -23,12 +23,22 @@ const CONNECTIONS: usize = 2000;
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 
 fn portcullis(arguments: &[&str]) -> Output {
-    Command::new(PORTCULLIS).args(arguments).output().unwrap()
+    Command::new(PORTCULLIS)
+        .args(arguments)
+        .arg("--bpffs")
+        .arg(bpffs())
+        .output()
+        .unwrap()
+}
+
+fn bpffs() -> PathBuf {
+    std::env::var_os("PORTCULLIS_BPFFS")
+        .expect("run steering.sh")
+        .into()
 }
 
 fn place() -> Place {
-    let bpffs = std::env::var_os("PORTCULLIS_BPFFS").expect("run steering.sh");
-    Place::new(&PathBuf::from(bpffs), "default").unwrap()
+    Place::new(&bpffs(), "default").unwrap()
 }
 
 /// Takes away what the gateway of another test, which was killed, left loaded.

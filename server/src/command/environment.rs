@@ -16,9 +16,25 @@ const WORDS: [(&str, bool); 10] = [
     ("n", false),
 ];
 
-/// The same command line, which takes an empty variable for one that is not set, and the usual
-/// words for yes and no in variables of options without a value.
-pub(super) fn lenient(command: Command) -> Command {
+/// Options of `run` that other commands have too. A variable is for `run` alone: what a service's
+/// environment holds changes no answer of a command that is typed there.
+const OF_RUN: [(&str, &str); 2] = [
+    ("instance", "PORTCULLIS_INSTANCE"),
+    ("bpffs", "PORTCULLIS_BPFFS"),
+];
+
+/// The same command line, whose `run` has variables for all its options. It takes an empty variable
+/// for one that is not set, and the usual words for yes and no in variables of options without a
+/// value.
+pub(super) fn with_variables(command: Command) -> Command {
+    lenient(command.mut_subcommand("run", |run| {
+        OF_RUN.iter().fold(run, |run, &(option, variable)| {
+            run.mut_arg(option, |argument| argument.env(variable))
+        })
+    }))
+}
+
+fn lenient(command: Command) -> Command {
     command
         .mut_args(|argument| with_words(without_empty(argument)))
         .mut_subcommands(lenient)
@@ -47,4 +63,20 @@ fn flag(said: &str) -> Result<bool, String> {
     found.map(|(_, value)| *value).ok_or_else(|| {
         "expected `true` or `false`, `yes` or `no`, `on` or `off`, `1` or `0`".to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_takes_the_usual_words_for_yes_and_no() {
+        for word in ["1", "true", "yes", "ON", "y"] {
+            assert_eq!(flag(word), Ok(true), "{word}");
+        }
+        for word in ["0", "False", "no", "off", "n"] {
+            assert_eq!(flag(word), Ok(false), "{word}");
+        }
+        assert!(flag("perhaps").is_err() && flag("").is_err());
+    }
 }

@@ -1,7 +1,7 @@
 //! Which log events are written: the value of `--log`.
 
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 /// Levels, and the words that other programs have for them.
 const LEVELS: [(&str, &str); 9] = [
@@ -35,8 +35,8 @@ pub(super) enum LogFilterError {
 
 /// The filter for `log`: a level, or directives for parts of the program, of which all others keep
 /// the usual level.
-pub(super) fn log_filter(log: &str) -> Result<EnvFilter, LogFilterError> {
-    Ok(EnvFilter::try_new(directives(log)?)?)
+pub(super) fn log_filter(log: &str) -> Result<Targets, LogFilterError> {
+    Ok(directives(log)?.parse()?)
 }
 
 fn directives(log: &str) -> Result<String, LogFilterError> {
@@ -47,7 +47,8 @@ fn directives(log: &str) -> Result<String, LogFilterError> {
         .map(str::trim)
         .filter(|part| !part.is_empty())
     {
-        if part.contains(['=', '[']) {
+        // Directives for spans have brackets; there are no spans.
+        if part.contains('=') && !part.contains(['[', '{']) {
             directives.push(part.to_owned());
             continue;
         }
@@ -90,7 +91,14 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_level_is_refused_and_not_taken_for_a_part_of_the_program() {
-        for wrong in ["verbose", "warn,lb", "2"] {
+        for wrong in [
+            "verbose",
+            "warn,lb",
+            "2",
+            "[span]",
+            "lb[span]=debug",
+            "lb[{client}]=debug",
+        ] {
             assert!(log_filter(wrong).is_err(), "{wrong}");
         }
         assert!(log_filter("lb=loud").is_err());

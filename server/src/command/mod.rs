@@ -1,18 +1,17 @@
 //! The command line: what can be asked of `portcullis`, and what its exit codes say.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use ebpf::{Bans, Place, Role, SteerError};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use ebpf::{Role, SteerError};
 use lb::Drained;
 use serde::Serialize;
-use tracing_subscriber::fmt::format::JsonFields;
 
 use crate::check;
 use crate::demo::{self, DemoArguments};
@@ -21,17 +20,18 @@ use crate::policy::{self, Policy};
 use crate::record;
 use crate::run::{self, Ended, Settings};
 use crate::sink::{Output, Sink};
-use crate::steer::rivals;
 use crate::succession;
 
 mod environment;
+mod help;
 mod json_events;
 mod log_filter;
+mod logging;
 mod steering;
 mod upgrade;
 
-use json_events::JsonEvents;
-use steering::{Banned, Bindings, Status};
+use logging::Logging;
+use steering::{Banned, Bindings};
 
 /// Failed, or invalid.
 const FAILED: u8 = 1;
@@ -41,57 +41,42 @@ const DIFFERS: u8 = 3;
 const CUT_OFF: u8 = 4;
 
 /// A gateway for TCP services: certificates say who, SNI says where, the policy says whether.
-///
-/// Exit codes: 0 fine, or drained in time; 1 failed or invalid; 2 wrong usage; 3 `diff` found a
-/// difference or `explain` says denied; 4 ended as it was told, but connections were cut off.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, max_term_width = 100)]
+#[command(name = "portcullis", version, max_term_width = 100, after_help = help::EXIT_CODES)]
 pub struct Command {
     #[command(subcommand)]
     action: Action,
-    #[command(flatten)]
-    logging: Logging,
-}
-
-#[derive(Debug, Args)]
-struct Logging {
-    /// How log events are written to standard error [default: human on a terminal, else json].
-    #[arg(long, global = true, env = "PORTCULLIS_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
-    /// Which log events are written: error, warn, info, debug, trace or off, and directives for parts of the
-    /// program such as `lb=debug`, separated by commas.
-    #[arg(long, global = true, env = "PORTCULLIS_LOG", default_value = "info")]
-    log: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For reading.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Serve a policy until SIGTERM or SIGINT.
     ///
-    /// SIGHUP reloads the policy and all files that it names (changed files are noticed without
-    /// it), SIGUSR1 reopens the file of access records, SIGUSR2 upgrades to the program that now is
-    /// where this one was started from, SIGTERM and SIGINT drain, a second one ends at once.
-    Run(RunArguments),
+    /// It notices changed files by itself.
+    #[command(after_help = help::SIGNALS)]
+    Run {
+        #[command(flatten)]
+        arguments: RunArguments,
+        #[command(flatten)]
+        logging: Logging,
+    },
     /// Show all of it in one minute, without any preparation.
     ///
     /// Issues certificates, starts three upstreams and a gateway on loopback, connects as several
-    /// clients and tells what each of them saw, then keeps serving until Ctrl-C.
-    Demo(DemoArguments),
+    /// clients and shows what becomes of each, then serves until Ctrl-C.
+    Demo {
+        #[command(flatten)]
+        arguments: DemoArguments,
+        #[command(flatten)]
+        logging: Logging,
+    },
     /// Check a policy and every file that it names.
     Check {
         /// The policy's file; `-` is the standard input.
-        #[arg(env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+        #[arg(default_value = "policy.yaml")]
         file: PathBuf,
         /// Print JSON.
-        #[arg(long, env = "PORTCULLIS_JSON")]
+        #[arg(long)]
         json: bool,
     },
     /// Tell whether a client may reach a name, which rule says so, and within which limits.
@@ -101,13 +86,13 @@ enum Action {
         /// The SNI name; `-` for a client that sends none.
         sni: String,
         /// The port that the client connects to, which matters to clients without SNI.
-        #[arg(long, env = "PORTCULLIS_EXPLAIN_PORT")]
+        #[arg(long)]
         port: Option<u16>,
         /// The policy's file.
-        #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+        #[arg(long, default_value = "policy.yaml")]
         policy: PathBuf,
         /// Print JSON.
-        #[arg(long, env = "PORTCULLIS_JSON")]
+        #[arg(long)]
         json: bool,
     },
     /// Tell what changes from one policy to another, and who gains and who loses access.
@@ -117,7 +102,7 @@ enum Action {
         /// The policy that is to follow.
         new: PathBuf,
         /// Print JSON.
-        #[arg(long, env = "PORTCULLIS_JSON")]
+        #[arg(long)]
         json: bool,
     },
     /// Have a new process of the same or another program take the running gateway's place, without the
@@ -141,7 +126,7 @@ enum Action {
         #[command(flatten)]
         instance: steering::Instance,
         /// Print JSON.
-        #[arg(long, env = "PORTCULLIS_JSON")]
+        #[arg(long)]
         json: bool,
     },
     /// List the sources that are banned.
@@ -149,7 +134,7 @@ enum Action {
         #[command(flatten)]
         instance: steering::Instance,
         /// Print JSON.
-        #[arg(long, env = "PORTCULLIS_JSON")]
+        #[arg(long)]
         json: bool,
     },
     /// Lift the ban of a source, if it is banned.
@@ -199,15 +184,16 @@ struct RunArguments {
 impl Command {
     /// Reads the command line and the environment. Help and wrong usage end the process here.
     pub fn from_environment() -> Self {
-        let matches = environment::lenient(Self::command()).get_matches();
+        let matches = environment::with_variables(Self::command()).get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
     /// Does what was asked.
     pub fn execute(self) -> ExitCode {
         match self.action {
-            Action::Run(arguments) => self.logging.logged(|| serve(arguments)),
-            Action::Demo(arguments) => self.logging.logged(|| show(&arguments)),
+            Action::Run { arguments, logging } => logging.logged("info", || serve(arguments)),
+            // Its table is to be read in one piece.
+            Action::Demo { arguments, logging } => logging.logged("off", || show(&arguments)),
             Action::Check { file, json } => verdict(&check::check(&file), json),
             Action::Explain {
                 client,
@@ -227,10 +213,10 @@ impl Command {
                 Ok(if difference.is_empty() { 0 } else { DIFFERS })
             })),
             Action::Upgrade(arguments) => upgrade::upgrade(&arguments),
-            Action::Steer { instance, action } => steer(&instance.place(), &action),
+            Action::Steer { instance, action } => steering::steer(&instance.place(), &action),
             Action::Bindings { instance, json } => shown(Bindings::of(&instance.place()), json),
             Action::Bans { instance, json } => shown(Banned::of(&instance.place()), json),
-            Action::Unban { source, instance } => unban(&instance.place(), source),
+            Action::Unban { source, instance } => steering::unban(&instance.place(), source),
             Action::Schema => say(&policy::schema()),
             Action::Launch => launch(),
             Action::Generate { groups, clients } => say(&policy::generate(groups, clients)),
@@ -371,85 +357,10 @@ fn launch() -> ExitCode {
     }
 }
 
-fn unban(place: &Place, source: IpAddr) -> ExitCode {
-    match Bans::open(place).and_then(|bans| bans.lift(source)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => fail(&format!("{source} is not banned")),
-        Err(error) => fail(&error),
-    }
-}
-
-fn steer(place: &Place, action: &steering::Action) -> ExitCode {
-    let done = match *action {
-        steering::Action::Load { user } => ebpf::load(place, user).map(|foreign| {
-            let path = place.path().display();
-            let mut text = format!("{path}: loaded\n");
-            if let Some(warning) = rivals(&foreign) {
-                text = format!("{text}{warning}\n");
-            }
-            say(&text)
-        }),
-        steering::Action::Status { json } => Status::of(place).map(|status| {
-            print(&status, json);
-            if status.is_loaded() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(FAILED)
-            }
-        }),
-        steering::Action::Unload => ebpf::unload(place).map(|()| ExitCode::SUCCESS),
-    };
-    done.unwrap_or_else(|error| fail(&error))
-}
-
 fn show(arguments: &DemoArguments) -> ExitCode {
     match demo::demo(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => fail(&"the demo did not go as expected"),
         Err(error) => fail(&error),
-    }
-}
-
-impl Logging {
-    /// Does `action` with log events going to standard error, none of which it waits for.
-    fn logged(&self, action: impl FnOnce() -> ExitCode) -> ExitCode {
-        let sink = match Sink::open(Output::Stderr, |lost| {
-            format!("{lost} log events were lost\n")
-        }) {
-            Ok(sink) => sink,
-            Err(error) => return fail(&error),
-        };
-        let filter = match log_filter::log_filter(&self.log) {
-            Ok(filter) => filter,
-            Err(error) => return fail(&error),
-        };
-        let terminal = io::stderr().is_terminal();
-        let human = if terminal {
-            LogFormat::Human
-        } else {
-            LogFormat::Json
-        };
-        let writer = sink.clone();
-        let events = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_target(false)
-            .with_writer(move || writer.clone());
-        let guard = match self.log_format.unwrap_or(human) {
-            LogFormat::Human => {
-                tracing::subscriber::set_global_default(events.with_ansi(terminal).finish())
-            }
-            LogFormat::Json => tracing::subscriber::set_global_default(
-                events
-                    .fmt_fields(JsonFields::new())
-                    .event_format(JsonEvents::default())
-                    .finish(),
-            ),
-        };
-        if let Err(error) = guard {
-            return fail(&error);
-        }
-        let code = action();
-        sink.flush();
-        code
     }
 }

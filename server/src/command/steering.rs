@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ebpf::{Attachment, Bans, Counters, Owner, Place, Role, RoleHolder, Steering};
@@ -12,19 +13,18 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::{FAILED, fail, print, say};
+use crate::steer::rivals;
+use crate::table::{Align, Table, terminal_width};
+
 /// Which of the kernel's halves is meant.
 #[derive(Debug, Args)]
 pub(super) struct Instance {
     /// The name that steering is pinned under; gateways with different names share a machine.
-    #[arg(long, env = "PORTCULLIS_INSTANCE", default_value = "default", value_parser = instance, global = true)]
+    #[arg(long, default_value = "default", value_parser = instance, global = true)]
     instance: String,
     /// Where a bpffs is mounted.
-    #[arg(
-        long,
-        env = "PORTCULLIS_BPFFS",
-        default_value = "/sys/fs/bpf",
-        global = true
-    )]
+    #[arg(long, default_value = "/sys/fs/bpf", global = true)]
     bpffs: PathBuf,
 }
 
@@ -49,13 +49,13 @@ pub(super) enum Action {
     /// afterwards. Rules and counters that are there are kept.
     Load {
         /// The user that gateways run as, by name or number.
-        #[arg(long, env = "PORTCULLIS_USER", value_parser = owner)]
+        #[arg(long, value_parser = owner)]
         user: Option<Owner>,
     },
     /// Tell whether it is loaded, and which processes are its primary and its standby.
     Status {
         /// Print JSON.
-        #[arg(long, env = "PORTCULLIS_JSON")]
+        #[arg(long)]
         json: bool,
     },
     /// Take it out of the kernel: connections go where they went without it.
@@ -258,26 +258,18 @@ impl Bindings {
 
 impl fmt::Display for Bindings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rules = self.0.iter().map(|binding| binding.rule.len());
-        let width = rules.max().unwrap_or(0).max("DESTINATION".len());
-        writeln!(
-            f,
-            "{:width$}  {:>12}  {:>12}  {:>12}",
-            "DESTINATION", "STEERED", "UNSERVED", "BANNED"
-        )?;
+        let mut table = Table::new([
+            ("DESTINATION", Align::Left),
+            ("STEERED", Align::Right),
+            ("UNSERVED", Align::Right),
+            ("BANNED", Align::Right),
+        ]);
         for binding in &self.0 {
-            let Binding {
-                rule,
-                steered,
-                unserved,
-                banned,
-            } = binding;
-            writeln!(
-                f,
-                "{rule:width$}  {steered:>12}  {unserved:>12}  {banned:>12}"
-            )?;
+            let counted = [binding.steered, binding.unserved, binding.banned];
+            let [steered, unserved, banned] = counted.map(|count| count.to_string());
+            table.push([binding.rule.clone(), steered, unserved, banned]);
         }
-        Ok(())
+        f.write_str(&table.to_text(terminal_width()))
     }
 }
 
@@ -311,4 +303,37 @@ impl fmt::Display for Banned {
         }
         Ok(())
     }
+}
+
+/// Lifts the ban of a source.
+pub(super) fn unban(place: &Place, source: IpAddr) -> ExitCode {
+    match Bans::open(place).and_then(|bans| bans.lift(source)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => fail(&format!("{source} is not banned")),
+        Err(error) => fail(&error),
+    }
+}
+
+/// Does what is asked of the kernel's half.
+pub(super) fn steer(place: &Place, action: &Action) -> ExitCode {
+    let done = match *action {
+        Action::Load { user } => ebpf::load(place, user).map(|foreign| {
+            let path = place.path().display();
+            let mut text = format!("{path}: loaded\n");
+            if let Some(warning) = rivals(&foreign) {
+                text = format!("{text}{warning}\n");
+            }
+            say(&text)
+        }),
+        Action::Status { json } => Status::of(place).map(|status| {
+            print(&status, json);
+            if status.is_loaded() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(FAILED)
+            }
+        }),
+        Action::Unload => ebpf::unload(place).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| fail(&error))
 }

@@ -12,22 +12,22 @@ use crate::load::base;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The program of the new process [default: the path that the gateway was started from, with its links as they are now].
-    #[arg(long, env = "PORTCULLIS_BINARY")]
+    #[arg(long)]
     binary: Option<PathBuf>,
     /// Only tell whether it would succeed, and what it would come to.
-    #[arg(long, env = "PORTCULLIS_DRY_RUN")]
+    #[arg(long)]
     dry_run: bool,
     /// How many seconds the new process may take to be ready [default: 60].
-    #[arg(long, env = "PORTCULLIS_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
     /// The gateway's admin socket [default: the policy's].
-    #[arg(long, env = "PORTCULLIS_SOCKET")]
+    #[arg(long)]
     socket: Option<PathBuf>,
     /// The policy's file.
-    #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+    #[arg(long, default_value = "policy.yaml")]
     policy: PathBuf,
     /// Print JSON.
-    #[arg(long, env = "PORTCULLIS_JSON")]
+    #[arg(long)]
     json: bool,
 }
 

@@ -1,0 +1,110 @@
+//! Log events on standard error: which ones, in what form, and in colour or not.
+
+use std::env::var_os;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::set_global_default;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::{Registry, filter::Targets};
+
+use super::json_events::JsonEvents;
+use super::{fail, log_filter};
+use crate::sink::{Output, Sink};
+
+/// The options of the commands that write log events.
+#[derive(Debug, Args)]
+pub(super) struct Logging {
+    /// How log events are written to standard error [default: human on a terminal, else json].
+    #[arg(long, env = "PORTCULLIS_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Which log events are written: error, warn, info, debug, trace or off, and directives for
+    /// parts of the program such as `lb=debug`, separated by commas [default: info; `demo`: off].
+    #[arg(long, env = "PORTCULLIS_LOG")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For reading.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Logging {
+    /// Does `action` with log events going to standard error, none of which it waits for. `usual` is
+    /// the level if neither the command line nor the environment names one.
+    pub(super) fn logged(&self, usual: &str, action: impl FnOnce() -> ExitCode) -> ExitCode {
+        let sink = match Sink::open(Output::Stderr, |lost| {
+            format!("{lost} log events were lost\n")
+        }) {
+            Ok(sink) => sink,
+            Err(error) => return fail(&error),
+        };
+        let filter = match log_filter::log_filter(self.log.as_deref().unwrap_or(usual)) {
+            Ok(filter) => filter,
+            Err(error) => return fail(&error),
+        };
+        let terminal = io::stderr().is_terminal();
+        let human = if terminal {
+            LogFormat::Human
+        } else {
+            LogFormat::Json
+        };
+        let colour = is_colour_wanted(var_os("NO_COLOR"), var_os("TERM"));
+        let highest = <Targets as Layer<Registry>>::max_level_hint(&filter);
+        let writer = sink.clone();
+        let events = tracing_subscriber::fmt()
+            .with_max_level(highest.unwrap_or(LevelFilter::TRACE))
+            .with_target(false)
+            .with_writer(move || writer.clone());
+        let set = match self.log_format.unwrap_or(human) {
+            LogFormat::Human => {
+                let events = events.with_ansi(terminal && colour);
+                set_global_default(events.finish().with(filter))
+            }
+            LogFormat::Json => {
+                let events = events
+                    .fmt_fields(JsonFields::new())
+                    .event_format(JsonEvents::default());
+                set_global_default(events.finish().with(filter))
+            }
+        };
+        if let Err(error) = set {
+            return fail(&error);
+        }
+        let code = action();
+        sink.flush();
+        code
+    }
+}
+
+/// Whether a terminal may be sent colours, with these values of `NO_COLOR` and `TERM`.
+fn is_colour_wanted(no_color: Option<OsString>, term: Option<OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty()) && term.is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_can_show_them_and_people_who_want_them() {
+        for (no_color, term, wanted) in [
+            (None, Some("xterm"), true),
+            (None, None, true),
+            (Some(""), Some("xterm"), true),
+            (Some("1"), Some("xterm"), false),
+            (Some("0"), Some("xterm"), false),
+            (None, Some("dumb"), false),
+        ] {
+            let answer = is_colour_wanted(no_color.map(Into::into), term.map(Into::into));
+            assert_eq!(answer, wanted, "{no_color:?} {term:?}");
+        }
+    }
+}
