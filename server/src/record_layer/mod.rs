@@ -249,9 +249,10 @@ impl Session {
     }
 
     /// Whether a key update has to come before the data that follows: the peer asked for one, or the key
-    /// has sealed all that it may.
+    /// has sealed all that it may but the key update.
     fn is_stale(&self) -> bool {
-        self.updates.is_owed() || self.sealing.used() >= self.limit
+        let used = self.sealing.used();
+        self.updates.is_owed() || used > 0 && used + 1 >= self.limit
     }
 
     /// Seals a key update, and everything after it with the next key. Returns how long the record is.

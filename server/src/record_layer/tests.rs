@@ -17,6 +17,8 @@ use rustls_pki_types::ServerName;
 
 use super::*;
 
+mod small;
+
 const SUITES: [SupportedCipherSuite; 3] = [
     TLS13_AES_128_GCM_SHA256,
     TLS13_AES_256_GCM_SHA384,
@@ -84,15 +86,20 @@ macro_rules! step {
 
 /// A session, and what a peer needs that keeps to no rule.
 fn forger(suite: SupportedCipherSuite) -> (Session, Keys) {
+    let (session, client) = ends(suite);
+    let (secrets, _) = client.dangerous_into_kernel_connection().unwrap();
+    (session, Keys::new(secrets.tx).unwrap())
+}
+
+/// A session, and the client of its handshake.
+fn ends(suite: SupportedCipherSuite) -> (Session, UnbufferedClientConnection) {
     let mut server = UnbufferedServerConnection::new(Arc::clone(&SERVER)).unwrap();
     let mut client = UnbufferedClientConnection::new(client(suite), name()).unwrap();
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for _ in 0..100 {
         let over = step!(client, &mut down, up) & step!(server, &mut up, down);
         if over && up.is_empty() {
-            let (secrets, _) = client.dangerous_into_kernel_connection().unwrap();
-            let session = Session::after(server).unwrap();
-            return (session, Keys::new(secrets.tx).unwrap());
+            return (Session::after(server).unwrap(), client);
         }
     }
     panic!("the handshake does not end");
