@@ -10,6 +10,7 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::{
     CertificateRevocationList, ParsedExtension, X509Certificate, X509Extension,
 };
+use x509_parser::public_key::PublicKey;
 
 /// The most bytes of a serial number (RFC 5280, 4.1.2.2).
 const LONGEST_SERIAL: usize = 20;
@@ -46,6 +47,14 @@ pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &
             return Err("it has a critical extension that is not understood");
         }
     }
+    if names_another_key(certificate) {
+        return Err("it signs itself, and its authority key identifier is not its own");
+    }
+    if let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed()
+        && !bits(key.modulus).is_multiple_of(8)
+    {
+        return Err("the length of its RSA key is no multiple of 8 bits");
+    }
     let usage = certificate
         .key_usage()
         .map_err(|_| "its key usage cannot be read")?;
@@ -72,12 +81,11 @@ pub(super) fn check_shown(
     if !is_positive || serial.len() > LONGEST_SERIAL {
         return Err(webpki::Error::InvalidSerialNumber);
     }
-    let has_critical_identifier = certificate
-        .extensions()
-        .iter()
-        .any(|one| one.critical && is_key_identifier(one));
-    if has_critical_identifier {
-        return Err(webpki::Error::UnsupportedCriticalExtension);
+    for extension in certificate.extensions() {
+        if extension.critical && is_key_identifier(extension) {
+            return Err(webpki::Error::UnsupportedCriticalExtension);
+        }
+        check_content(extension.parsed_extension(), is_leaf)?;
     }
     if !is_leaf {
         return Ok(());
@@ -96,6 +104,25 @@ pub(super) fn check_shown(
             present: Vec::new(),
         };
         return Err(webpki::Error::RequiredEkuNotFoundContext(context));
+    }
+    Ok(())
+}
+
+/// Says why what an extension says cannot be done.
+fn check_content(extension: &ParsedExtension<'_>, is_leaf: bool) -> Result<(), webpki::Error> {
+    // Constraints of policies have to be critical (4.2.1.11), and then are not understood.
+    if matches!(
+        extension,
+        ParsedExtension::ParseError { .. } | ParsedExtension::PolicyConstraints(_)
+    ) {
+        return Err(webpki::Error::ExtensionValueInvalid);
+    }
+    if let ParsedExtension::NameConstraints(names) = extension {
+        // Only an authority can constrain, and only with at least one name (4.2.1.10).
+        let is_empty = names.permitted_subtrees.is_none() && names.excluded_subtrees.is_none();
+        if is_leaf || is_empty {
+            return Err(webpki::Error::MalformedNameConstraint);
+        }
     }
     Ok(())
 }
@@ -122,6 +149,29 @@ pub(super) fn check_list(
         }
     }
     Ok(())
+}
+
+/// Whether a certificate that signs itself says that another key has signed it.
+fn names_another_key(certificate: &X509Certificate<'_>) -> bool {
+    let (mut signer, mut own) = (None, None);
+    for extension in certificate.extensions() {
+        let content = extension.parsed_extension();
+        if let ParsedExtension::AuthorityKeyIdentifier(id) = content {
+            signer = id.key_identifier.as_ref();
+        } else if let ParsedExtension::SubjectKeyIdentifier(id) = content {
+            own = Some(id);
+        }
+    }
+    let signs_itself = certificate.issuer().as_raw() == certificate.subject().as_raw();
+    signs_itself && signer.is_some() && own.is_some() && signer != own
+}
+
+/// How many bits a number has.
+fn bits(number: &[u8]) -> usize {
+    let zeros = number.iter().take_while(|&&byte| byte == 0).count();
+    let number = &number[zeros..];
+    let unused = number.first().map_or(0, |first| first.leading_zeros());
+    number.len() * 8 - unused as usize
 }
 
 fn is_key_identifier(extension: &X509Extension<'_>) -> bool {

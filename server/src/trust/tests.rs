@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::*;
 
+mod limbo;
 mod paths;
 
 const DAY: time::Duration = time::Duration::days(1);

@@ -1,11 +1,14 @@
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, NameConstraints, SanType, SerialNumber,
+    KeyPair, KeyUsagePurpose, NameConstraints, SanType, SerialNumber, SigningKey as _,
 };
 use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 
+use super::bits;
+use crate::trust::authority;
+use crate::trust::list::List;
 use crate::trust::tests::Files;
 
 /// What is changed of a certificate that is fine.
@@ -61,7 +64,12 @@ fn what_an_authority_says_about_itself_is_read() {
         "what is not critical may be ignored"
     );
     let malformed = CustomExtension::from_oid_content(&[2, 5, 29, 35], vec![0x30, 9, 1]);
-    let cases: [(Change<'_>, &str); 7] = [
+    let other_key = CustomExtension::from_oid_content(&[2, 5, 29, 35], AUTHORITY_KEY.to_vec());
+    let cases: [(Change<'_>, &str); 8] = [
+        (
+            &extended(other_key),
+            "its authority key identifier is not its own",
+        ),
         (
             &|params| params.distinguished_name = DistinguishedName::new(),
             "it has no name",
@@ -123,7 +131,19 @@ fn what_a_client_says_about_itself_is_read() {
         }
     };
     assert_eq!(verdict(&serial(&[1])), "good");
-    let cases: [(Change<'_>, &str); 5] = [
+    let extended = |last: u64, content: &'static [u8]| {
+        move |params: &mut CertificateParams| {
+            let extension = CustomExtension::from_oid_content(&[2, 5, 29, last], content.to_vec());
+            params.custom_extensions = vec![extension];
+        }
+    };
+    let below_test: &[u8] = &[0x30, 10, 0xa0, 8, 0x30, 6, 0x82, 4, b't', b'e', b's', b't'];
+    let no_mapping: &[u8] = &[0x30, 3, 0x81, 1, 0];
+    let cases: [(Change<'_>, &str); 8] = [
+        // Name constraints, constraints of policies, and a key identifier that cannot be read.
+        (&extended(30, below_test), "bad_certificate"),
+        (&extended(36, no_mapping), "bad_certificate"),
+        (&extended(35, &[0x30, 9, 1]), "bad_certificate"),
         (&serial(&[0]), "bad_certificate"),
         (&serial(&[7; 21]), "bad_certificate"),
         (
@@ -153,6 +173,173 @@ fn what_a_client_says_about_itself_is_read() {
         ];
     };
     assert_eq!(verdict(&signs), "certificate_purpose");
+}
+
+/// A directory name with only an organization.
+fn organization(name: &str) -> DistinguishedName {
+    let mut all = DistinguishedName::new();
+    all.push(DnType::OrganizationName, name);
+    all
+}
+
+#[test]
+fn under_a_constraint_on_directory_names_nobody_gets_in() {
+    let subtree = |name| GeneralSubtree::DirectoryName(organization(name));
+    for (permitted, excluded) in [
+        (vec![subtree("here")], Vec::new()),
+        (vec![subtree("elsewhere")], Vec::new()),
+        (Vec::new(), vec![subtree("here")]),
+        (Vec::new(), vec![subtree("elsewhere")]),
+    ] {
+        let (files, key, params) = root(|params| {
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: permitted.clone(),
+                excluded_subtrees: excluded.clone(),
+            });
+        });
+        let issuer = Issuer::new(params, key);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = organization("elsewhere");
+        params.distinguished_name.push(DnType::CommonName, "alice");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params
+            .signed_by(&KeyPair::generate().unwrap(), &issuer)
+            .unwrap();
+        let trust = files.with(&[]).unwrap();
+        let refused = trust.verify(leaf.der(), &[], UnixTime::now()).unwrap_err();
+        assert_eq!(
+            refused.reason(),
+            "bad_certificate",
+            "{permitted:?} {excluded:?}"
+        );
+    }
+}
+
+#[test]
+fn a_length_is_counted_in_bits() {
+    for (number, length) in [
+        (&[][..], 0),
+        (&[0], 0),
+        (&[0, 1], 1),
+        (&[0, 0xff], 8),
+        (&[15, 0], 12),
+    ] {
+        assert_eq!(bits(number), length, "{number:?}");
+    }
+}
+
+#[test]
+fn an_intermediate_that_constrains_nothing_or_by_policy_leads_nowhere() {
+    let (files, key, params) = root(|_| {});
+    let root = Issuer::new(params, key);
+    let trust = files.with(&[]).unwrap();
+    let names: &[u8] = &[0x30, 10, 0xa0, 8, 0x30, 6, 0x82, 4, b't', b'e', b's', b't'];
+    for (last, content, is_good) in [
+        (30, names, true),
+        (30, &[0x30, 0], false),
+        (30, &[0x30, 4, 0xa0, 0, 0xa1, 0], false),
+        (36, &[0x30, 3, 0x81, 1, 0], false),
+    ] {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "between");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let extension = CustomExtension::from_oid_content(&[2, 5, 29, last], content.to_vec());
+        params.custom_extensions = vec![extension];
+        let key = KeyPair::generate().unwrap();
+        let between = params.signed_by(&key, &root).unwrap();
+        let issuer = Issuer::new(params, key);
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "alice");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params
+            .signed_by(&KeyPair::generate().unwrap(), &issuer)
+            .unwrap();
+        let verified = trust.verify(leaf.der(), &[between.der().clone()], UnixTime::now());
+        assert_eq!(
+            verified.is_ok(),
+            is_good,
+            "{last} {content:?}: {verified:?}"
+        );
+    }
+}
+
+/// DER of less than 64 KiB.
+fn der(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
+    let content = contents.concat();
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let mut all = match high {
+        0 if low < 128 => vec![tag, low],
+        0 => vec![tag, 0x81, low],
+        _ => vec![tag, 0x82, high, low],
+    };
+    all.extend(content);
+    all
+}
+
+/// An extension of a list (RFC 5280, 4.1.2.9), by the last byte of its identifier below `id-ce`.
+fn extension(id: u8, is_critical: bool, content: &[u8]) -> Vec<u8> {
+    let critical: &[u8] = if is_critical { &[1, 1, 0xff] } else { &[] };
+    der(
+        0x30,
+        &[&[6, 3, 0x55, 0x1d, id], critical, &der(4, &[content])],
+    )
+}
+
+/// A list of nobody with these extensions (RFC 5280, 5.1).
+fn list(subject: &[u8], key: &KeyPair, extensions: &[Vec<u8>]) -> Vec<u8> {
+    let algorithm = der(0x30, &[&[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]]);
+    let extensions: Vec<&[u8]> = extensions.iter().map(|one| &one[..]).collect();
+    let to_sign = der(
+        0x30,
+        &[
+            &[2, 1, 1],
+            &algorithm,
+            subject,
+            &der(0x17, &[b"250101000000Z"]),
+            &der(0x17, &[b"490101000000Z"]),
+            &der(0xa0, &[&der(0x30, &extensions)]),
+        ],
+    );
+    let signature = key.sign(&to_sign).unwrap();
+    der(0x30, &[&to_sign, &algorithm, &der(3, &[&[0], &signature])])
+}
+
+#[test]
+fn a_list_with_a_critical_number_or_key_identifier_is_refused() {
+    const NUMBER: [u8; 3] = [2, 1, 7];
+    let (_, key, params) = root(|_| {});
+    let authority = params.self_signed(&key).unwrap();
+    let parsed = authority::parse(authority.der()).unwrap();
+    let subject = parsed.subject().as_raw();
+    let plain = extension(20, false, &NUMBER);
+    for (extensions, says) in [
+        (vec![plain.clone()], None),
+        (
+            vec![plain.clone(), extension(35, false, &AUTHORITY_KEY)],
+            None,
+        ),
+        (
+            vec![extension(20, true, &NUMBER)],
+            Some("a critical number or key identifier"),
+        ),
+        (
+            vec![plain, extension(35, true, &AUTHORITY_KEY)],
+            Some("a critical number or key identifier"),
+        ),
+        (
+            vec![extension(35, false, &AUTHORITY_KEY)],
+            Some("has no number"),
+        ),
+    ] {
+        let list = list(subject, &key, &extensions);
+        match (List::read(&list, &[authority.der().clone()]), says) {
+            (Ok(_), None) => {}
+            (Err(error), Some(says)) => assert!(error.contains(says), "{says}: {error}"),
+            (result, _) => panic!("{says:?}: {result:?}"),
+        }
+    }
 }
 
 #[test]
