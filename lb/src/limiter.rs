@@ -209,4 +209,6 @@ fn quota(Rate { events, per }: Rate) -> Quota {
 }
 
 #[cfg(test)]
+mod small;
+#[cfg(test)]
 mod tests;

@@ -283,6 +283,8 @@ impl fmt::Debug for Fingerprint {
 }
 
 #[cfg(test)]
+mod small;
+#[cfg(test)]
 mod tests {
     use super::*;
 

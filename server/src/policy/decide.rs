@@ -244,6 +244,8 @@ impl fmt::Display for Rule {
 }
 
 #[cfg(test)]
+mod small;
+#[cfg(test)]
 mod tests {
     use super::super::tests::{policy, with};
     use super::*;
