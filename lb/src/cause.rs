@@ -122,6 +122,9 @@ mod tests {
         );
         let long = Excerpt::of(&[b'x'; 1000]).to_string();
         assert_eq!(long, "x".repeat(EXCERPT) + "...");
+        let all = Excerpt::of(&[b'x'; EXCERPT]);
+        assert_eq!(all.to_string(), "x".repeat(EXCERPT));
+        assert_eq!(format!("{:?}", Excerpt::of(b"no\n")), r#""no\n""#);
     }
 
     #[test]

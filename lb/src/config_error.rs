@@ -147,4 +147,53 @@ mod tests {
             "group `ledger`: `health.jitter` is NaN, and can be from 0 to 1"
         );
     }
+
+    #[test]
+    fn no_time_and_no_share_can_be_what_no_timer_takes() {
+        type Set = fn(&mut GroupConfig, Duration);
+        let nanosecond = Duration::from_nanos(1);
+        let settings: [(&str, Set); 10] = [
+            ("slow_start", |group, time| group.slow_start = time),
+            ("health.interval", |group, time| {
+                group.health.interval = time;
+            }),
+            ("health.timeout", |group, time| group.health.timeout = time),
+            ("dial.connect", |group, time| group.dial.connect = time),
+            ("dial.budget", |group, time| group.dial.budget = time),
+            ("relay.idle", |group, time| group.relay.idle = Some(time)),
+            ("relay.half_closed", |group, time| {
+                group.relay.half_closed = Some(time);
+            }),
+            ("relay.stall", |group, time| group.relay.stall = Some(time)),
+            ("relay.lifetime", |group, time| {
+                group.relay.lifetime = Some(time);
+            }),
+            ("relay.keepalive", |group, time| {
+                group.relay.keepalive = time;
+            }),
+        ];
+        for (setting, set) in settings {
+            let with = |time| {
+                let mut group = GroupConfig::new("ledger", Vec::new());
+                set(&mut group, time);
+                group.check().map_err(|refused| refused.fault)
+            };
+            assert_eq!(with(*SOME_TIME.start()), Ok(()), "{setting}");
+            assert_eq!(with(LONGEST), Ok(()), "{setting}");
+            for found in [nanosecond, LONGEST + nanosecond] {
+                let fault = ConfigFault::Time { setting, found };
+                assert_eq!(with(found), Err(fault), "{setting}");
+            }
+        }
+        let mut group = GroupConfig::new("ledger", Vec::new());
+        group.slow_start = Duration::ZERO;
+        assert_eq!(group.check(), Ok(()), "newcomers get no start of their own");
+        group.relay.lifetime_jitter = 1.5;
+        let setting = "relay.lifetime_jitter";
+        let fault = ConfigFault::Share {
+            setting,
+            found: 1.5,
+        };
+        assert_eq!(group.check().unwrap_err().fault, fault);
+    }
 }

@@ -181,4 +181,23 @@ mod tests {
         assert_eq!(drain.finish(Duration::ZERO).await, Drained::Clean);
         assert_eq!(drain.clone().finish(Duration::ZERO).await, Drained::Clean);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_drain_hears_of_its_begin_and_of_its_deadline() {
+        let drain = Drain::new();
+        let begun = timeout(SECOND, drain.begun());
+        assert!(begun.await.is_err(), "it has not begun");
+        let _stuck = drain.enter().unwrap();
+        let (closing, cutoff) = (drain.closing().clone(), drain.cutoff().clone());
+        assert!(!closing.is_cancelled());
+        let finishing = drain.finish(SECOND);
+        let heard = async {
+            closing.cancelled().await;
+            drain.begun().await;
+            assert!(!cutoff.is_cancelled());
+            cutoff.cancelled().await;
+        };
+        let (drained, ()) = tokio::join!(finishing, heard);
+        assert_eq!(drained, Drained::CutOff { connections: 1 });
+    }
 }

@@ -323,4 +323,21 @@ mod tests {
             "a dial that succeeds ends the trial"
         );
     }
+
+    #[test]
+    fn a_trial_ends_with_the_first_failed_dial_however_many_it_takes_otherwise() {
+        let thresholds = Thresholds {
+            fall: NonZeroU32::MAX,
+            ..THRESHOLDS
+        };
+        let trial = Condition::on_trial(thresholds);
+        let failed = trial.dialed(Observation::Failed, thresholds);
+        assert_eq!(failed.health(), Health::Down);
+    }
+
+    #[test]
+    fn health_reads_as_its_word() {
+        let words = [Health::Unknown, Health::Up, Health::Down].map(|health| health.to_string());
+        assert_eq!(words, ["unknown", "up", "down"]);
+    }
 }

@@ -123,8 +123,19 @@ mod tests {
             "100/m"
         );
         assert_eq!(
+            Rate::new(number(3), Duration::from_hours(1)).to_string(),
+            "3/h"
+        );
+        assert_eq!(
             Rate::new(number(7), Duration::from_millis(1500)).to_string(),
             "7/1.5s"
         );
+    }
+
+    #[test]
+    fn a_limit_is_its_number_or_none() {
+        assert_eq!(Limit::from(number(7)), Limit::AtMost(number(7)));
+        assert_eq!(Limit::AtMost(number(7)).as_u64(), Some(7));
+        assert_eq!(Limit::Unlimited.as_u64(), None);
     }
 }

@@ -203,5 +203,12 @@ mod tests {
         });
         assert_eq!(times, [1, 1, 60, 32_767, 32_767]);
         assert!(SockRef::from(&near).keepalive().unwrap());
+        keep_alive(near.as_fd(), Duration::from_mins(1));
+        let near = SockRef::from(&near);
+        let (interval, probes) = (
+            near.tcp_keepalive_interval().unwrap(),
+            near.tcp_keepalive_retries().unwrap(),
+        );
+        assert_eq!(interval * probes, Duration::from_mins(1));
     }
 }

@@ -163,3 +163,76 @@ fn a_removed_upstream_is_counted_until_its_last_connection_ends() {
         "now it is forgotten"
     );
 }
+
+#[test]
+fn only_an_upstream_that_comes_to_serve_is_a_newcomer() {
+    let mut one = Balancer::default();
+    let mut put = |tier| one.put(address(1), weight(1), tier);
+    assert!(!put(Tier::Out));
+    assert!(!put(Tier::Down));
+    assert!(put(Tier::Primary));
+    assert!(!put(Tier::Primary), "it served before");
+    assert!(!put(Tier::Backup), "it served before");
+    assert!(!put(Tier::Out));
+}
+
+#[test]
+fn a_newcomer_counts_as_loaded_as_the_others_for_its_weight() {
+    let mut three = balancer(&[1, 2].map(|port| (port, 1, Tier::Primary)));
+    for _ in 0..10 {
+        choose(&mut three);
+    }
+    three.put(address(3), weight(2), Tier::Primary);
+    assert!(three.ease_in(address(3)));
+    let round = [(); 8].map(|()| choose(&mut three));
+    assert_eq!(round, [3, 1, 2, 3, 1, 2, 3, 3]);
+}
+
+#[test]
+fn a_newcomer_comes_to_its_share_in_so_many_steps() {
+    let mut three = newcomer(0);
+    let mut steps = 1;
+    while three.ease(address(3)) {
+        steps += 1;
+    }
+    assert_eq!(steps, 5, "one for each connection that it lacks");
+    assert_eq!([(); 5].map(|()| choose(&mut three)), [3; 5]);
+    assert!(!three.ease_in(address(3)), "it lacks none any more");
+    assert!(!three.ease(address(9)), "nobody is there");
+}
+
+#[test]
+fn a_failed_connection_counts_as_load_until_it_is_forgotten() {
+    let mut two = balancer(&[1, 2].map(|port| (port, 1, Tier::Primary)));
+    two.remember_failed(address(1));
+    two.remember_failed(address(1));
+    assert_eq!([(); 2].map(|()| choose(&mut two)), [2, 2]);
+    two.forget_failed(address(1));
+    two.forget_failed(address(1));
+    assert_eq!([(); 2].map(|()| choose(&mut two)), [1, 1]);
+    two.remember_failed(address(9));
+    two.forget_failed(address(9));
+    assert_eq!(two.open(), 4, "they are not open");
+}
+
+#[test]
+fn those_that_serve_are_primaries_and_backups() {
+    let tiers = [Tier::Primary, Tier::Backup, Tier::Backup, Tier::Down];
+    let mixed = balancer(&[0, 1, 2, 3].map(|n| (n + 1, 1, tiers[usize::from(n)])));
+    assert_eq!((mixed.serving(), mixed.serves()), (3, true));
+    let none = balancer(&[(1, 1, Tier::Down), (2, 1, Tier::Out)]);
+    assert_eq!((none.serving(), none.serves()), (0, false));
+}
+
+#[test]
+fn ranks_are_equal_exactly_if_neither_comes_first() {
+    let rank = |load, port| Rank {
+        load,
+        weight: weight(1),
+        turn: 0,
+        address: address(port),
+    };
+    assert_eq!(rank(1, 1), rank(1, 1));
+    assert_ne!(rank(1, 1), rank(1, 2));
+    assert!(rank(1, 2) < rank(2, 1));
+}

@@ -1,5 +1,7 @@
 //! Counts equal a plain list of who is connected, whatever happens in whatever order.
 
+mod each_upstream;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,

@@ -37,8 +37,7 @@ impl Group {
                 let book = self.book.lock();
                 self.settle(&book);
                 match book.undecided_until() {
-                    Some(until) if until > Instant::now() => until,
-                    Some(_) => return false,
+                    Some(until) => until,
                     None => return true,
                 }
             };

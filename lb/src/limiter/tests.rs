@@ -51,7 +51,9 @@ fn a_client_may_have_its_limit_open_and_no_more() {
 fn one_client_cannot_use_up_what_another_may() {
     let (limiter, _, client) = limiter();
     let _held = limiter.admit(&client, &at_most(1)).unwrap();
-    assert!(limiter.admit(&"reports".into(), &at_most(1)).is_ok());
+    let other = limiter.admit(&"reports".into(), &at_most(1)).unwrap();
+    assert_eq!(&**other.client(), "reports");
+    assert_eq!(limiter.clients(), 2);
 }
 
 #[test]

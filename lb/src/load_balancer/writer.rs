@@ -116,3 +116,26 @@ impl Writer {
             .insert(Arc::clone(name), Arc::downgrade(&group));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removed_groups_are_forgotten_unless_they_have_connections() {
+        let (mut writer, mut groups) = (Writer::default(), imbl::HashMap::new());
+        let mut come_and_go = |name: String| {
+            let name: Name = name.into();
+            writer.put(&mut groups, GroupConfig::new(&*name, Vec::new()));
+            let group = groups.get(&name).map(Arc::clone);
+            writer.remove(&mut groups, &name);
+            group.unwrap()
+        };
+        let connected = come_and_go("connected".to_owned());
+        for n in 0..20 * RETIRED_KEPT {
+            drop(come_and_go(n.to_string()));
+        }
+        assert!(writer.retired.len() <= 4 * RETIRED_KEPT);
+        assert!(writer.retired.contains_key(connected.name()));
+    }
+}

@@ -3,6 +3,7 @@
 mod each_end;
 mod kernel;
 mod slow;
+mod times;
 mod upstreams;
 
 use std::{
