@@ -217,6 +217,8 @@ pub(crate) fn network(source: IpAddr) -> IpAddr {
 mod tests {
     use std::num::NonZeroU32;
 
+    use tokio::time::timeout;
+
     use super::*;
     use crate::policy::MemoryLimit;
 
@@ -337,6 +339,20 @@ mod tests {
             .unwrap_err();
         assert_eq!(refused.reason(), "memory_full");
         drop((silent, held));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_to_give_way_is_told_and_nobody_else() {
+        let admission = Admission::default();
+        let held = [(); 2].map(|()| begin(&admission, &NO_LIMITS).unwrap());
+        assert_eq!(admission.handshakes(), 2);
+        let silent = arrive(&admission, &NO_LIMITS).unwrap();
+        let moment = Duration::from_millis(1);
+        assert!(timeout(moment, silent.evicted()).await.is_err());
+        assert!(admission.relieve());
+        assert!(timeout(moment, silent.evicted()).await.is_ok());
+        assert!(timeout(moment, held[0].evicted()).await.is_err());
+        assert!(!admission.relieve(), "there is none");
     }
 
     #[test]

@@ -230,13 +230,8 @@ impl Live {
     }
 
     /// How many connections hold a permit.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
-    }
-
-    /// Whether no connection holds a permit.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Finds the connections whose permit `running` would not give again.

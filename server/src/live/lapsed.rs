@@ -58,3 +58,6 @@ impl Lapsed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

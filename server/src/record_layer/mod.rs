@@ -269,7 +269,6 @@ impl Session {
 /// How long the record is that begins here, as soon as that can be told.
 pub fn length(bytes: &[u8]) -> Result<Option<usize>, Breach> {
     match *bytes {
-        [] => Ok(None),
         // The outer type of every record that is sealed; none is not.
         [kind, ..] if ContentType::from(kind) != ContentType::ApplicationData => {
             Err(Breach::Unexpected)

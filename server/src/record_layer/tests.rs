@@ -17,6 +17,7 @@ use rustls_pki_types::ServerName;
 
 use super::*;
 
+mod sealing;
 mod small;
 
 const SUITES: [SupportedCipherSuite; 3] = [

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::*;
 
+mod described;
 mod limbo;
 mod paths;
 

@@ -137,6 +137,19 @@ fn a_path_is_as_long_as_the_authority_at_its_end_allows() {
 }
 
 #[test]
+fn an_authority_with_an_issuer_of_its_own_is_an_intermediate() {
+    let root = Made::authority(1, None);
+    let below = Made::authority(2, Some(&root));
+    let trust = trust(&[&root, &below], &[]);
+    let are: Vec<_> = trust
+        .subjects()
+        .iter()
+        .map(|name| trust.is_intermediate(name.as_ref()))
+        .collect();
+    assert_eq!(are, [false, true]);
+}
+
+#[test]
 fn a_list_brings_no_authority_of_its_own() {
     let (root, stranger) = (Made::authority(1, None), Made::authority(1, None));
     let files = Files::new(&[]);
