@@ -99,14 +99,20 @@ impl Run<'_> {
 
     /// Whoever is there.
     fn peers(&self) -> Fallible<Vec<Peer>> {
+        let binary = std::env::current_exe()?.with_file_name("portcullis");
+        if !binary
+            .parent()
+            .is_some_and(|directory| directory.ends_with("dist"))
+        {
+            return Err("figures are of the profile that is shipped: run `cargo run --profile dist -p bench`".into());
+        }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            .args(["build", "--release", "--locked", "-p", "portcullis"])
+            .args(["build", "--profile", "dist", "--locked", "-p", "portcullis"])
             .status()?;
         if !built.success() {
             return Err("portcullis cannot be built".into());
         }
-        let binary = std::env::current_exe()?.with_file_name("portcullis");
         let name = "portcullis".to_owned();
         let mut peers = vec![Peer::Portcullis { binary, name }];
         if let Some(former) = &self.plan.former {
