@@ -16,11 +16,11 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
+use crate::certificate_facts::date;
 use crate::check::signed_by;
 use crate::crl::{Crl, Revocation};
 use crate::directory::Directory;
 use crate::error::CertgenError;
-use crate::facts::date;
 use crate::issued::Issued;
 use crate::profile;
 use crate::sections;

@@ -9,9 +9,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::authority::belongs;
+use crate::certificate_facts::{self, Facts, date};
 use crate::crl::Revocations;
 use crate::error::CertgenError;
-use crate::facts::{self, Facts, date};
 use crate::renewal::key_beside;
 use crate::sections;
 use crate::spec::now;
@@ -65,13 +65,17 @@ impl fmt::Display for Check {
 /// A leaf or an authority's certificate that cannot be read. Everything else is a finding.
 pub fn verify(dir: &Path, path: &Path) -> Result<Vec<Check>, CertgenError> {
     let authority_path = store::certificate_path(dir, CA_STEM);
-    let (leaf_der, authority_der) = (facts::load(path)?, facts::load(&authority_path)?);
-    let (_, leaf) = X509Certificate::from_der(&leaf_der).map_err(|_| facts::unreadable(path))?;
+    let (leaf_der, authority_der) = (
+        certificate_facts::load(path)?,
+        certificate_facts::load(&authority_path)?,
+    );
+    let (_, leaf) =
+        X509Certificate::from_der(&leaf_der).map_err(|_| certificate_facts::unreadable(path))?;
     let (_, authority) = X509Certificate::from_der(&authority_der)
-        .map_err(|_| facts::unreadable(&authority_path))?;
-    let leaf_facts = Facts::parse(&leaf_der).ok_or_else(|| facts::unreadable(path))?;
-    let authority_facts =
-        Facts::parse(&authority_der).ok_or_else(|| facts::unreadable(&authority_path))?;
+        .map_err(|_| certificate_facts::unreadable(&authority_path))?;
+    let leaf_facts = Facts::parse(&leaf_der).ok_or_else(|| certificate_facts::unreadable(path))?;
+    let authority_facts = Facts::parse(&authority_der)
+        .ok_or_else(|| certificate_facts::unreadable(&authority_path))?;
     let now = now();
     let findings = [
         ("signature", signature(&leaf, &authority)),
@@ -112,7 +116,7 @@ fn chain(path: &Path, authority: &X509Certificate<'_>) -> Result<Finding, Certge
     if authority.issuer().as_raw() == authority.subject().as_raw() {
         return Ok(Finding::Passed("the authority is a root".to_owned()));
     }
-    let behind = facts::load_all(path)?.into_iter().skip(1);
+    let behind = certificate_facts::load_all(path)?.into_iter().skip(1);
     let certifies = |der: CertificateDer<'_>| {
         X509Certificate::from_der(&der)
             .is_ok_and(|(_, sent)| sent.public_key().raw == authority.public_key().raw)

@@ -17,7 +17,7 @@ use crate::journal::{self, Change};
 use crate::serial::Serial;
 use crate::spec::LeafSpec;
 use crate::store::{self, CA_STEM, Overwrite};
-use crate::{check, facts, lock};
+use crate::{certificate_facts, check, lock};
 
 /// An authority's directory, locked until this is dropped.
 ///
@@ -161,7 +161,7 @@ impl Directory {
             return Ok(());
         };
         let (issuer, file) = (leaf.issuer(), self.indexed_path(&files.certificate));
-        let old = facts::load(&files.certificate)
+        let old = certificate_facts::load(&files.certificate)
             .ok()
             .filter(|old| signed(old, issuer))
             .and_then(|old| Entry::of(&old, issuer, &file, None));
@@ -181,7 +181,7 @@ impl Directory {
 
     /// The index, if it is this authority that lies here; it is about no other.
     fn index_of(&self, authority: &CertificateDer<'_>) -> Result<Option<Index>, CertgenError> {
-        match facts::load(&store::certificate_path(&self.path, CA_STEM)) {
+        match certificate_facts::load(&store::certificate_path(&self.path, CA_STEM)) {
             Ok(here) if here == *authority => self.index(authority).map(Some),
             Ok(_) | Err(_) => Ok(None),
         }
@@ -206,7 +206,7 @@ impl Directory {
             if !certificate || !path.is_file() {
                 continue;
             }
-            let Ok(der) = facts::load(&path) else {
+            let Ok(der) = certificate_facts::load(&path) else {
                 continue;
             };
             if signed(&der, authority) {

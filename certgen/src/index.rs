@@ -15,9 +15,9 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use crate::certificate_facts::{self, Facts, date, printable};
 use crate::crl::Revocations;
 use crate::error::CertgenError;
-use crate::facts::{self, Facts, date, printable};
 use crate::profile;
 use crate::serial::Serial;
 use crate::spec::now;
@@ -111,7 +111,7 @@ impl Index {
     ///
     /// A file that cannot be read. An index that is not there yet is an empty one.
     pub fn load(dir: &Path) -> Result<Self, CertgenError> {
-        let authority = facts::load(&store::certificate_path(dir, CA_STEM))?;
+        let authority = certificate_facts::load(&store::certificate_path(dir, CA_STEM))?;
         Self::of(dir, &authority)
     }
 

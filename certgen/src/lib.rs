@@ -16,15 +16,15 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod certificate_facts;
 mod check;
 mod crl;
+mod crl_facts;
 mod directory;
 mod error;
-mod facts;
 mod index;
 mod issued;
 mod journal;
-mod list;
 mod lock;
 mod name;
 mod policy_file;
@@ -40,14 +40,14 @@ mod yaml;
 pub use rcgen;
 
 pub use crate::authority::Authority;
+pub use crate::certificate_facts::Facts;
 pub use crate::check::{Check, Finding, verify};
 pub use crate::crl::{Crl, Revocation, Revocations};
+pub use crate::crl_facts::{Document, ListFacts};
 pub use crate::directory::Directory;
 pub use crate::error::CertgenError;
-pub use crate::facts::Facts;
 pub use crate::index::{Entry, Index, State};
 pub use crate::issued::Issued;
-pub use crate::list::{Document, ListFacts};
 pub use crate::name::{HostName, LONGEST_NAME, NameError, check_common_name, check_file_stem};
 pub use crate::policy_file::{Addition, Grant, PolicyFileError, fragment};
 pub use crate::serial::Serial;

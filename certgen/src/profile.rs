@@ -7,8 +7,8 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
+use crate::certificate_facts;
 use crate::error::CertgenError;
-use crate::facts;
 use crate::name::{HostName, check_common_name, refuse};
 use crate::serial::Serial;
 use crate::spec::{AuthoritySpec, LeafSpec, Usage};
@@ -38,7 +38,7 @@ pub(crate) fn authority(
 
 /// The SHA-256 of a public key (its `SubjectPublicKeyInfo`), in hexadecimal.
 pub(crate) fn spki_hash(spki: &[u8]) -> String {
-    facts::hex(digest(&SHA256, spki).as_ref())
+    certificate_facts::hex(digest(&SHA256, spki).as_ref())
 }
 
 /// What a leaf says.

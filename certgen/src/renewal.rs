@@ -19,7 +19,7 @@ use crate::profile;
 use crate::serial::Serial;
 use crate::spec::{BACKDATED, Usage, now};
 use crate::store;
-use crate::{check, facts};
+use crate::{certificate_facts, check};
 
 impl Authority {
     /// Renews the leaf in a file: same subject, names and usage, a new key and a new validity.
@@ -54,8 +54,9 @@ impl Directory {
         length: Option<Duration>,
     ) -> Result<Issued, CertgenError> {
         store::check_replaceable(path)?;
-        let der = facts::load(path)?;
-        let (_, old) = X509Certificate::from_der(&der).map_err(|_| facts::unreadable(path))?;
+        let der = certificate_facts::load(path)?;
+        let (_, old) =
+            X509Certificate::from_der(&der).map_err(|_| certificate_facts::unreadable(path))?;
         authority.check_renewable(self.path(), path, &old)?;
 
         let refuse = |what| CertgenError::NotRenewable {
@@ -81,7 +82,8 @@ impl Directory {
 
         let renewed = authority.issue_custom(params)?;
         let fresh = renewed.certificate_der();
-        let (_, new) = X509Certificate::from_der(&fresh).map_err(|_| facts::unreadable(path))?;
+        let (_, new) =
+            X509Certificate::from_der(&fresh).map_err(|_| certificate_facts::unreadable(path))?;
         if new.subject().as_raw() != old.subject().as_raw() {
             return Err(refuse("its subject cannot be copied"));
         }
@@ -103,8 +105,9 @@ impl Authority {
     ///
     /// A file that holds no certificate, an authority's, or one that somebody else signed.
     pub fn serial_in(&self, path: &Path) -> Result<Serial, CertgenError> {
-        let der = facts::load(path)?;
-        let (_, leaf) = X509Certificate::from_der(&der).map_err(|_| facts::unreadable(path))?;
+        let der = certificate_facts::load(path)?;
+        let (_, leaf) =
+            X509Certificate::from_der(&der).map_err(|_| certificate_facts::unreadable(path))?;
         self.check_own(path, &leaf)?;
         Ok(Serial::from_bytes(leaf.raw_serial()))
     }
@@ -114,7 +117,7 @@ impl Authority {
             return Err(CertgenError::NotALeaf(path.to_owned()));
         }
         let (_, own) = X509Certificate::from_der(self.certificate_der())
-            .map_err(|_| facts::unreadable(path))?;
+            .map_err(|_| certificate_facts::unreadable(path))?;
         if check::signed_by(leaf, &own) {
             Ok(())
         } else {
@@ -207,7 +210,7 @@ fn san(name: &GeneralName<'_>) -> Option<SanType> {
         return Some(SanType::URI((*uri).try_into().ok()?));
     }
     if let GeneralName::IPAddress(octets) = name {
-        return facts::ip_address(octets).map(SanType::IpAddress);
+        return certificate_facts::ip_address(octets).map(SanType::IpAddress);
     }
     None
 }

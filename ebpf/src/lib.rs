@@ -10,21 +10,21 @@
 //! refused, even if something else listens on their port.
 
 mod bans;
+mod bindings;
 mod error;
 mod link;
 mod object;
-mod place;
+mod pin_dir;
 mod role;
-mod rules;
 mod steering;
 mod sys;
 
 pub use bans::Bans;
+pub use bindings::{Prefix, PrefixError, Rule};
 pub use ebpf_common::{Counters, MOST_WORKERS};
 pub use error::SteerError;
 pub use link::Attachment;
 pub use object::{Owner, load, unload};
-pub use place::Place;
+pub use pin_dir::Place;
 pub use role::{Role, RoleHolder};
-pub use rules::{Prefix, PrefixError, Rule};
 pub use steering::{Applied, Loads, Start, Steering};

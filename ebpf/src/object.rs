@@ -28,7 +28,7 @@ pub(crate) const CHOOSE: &str = "choose";
 /// A map's name, the sizes of its keys and values, and how many it can hold.
 pub(crate) const MAPS: [(&str, usize, usize, u32); 11] = [
     ("PORTS", 2, 1, 65_536),
-    ("PREFIXES", crate::rules::PREFIX_KEY, 1, 1 << 20),
+    ("PREFIXES", crate::bindings::PREFIX_KEY, 1, 1 << 20),
     ("COUNTERS", 2, size_of::<crate::Counters>(), 65_536),
     ("BANS", size_of::<ebpf_common::Source>(), 8, 65_536),
     ("HANDLES", 4, 4, ROLES),

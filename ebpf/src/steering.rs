@@ -14,9 +14,9 @@ use aya::programs::SkReuseport;
 use aya::programs::sk_reuseport::SkReuseportAttachType;
 use ebpf_common::{Counters, MOST_WORKERS, RoleEntry, slot};
 
+use crate::bindings::{PREFIX_KEY, Rule, from_key, key};
 use crate::object::{CHOOSE, check_maps, denied};
 use crate::role::{note, own_entry};
-use crate::rules::{PREFIX_KEY, Rule, from_key, key};
 use crate::{Place, Role, SteerError, sys};
 
 /// `BPF_ANY`.

@@ -8,7 +8,7 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use lb::LoadBalancer;
 use libfuzzer_sys::fuzz_target;
 use portcullis::policy::Policy;
-use portcullis::running::Running;
+use portcullis::snapshot::Running;
 use portcullis::tls::Tls;
 use portcullis::verifier::Verifier;
 use rustls::HandshakeKind;

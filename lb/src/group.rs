@@ -1,9 +1,9 @@
 //! The live state of one group: who is healthy, and who has how many connections.
 
-mod book;
 mod change;
+mod first_verdict;
 mod report;
-mod verdict;
+mod state;
 
 use std::{collections::BTreeMap, fmt, mem, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
@@ -20,8 +20,8 @@ use crate::{
     limit::Name,
     probe::{Check, Prober},
 };
-use book::Book;
-use verdict::Verdict;
+use first_verdict::Verdict;
+use state::Book;
 
 /// A named set of upstreams, alive.
 ///

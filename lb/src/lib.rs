@@ -66,6 +66,8 @@ mod buffer;
 #[cfg(not(loom))]
 pub mod cause;
 #[cfg(not(loom))]
+pub mod client_slots;
+#[cfg(not(loom))]
 pub mod clock;
 #[cfg(not(loom))]
 pub mod config_error;
@@ -90,11 +92,9 @@ pub mod limiter;
 #[cfg(not(loom))]
 pub mod load_balancer;
 #[cfg(not(loom))]
-mod permits;
-#[cfg(not(loom))]
-pub mod places;
-#[cfg(not(loom))]
 pub mod probe;
+#[cfg(not(loom))]
+mod probe_permits;
 #[cfg(not(loom))]
 pub mod relay;
 #[cfg(not(loom))]
@@ -107,6 +107,7 @@ pub use limit::{ClientLimits, Limit, Name, Rate};
 pub use {
     buffer::{Buffer, BufferUse},
     cause::{Cause, Excerpt},
+    client_slots::{Admission, Place, Waiting},
     config_error::{ConfigError, ConfigFault},
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, Drained, Stay},
@@ -120,7 +121,6 @@ pub use {
     left::left,
     limiter::{Denied, Limiter},
     load_balancer::{Change, Config, Ended, LoadBalancer, Outcome, Rejection, StartError},
-    places::{Admission, Place, Waiting},
     probe::{Check, Probe},
     relay::{Downstream, Finished, RelayError, Traffic, relay},
 };

@@ -11,10 +11,10 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use crate::{
+    client_slots::{Admission, Place, Places},
     clock::TokioClock,
     config_error::LONGEST,
     limit::{ClientLimits, Limit, Name, Rate},
-    places::{Admission, Place, Places},
 };
 
 type Keyed<C> =

@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    client_slots::Admission,
     config_error::ConfigError,
     counter::{Claim, Counter},
     dial::{DialError, DialReport, Dialed, dial},
@@ -27,7 +28,6 @@ use crate::{
     left::left,
     limit::{ClientLimits, Limit, Name},
     limiter::{Denied, Limiter},
-    places::Admission,
     probe::Prober,
     relay::{Downstream, Finished, RelayError, Traffic},
 };

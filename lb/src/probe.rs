@@ -29,7 +29,7 @@ use crate::{
     group_config::HealthConfig,
     health::Health,
     limit::Name,
-    permits::Permits,
+    probe_permits::Permits,
 };
 
 /// How many probes are under way at a time, over all groups.

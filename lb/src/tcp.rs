@@ -3,7 +3,7 @@
 //! Everything here is best effort: a socket that cannot be told so is dead already, and what cannot
 //! be found out is `None`.
 
-mod diag;
+mod sock_diag;
 
 use std::{io, net::SocketAddr, os::fd::BorrowedFd, time::Duration};
 
@@ -14,7 +14,7 @@ use rustix::{
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{io::Interest, net::TcpStream};
 
-pub(crate) use diag::queued;
+pub(crate) use sock_diag::queued;
 
 /// How many times the kernel asks a silent peer within one keepalive period.
 const KEEPALIVE_PROBES: u32 = 3;

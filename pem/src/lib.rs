@@ -22,9 +22,9 @@ use thiserror::Error;
 
 mod base64;
 mod explanation;
-mod pieces;
+mod line;
 
-use pieces::{Piece, pieces};
+use line::{Piece, pieces};
 
 /// One section: the bytes between a `BEGIN` and its `END`.
 #[derive(Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use certgen::{Authority, AuthoritySpec, Overwrite};
 use lb::LoadBalancer;
 use portcullis::policy::Policy;
-use portcullis::running::Running;
+use portcullis::snapshot::Running;
 use portcullis::tls::Tls;
 use portcullis::verifier::Verifier;
 use rustls::client::ResolvesClientCert;

@@ -23,13 +23,13 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::succession::{Summary, UpgradeError};
+use crate::upgrade::{Summary, UpgradeError};
 
-mod file;
-mod refusal;
+mod error;
+mod socket_file;
 
-use file::{bind, remove, socket_at};
-pub use refusal::AdminError;
+pub use error::AdminError;
+use socket_file::{bind, remove, socket_at};
 
 /// How many connections are served at a time; others wait.
 const CONNECTIONS: usize = 8;

@@ -12,20 +12,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-use crate::admission::{ConnectionSlot, HandshakeSlot};
-use crate::arrival;
-use crate::downstream::{TlsClient, reset};
+use crate::access_record::{Outcome, Record};
+use crate::client_stream::{TlsClient, reset};
+use crate::connection_table::Holder;
 use crate::expiry::certificate_ended;
 use crate::first_bytes::FirstBytes;
+use crate::first_record;
 use crate::gateway::Gateway;
 use crate::handshake::{self, HandshakeError, Handshaken, Hello, NoHello};
-use crate::live::Holder;
+use crate::limits::{ConnectionSlot, HandshakeSlot};
 use crate::policy::GatewayLimits;
 use crate::proxy_header::{ProxyHeader, unmapped};
-use crate::record::{Outcome, Record};
 use crate::record_layer::{OVERHEAD, Session};
 use crate::rejection::Rejection;
-use crate::running::Permit;
+use crate::snapshot::Permit;
 use crate::verifier::{Refusal, Verifier};
 use crate::worker::Busy;
 
@@ -118,7 +118,7 @@ async fn await_hello(
     let (admission, limits) = (gateway.admission(), limits(gateway));
     let silent = admission.arrive(source, &limits, Instant::now().into_std())?;
     let bytes = tokio::select! {
-        begun = arrival::beginning(socket, deadline) => begun?,
+        begun = first_record::beginning(socket, deadline) => begun?,
         () = silent.evicted() => return Err(Rejection::SilentEvicted),
     };
     let now = Instant::now().into_std();

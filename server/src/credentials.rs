@@ -4,7 +4,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
-use crate::running::{Permit, Running};
+use crate::snapshot::{Permit, Running};
 use crate::verifier::Destination;
 
 /// A client's certificates, and where it wanted to go, as one process tells another. The certificates are

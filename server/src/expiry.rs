@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls_pki_types::UnixTime;
 use tokio::time::sleep;
 
-use crate::live::CUT_SPREAD;
+use crate::connection_table::CUT_SPREAD;
 use crate::policy::OnRevoke;
 
 /// How many connections whose certificates end together are told apart in [`CUT_SPREAD`].

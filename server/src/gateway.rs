@@ -16,22 +16,22 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, network};
+use crate::access_record::Recorder;
 use crate::affinity;
-use crate::doors::{Bound, Doors};
-use crate::failures::Failures;
-use crate::inherited::Inherited;
-use crate::live::Live;
+use crate::connection_table::Live;
+use crate::handshake_failures::Failures;
+use crate::heartbeat::Pulse;
+use crate::inherited_listeners::Inherited;
+use crate::limits::{Admission, network};
+use crate::listeners::{Bound, Doors};
 use crate::load::{LoadError, Loaded};
 use crate::policy::{Affinity, Policy};
-use crate::pulse::Pulse;
-use crate::record::Recorder;
-use crate::running::Running;
-use crate::steer::{self, Steered, Unsteered};
+use crate::snapshot::Running;
+use crate::steering::{self, Steered, Unsteered};
 use crate::tls::Tls;
 use crate::worker;
 
-mod entrance;
+mod admission;
 mod handover;
 mod reload;
 #[cfg(test)]
@@ -39,7 +39,7 @@ mod simulation;
 mod standby;
 mod workers;
 
-pub(crate) use entrance::Wait;
+pub(crate) use admission::Wait;
 pub use reload::Applied;
 pub use workers::{Queued, Workers};
 
@@ -140,7 +140,7 @@ impl Gateway {
         let steered = match instance {
             Some((place, role)) => {
                 let policy = running.policy();
-                steer::prepare(place, *role, policy, workers.get(), &mut inherited)?
+                steering::prepare(place, *role, policy, workers.get(), &mut inherited)?
             }
             None => None,
         };
@@ -339,6 +339,6 @@ impl Gateway {
 #[derive(Debug)]
 pub struct Prepared {
     bound: Bound,
-    steered: Option<steer::Prepared>,
+    steered: Option<steering::Prepared>,
     workers: Workers,
 }

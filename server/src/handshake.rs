@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::first_bytes::FirstBytes;
-use crate::hello::{Excess, HelloReader, MOST_PENDING_KIB};
+use crate::hello_limits::{Excess, HelloReader, MOST_PENDING_KIB};
 use crate::record_layer::{self, HEADER};
 
 /// How much of a handshake may have come without having been understood. A message is at most 64 KiB long

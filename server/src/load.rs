@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use crate::file;
 use crate::policy::{Change, Policy, PolicyError, TlsFiles};
-use crate::running::Running;
-use crate::steer::Unsteered;
+use crate::snapshot::Running;
+use crate::steering::Unsteered;
 use crate::tls::{Tls, TlsError, TlsFault};
 
 /// The largest policy that is read: some millions of clients.

@@ -9,8 +9,8 @@ use rustls_pki_types::{
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::finding::Finding;
 use crate::policy::{Policy, TlsFile};
+use crate::policy_warning::Finding;
 use crate::tls::TlsError;
 use crate::trust::validity::Validity;
 use crate::trust::{self, Trust, has_signed};

@@ -6,10 +6,10 @@ use lb::{Denied, DialError};
 use thiserror::Error;
 
 use crate::first_bytes::FirstBytes;
-use crate::hello::Excess;
+use crate::hello_limits::Excess;
 use crate::identity::IdentityError;
 use crate::policy::DenyReason;
-use crate::tls_words;
+use crate::tls_messages;
 use crate::trust::Untrusted;
 
 /// Why a client was turned away before any byte of its moved.
@@ -48,7 +48,7 @@ pub enum Rejection {
     #[error("the client does not begin with TLS: {0}")]
     NotTls(FirstBytes),
     /// What the client sent is not the TLS that is spoken here.
-    #[error("the TLS handshake failed: {}", tls_words::tls(.0))]
+    #[error("the TLS handshake failed: {}", tls_messages::tls(.0))]
     Tls(rustls::Error),
     /// The client sent more than is looked at.
     #[error("the TLS handshake failed: {0}")]

@@ -16,31 +16,31 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Asked, Upgrade};
-use crate::descriptors;
+use crate::fd_limit;
+use crate::file_watch::Watch;
 use crate::gateway::{Gateway, Queued, Workers};
 use crate::load::base;
+use crate::log_writer::Sink;
 use crate::policy::Policy;
 use crate::program;
-use crate::sink::Sink;
-use crate::succession::{Child, Elder, Orders, SuccessionError};
 use crate::systemd::{self, Store};
-use crate::watch::Watch;
+use crate::upgrade::{Child, Elder, Orders, SuccessionError};
 
-mod attempt;
-pub(crate) mod debt;
-mod ending;
+mod draining;
 mod first_verdicts;
+mod hand_over;
+pub(crate) mod pending_reload;
+mod pending_upgrade;
 mod reload;
-mod rest;
+mod shutdown;
 mod signals;
 mod start;
-mod upgrade;
 
 pub use start::StartError;
 
-use attempt::Attempt;
-use ending::Ending;
+use pending_upgrade::Attempt;
 use reload::Reloads;
+use shutdown::Ending;
 use signals::{Signals, Watchdog};
 
 /// How often it is said how many records were suppressed.
@@ -72,7 +72,7 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let descriptors = descriptors::raise();
+        let descriptors = fd_limit::raise();
         if !succeed {
             let mut signals = Signals::listen()?;
             // It waits for upstreams, which may be away.

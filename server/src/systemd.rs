@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::inherited::{Inherited, Purpose};
+use crate::inherited_listeners::{Inherited, Purpose};
 
 /// The listeners that the service manager has opened for this process, or has kept from one before.
 ///

@@ -12,13 +12,13 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-use crate::finding::Finding;
 use crate::identity::{Fingerprint, Identity};
 use crate::own_certificate::{OwnCertificate, private_key};
 use crate::policy::{Policy, TlsFile, TlsFiles};
+use crate::policy_warning::Finding;
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
-use crate::trust::memory::{Known, Memory};
+use crate::trust::chain_cache::{Known, Memory};
 use crate::trust::{self, Trust};
 use crate::verifier::{Destination, Verifier};
 

@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::identity::Identity;
 use crate::policy::DenyReason;
 use crate::rejection::Rejection;
-use crate::running::{Permit, Running};
+use crate::snapshot::{Permit, Running};
 use crate::ticket::Ticket;
 use crate::tls::Identified;
 use crate::trust;

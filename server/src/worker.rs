@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::affinity;
 use crate::connection::carry;
-use crate::doors::Door;
 use crate::gateway::Gateway;
+use crate::listeners::Door;
 
 mod tick;
 

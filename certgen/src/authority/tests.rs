@@ -3,8 +3,8 @@ use x509_parser::extensions::KeyUsage;
 
 use super::*;
 use crate::Usage;
+use crate::certificate_facts::Facts;
 use crate::check::signed_by;
-use crate::facts::Facts;
 use crate::spec::now;
 
 fn authority() -> Authority {
@@ -177,7 +177,7 @@ fn an_intermediate_stands_below_and_has_less_room() {
 
 /// The certificates in a file.
 fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
-    crate::facts::load_all(path).unwrap()
+    crate::certificate_facts::load_all(path).unwrap()
 }
 
 #[test]

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::certificate_facts::date;
 use crate::error::CertgenError;
-use crate::facts::date;
 use crate::index::Entry;
 use crate::lock;
 use crate::serial::Serial;

@@ -3,8 +3,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::authority::belongs;
+use crate::certificate_facts;
 use crate::directory::Directory;
-use crate::facts;
 use crate::{Authority, AuthoritySpec, Index, Issued};
 
 /// A directory with an authority and its client `a`, and a second certificate of that client's.
@@ -39,7 +39,7 @@ fn change(dir: &Path, leaf: &Issued, stem: &str, overwrite: Overwrite) -> Change
 
 fn is_pair(dir: &Path, stem: &str) -> bool {
     let key = fs::read_to_string(store::key_path(dir, stem)).unwrap();
-    let certificate = facts::load(&store::certificate_path(dir, stem)).unwrap();
+    let certificate = certificate_facts::load(&store::certificate_path(dir, stem)).unwrap();
     belongs(&certificate, &KeyPair::from_pem(&key).unwrap())
 }
 
@@ -97,7 +97,7 @@ fn a_change_that_was_cut_off_anywhere_is_finished_by_the_next_command() {
             drop(Directory::lock(dir).unwrap());
 
             assert!(is_pair(dir, stem), "{overwrite:?} after {taken}");
-            let there = facts::load(&store::certificate_path(dir, stem)).unwrap();
+            let there = certificate_facts::load(&store::certificate_path(dir, stem)).unwrap();
             assert_eq!(there, leaf.certificate_der());
             let index = Index::load(dir).unwrap();
             let serials = index.entries().iter().map(|entry| &entry.serial);

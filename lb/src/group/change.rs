@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use parking_lot::MutexGuard;
 
-use super::{Group, book::Book, report::Vacated};
+use super::{Group, report::Vacated, state::Book};
 use crate::{
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
     probe::{Check, Prober},

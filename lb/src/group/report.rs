@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use parking_lot::MutexGuard;
 use tracing::{info, warn};
 
-use super::{Group, book::Book};
+use super::{Group, state::Book};
 use crate::{cause::Cause, health::Health};
 
 /// How many upstreams without connections one change names, at most.

@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::format::{Format, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::record;
+use crate::access_record;
 
 /// Writes an event as an object with its time, level, message and fields.
 #[derive(Debug)]
@@ -35,6 +35,6 @@ where
         self.0
             .format_event(context, Writer::new(&mut object), event)?;
         let rest = object.strip_prefix('{').ok_or(fmt::Error)?;
-        write!(writer, "{{\"time\":\"{}\",{rest}", record::now())
+        write!(writer, "{{\"time\":\"{}\",{rest}", access_record::now())
     }
 }

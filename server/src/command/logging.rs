@@ -14,7 +14,7 @@ use tracing_subscriber::{Registry, filter::Targets};
 
 use super::json_events::JsonEvents;
 use super::{fail, log_filter};
-use crate::sink::{Output, Sink};
+use crate::log_writer::{Output, Sink};
 
 /// The options of the commands that write log events.
 #[derive(Debug, Args)]

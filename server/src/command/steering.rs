@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{FAILED, fail, print, say};
-use crate::steer::rivals;
+use crate::steering::rivals;
 use crate::table::{Align, Table, terminal_width};
 
 /// Which of the kernel's halves is meant.

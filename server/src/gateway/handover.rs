@@ -8,11 +8,11 @@ use std::sync::Arc;
 use lb::{Admission, Health};
 
 use super::Gateway;
+use crate::connection_table::{Adopted, Cut, Elsewhere};
 use crate::credentials::Shown;
-use crate::inherited::Purpose;
-use crate::live::{Adopted, Cut, Elsewhere};
-use crate::steer::Steered;
-use crate::succession::message::{Carried, Known};
+use crate::inherited_listeners::Purpose;
+use crate::steering::Steered;
+use crate::upgrade::protocol::{Carried, Known};
 
 impl Gateway {
     /// Counts a connection that an older process has, whatever the limits say.

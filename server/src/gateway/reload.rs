@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use rustls_pki_types::UnixTime;
 
 use super::Gateway;
-use crate::inherited::Inherited;
-use crate::live::Lapsed;
+use crate::connection_table::Lapsed;
+use crate::inherited_listeners::Inherited;
 use crate::load::{LoadError, Loaded};
 use crate::policy::{Change, OnRevoke, Policy};
 use crate::priority;
-use crate::running::Running;
+use crate::snapshot::Running;
 use crate::tls::Tls;
 
 /// What one change of the policy did.

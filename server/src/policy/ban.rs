@@ -7,11 +7,11 @@ use std::time::Duration;
 use ebpf::Prefix;
 
 use super::duration::duration;
+use super::fields::Fields;
+use super::fields::address::prefixes;
+use super::fields::number::count;
 use super::format::BAN;
 use super::problem::Problems;
-use super::read::Fields;
-use super::read::address::prefixes;
-use super::read::number::count;
 use super::yaml::Node;
 
 /// Which sources are banned: those that fail the handshake over and over.

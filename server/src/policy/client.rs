@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::duration::duration;
+use super::fields::number::{positive, positive_pattern, quota};
+use super::fields::{self, Fields, quote};
 use super::format::{CLIENT, Scalar, WAIT};
 use super::problem::{At, Problems};
-use super::read::number::{positive, positive_pattern, quota};
-use super::read::{self, Fields, quote};
 use super::yaml::{Node, Value};
 use super::{Line, Quota};
 use crate::identity::ClientName;
@@ -97,7 +97,7 @@ pub(super) fn read(
     let fields = Fields::of(node, &CLIENT, problems)?;
     let mut groups = fields
         .need("groups", problems)
-        .and_then(|node| read::list(node, "groups", problems, group))
+        .and_then(|node| fields::list(node, "groups", problems, group))
         .unwrap_or_default();
     groups.sort_unstable();
     let max_connections = fields.value("max_connections", problems, quota);
@@ -127,7 +127,7 @@ pub(super) fn read(
 
 /// So many in a second, a minute or an hour.
 fn rate(node: &Node<'_>, problems: &mut Problems) -> Option<Rate> {
-    let said = read::text::scalar(node, problems)?;
+    let said = fields::text::scalar(node, problems)?;
     let rate = said.split_once('/').and_then(|(events, unit)| {
         let (_, seconds) = PER.iter().find(|(known, _)| *known == unit)?;
         let events = u32::try_from(positive(events, RATE_DIGITS)?).ok()?;
@@ -154,7 +154,7 @@ fn when_full(node: &Node<'_>, problems: &mut Problems) -> Option<WhenFull> {
         }
         Value::Text(said) if said == "reset" => Some(WhenFull::Reset),
         Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Nothing => {
-            let found = read::describe(node);
+            let found = fields::describe(node);
             problems.report(
                 node.at,
                 format!("{found} is unknown; expected `reset` or `{{wait: 5s}}`"),

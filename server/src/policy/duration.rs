@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::fields::number::{positive, positive_pattern};
+use super::fields::quote;
+use super::fields::text::scalar;
 use super::format::Scalar;
 use super::problem::Problems;
-use super::read::number::{positive, positive_pattern};
-use super::read::quote;
-use super::read::text::scalar;
 use super::yaml::Node;
 
 /// The units, each with its milliseconds and the digits that a number of it may have. So no duration is

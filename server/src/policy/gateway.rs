@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::Quota;
 use super::ban::{self, Ban};
 use super::duration::{duration, limit};
+use super::fields::address::address;
+use super::fields::number::{percent, quota};
+use super::fields::text::filled;
+use super::fields::{self, Fields};
 use super::format::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
 use super::problem::{At, Problems};
-use super::read::address::address;
-use super::read::number::{percent, quota};
-use super::read::text::filled;
-use super::read::{self, Fields};
 use super::size::{self, MemoryLimit};
 use super::steer::{self, Steer};
 use super::workers::{self, WorkerPolicy};
@@ -197,7 +197,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
     let fields = Fields::of(node, &GATEWAY, problems)?;
     let listen = fields
         .need("listen", problems)
-        .and_then(|node| read::list(node, "addresses", problems, address));
+        .and_then(|node| fields::list(node, "addresses", problems, address));
     let tls = fields
         .need("tls", problems)
         .and_then(|node| tls(node, problems));
@@ -224,7 +224,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
             ("drain", OnRevoke::Drain),
             ("keep", OnRevoke::Keep),
         ];
-        read::word(node, &words, problems)
+        fields::word(node, &words, problems)
     });
     let workers = fields.or(
         "workers",
@@ -256,7 +256,7 @@ fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
         |node: &Node<'_>, problems: &mut Problems| path(node, problems).map(|path| (path, node.at));
     let crl = fields.or("crl", Vec::new(), problems, |node, problems| {
         if let Value::List(_) = node.value {
-            read::list_by(node, "paths", problems, located, |(path, _)| path.clone())
+            fields::list_by(node, "paths", problems, located, |(path, _)| path.clone())
         } else {
             located(node, problems).map(|one| vec![one])
         }
@@ -266,7 +266,7 @@ fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
             ("refuse", ExpiredCrl::Refuse),
             ("accept", ExpiredCrl::Accept),
         ];
-        read::word(node, &words, problems)
+        fields::word(node, &words, problems)
     });
     let (certificate, key, client_ca) = (certificate?, key?, client_ca?);
     let (crl, crl_places) = crl.into_iter().unzip();
@@ -293,7 +293,7 @@ fn path(node: &Node<'_>, problems: &mut Problems) -> Option<PathBuf> {
 
 impl Default for GatewayLimits {
     fn default() -> Self {
-        read::usual(limits)
+        fields::usual(limits)
     }
 }
 
@@ -311,7 +311,7 @@ fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<GatewayLimits> {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        read::usual(timeouts)
+        fields::usual(timeouts)
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::duration::{duration, limit};
+use super::fields::address::connectable;
+use super::fields::number::{count, flag, percent, port, quota};
+use super::fields::text::{bytes, filled};
+use super::fields::{self, Fields, quote};
 use super::format::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, Scalar, UPSTREAM};
 use super::name::sni;
 use super::problem::{At, Problems};
-use super::read::address::connectable;
-use super::read::number::{count, flag, percent, port, quota};
-use super::read::text::{bytes, filled};
-use super::read::{self, Fields, quote};
 use super::yaml::{Node, Value};
 use super::{Line, Quota, SniName};
 
@@ -173,14 +173,14 @@ pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems)
         }
     };
     let sni = match fields.get("sni") {
-        Some(node) => read::list(node, "names", problems, sni),
+        Some(node) => fields::list(node, "names", problems, sni),
         None => own_name(problems),
     };
     let upstreams = fields
         .need("upstreams", problems)
         .and_then(|node| upstreams(node, problems));
     let ports =
-        |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, port);
+        |node: &Node<'_>, problems: &mut Problems| fields::list(node, "ports", problems, port);
     let when_all_down = [
         ("refuse", WhenAllDown::Refuse),
         ("try_all", WhenAllDown::TryAll),
@@ -195,14 +195,14 @@ pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems)
         upstreams: upstreams?,
         health: health.unwrap_or_default(),
         proxy_protocol: fields.or("proxy_protocol", None, problems, |node, problems| {
-            read::word(node, &[("v2", ProxyProtocol::V2)], problems).map(Some)
+            fields::word(node, &[("v2", ProxyProtocol::V2)], problems).map(Some)
         }),
         alpn: fields.or("alpn", Vec::new(), problems, |node, problems| {
-            read::list(node, "protocols", problems, protocol)
+            fields::list(node, "protocols", problems, protocol)
         }),
         max_connections: fields.value("max_connections", problems, quota),
         when_all_down: fields.value("when_all_down", problems, |node, problems| {
-            read::word(node, &when_all_down, problems)
+            fields::word(node, &when_all_down, problems)
         }),
         timeouts: fields.or("timeouts", GroupTimeouts::default(), problems, timeouts),
         tries: fields.value("tries", problems, count),
@@ -223,7 +223,7 @@ fn protocol(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
 }
 
 fn upstreams(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Upstream>> {
-    read::list_by(node, "upstreams", problems, upstream, |upstream| {
+    fields::list_by(node, "upstreams", problems, upstream, |upstream| {
         upstream.address
     })
 }
@@ -262,14 +262,14 @@ fn described(fields: &Fields<'_, '_>, address: SocketAddr, problems: &mut Proble
         weight: fields.value("weight", problems, count),
         backup: fields.value("backup", problems, flag),
         state: fields.value("state", problems, |node, problems| {
-            read::word(node, &states, problems)
+            fields::word(node, &states, problems)
         }),
     }
 }
 
 impl Default for Health {
     fn default() -> Self {
-        static USUAL: LazyLock<Health> = LazyLock::new(|| read::usual(health));
+        static USUAL: LazyLock<Health> = LazyLock::new(|| fields::usual(health));
         USUAL.clone()
     }
 }
@@ -290,7 +290,7 @@ fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
         jitter: fields.value("jitter", problems, percent),
         on_down: fields.value("on_down", problems, |node, problems| {
             let words = [("keep", OnDown::Keep), ("cut", OnDown::Cut)];
-            read::word(node, &words, problems)
+            fields::word(node, &words, problems)
         }),
     })
 }
@@ -326,7 +326,7 @@ fn check(node: &Node<'_>, problems: &mut Problems) -> Option<Check> {
         });
     }
     let words = [("tcp", 0), ("tls", 1), ("off", 2)];
-    read::word(node, &words, problems)
+    fields::word(node, &words, problems)
         .map(|word| [Check::Tcp, Check::Tls, Check::Off][word].clone())
 }
 

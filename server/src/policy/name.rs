@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::fields::address::ipv4_pattern;
+use super::fields::{self, quote};
 use super::format::Scalar;
 use super::problem::Problems;
-use super::read::address::ipv4_pattern;
-use super::read::{self, quote};
 use super::yaml::Node;
 
 /// The longest name in DNS, as text (RFC 1035 2.3.4).
@@ -99,7 +99,7 @@ fn schema(prefix: &str) -> Value {
 
 /// A name, or `*.` and a name.
 pub(super) fn sni(node: &Node<'_>, problems: &mut Problems) -> Option<SniName> {
-    let said = read::text::text(node, problems)?;
+    let said = fields::text::text(node, problems)?;
     match SniName::new(said) {
         Ok(name) => Some(name),
         Err(error) => {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use imbl::OrdMap;
 
 use super::decide::Index;
+use super::fields::number::{port, version};
+use super::fields::text::{filled, text};
+use super::fields::{self, Fields, quote};
 use super::format::{DOCUMENT, TEST};
 use super::problem::{At, Problems, did_you_mean};
-use super::read::number::{port, version};
-use super::read::text::{filled, text};
-use super::read::{self, Fields, quote};
 use super::yaml::{self, Node, Value};
 use super::{
     Change, Client, Decision, Gateway, Group, Policy, PolicyError, client, gateway, group,
@@ -135,7 +135,7 @@ struct Groups<'n> {
 
 impl<'n> Groups<'n> {
     fn read(node: &'n Node<'_>, problems: &mut Problems) -> Self {
-        let entries = read::entries(node, "groups", problems);
+        let entries = fields::entries(node, "groups", problems);
         let mut groups = Self {
             read: Vec::with_capacity(entries.len()),
             names: HashMap::with_capacity(entries.len()),
@@ -244,7 +244,7 @@ fn place(groups: &Node<'_>, group: &Group, list: &str, n: usize) -> At {
 
 fn read_clients(node: &Node<'_>, groups: &Groups<'_>, problems: &mut Problems) -> Vec<Arc<Client>> {
     let mut clients = Vec::new();
-    for (name, at, node) in read::entries(node, "clients", problems) {
+    for (name, at, node) in fields::entries(node, "clients", problems) {
         let client = client::read((name, at), node, problems, |node, problems| {
             let name = text(node, problems)?;
             let group = groups.names.get(name).cloned();
@@ -286,7 +286,7 @@ fn read_tests(node: &Node<'_>, problems: &mut Problems) -> Vec<Test> {
         Value::List(nodes) => nodes,
         Value::Nothing => &[],
         Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::Map(_) => {
-            let found = read::describe(node);
+            let found = fields::describe(node);
             problems.report(
                 node.at,
                 format!("{found} is no list; expected a list of tests"),
@@ -323,7 +323,7 @@ fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
     let group = fields.or("group", None, problems, owned);
     let allow = fields
         .need("expect", problems)
-        .and_then(|node| read::word(node, &[("allow", true), ("deny", false)], problems))?;
+        .and_then(|node| fields::word(node, &[("allow", true), ("deny", false)], problems))?;
     let expected = match (allow, fields.get("group")) {
         (true, _) => Expected::Allow { group },
         (false, None) => Expected::Deny,

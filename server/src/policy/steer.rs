@@ -7,10 +7,10 @@ use std::ops::RangeInclusive;
 use ebpf::{Prefix, Rule};
 
 use super::Policy;
+use super::fields::address::{ports, prefixes};
+use super::fields::{self, Fields};
 use super::format::STEER;
 use super::problem::Problems;
-use super::read::address::{ports, prefixes};
-use super::read::{self, Fields};
 use super::yaml::Node;
 
 /// Which ports the kernel is to hand to the gateway, beside those that it listens on.
@@ -44,10 +44,10 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Steer> {
         ("off", SteerMode::Off),
     ];
     let mode = fields.value("mode", problems, |node, problems| {
-        read::word(node, &words, problems)
+        fields::word(node, &words, problems)
     });
     let list =
-        |node: &Node<'_>, problems: &mut Problems| read::list(node, "ports", problems, ports);
+        |node: &Node<'_>, problems: &mut Problems| fields::list(node, "ports", problems, ports);
     Some(Steer {
         mode,
         ports: fields.or("ports", Vec::new(), problems, list),

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use ebpf::MOST_WORKERS;
 use serde_json::json;
 
+use super::fields::{self, Fields, number};
 use super::format::{Scalar, WORKERS};
 use super::problem::Problems;
-use super::read::{self, Fields, number};
 use super::steer::{Steer, SteerMode};
 use super::yaml::{Node, Value};
 
@@ -58,7 +58,7 @@ pub(super) fn read(
     });
     let affinity = fields.value("affinity", problems, |node, problems| {
         let words = [("on", Affinity::On), ("off", Affinity::Off)];
-        read::word(node, &words, problems)
+        fields::word(node, &words, problems)
     });
     Some(WorkerPolicy { count, affinity })
 }

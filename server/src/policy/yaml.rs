@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::pieces;
 use super::problem::{At, Problems};
+use super::yaml_chunks;
 
 /// Values in one file, keys and aliased ones included: some ten a group and six a client.
 const MOST_VALUES: usize = 16_000_000;
@@ -42,7 +42,7 @@ pub(super) enum Value<'t> {
 
 /// Reads the one document of `text`, or reports why there is none.
 pub(super) fn read<'t>(text: &'t str, problems: &mut Problems) -> Option<Node<'t>> {
-    if let Some(root) = pieces::read(text) {
+    if let Some(root) = yaml_chunks::read(text) {
         return Some(root);
     }
     match tree(text, 0) {

@@ -375,7 +375,7 @@ fn what_may_come_comes_and_nothing_else() {
     );
 }
 
-const KEY_UPDATE: [u8; 5] = messages::KEY_UPDATE;
+const KEY_UPDATE: [u8; 5] = post_handshake::KEY_UPDATE;
 
 /// How many records, with data behind each, are taken until there are too many, some after so many
 /// milliseconds.

@@ -13,12 +13,12 @@ use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::debt::{Attempted, Debt};
+use super::pending_reload::{Attempted, Debt};
 use super::{Run, files};
 use crate::admin::Admin;
+use crate::file_watch::Watch;
 use crate::gateway::{Applied, Gateway};
 use crate::load::LoadError;
-use crate::watch::Watch;
 
 /// How many changes of one reload are logged one by one.
 const CHANGES_LOGGED: usize = 20;

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::pulse::Pulse;
+use crate::heartbeat::Pulse;
 use crate::systemd;
 
 /// The signals that a gateway listens to.

@@ -14,20 +14,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use super::ending::Ending;
 use super::first_verdicts::first_verdicts;
 use super::reload::{log_findings, number};
+use super::shutdown::Ending;
 use super::{Run, Settings, admin_path, files};
+use crate::access_record::Recorder;
 use crate::admin::Admin;
-use crate::descriptors;
+use crate::fd_limit;
+use crate::file_watch::Watch;
 use crate::gateway::{Gateway, Prepared};
-use crate::inherited::Inherited;
+use crate::inherited_listeners::Inherited;
 use crate::load::{LoadError, Loaded};
 use crate::policy::Policy;
-use crate::record::Recorder;
-use crate::succession::{Elder, MESSAGES, SuccessionError, Summary};
 use crate::systemd::{self, Store};
-use crate::watch::Watch;
+use crate::upgrade::{Elder, MESSAGES, SuccessionError, Summary};
 
 /// How often it is logged what ends soon.
 const REMIND: Duration = Duration::from_hours(24);
@@ -174,7 +174,7 @@ impl Run {
         let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
         let ready = Ready::new(settings, loaded, watch, inherited)?;
         if let Some(most) = descriptors
-            && let Some(open) = descriptors::too_many_open(most)
+            && let Some(open) = fd_limit::too_many_open(most)
         {
             return Err(StartError::Descriptors(open, most));
         }
@@ -213,7 +213,7 @@ impl Run {
             "policy in force"
         );
         log_findings(&self.gateway);
-        descriptors::warn(descriptors, policy.gateway().limits.connections);
+        fd_limit::warn(descriptors, policy.gateway().limits.connections);
         if listening.is_empty() {
             tracing::info!("standing by: what is steered comes here while there is no primary");
             return;

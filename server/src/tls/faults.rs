@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::policy::TlsFile;
-use crate::tls_words;
+use crate::tls_messages;
 use crate::trust::{Rollback, TrustError};
 
 /// Why the TLS files could not be loaded.
@@ -37,10 +37,10 @@ pub enum TlsError {
     #[error(transparent)]
     Rollback(#[from] Rollback),
     /// The system gives no random bytes.
-    #[error("no keys for tickets can be made: {}", tls_words::tls(.0))]
+    #[error("no keys for tickets can be made: {}", tls_messages::tls(.0))]
     Random(rustls::Error),
     /// The private key is not the certificate's.
-    #[error("{key}: is not the key of {certificate}: {}", tls_words::tls(.what))]
+    #[error("{key}: is not the key of {certificate}: {}", tls_messages::tls(.what))]
     Mismatch {
         /// The key's file.
         key: String,

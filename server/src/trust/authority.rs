@@ -4,7 +4,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::VerifiedPath;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::list::has_signed;
+use super::crl::has_signed;
 use super::validity::{Validity, unix};
 
 /// A client authority, beside its name and its key.

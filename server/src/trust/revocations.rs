@@ -6,7 +6,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 use webpki::{Cert, VerifiedPath};
 
-use super::list::{Issuer, List, Mark, Version};
+use super::crl::{Issuer, List, Mark, Version};
 use crate::policy::ExpiredCrl;
 
 /// The revocation lists that count: of each authority's key and each scope the newest.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::tls_words;
+use crate::tls_messages;
 
 /// Why a client's chain is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -16,7 +16,7 @@ pub enum Untrusted {
         bytes: usize,
     },
     /// The chain was looked at and does not hold.
-    #[error("the certificate is not trusted: {}", tls_words::chain(.0))]
+    #[error("the certificate is not trusted: {}", tls_messages::chain(.0))]
     Chain(webpki::Error),
 }
 

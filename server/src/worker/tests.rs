@@ -6,10 +6,10 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use tempfile::TempDir;
 
 use super::*;
+use crate::access_record::Recorder;
 use crate::gateway::Queued;
 use crate::load::Loaded;
-use crate::record::Recorder;
-use crate::sink::{Output, Sink};
+use crate::log_writer::{Output, Sink};
 
 const POLICY: &str = "
 version: 1

@@ -14,14 +14,14 @@ use tokio::sync::mpsc::error::TryRecvError;
 use rustls_pki_types::CertificateDer;
 
 use super::*;
+use crate::access_record::Recorder;
 use crate::gateway::Wait;
 use crate::identity::Identity;
 use crate::load::Loaded;
-use crate::record::Recorder;
+use crate::log_writer::{Output, Sink};
 use crate::rejection::Rejection;
-use crate::sink::{Output, Sink};
-use crate::succession::heir::{Answer, Heir};
-use crate::succession::message::{ToHeir, Verdict};
+use crate::upgrade::protocol::{ToHeir, Verdict};
+use crate::upgrade::remote_admission::{Answer, Heir};
 use crate::verifier::Destination;
 
 const ROUNDS: usize = 100;

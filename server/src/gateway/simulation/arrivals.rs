@@ -178,7 +178,7 @@ impl World<'_> {
         self.processes[index].arrivals = waiting;
     }
 
-    fn let_in(&mut self, index: usize, arrival: Arrival, holder: crate::live::Holder) {
+    fn let_in(&mut self, index: usize, arrival: Arrival, holder: crate::connection_table::Holder) {
         let (client, group, most) = (arrival.client, arrival.group, arrival.most);
         let rules = &self.processes[index].rules;
         assert!(

@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use super::rules::{Files, Rules};
 use super::{CLIENTS, GROUPS, Random, Task, poll};
-use crate::admission::ConnectionSlot;
+use crate::connection_table::Holder;
 use crate::gateway::Gateway;
-use crate::live::Holder;
+use crate::limits::ConnectionSlot;
 use crate::policy::{OnRevoke, Policy};
 use crate::rejection::Rejection;
-use crate::run::debt::Debt;
-use crate::running::Permit;
-use crate::succession::heir::{Answer, Heir};
-use crate::succession::message::ToElder;
-use crate::succession::remote_connections::RemoteConnections;
+use crate::run::pending_reload::Debt;
+use crate::snapshot::Permit;
+use crate::upgrade::protocol::ToElder;
+use crate::upgrade::remote_admission::{Answer, Heir};
+use crate::upgrade::remote_connections::RemoteConnections;
 
 /// A client that has authenticated itself.
 pub(super) struct Arrival {
@@ -107,7 +107,7 @@ impl Process {
         }
     }
 
-    /// Hands this process's connections to another, as [`crate::succession::Candidate::take_over`] does.
+    /// Hands this process's connections to another, as [`crate::upgrade::Candidate::take_over`] does.
     pub(super) fn link_to(&mut self, next: &Self) -> usize {
         let (heir, mut told) = Heir::new();
         let (mut remote, cuts) = RemoteConnections::new();
@@ -149,7 +149,7 @@ impl Process {
         carried.len()
     }
 
-    /// The process that followed is gone, as [`crate::succession::Reports::tell`] sees it.
+    /// The process that followed is gone, as [`crate::upgrade::Reports::tell`] sees it.
     pub(super) fn unlink(&mut self) {
         let Link { heir, carries, .. } = self.link.take().unwrap();
         self.gateway.live.take_back();
@@ -210,6 +210,6 @@ impl Process {
             OnRevoke::Drain => super::rules::DRAIN,
             OnRevoke::Keep => return None,
         };
-        Some(Instant::now() + wait + crate::live::CUT_SPREAD)
+        Some(Instant::now() + wait + crate::connection_table::CUT_SPREAD)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::poll;
 use super::world::World;
 use crate::load::LoadError;
-use crate::run::debt::Attempted;
+use crate::run::pending_reload::Attempted;
 
 impl World<'_> {
     /// Somebody writes other files.

@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::{CLIENTS, GROUPS, Random};
+use crate::access_record::Recorder;
+use crate::log_writer::{Output, Sink};
 use crate::policy::{OnRevoke, Policy};
-use crate::record::Recorder;
-use crate::sink::{Output, Sink};
 use crate::tls::Tls;
 
 /// How long connections that are drained may stay.

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::super::client::RATE;
 use super::super::duration::DURATION;
-use super::super::read::number::{PORT, QUOTA, VERSION};
-use super::super::read::text::{NAME, TEXT};
+use super::super::fields::number::{PORT, QUOTA, VERSION};
+use super::super::fields::text::{NAME, TEXT};
 use super::Kind::{Either, List, Named, Scalar, Words};
 use super::{GATEWAY, GROUP, Kind, Section, may, need, or};
 

@@ -4,9 +4,9 @@ use ebpf::MOST_WORKERS;
 use serde_json::json;
 
 use super::super::duration::{DURATION, DURATION_LIMIT};
-use super::super::read::address::{LISTEN, PORT_RANGE, PREFIX};
-use super::super::read::number::{COUNT, PERCENT, PORT, QUOTA};
-use super::super::read::text::PATH;
+use super::super::fields::address::{LISTEN, PORT_RANGE, PREFIX};
+use super::super::fields::number::{COUNT, PERCENT, PORT, QUOTA};
+use super::super::fields::text::PATH;
 use super::super::size::SIZE;
 use super::super::workers::WORKER_COUNT;
 use super::Kind::{Either, List, Scalar, Words};

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::super::duration::{DURATION, DURATION_LIMIT};
+use super::super::fields::address::UPSTREAM_ADDRESS;
+use super::super::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
+use super::super::fields::text::{BYTES, FILLED_BYTES};
 use super::super::group::PROTOCOL;
 use super::super::name::{PROBED_NAME, SNI_NAME};
-use super::super::read::address::UPSTREAM_ADDRESS;
-use super::super::read::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
-use super::super::read::text::{BYTES, FILLED_BYTES};
 use super::Kind::{Either, List, Scalar, Words};
 use super::{Kind, Section, may, need, or};
 

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::bits;
 use crate::trust::authority;
-use crate::trust::list::List;
+use crate::trust::crl::List;
 use crate::trust::tests::Files;
 
 /// What is changed of a certificate that is fine.

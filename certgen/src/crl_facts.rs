@@ -1,0 +1,224 @@
+//! What a revocation list says about itself, for people and scripts.
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::certificate_facts::{Facts, date, printable};
+use crate::crl::Revocation;
+use crate::error::CertgenError;
+use crate::sections;
+use crate::serial::Serial;
+use crate::spec::now;
+use crate::store;
+
+/// A list ends soon when less than one part in this many of its time is left.
+const SOON: i32 = 3;
+
+/// What one revocation list says, read once and without judging it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFacts {
+    issuer: String,
+    number: Option<String>,
+    this_update: OffsetDateTime,
+    next_update: Option<OffsetDateTime>,
+    revoked: Vec<Revocation>,
+}
+
+impl ListFacts {
+    /// Reads a list, if it is one.
+    pub fn parse(der: &[u8]) -> Option<Self> {
+        let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+        let revoked = list.iter_revoked_certificates().map(|entry| {
+            let serial = Serial::from_bytes(entry.raw_serial());
+            Revocation::new(serial, entry.revocation_date.to_datetime())
+        });
+        Some(Self {
+            issuer: list.issuer().to_string(),
+            number: list.crl_number().map(ToString::to_string),
+            this_update: list.last_update().to_datetime(),
+            next_update: list.next_update().map(|time| time.to_datetime()),
+            revoked: revoked.collect(),
+        })
+    }
+
+    /// The certificates that were revoked, in the order of the list.
+    pub fn revoked(&self) -> &[Revocation] {
+        &self.revoked
+    }
+
+    /// Whether a third of its time or less is left, or it has ended: time for the next one.
+    pub fn ends_soon(&self) -> bool {
+        let third = self
+            .next_update
+            .map(|next| (next - self.this_update) / SOON);
+        third.is_some_and(|third| self.ends_within(third))
+    }
+
+    /// Whether it ends within this time from now, or has ended already.
+    pub fn ends_within(&self, span: Duration) -> bool {
+        self.next_update.is_some_and(|next| next - now() <= span)
+    }
+
+    /// All of it as JSON.
+    pub fn json(&self) -> Value {
+        let revoked = self.revoked.iter().map(
+            |entry| json!({"serial": entry.serial().to_string(), "revoked": date(entry.at())}),
+        );
+        json!({
+            "issuer": self.issuer,
+            "number": self.number,
+            "this_update": date(self.this_update),
+            "next_update": self.next_update.map(date),
+            "ends_soon": self.ends_soon(),
+            "revoked": revoked.collect::<Value>(),
+        })
+    }
+
+    /// What is to be said of its end, if that is near.
+    fn warning(&self) -> Option<&'static str> {
+        if self.ends_within(Duration::ZERO) {
+            Some("it has ended: gateways refuse every client; run `certgen crl`")
+        } else if self.ends_soon() {
+            Some("it ends soon, and gateways refuse every client then; run `certgen crl`")
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for ListFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none = || "none".to_owned();
+        let rows = [
+            ("list of", printable(&self.issuer)),
+            ("number", self.number.clone().unwrap_or_else(none)),
+            ("this update", date(self.this_update)),
+            ("next update", self.next_update.map_or_else(none, date)),
+            ("revoked", self.revoked.len().to_string()),
+        ];
+        for (name, value) in rows {
+            writeln!(f, "{name:<12} {value}")?;
+        }
+        if let Some(warning) = self.warning() {
+            writeln!(f, "{:<12} {warning}", "warning")?;
+        }
+        if !self.revoked.is_empty() {
+            writeln!(f, "\n{:<20}  SERIAL", "REVOKED")?;
+        }
+        for entry in &self.revoked {
+            writeln!(f, "{:<20}  {}", date(entry.at()), entry.serial())?;
+        }
+        Ok(())
+    }
+}
+
+/// What a PEM file holds first: a certificate or a revocation list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// A certificate.
+    Certificate(Facts),
+    /// A revocation list.
+    List(ListFacts),
+}
+
+impl Document {
+    /// Reads the first certificate or list of a PEM file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or holds neither.
+    pub fn load(path: &Path) -> Result<Self, CertgenError> {
+        sections::read(&store::read(path)?, path)?
+            .into_iter()
+            .find_map(|section| match section.label.as_str() {
+                sections::CERTIFICATE => {
+                    Some(Facts::parse(&section.der.into()).map(Self::Certificate))
+                }
+                sections::LIST => Some(ListFacts::parse(&section.der).map(Self::List)),
+                _ => None,
+            })
+            .flatten()
+            .ok_or_else(|| sections::unreadable(path, "certificate or revocation list"))
+    }
+
+    /// Whether it ends within this time from now, or has ended already.
+    ///
+    /// Without a time it is 30 days for a certificate, and a third of its own for a list.
+    pub fn ends_within(&self, span: Option<Duration>) -> bool {
+        match (self, span) {
+            (Self::Certificate(facts), span) => facts.ends_within(span.unwrap_or(CERTIFICATE_ENDS)),
+            (Self::List(list), Some(span)) => list.ends_within(span),
+            (Self::List(list), None) => list.ends_soon(),
+        }
+    }
+
+    /// All of it as JSON.
+    pub fn json(&self) -> Value {
+        match self {
+            Self::Certificate(facts) => facts.json(),
+            Self::List(list) => list.json(),
+        }
+    }
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(facts) => facts.fmt(f),
+            Self::List(list) => list.fmt(f),
+        }
+    }
+}
+
+/// How long before its end a certificate should be renewed.
+const CERTIFICATE_ENDS: Duration = Duration::days(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Authority, AuthoritySpec};
+
+    /// A list that was signed this long ago and lasts 30 days.
+    fn signed(ago: Duration) -> ListFacts {
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        let (start, serial) = (now() - ago, Serial::parse("0abc").unwrap());
+        let list = authority.crl(&[serial], start, start + Duration::days(30), 7);
+        ListFacts::parse(list.unwrap().der()).unwrap()
+    }
+
+    #[test]
+    fn a_list_says_when_its_end_is_near() {
+        let day = Duration::days(1);
+        for (ago, soon) in [
+            (day, false),
+            (19 * day, false),
+            (21 * day, true),
+            (31 * day, true),
+        ] {
+            let list = signed(ago);
+            assert_eq!(list.ends_soon(), soon, "{ago}");
+            assert_eq!(list.to_string().contains("warning"), soon, "{ago}");
+        }
+        assert!(signed(31 * day).to_string().contains("it has ended"));
+        assert!(!signed(29 * day).to_string().contains("it has ended"));
+    }
+
+    #[test]
+    fn a_list_says_its_number_and_its_serials() {
+        let list = signed(Duration::ZERO);
+        assert_eq!(list.json()["number"], "7");
+        assert_eq!(list.json()["revoked"][0]["serial"], "0abc");
+        let said = list.to_string();
+        assert!(
+            said.contains("list of      CN=Portcullis Authority "),
+            "{said}"
+        );
+        assert!(said.contains("number       7\n"), "{said}");
+        assert!(said.ends_with("Z  0abc\n"), "{said}");
+    }
+}

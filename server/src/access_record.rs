@@ -1,0 +1,396 @@
+//! One access record per connection, on every path.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use lb::{RelayError, Traffic};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::gateway::Wait;
+use crate::identity::Identity;
+use crate::limits::network;
+use crate::log_writer::Sink;
+use crate::record_layer::Breach;
+use crate::record_sampling::{Refusals, Subject, Suppressed};
+use crate::rejection::Rejection;
+use crate::verifier::Named;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Both sides ended it.
+    Finished,
+    /// The client ended it, and was gone before the upstream did.
+    ClientLeft,
+    /// It broke while bytes were relayed.
+    Broken(RelayError),
+    /// Its permit lapsed.
+    Revoked,
+    /// A certificate of the client's chain has ended.
+    CertificateEnded,
+    /// The drain's deadline came.
+    CutOff,
+    /// It was turned away.
+    Rejected(Rejection),
+}
+
+impl Outcome {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Broken(RelayError::Downstream(error)) if is_too_much(error) => {
+                "too_many_messages"
+            }
+            Self::ClientLeft => "client_left",
+            Self::Broken(RelayError::Downstream(_)) => "client_broke_off",
+            Self::Broken(RelayError::Upstream(_)) => "upstream_broke_off",
+            Self::Broken(RelayError::Idle) => "idle",
+            Self::Broken(RelayError::HalfClosed) => "half_closed",
+            Self::Broken(RelayError::ClientStalled | RelayError::UpstreamStalled) => "stalled",
+            Self::Broken(RelayError::UpstreamDown) => "upstream_down",
+            Self::Broken(RelayError::Lifetime) => "lifetime",
+            Self::Revoked => "revoked",
+            Self::CertificateEnded => "certificate_expired",
+            Self::CutOff => "drain_deadline",
+            Self::Rejected(rejection) => rejection.reason(),
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Finished
+            | Self::ClientLeft
+            | Self::Revoked
+            | Self::CertificateEnded
+            | Self::CutOff => None,
+            Self::Broken(error) => Some(with_source(error)),
+            Self::Rejected(rejection) => Some(with_source(rejection)),
+        }
+    }
+}
+
+/// Whether a client was ended for key updates, warnings or empty records without end.
+fn is_too_much(error: &io::Error) -> bool {
+    let breach = error.get_ref().and_then(|source| source.downcast_ref());
+    matches!(breach, Some(Breach::Messages | Breach::EmptyRecords))
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Writes records, and bounds what refused clients can make it write.
+#[derive(Debug)]
+pub struct Recorder {
+    sink: Sink,
+    refusals: Refusals,
+    connections: AtomicU64,
+}
+
+impl Recorder {
+    /// A recorder that writes into `sink`.
+    pub fn new(sink: Sink) -> Self {
+        // Connections are numbered from the time of the start in microseconds. So no two processes that
+        // write into one file have the same numbers, unless there are more than a million connections a
+        // second; and until the year 2255 JSON's readers, who count in doubles, can tell them apart.
+        let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
+        Self {
+            sink,
+            refusals: Refusals::default(),
+            connections: AtomicU64::new(micros.try_into().unwrap_or(0)),
+        }
+    }
+
+    /// Where the records go.
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// A number for a connection, which no other has, not of another process of the gateway either.
+    pub fn number(&self) -> u64 {
+        self.connections.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Begins the record of a connection.
+    pub fn begin(self: &Arc<Self>, source: SocketAddr, destination: SocketAddr) -> Record {
+        Record {
+            recorder: Arc::clone(self),
+            connection: self.number(),
+            began: Instant::now(),
+            wall: OffsetDateTime::now_utc(),
+            source,
+            destination,
+            generation: None,
+            sni: None,
+            client: None,
+            group: None,
+            upstream: None,
+            tries: 0,
+            handshake: None,
+            resumed: false,
+            wait: Wait::default(),
+            dialed: None,
+            traffic: Arc::new(Traffic::new()),
+            outcome: None,
+        }
+    }
+
+    /// Writes that a source is banned for so many seconds, since so many handshakes failed.
+    pub fn banned(&self, source: IpAddr, failures: u32, seconds: u64) {
+        let ban = Banned {
+            time: now(),
+            source,
+            failures,
+            ban_seconds: seconds,
+            reason: "banned",
+        };
+        self.refused(ban.reason, Subject::Source(source), || json_line(&ban));
+    }
+
+    /// Writes the first of the records that were suppressed since the last one was written, if any, with
+    /// how many others were.
+    pub fn confess(&self) {
+        if let Some((line, suppressed)) = self.refusals.take_held() {
+            self.sink.send(with_suppressed(line, &suppressed));
+        }
+    }
+
+    /// Writes a record of a refusal, or has it counted.
+    fn refused(&self, reason: &'static str, whom: Subject<'_>, line: impl FnOnce() -> Vec<u8>) {
+        if let Some((line, suppressed)) = self.refusals.admit(reason, whom, Instant::now(), line) {
+            self.sink.send(with_suppressed(line, &suppressed));
+        }
+    }
+}
+
+/// A record as a line.
+fn json_line(record: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(record).expect("a record has only plain values");
+    line.push(b'\n');
+    line
+}
+
+/// A record with one more field, which says how many others were suppressed before it.
+fn with_suppressed(mut line: Vec<u8>, suppressed: &Suppressed) -> Vec<u8> {
+    if !suppressed.is_empty() {
+        let counts = serde_json::to_string(suppressed).expect("counts are plain values");
+        line.truncate(line.len() - "}\n".len());
+        line.extend(format!(",\"suppressed\":{counts}}}\n").into_bytes());
+    }
+    line
+}
+
+/// The time as records have it.
+pub(crate) fn now() -> String {
+    rfc3339(OffsetDateTime::now_utc())
+}
+
+fn rfc3339(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// The line that says how many records were lost on their way out.
+pub fn tell_lost(lost: u64) -> String {
+    format!("{{\"lost\":{lost}}}\n")
+}
+
+/// The record of one connection. It writes itself when dropped, panic included.
+#[derive(Debug)]
+pub struct Record {
+    recorder: Arc<Recorder>,
+    connection: u64,
+    began: Instant,
+    wall: OffsetDateTime,
+    source: SocketAddr,
+    destination: SocketAddr,
+    generation: Option<NonZeroU64>,
+    sni: Option<String>,
+    client: Option<Named>,
+    group: Option<Arc<str>>,
+    upstream: Option<SocketAddr>,
+    tries: u32,
+    handshake: Option<Duration>,
+    resumed: bool,
+    wait: Wait,
+    dialed: Option<Duration>,
+    traffic: Arc<Traffic>,
+    outcome: Option<Outcome>,
+}
+
+impl Record {
+    /// The connection's number.
+    pub fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    /// Where the client connected from, and where to.
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.source, self.destination)
+    }
+
+    /// The bytes that are being counted.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    /// The `ClientHello` was read.
+    pub fn greeted(&mut self, generation: u64, sni: Option<String>) {
+        self.generation = NonZeroU64::new(generation);
+        self.sni = sni;
+    }
+
+    /// The client was refused, and its certificate names somebody.
+    pub fn refused(&mut self, client: Named) {
+        self.client = Some(client);
+    }
+
+    /// The client proved who it is, perhaps with a ticket, and may reach a group.
+    pub fn authorized(&mut self, identity: Identity, group: &Arc<str>, resumed: bool) {
+        self.resumed = resumed;
+        self.client = Some(Named::Proven(identity));
+        self.group = Some(Arc::clone(group));
+        self.handshake = Some(self.began.elapsed());
+    }
+
+    /// How long it waits for a place.
+    pub(crate) fn wait(&mut self) -> &mut Wait {
+        &mut self.wait
+    }
+
+    /// An upstream was reached, or none after so many tries.
+    pub fn dialed(&mut self, upstream: Option<SocketAddr>, tries: u32) {
+        self.upstream = upstream;
+        self.tries = tries;
+        self.dialed = (tries > 0).then(|| self.began.elapsed());
+    }
+
+    /// The connection ended.
+    pub fn end(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
+    /// Whom a refusal concerns. A name in a certificate that no authority signed may be anybody's choice.
+    fn subject(&self) -> Subject<'_> {
+        let is_signed = match &self.outcome {
+            Some(Outcome::Rejected(Rejection::Untrusted(untrusted))) => {
+                untrusted.reason() == "certificate_revoked"
+            }
+            _ => true,
+        };
+        match &self.client {
+            Some(Named::Proven(identity)) => Subject::Client(identity.name().as_str()),
+            Some(Named::Claimed(claim)) if is_signed => Subject::Client(claim.name().as_str()),
+            Some(Named::Claimed(_)) | None => Subject::Source(network(self.source.ip())),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        self.outcome.as_ref().map_or("internal", Outcome::reason)
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let (claim, identity) = match &self.client {
+            Some(Named::Claimed(claim)) => (Some(claim), None),
+            Some(Named::Proven(identity)) => (None, Some(identity)),
+            None => (None, None),
+        };
+        json_line(&Line {
+            time: rfc3339(self.wall),
+            connection: self.connection,
+            generation: self.generation,
+            source: self.source,
+            destination: self.destination,
+            sni: self.sni.as_deref(),
+            claimed_client: claim.map(|claim| claim.name().as_str()),
+            client: identity.map(|identity| identity.name().as_str()),
+            certificate: identity
+                .or(claim)
+                .map(|identity| identity.fingerprint().to_string()),
+            group: self.group.as_deref(),
+            upstream: self.upstream,
+            tries: self.tries,
+            handshake_seconds: self.handshake.map(|time| time.as_secs_f64()),
+            resumed: self.resumed.then_some(true),
+            waited_seconds: self.wait.so_far().map(|time| time.as_secs_f64()),
+            dialed_seconds: self.dialed.map(|time| time.as_secs_f64()),
+            duration_seconds: self.began.elapsed().as_secs_f64(),
+            received_bytes: self.traffic.received(),
+            sent_bytes: self.traffic.sent(),
+            reason: self.reason(),
+            detail: self.outcome.as_ref().and_then(Outcome::detail),
+        })
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let recorder = &self.recorder;
+        match self.outcome {
+            Some(Outcome::Rejected(_)) | None => {
+                recorder.refused(self.reason(), self.subject(), || self.line());
+            }
+            Some(_) => {
+                let suppressed = recorder.refusals.before_another();
+                let line = with_suppressed(self.line(), &suppressed);
+                recorder.sink.send(line);
+            }
+        }
+    }
+}
+
+/// The record of a ban, which concerns no single connection.
+#[derive(Serialize)]
+struct Banned {
+    time: String,
+    source: IpAddr,
+    failures: u32,
+    ban_seconds: u64,
+    reason: &'static str,
+}
+
+/// A record as it is written. JSON escapes whatever a peer put into its name.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    connection: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<NonZeroU64>,
+    source: SocketAddr,
+    destination: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_client: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<SocketAddr>,
+    tries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialed_seconds: Option<f64>,
+    duration_seconds: f64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}

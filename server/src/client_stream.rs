@@ -1,0 +1,307 @@
+//! The client's side of a relay: a TLS stream that can be broken off.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::AlertDescription;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::record_layer::buffers::{Incoming, Outgoing};
+use crate::record_layer::{Breach, Session};
+
+/// A client's stream after its handshake.
+///
+/// Its end is the client's `close_notify`; an end of the socket without it is an error. What the client
+/// does wrong is answered with the alert that fits, as far as the socket takes it at once.
+#[derive(Debug)]
+pub struct TlsClient {
+    socket: TcpStream,
+    session: Session,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    /// The client was told, or is being told, that nothing more will come.
+    parted: bool,
+    /// The client was told by an alert what it did wrong.
+    accused: bool,
+}
+
+impl TlsClient {
+    /// Goes on after a handshake. `early` is what came behind its last message, 64 KiB at most; `late` is
+    /// what rustls has still to say, a ticket, which goes with the first data.
+    pub fn new(socket: TcpStream, session: Session, early: &[u8], late: &[u8]) -> Self {
+        Self {
+            socket,
+            session,
+            incoming: Incoming::new(early),
+            outgoing: Outgoing::new(late),
+            parted: false,
+            accused: false,
+        }
+    }
+
+    /// The socket of a client that was told by an alert what it did wrong. It should be given time to read that: a
+    /// reset would overtake it.
+    pub fn into_accused(self) -> Option<TcpStream> {
+        self.accused.then_some(self.socket)
+    }
+
+    /// Waits until the client is gone, whatever it has said. Cancel safe. One that has ended its stream is asked
+    /// whether it still listens.
+    pub async fn left(&mut self) {
+        // By the end of its stream, not by data, and by a reset.
+        let end = self.socket.ready(Interest::PRIORITY | Interest::ERROR);
+        if end.await.is_ok() {
+            lb::left(self).await;
+        }
+    }
+
+    /// Tells the client what it did wrong, if the socket takes it now: the connection is lost in any case.
+    fn tell(&mut self, cx: &mut Context<'_>, breach: Breach) {
+        if let Some(alert) = breach.alert()
+            && self.outgoing.is_empty()
+            && self.seal_alert(alert).is_ok()
+        {
+            let sent = self.outgoing.poll_send(&mut self.socket, cx);
+            self.accused = matches!(sent, Poll::Ready(Ok(())));
+        }
+    }
+
+    fn seal_alert(&mut self, alert: AlertDescription) -> io::Result<()> {
+        let session = &mut self.session;
+        self.outgoing
+            .fill(|room| Ok(((), session.seal_alert(alert, room)?)))
+    }
+}
+
+impl lb::Downstream for TlsClient {
+    /// Neither a `close_notify` nor a FIN follows, so that the client cannot take what it has for
+    /// the whole (RFC 8446 6.1).
+    fn abort(&mut self) {
+        reset(&self.socket);
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    /// An empty record of data, which a client passes over (RFC 8446 5.1).
+    fn nudge(&mut self, cx: &mut Context<'_>) {
+        if self.parted || !self.outgoing.is_empty() {
+            return;
+        }
+        let session = &mut self.session;
+        let sealed = self
+            .outgoing
+            .fill(|room| Ok(((), session.seal_nothing(room)?)));
+        if sealed.is_ok() {
+            // What the socket does not take now goes with the next data, or says that the client is gone.
+            drop(self.outgoing.poll_send(&mut self.socket, cx));
+        }
+    }
+}
+
+/// Has the socket's end seen as a reset by its peer.
+pub fn reset(socket: &TcpStream) {
+    // A socket that cannot be told so is closed already.
+    SockRef::from(socket)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .ok();
+}
+
+impl AsyncRead for TlsClient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let (incoming, socket) = (&mut this.incoming, &mut this.socket);
+        ready!(incoming.poll_data(&mut this.session, socket, cx, room))?
+            .map_err(|breach| {
+                this.tell(cx, breach);
+                breach.into()
+            })
+            .into()
+    }
+}
+
+impl AsyncWrite for TlsClient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        ready!(this.outgoing.poll_send(&mut this.socket, cx))?;
+        let session = &mut this.session;
+        let taken = this.outgoing.fill(|room| session.seal(bytes, room))?;
+        match this.outgoing.poll_send(&mut this.socket, cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // What the socket does not take now goes with the next call.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.outgoing.poll_send(&mut this.socket, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.outgoing.poll_send(&mut this.socket, cx))?;
+        if !this.parted {
+            this.parted = true;
+            this.seal_alert(AlertDescription::CloseNotify)?;
+            ready!(this.outgoing.poll_send(&mut this.socket, cx))?;
+        }
+        if this.incoming.has_ended() {
+            // Both have said that nothing more will come: the socket is closed at once.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ClientConnection;
+    use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::{Duration, timeout};
+
+    use super::*;
+    use crate::record_layer::tests::{hear, pair, say};
+
+    /// A client's stream, and the client: its TLS and its socket.
+    async fn stream() -> (TlsClient, ClientConnection, TcpStream) {
+        let (session, client) = pair(TLS13_AES_128_GCM_SHA256);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (connected, accepted) = tokio::join!(connecting, listener.accept());
+        let stream = TlsClient::new(accepted.unwrap().0, session, &[], &[]);
+        (stream, client, connected.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_record_in_part_takes_as_much_memory_as_it_has_bytes() {
+        let (mut stream, mut client, mut socket) = stream().await;
+        let record = say(&mut client, &[7; 16_000]);
+        let mut room = vec![0; 64 * 1024];
+        for (from, to) in [(0, 3), (3, 7), (7, 9_000), (9_000, record.len() - 1)] {
+            socket.write_all(&record[from..to]).await.unwrap();
+            // Until all of it has come, or for ever.
+            while stream.incoming.kept().len() < to {
+                stream.socket.readable().await.unwrap();
+                let now = std::future::ready(());
+                tokio::select! { biased; _ = stream.read(&mut room) => panic!("it is not whole"), () = now => {} }
+            }
+            assert_eq!(stream.incoming.kept(), &record[..to]);
+            assert!(!stream.incoming.has_buffer());
+        }
+        socket.write_all(&record[record.len() - 1..]).await.unwrap();
+        assert_eq!(stream.read(&mut room).await.unwrap(), 16_000);
+        assert!(stream.incoming.kept().is_empty());
+    }
+
+    /// What comes until the end, read in pieces of at most `size` bytes.
+    async fn all_of(stream: &mut TlsClient, size: usize) -> Vec<u8> {
+        let (mut all, mut room) = (Vec::new(), vec![0; size]);
+        loop {
+            match stream.read(&mut room).await.unwrap() {
+                0 => return all,
+                read => all.extend_from_slice(&room[..read]),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn it_can_be_read_in_pieces_of_any_size() {
+        for size in [1, 7, 1000, 16_384, 16_645, 40_000] {
+            let (mut stream, mut client, mut socket) = stream().await;
+            let said: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+            let mut sent = say(&mut client, &said);
+            client.send_close_notify();
+            sent.extend(say(&mut client, b""));
+            let read = all_of(&mut stream, size);
+            let (written, heard) = tokio::join!(socket.write_all(&sent), read);
+            written.unwrap();
+            assert!(heard == said, "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn data_before_a_breach_is_read_and_the_client_is_told() {
+        let (mut stream, mut client, mut socket) = stream().await;
+        let mut sent = say(&mut client, b"good");
+        let bad = sent.len() + 10;
+        sent.extend(say(&mut client, b"bad"));
+        sent[bad] ^= 1;
+        socket.write_all(&sent).await.unwrap();
+        let mut room = vec![0; 100_000];
+        assert_eq!(stream.read(&mut room).await.unwrap(), 4);
+        for _ in 0..2 {
+            let error = stream.read(&mut room).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        let mut told = [0; 100];
+        let read = timeout(Duration::from_secs(20), socket.read(&mut told)).await;
+        let length = read.expect("the client is told").unwrap();
+        client.read_tls(&mut &told[..length]).unwrap();
+        assert_eq!(
+            client.process_new_packets().unwrap_err(),
+            rustls::Error::AlertReceived(AlertDescription::BadRecordMac)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_end_takes_no_memory() {
+        let (mut stream, mut client, mut socket) = stream().await;
+        let mut sent = say(&mut client, b"good");
+        client.send_close_notify();
+        sent.extend(say(&mut client, b""));
+        sent.extend([7; 10_000]);
+        socket.write_all(&sent).await.unwrap();
+        let mut room = vec![0; 64 * 1024];
+        assert_eq!(stream.read(&mut room).await.unwrap(), 4);
+        assert_eq!(stream.read(&mut room).await.unwrap(), 0);
+        assert!(stream.incoming.kept().is_empty());
+        assert!(!stream.incoming.has_buffer());
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_not_sealed_is_an_error() {
+        let (mut stream, mut client, mut socket) = stream().await;
+        let sent = say(&mut client, b"good");
+        socket.write_all(&sent).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut room = [0; 100];
+        assert_eq!(stream.read(&mut room).await.unwrap(), 4);
+        let error = stream.read(&mut room).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_everything_and_then_the_end() {
+        let (mut stream, mut client, mut socket) = stream().await;
+        let said: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let write = async {
+            stream.write_all(&said).await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert!(stream.outgoing.is_empty());
+        };
+        let read = async {
+            let mut all = Vec::new();
+            socket.read_to_end(&mut all).await.unwrap();
+            all
+        };
+        let ((), sent) = tokio::join!(write, read);
+        assert!(hear(&mut client, &sent) == said);
+        assert!(client.process_new_packets().unwrap().peer_has_closed());
+    }
+}

@@ -1,0 +1,365 @@
+//! The command line: what can be asked of `portcullis`, and what its exit codes say.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use ebpf::{Role, SteerError};
+use lb::Drained;
+use serde::Serialize;
+
+use crate::access_record;
+use crate::check;
+use crate::demo::{self, DemoArguments};
+use crate::load::{self, LoadError};
+use crate::log_writer::{Output, Sink};
+use crate::policy::{self, Policy};
+use crate::run::{self, Ended, Settings};
+
+mod environment;
+mod help;
+mod json_events;
+mod log_filter;
+mod logging;
+mod steering;
+mod upgrade;
+
+use logging::Logging;
+use steering::{Banned, Bindings};
+
+/// Failed, or invalid.
+const FAILED: u8 = 1;
+/// `diff` found a difference, or `explain` says denied.
+const DIFFERS: u8 = 3;
+/// The gateway was ended, and connections were cut off.
+const CUT_OFF: u8 = 4;
+
+/// A gateway for TCP services: certificates say who, SNI says where, the policy says whether.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100, after_help = help::EXIT_CODES)]
+pub struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Serve a policy until SIGTERM or SIGINT.
+    ///
+    /// It notices changed files by itself.
+    #[command(after_help = help::SIGNALS)]
+    Run {
+        #[command(flatten)]
+        arguments: RunArguments,
+        #[command(flatten)]
+        logging: Logging,
+    },
+    /// Show all of it in one minute, without any preparation.
+    ///
+    /// Issues certificates, starts three upstreams and a gateway on loopback, connects as several
+    /// clients and shows what becomes of each, then serves until Ctrl-C.
+    Demo {
+        #[command(flatten)]
+        arguments: DemoArguments,
+        #[command(flatten)]
+        logging: Logging,
+    },
+    /// Check a policy and every file that it names.
+    Check {
+        /// The policy's file; `-` is the standard input.
+        #[arg(default_value = "policy.yaml")]
+        file: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell whether a client may reach a name, which rule says so, and within which limits.
+    Explain {
+        /// The client's name, as its certificate's CN has it.
+        client: String,
+        /// The SNI name; `-` for a client that sends none.
+        sni: String,
+        /// The port that the client connects to, which matters to clients without SNI.
+        #[arg(long)]
+        port: Option<u16>,
+        /// The policy's file.
+        #[arg(long, default_value = "policy.yaml")]
+        policy: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell what changes from one policy to another, and who gains and who loses access.
+    Diff {
+        /// The policy that is in force.
+        old: PathBuf,
+        /// The policy that is to follow.
+        new: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a new process of the same or another program take the running gateway's place, without the
+    /// loss of a connection.
+    ///
+    /// The new process gets the listeners, what the probes have found out, and the counts of
+    /// connections. Not before the new one has loaded the policy and serves does the old one stop
+    /// accepting; it keeps its connections until they end. If the new process does not get ready, nothing
+    /// changes. Needs `gateway.admin.socket` in the policy; without it, SIGUSR2 does the same.
+    Upgrade(upgrade::Arguments),
+    /// Load, look at or unload the kernel's half, which steers ports to a gateway.
+    Steer {
+        #[command(flatten)]
+        instance: steering::Instance,
+        #[command(subcommand)]
+        action: steering::Action,
+    },
+    /// List what the kernel steers, and how many connections came to each port: `steered` to the
+    /// gateway, or `unserved` because there was none.
+    Bindings {
+        #[command(flatten)]
+        instance: steering::Instance,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the sources that are banned.
+    Bans {
+        #[command(flatten)]
+        instance: steering::Instance,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lift the ban of a source, if it is banned.
+    Unban {
+        /// An address of the source.
+        source: IpAddr,
+        #[command(flatten)]
+        instance: steering::Instance,
+    },
+    /// Print the JSON schema of the policy's file, for editors.
+    Schema,
+    /// Start a program for the process at standard input.
+    #[command(hide = true)]
+    Launch,
+    /// Print a large policy, for measuring.
+    #[command(hide = true)]
+    Generate {
+        /// How many groups.
+        groups: usize,
+        /// How many clients.
+        clients: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// The policy's file.
+    #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
+    policy: PathBuf,
+    /// How many workers, each with a thread and a listener of its own [default: what the policy says, else one a processor, 64 at most with steering].
+    #[arg(long, env = "PORTCULLIS_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// Where access records are appended, one JSON object a line; `-` is standard output.
+    #[arg(long, env = "PORTCULLIS_ACCESS_LOG", default_value = "-")]
+    access_log: PathBuf,
+    /// Stand by for the gateway of the same instance, and serve what is steered while there is none.
+    /// Needs `portcullis steer load`, and opens none of the policy's `listen` addresses.
+    #[arg(long, env = "PORTCULLIS_STANDBY")]
+    standby: bool,
+    #[command(flatten)]
+    instance: steering::Instance,
+    /// Follow the process that started this one.
+    #[arg(long, hide = true)]
+    succeed: bool,
+}
+
+impl Command {
+    /// Reads the command line and the environment. Help and wrong usage end the process here.
+    pub fn from_environment() -> Self {
+        let matches = environment::with_variables(Self::command()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Does what was asked.
+    pub fn execute(self) -> ExitCode {
+        match self.action {
+            Action::Run { arguments, logging } => logging.logged("info", || serve(arguments)),
+            // Its table is to be read in one piece.
+            Action::Demo { arguments, logging } => logging.logged("off", || show(&arguments)),
+            Action::Check { file, json } => verdict(&check::check(&file), json),
+            Action::Explain {
+                client,
+                sni,
+                port,
+                policy,
+                json,
+            } => answered(load(&policy).map(|policy| {
+                let sni = (sni != "-").then_some(sni.as_str());
+                let explanation = policy::explain(&policy, &client, sni, port);
+                print(&explanation, json);
+                if explanation.allowed() { 0 } else { DIFFERS }
+            })),
+            Action::Diff { old, new, json } => answered(load(&old).and_then(|old| {
+                let difference = policy::difference(&old, &load(&new)?);
+                print(&difference, json);
+                Ok(if difference.is_empty() { 0 } else { DIFFERS })
+            })),
+            Action::Upgrade(arguments) => upgrade::upgrade(&arguments),
+            Action::Steer { instance, action } => steering::steer(&instance.place(), &action),
+            Action::Bindings { instance, json } => shown(Bindings::of(&instance.place()), json),
+            Action::Bans { instance, json } => shown(Banned::of(&instance.place()), json),
+            Action::Unban { source, instance } => steering::unban(&instance.place(), source),
+            Action::Schema => say(&policy::schema()),
+            Action::Launch => launch(),
+            Action::Generate { groups, clients } => say(&policy::generate(groups, clients)),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Policy, LoadError> {
+    Ok(Policy::parse(
+        &path.display().to_string(),
+        &load::text(path)?,
+    )?)
+}
+
+fn answered(answer: Result<u8, LoadError>) -> ExitCode {
+    match answer {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&error),
+    }
+}
+
+fn verdict(report: &check::Report, json: bool) -> ExitCode {
+    print(report, json);
+    if report.is_valid() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
+fn print(answer: &(impl fmt::Display + Serialize), json: bool) {
+    let text = if json {
+        serde_json::to_string_pretty(answer).expect("answers have only plain values") + "\n"
+    } else {
+        answer.to_string()
+    };
+    // A reader that has gone away has seen enough.
+    drop(io::stdout().write_all(text.as_bytes()));
+}
+
+fn say(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn fail(error: &dyn fmt::Display) -> ExitCode {
+    // There is nowhere else to say it.
+    drop(writeln!(io::stderr(), "portcullis: {error}"));
+    ExitCode::from(FAILED)
+}
+
+fn serve(arguments: RunArguments) -> ExitCode {
+    let output = match arguments.access_log.as_os_str().as_encoded_bytes() {
+        b"-" => Output::Stdout,
+        _ => Output::File(arguments.access_log.clone()),
+    };
+    let records = match Sink::open(output, access_record::tell_lost) {
+        Ok(records) => records,
+        Err(error) => {
+            return fail(&format!(
+                "{}: cannot be opened: {error}",
+                arguments.access_log.display()
+            ));
+        }
+    };
+    let role = if arguments.standby {
+        Role::Standby
+    } else {
+        Role::Primary
+    };
+    let settings = Settings {
+        policy: arguments.policy,
+        workers: arguments.workers,
+        records,
+        instance: Some((arguments.instance.place(), role)),
+    };
+    match run::run(settings, arguments.succeed) {
+        Ok(Ended::Dismissed) => ExitCode::SUCCESS,
+        Ok(Ended::Drained(drained)) => ended(drained),
+        Ok(Ended::Followed(drained, status)) => match ended_as(status) {
+            0 => ended(drained),
+            code => ExitCode::from(code),
+        },
+        Err(error) => {
+            // In the log's own format, for whoever reads that only.
+            tracing::error!(%error, "the gateway did not start");
+            if tracing::enabled!(tracing::Level::ERROR) {
+                ExitCode::from(FAILED)
+            } else {
+                fail(&error)
+            }
+        }
+    }
+}
+
+fn ended(drained: Drained) -> ExitCode {
+    match drained {
+        Drained::Clean => {
+            tracing::info!("every connection ended by itself");
+            ExitCode::SUCCESS
+        }
+        Drained::CutOff { connections } => {
+            tracing::warn!(connections, "connections were cut off");
+            ExitCode::from(CUT_OFF)
+        }
+    }
+}
+
+/// The exit code that says how another process has ended: its own, or 128 and the number of the signal
+/// that ended it, as a shell has it.
+fn ended_as(status: ExitStatus) -> u8 {
+    let signal = || status.signal().map(|signal| 128 + signal);
+    let code = status.code().or_else(signal);
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(FAILED)
+}
+
+fn shown<T: fmt::Display + Serialize>(found: Result<T, SteerError>, json: bool) -> ExitCode {
+    match found {
+        Ok(found) => {
+            print(&found, json);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn launch() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    // The process that it was started by notices any failure itself.
+    match runtime.and_then(|runtime| runtime.block_on(crate::upgrade::launch())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn show(arguments: &DemoArguments) -> ExitCode {
+    match demo::demo(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => fail(&"the demo did not go as expected"),
+        Err(error) => fail(&error),
+    }
+}

@@ -1,0 +1,222 @@
+//! `portcullis demo`: certificates, upstreams, a gateway and its clients, all in one process.
+
+mod client;
+mod setup;
+mod upstream;
+
+use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use thiserror::Error;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::load::LoadError;
+use crate::run::StartError;
+use crate::table::{Align, Table, terminal_width};
+use client::Visit;
+use setup::Stage;
+
+/// How long the demo waits for its own upstreams, clients and records.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Enough to show that a client's limits hold across workers.
+const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+
+/// The first thing that is said.
+const OPENING: &str = "\
+This demo issues certificates, starts a gateway and its upstreams on loopback,
+connects as several clients, and shows what becomes of each.
+";
+
+/// What `portcullis demo` takes.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Where certificates are issued if they are missing. Another folder than the policy's own
+    /// gets a copy of the policy too, for `portcullis run --policy DIR/policy.yaml`.
+    #[arg(long, default_value = "certs")]
+    dir: PathBuf,
+    /// The policy [default: policy.yaml if there is one, else the one that is built in].
+    #[arg(long)]
+    policy: Option<PathBuf>,
+    /// Let the kernel choose every port instead of taking those of the policy.
+    #[arg(long)]
+    free_ports: bool,
+    /// End after the table: exit code 0 only if every line is as expected.
+    #[arg(long)]
+    once: bool,
+}
+
+/// Why the demo could not be shown.
+#[derive(Debug, Error)]
+pub enum DemoError {
+    /// Certificates could not be issued.
+    #[error("certificates could not be issued: {0}")]
+    Certificates(#[from] certgen::CertgenError),
+    /// The gateway did not start.
+    #[error("{0}{hint}", hint = hint(.0))]
+    Start(#[from] StartError),
+    /// A file of the demo cannot be read or written.
+    #[error("{path}: {source}; `--dir` names a folder that can be written to", path = .path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An upstream's port is taken.
+    #[error("upstream {address}: {source}; stop what listens there, or try `--free-ports`")]
+    Upstream {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The upstreams did not pass their health checks.
+    #[error("no upstream of `{0}` became healthy")]
+    Unhealthy(String),
+    /// The policy is not one that the demo can be shown with.
+    #[error("the demo needs {0} in the policy")]
+    Policy(&'static str),
+    /// TLS could not be set up on the client's side.
+    #[error("a client could not be set up: {0}")]
+    Client(#[from] rustls::Error),
+    /// The system refused something.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+impl From<LoadError> for DemoError {
+    fn from(error: LoadError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+/// The option that helps, if one does.
+fn hint(error: &StartError) -> &'static str {
+    if matches!(error, StartError::Load(LoadError::Listen { .. })) {
+        "; `--free-ports` takes ports that are free"
+    } else {
+        ""
+    }
+}
+
+/// Shows the demo; false if it did not go as expected.
+pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        say(OPENING)?;
+        let mut stage = Stage::set(arguments).await?;
+        let rows = perform(&mut stage).await?;
+        say(&report(&rows, terminal_width()))?;
+        if arguments.once {
+            say(&stage.next())?;
+        } else {
+            say(&stage.invitation())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = tokio::signal::ctrl_c() => interrupted?,
+                _ = terminate.recv() => {}
+            }
+        }
+        stage.strike().await;
+        Ok(rows.iter().all(Row::is_as_expected))
+    })
+}
+
+/// Everything that is shown: who comes, what happens to it, what the gateway says.
+async fn perform(stage: &mut Stage) -> Result<Vec<Row>, DemoError> {
+    let visits = [
+        Visit::served("standard-client", "ui-servers"),
+        Visit::served("standard-client", "backend-servers"),
+        Visit::served("special-premium-client", "special-premium-servers"),
+        Visit::denied("free-trial-client", "backend-servers", "not_granted"),
+        Visit::denied("standard-client", "no-such-group", "unknown_sni"),
+        Visit::denied("nobody-we-know", "ui-servers", "unknown_client"),
+        Visit::of_stranger("standard-client", "ui-servers"),
+        Visit::without_certificate("ui-servers"),
+    ];
+    let mut rows = Vec::new();
+    for visit in visits {
+        rows.push(stage.play(&visit).await?);
+    }
+    let steered = Visit::served("standard-client", "ui-servers");
+    rows.extend(stage.play_steered(&steered).await?);
+    let over = stage.play_over_the_limit("free-trial-client", "ui-servers");
+    rows.push(over.await?);
+    Ok(rows)
+}
+
+/// One client's visit and how it ended.
+#[derive(Debug)]
+struct Row {
+    client: String,
+    sni: String,
+    /// What happened, in a few words.
+    result: String,
+    /// What should have happened instead, and all that is known of what did.
+    mistake: Option<String>,
+}
+
+impl Row {
+    fn is_as_expected(&self) -> bool {
+        self.mistake.is_none()
+    }
+}
+
+/// The table of all rows, and below it whether they are as expected.
+fn report(rows: &[Row], width: Option<usize>) -> String {
+    let names = ["CLIENT", "WANTS", "RESULT"];
+    let mut table = Table::new(names.map(|name| (name, Align::Left)));
+    for row in rows {
+        table.push([&row.client, &row.sni, &row.result].map(String::clone));
+    }
+    let wrong = rows.iter().filter_map(|row| {
+        let mistake = row.mistake.as_ref()?;
+        let Row { client, sni, .. } = row;
+        Some(format!("NOT AS EXPECTED: {client} to {sni}: {mistake}\n"))
+    });
+    let mut verdict: String = wrong.collect();
+    if verdict.is_empty() {
+        "All results are as expected: the policy grants what was served, and no more.\n"
+            .clone_into(&mut verdict);
+    }
+    format!("\n{}\n{verdict}", table.to_text(width))
+}
+
+fn say(text: &str) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(result: &str, mistake: Option<&str>) -> Row {
+        Row {
+            client: "alice".to_owned(),
+            sni: "db".to_owned(),
+            result: result.to_owned(),
+            mistake: mistake.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_not_as_expected_is_told_below_the_table() {
+        let rows = [
+            row("served by upstream-1", None),
+            row("refused: none", Some("why")),
+        ];
+        let text = report(&rows, None);
+        assert!(
+            text.ends_with("\n\nNOT AS EXPECTED: alice to db: why\n"),
+            "{text}"
+        );
+        assert!(!text.contains("All results"), "{text}");
+        assert!(report(&rows[..1], None).contains("All results are as expected"));
+    }
+}

@@ -1,0 +1,394 @@
+//! What the demo needs: certificates, upstreams, a gateway, and its records to read along.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use certgen::{Authority, AuthoritySpec, Issued, Overwrite};
+use ebpf::{Place, Role};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client::{self, Answer, Seen, Served, Visit, Who};
+use super::{DemoArguments, DemoError, PATIENCE, Row, WORKERS, upstream};
+use crate::access_record;
+use crate::load::Loaded;
+use crate::log_writer::Sink;
+use crate::policy::{Change, Gateway, Policy, Quota, Steer, SteerMode};
+use crate::run::{Run, Settings};
+
+/// The policy that is shown where no other is at hand.
+const BUILT_IN: &str = include_str!("../../../policy.yaml");
+/// Where a bpffs is, usually.
+const BPFFS: &str = "/sys/fs/bpf";
+/// How many records may wait to be read.
+const RECORDS: usize = 1024;
+
+/// All that is set up, running.
+#[derive(Debug)]
+pub(super) struct Stage {
+    authority: Authority,
+    dir: PathBuf,
+    policy: PathBuf,
+    run: Run,
+    steered: u16,
+    records: mpsc::Receiver<Value>,
+    upstreams: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Stage {
+    /// Sets everything up and waits until every group has a healthy upstream.
+    pub(super) async fn set(arguments: &DemoArguments) -> Result<Self, DemoError> {
+        let end = CancellationToken::new();
+        let upstreams = TaskTracker::new();
+        let (path, listeners) = script(arguments).await?;
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let name = format!("upstream-{}", number + 1);
+            upstreams.spawn(upstream::serve(
+                name,
+                listener,
+                upstreams.clone(),
+                end.clone(),
+            ));
+        }
+        let authority = Authority::load_or_create(&arguments.dir)?;
+        issue_missing(&authority, &arguments.dir, &path)?;
+        let loaded = Loaded::read(&path)?;
+        let steered = free_port()?;
+        let loaded = steering(loaded, steered);
+        let (sink, records) = read_along()?;
+        let settings = Settings {
+            policy: path.clone(),
+            workers: Some(WORKERS),
+            records: sink,
+            // A place of its own: gateways that serve here are left alone.
+            instance: Place::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
+                .map(|place| (place, Role::Primary)),
+        };
+        let run = Run::start(settings, loaded).await?;
+        let dir = arguments.dir.clone();
+        let stage = Self {
+            authority,
+            dir,
+            policy: path,
+            run,
+            steered,
+            records,
+            upstreams,
+            end,
+        };
+        stage.wait_until_healthy().await?;
+        Ok(stage)
+    }
+
+    async fn wait_until_healthy(&self) -> Result<(), DemoError> {
+        let deadline = Instant::now() + PATIENCE;
+        let running = self.run.gateway().running();
+        for group in running.policy().groups() {
+            let live = self.run.gateway().balancer().group(&group.name);
+            let live = live.ok_or_else(|| DemoError::Unhealthy(group.name.to_string()))?;
+            while live.lease(&[]).is_err() {
+                if Instant::now() > deadline {
+                    return Err(DemoError::Unhealthy(group.name.to_string()));
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plays one visit to a port that nobody listens on, if the kernel steers it to the gateway.
+    pub(super) async fn play_steered(&mut self, visit: &Visit) -> Result<Option<Row>, DemoError> {
+        if !self.run.gateway().is_steered_to() {
+            return Ok(None);
+        }
+        let address = SocketAddr::new(self.address().ip(), self.steered);
+        let mut row = self.play_at(address, visit).await?;
+        row.client += ", steered";
+        Ok(Some(row))
+    }
+
+    /// Plays one visit and finds the gateway's word on it.
+    pub(super) async fn play(&mut self, visit: &Visit) -> Result<Row, DemoError> {
+        self.play_at(self.address(), visit).await
+    }
+
+    async fn play_at(&mut self, address: SocketAddr, visit: &Visit) -> Result<Row, DemoError> {
+        let certificate = match visit.who {
+            Who::Client(name) => Some(self.authority.client(name)?),
+            Who::Stranger(name) => Some(stranger(name)?),
+            Who::Nobody => None,
+        };
+        let (source, answer, said) =
+            match self.visit(address, certificate.as_ref(), visit.sni).await? {
+                Ok(served) => {
+                    let (source, said) = (served.source, served.said.clone());
+                    served.leave().await?;
+                    (Some(source), Answer::Served, said)
+                }
+                Err(refused) => (refused.source, refused.answer, refused.said),
+            };
+        let reason = self.reason(source).await;
+        let seen = Seen {
+            answer,
+            said,
+            reason,
+        };
+        Ok(seen.row(visit.name(), visit.sni, (visit.answer, visit.reason)))
+    }
+
+    /// Holds as many connections as a client may have and tries one more.
+    pub(super) async fn play_over_the_limit(
+        &mut self,
+        client: &'static str,
+        sni: &'static str,
+    ) -> Result<Row, DemoError> {
+        let certificate = self.authority.client(client)?;
+        let most = self.most_connections(client)?;
+        let mut held = Vec::new();
+        for _ in 0..most {
+            if let Ok(served) = self.visit(self.address(), Some(&certificate), sni).await? {
+                held.push(served);
+            }
+        }
+        let allowed = held.len();
+        let (source, answer, said) =
+            match self.visit(self.address(), Some(&certificate), sni).await? {
+                Ok(served) => (Some(served.source), Answer::Served, served.said.clone()),
+                Err(refused) => (refused.source, refused.answer, refused.said),
+            };
+        let reason = self.reason(source).await;
+        for served in held {
+            served.leave().await?;
+        }
+        let seen = Seen {
+            answer,
+            said,
+            reason,
+        };
+        let client = format!("{client}, no. {}", allowed + 1);
+        let mut row = seen.row(client, sni, (Answer::Reset, "client_connections"));
+        if allowed != most {
+            row.mistake = Some(format!("{most} connections expected before"));
+        }
+        Ok(row)
+    }
+
+    fn most_connections(&self, client: &str) -> Result<usize, DemoError> {
+        let running = self.run.gateway().running();
+        match running
+            .policy()
+            .client(client)
+            .map(|client| client.max_connections)
+        {
+            Some(Quota::AtMost(most)) => Ok(usize::try_from(most.get()).unwrap_or(usize::MAX)),
+            Some(Quota::Unlimited) | None => Err(DemoError::Policy("a client with a limit")),
+        }
+    }
+
+    async fn visit(
+        &self,
+        address: SocketAddr,
+        certificate: Option<&Issued>,
+        sni: &str,
+    ) -> Result<Result<Served, client::Refused>, DemoError> {
+        let config = client::configuration(&self.authority, certificate)?;
+        Ok(client::visit(address, config, sni).await)
+    }
+
+    /// The reason in the record of the connection that came from `source`.
+    async fn reason(&mut self, source: Option<SocketAddr>) -> String {
+        let Some(source) = source.map(|source| source.to_string()) else {
+            return "(never arrived)".to_owned();
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(Some(record)) = timeout_at(deadline, self.records.recv()).await {
+            if record["source"] == source.as_str() {
+                return record["reason"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+        "(no record)".to_owned()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.run.addresses()[0]
+    }
+
+    /// What to try by hand while the demo serves.
+    pub(super) fn invitation(&self) -> String {
+        let address = self.address();
+        let at = |name: &str| self.dir.join(name).display().to_string();
+        format!(
+            "\n{policy} is served on {address} until Ctrl-C.\n\
+             To connect yourself, type in another terminal:\n\n  \
+             curl --connect-to ui-servers:443:{address} --cacert {ca} \\\n    \
+             --cert {cert} --key {key} \\\n    \
+             https://ui-servers/\n",
+            policy = self.policy.display(),
+            ca = at("ca.crt"),
+            cert = at("standard-client.crt"),
+            key = at("standard-client.key"),
+        )
+    }
+
+    /// What to try after the demo.
+    pub(super) fn next(&self) -> String {
+        let program = std::env::args_os().next().unwrap_or_default();
+        format!(
+            "\nTo see why a client is refused, type:\n\n  \
+             {} explain free-trial-client backend-servers --policy {}\n",
+            program.display(),
+            self.policy.display(),
+        )
+    }
+
+    /// Ends everything.
+    pub(super) async fn strike(self) {
+        let drained = self.run.stop(PATIENCE).await;
+        tracing::debug!(?drained, "the demo's gateway ended");
+        self.end.cancel();
+        self.upstreams.close();
+        self.upstreams.wait().await;
+    }
+}
+
+/// The policy's file as it will be used, and its upstreams' listeners.
+async fn script(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>), DemoError> {
+    let file = arguments
+        .policy
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("policy.yaml"));
+    let (text, exists) = match std::fs::read_to_string(&file) {
+        Ok(text) => (text, true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.policy.is_none() => {
+            (BUILT_IN.to_owned(), false)
+        }
+        Err(source) => return Err(DemoError::File { path: file, source }),
+    };
+    let policy =
+        Policy::parse(&file.display().to_string(), &text).map_err(crate::load::LoadError::from)?;
+    let mut changed = text;
+    let mut listeners = Vec::new();
+    let addresses: BTreeSet<SocketAddr> = policy
+        .groups()
+        .flat_map(|group| group.upstreams.iter().map(|upstream| upstream.address))
+        .collect();
+    for address in addresses {
+        let wanted = if arguments.free_ports {
+            free(address)
+        } else {
+            address
+        };
+        let taken = |source| DemoError::Upstream {
+            address: wanted,
+            source,
+        };
+        let listener = TcpListener::bind(wanted).await.map_err(taken)?;
+        if arguments.free_ports {
+            let bound = listener.local_addr()?;
+            changed = changed.replace(&address.to_string(), &bound.to_string());
+        }
+        listeners.push(listener);
+    }
+    if arguments.free_ports {
+        for address in &policy.gateway().listen {
+            changed = changed.replace(&address.to_string(), &free(*address).to_string());
+        }
+    }
+    let tls = &policy.gateway().tls;
+    let in_place = tls.certificate.parent() == Some(&arguments.dir);
+    if exists && in_place && !arguments.free_ports {
+        return Ok((file, listeners));
+    }
+    let own = tls.certificate.parent().unwrap_or(Path::new("")).join("");
+    let copy = arguments.dir.join("policy.yaml");
+    let of = |path: &Path| {
+        let path = path.to_owned();
+        |source| DemoError::File { path, source }
+    };
+    std::fs::create_dir_all(&arguments.dir).map_err(of(&arguments.dir))?;
+    std::fs::write(&copy, changed.replace(&*own.to_string_lossy(), "")).map_err(of(&copy))?;
+    Ok((copy, listeners))
+}
+
+fn free(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), 0)
+}
+
+/// A port on which nobody listens.
+fn free_port() -> io::Result<u16> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// The same with a port that the kernel is to steer, if it can.
+fn steering(loaded: Loaded, port: u16) -> Loaded {
+    let steer = Steer {
+        mode: SteerMode::Auto,
+        ports: vec![port..=port],
+        addresses: Vec::new(),
+    };
+    let mut gateway = Gateway::clone(loaded.policy().gateway());
+    gateway.steer = Some(steer);
+    loaded.changed(&[Change::Gateway(gateway.into())])
+}
+
+/// Issues the gateway's certificate and one for each client of the policy, unless they are there.
+fn issue_missing(authority: &Authority, dir: &Path, policy: &Path) -> Result<(), DemoError> {
+    let text = std::fs::read_to_string(policy)?;
+    let policy = Policy::parse(&policy.display().to_string(), &text)
+        .map_err(crate::load::LoadError::from)?;
+    if !dir.join("server.crt").exists() {
+        let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1", "no-such-group"]
+            .map(str::to_owned)
+            .into();
+        for group in policy.groups() {
+            names.extend(group.sni.iter().map(ToString::to_string));
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        authority
+            .server(&names)?
+            .save(dir, "server", Overwrite::Refuse)?;
+    }
+    let clients: BTreeMap<_, _> = policy
+        .clients()
+        .map(|client| (client.name.to_string(), client))
+        .collect();
+    for name in clients.keys() {
+        if !dir.join(format!("{name}.crt")).exists() {
+            authority.client(name)?.save(dir, name, Overwrite::Refuse)?;
+        }
+    }
+    Ok(())
+}
+
+fn stranger(name: &str) -> Result<Issued, DemoError> {
+    Ok(Authority::new(&AuthoritySpec::default())?.client(name)?)
+}
+
+/// A sink whose lines can be read.
+fn read_along() -> Result<(Sink, mpsc::Receiver<Value>), DemoError> {
+    let (reader, writer) = io::pipe()?;
+    let (sender, records) = mpsc::channel(RECORDS);
+    std::thread::Builder::new()
+        .name("records".to_owned())
+        .spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if let Ok(record) = serde_json::from_str(&line) {
+                    // Records that nobody reads any more are not missed.
+                    drop(sender.try_send(record));
+                }
+            }
+        })?;
+    Ok((
+        Sink::into(Box::new(writer), access_record::tell_lost)?,
+        records,
+    ))
+}

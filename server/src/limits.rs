@@ -1,0 +1,375 @@
+//! What a client may take of the gateway before anybody knows who it is.
+//!
+//! A connection is *silent* until its `ClientHello` is whole: it costs a socket, a timer and some 3 KiB.
+//! There may be many of those, and when there are too many, the oldest of the source that has most
+//! gives way, so that nobody is kept out by clients who say nothing. Only a whole `ClientHello` takes
+//! one of the far fewer slots of handshakes, which cost memory and computing, and only a client that
+//! proved who it is takes a slot of an open connection.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use lb::{Claim, Counter};
+
+use crate::balancer_config::limit;
+use crate::fd_limit;
+use crate::memory_gauge::MemoryGauge;
+use crate::policy::{GatewayLimits, Quota};
+use crate::rejection::Rejection;
+
+mod fair_table;
+
+use fair_table::{Bounds, FairTable, Full, Slot};
+
+/// How long a handshake may take before it gives way to one of a source that has fewer, when there are
+/// as many as may be.
+const GRACE: Duration = Duration::from_secs(1);
+/// How many silent connections are ended at once for the sake of a handshake, or when the system has no
+/// descriptor left.
+const RELIEF: usize = 8;
+
+/// Counts silent connections, handshakes in flight and open connections.
+#[derive(Debug)]
+pub struct Admission {
+    silent: Arc<FairTable>,
+    handshakes: Arc<FairTable>,
+    connections: Arc<Counter>,
+    /// Those of them that other processes have.
+    elsewhere: Arc<Counter>,
+    /// How many descriptors clients may use.
+    descriptors: AtomicUsize,
+    memory: MemoryGauge,
+}
+
+/// The slot of a connection whose `ClientHello` is not whole, returned on drop.
+#[derive(Debug)]
+#[must_use = "dropping a slot returns it"]
+pub struct SilentSlot(Slot);
+
+/// A handshake's slot, returned on drop, when the handshake is over.
+#[derive(Debug)]
+#[must_use = "dropping a slot returns it"]
+pub struct HandshakeSlot(Slot);
+
+/// An open connection's slot, returned on drop.
+#[derive(Debug)]
+#[must_use = "dropping a slot returns it"]
+pub struct ConnectionSlot {
+    _connection: Claim,
+    _elsewhere: Option<Claim>,
+}
+
+impl SilentSlot {
+    /// Waits until the connection has to give way to another. Cancel safe.
+    pub async fn evicted(&self) {
+        self.0.evicted().await;
+    }
+}
+
+impl HandshakeSlot {
+    /// Waits until the handshake has to give way to another. Cancel safe.
+    pub async fn evicted(&self) {
+        self.0.evicted().await;
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            silent: Arc::default(),
+            handshakes: Arc::default(),
+            connections: Arc::new(Counter::new()),
+            elsewhere: Arc::new(Counter::new()),
+            descriptors: AtomicUsize::new(usize::MAX),
+            memory: MemoryGauge::default(),
+        }
+    }
+}
+
+impl Admission {
+    /// Takes note of how many descriptors the process may have; `None` is without limit.
+    pub fn set_descriptors(&self, limit: Option<u64>) {
+        let usable = limit.map(fd_limit::for_clients);
+        let usable = usable.and_then(|usable| usize::try_from(usable).ok());
+        self.descriptors
+            .store(usable.unwrap_or(usize::MAX), Relaxed);
+    }
+
+    /// Takes the slot of a connection that has just arrived. Other silent connections give way to it.
+    pub fn arrive(
+        &self,
+        source: IpAddr,
+        limits: &GatewayLimits,
+        now: Instant,
+    ) -> Result<SilentSlot, Rejection> {
+        if !limit(limits.connections).allows(self.connections.open()) {
+            return Err(Rejection::GatewayFull);
+        }
+        let free = self.free_descriptors();
+        if free == 0 {
+            return Err(Rejection::DescriptorsFull);
+        }
+        if self.memory.is_full(limits.memory, now) && !self.silent.evict() {
+            return Err(Rejection::MemoryFull);
+        }
+        let most = count(limits.silent).min(free);
+        Ok(SilentSlot(self.silent.enter(source, most, now)))
+    }
+
+    /// Takes a handshake's slot in exchange for that of a silent connection. Silent connections give way
+    /// to it when descriptors run out.
+    pub fn begin_handshake(
+        &self,
+        silent: SilentSlot,
+        source: IpAddr,
+        limits: &GatewayLimits,
+        now: Instant,
+    ) -> Result<HandshakeSlot, Rejection> {
+        drop(silent);
+        if self.memory.is_full(limits.memory, now) && !self.relieve() {
+            return Err(Rejection::MemoryFull);
+        }
+        let bounds = Bounds {
+            all: count(limits.handshakes),
+            per_source: count(limits.handshakes_per_source),
+            grace: GRACE,
+        };
+        let slot = self.handshakes.enter_within(source, &bounds, now);
+        let slot = slot.map_err(|full| match full {
+            Full::All => Rejection::HandshakesFull,
+            Full::Source => Rejection::SourceHandshakesFull,
+        })?;
+        while self.silent.len() > self.free_descriptors() && self.silent.evict() {}
+        Ok(HandshakeSlot(slot))
+    }
+
+    /// Takes the slot of an open connection, within `limits`.
+    pub fn open(&self, limits: &GatewayLimits) -> Result<ConnectionSlot, Rejection> {
+        let connection = self.connections.claim(limit(limits.connections));
+        Ok(ConnectionSlot {
+            _connection: connection.ok_or(Rejection::GatewayFull)?,
+            _elsewhere: None,
+        })
+    }
+
+    /// Counts a connection that another process has let in, whatever the limits say.
+    pub fn adopt(&self) -> Option<ConnectionSlot> {
+        Some(ConnectionSlot {
+            _connection: self.connections.claim(lb::Limit::Unlimited)?,
+            _elsewhere: Some(self.elsewhere.claim(lb::Limit::Unlimited)?),
+        })
+    }
+
+    /// Ends a few silent connections, since the system has no descriptor or memory left. Says whether there were any.
+    pub fn relieve(&self) -> bool {
+        (0..RELIEF).take_while(|_| self.silent.evict()).count() > 0
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> u32 {
+        self.connections.open()
+    }
+
+    /// How many handshakes are in flight.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    /// How many connections have not sent a whole `ClientHello`.
+    pub fn silent(&self) -> usize {
+        self.silent.len()
+    }
+
+    /// How many descriptors are left for silent connections. A handshake counts as the connection that
+    /// it may become.
+    fn free_descriptors(&self) -> usize {
+        let own = self
+            .connections
+            .open()
+            .saturating_sub(self.elsewhere.open());
+        let pairs = self.handshakes.len().saturating_add(own as usize);
+        let usable = self.descriptors.load(Relaxed);
+        usable.saturating_sub(pairs.saturating_mul(fd_limit::EACH))
+    }
+}
+
+fn count(quota: Quota) -> usize {
+    match quota {
+        Quota::Unlimited => usize::MAX,
+        Quota::AtMost(most) => most.get() as usize,
+    }
+}
+
+/// Who shares a bound: one IPv4 address, or one IPv6 network of 64 bits, which is what a single
+/// site has at its disposal (RFC 6177).
+pub(crate) fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::policy::MemoryLimit;
+
+    const NO_LIMITS: GatewayLimits = GatewayLimits {
+        connections: Quota::Unlimited,
+        silent: Quota::Unlimited,
+        handshakes: Quota::Unlimited,
+        handshakes_per_source: Quota::Unlimited,
+        memory: MemoryLimit::Unlimited,
+    };
+
+    fn quota(most: u32) -> Quota {
+        Quota::AtMost(NonZeroU32::new(most).unwrap())
+    }
+
+    fn source(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    fn arrive(admission: &Admission, limits: &GatewayLimits) -> Result<SilentSlot, Rejection> {
+        admission.arrive(source(1), limits, Instant::now())
+    }
+
+    fn begin(admission: &Admission, limits: &GatewayLimits) -> Result<HandshakeSlot, Rejection> {
+        let silent = arrive(admission, limits)?;
+        admission.begin_handshake(silent, source(1), limits, Instant::now())
+    }
+
+    #[test]
+    fn each_bound_refuses_with_its_own_reason_and_gives_back_what_it_took() {
+        let admission = Admission::default();
+        for (limits, reason) in [
+            (
+                GatewayLimits {
+                    handshakes: quota(1),
+                    ..NO_LIMITS
+                },
+                "handshakes_full",
+            ),
+            (
+                GatewayLimits {
+                    handshakes_per_source: quota(1),
+                    ..NO_LIMITS
+                },
+                "source_handshakes_full",
+            ),
+        ] {
+            let held = begin(&admission, &limits).unwrap();
+            assert_eq!(begin(&admission, &limits).unwrap_err().reason(), reason);
+            assert_eq!((admission.silent(), admission.handshakes()), (0, 1));
+            drop(held);
+            drop(begin(&admission, &limits).unwrap());
+        }
+        let limits = GatewayLimits {
+            connections: quota(1),
+            ..NO_LIMITS
+        };
+        let early = arrive(&admission, &limits).unwrap();
+        let held = admission.open(&limits).unwrap();
+        assert_eq!(
+            arrive(&admission, &limits).unwrap_err().reason(),
+            "gateway_full"
+        );
+        assert_eq!(
+            admission.open(&limits).unwrap_err().reason(),
+            "gateway_full"
+        );
+        drop((early, held));
+        drop(admission.open(&limits).unwrap());
+        assert_eq!((admission.silent(), admission.connections()), (0, 0));
+    }
+
+    #[test]
+    fn silent_connections_give_way_before_descriptors_run_out() {
+        let admission = Admission::default();
+        // Half of so few are kept for what is not a client's.
+        admission.set_descriptors(Some(12));
+        let silent: Vec<_> = (0..6)
+            .map(|_| arrive(&admission, &NO_LIMITS).unwrap())
+            .collect();
+        let seventh = arrive(&admission, &NO_LIMITS).unwrap();
+        assert_eq!(admission.silent(), 6);
+        let moment = Instant::now();
+        let first = admission
+            .begin_handshake(seventh, source(1), &NO_LIMITS, moment)
+            .unwrap();
+        assert_eq!(admission.silent(), 4, "it may need an upstream's socket");
+        let opened = admission.open(&NO_LIMITS).unwrap();
+        let second = begin(&admission, &NO_LIMITS).unwrap();
+        assert_eq!(admission.silent(), 0);
+        let refused = arrive(&admission, &NO_LIMITS).unwrap_err();
+        assert_eq!(refused.reason(), "descriptors_full");
+        drop((first, second, silent));
+        assert!(arrive(&admission, &NO_LIMITS).is_ok());
+        drop(opened);
+    }
+
+    #[test]
+    fn silent_connections_give_way_when_memory_is_full_and_then_clients_are_refused() {
+        let admission = Admission::default();
+        let full = GatewayLimits {
+            memory: MemoryLimit::AtMost(std::num::NonZeroU64::MIN),
+            ..NO_LIMITS
+        };
+        let refused = arrive(&admission, &full).unwrap_err();
+        assert_eq!(refused.reason(), "memory_full");
+        let silent = [(); 9].map(|()| arrive(&admission, &NO_LIMITS).unwrap());
+        let next = arrive(&admission, &full).unwrap();
+        assert_eq!(admission.silent(), 9, "one went for one that came");
+        let now = Instant::now();
+        let held = admission
+            .begin_handshake(next, source(1), &full, now)
+            .unwrap();
+        assert_eq!(admission.silent(), 0, "a handshake takes more");
+        let last = arrive(&admission, &NO_LIMITS).unwrap();
+        let refused = admission
+            .begin_handshake(last, source(1), &full, now)
+            .unwrap_err();
+        assert_eq!(refused.reason(), "memory_full");
+        drop((silent, held));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_to_give_way_is_told_and_nobody_else() {
+        let admission = Admission::default();
+        let held = [(); 2].map(|()| begin(&admission, &NO_LIMITS).unwrap());
+        assert_eq!(admission.handshakes(), 2);
+        let silent = arrive(&admission, &NO_LIMITS).unwrap();
+        let moment = Duration::from_millis(1);
+        assert!(timeout(moment, silent.evicted()).await.is_err());
+        assert!(admission.relieve());
+        assert!(timeout(moment, silent.evicted()).await.is_ok());
+        assert!(timeout(moment, held[0].evicted()).await.is_err());
+        assert!(!admission.relieve(), "there is none");
+    }
+
+    #[test]
+    fn connections_of_other_processes_count_but_take_no_descriptors() {
+        let admission = Admission::default();
+        admission.set_descriptors(Some(4));
+        let _adopted: Vec<_> = (0..9).map(|_| admission.adopt().unwrap()).collect();
+        assert_eq!(admission.connections(), 9);
+        assert!(begin(&admission, &NO_LIMITS).is_ok());
+    }
+
+    #[test]
+    fn a_v6_site_is_one_source_and_a_mapped_v4_address_is_itself() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}

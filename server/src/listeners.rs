@@ -1,0 +1,208 @@
+//! The gateway's listeners: one of each address for every worker, opened and closed while it runs.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::inherited_listeners::{Inherited, Purpose};
+use crate::load::LoadError;
+use crate::worker;
+
+/// A listener on its way to its worker.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    /// Cancelled when no more may come in here.
+    pub(crate) closing: CancellationToken,
+    /// Whether the kernel chose the worker, by its load.
+    pub(crate) steered: bool,
+}
+
+/// The doors that are open, and the workers that stand at them.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    closing: CancellationToken,
+    workers: Vec<mpsc::Sender<Door>>,
+    open: BTreeMap<SocketAddr, Open>,
+    /// By the slots that the kernel knows them by.
+    steered: Vec<TcpListener>,
+    stay_closed: bool,
+    are_handed_over: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    bound: SocketAddr,
+    closing: CancellationToken,
+    listeners: Vec<TcpListener>,
+}
+
+/// Listeners that are bound, but that nobody stands at yet.
+#[derive(Debug)]
+pub(crate) struct Bound(Vec<(SocketAddr, SocketAddr, Vec<TcpListener>)>);
+
+impl Doors {
+    /// No doors; cancelling `closing` closes all that will be opened.
+    pub(crate) fn new(closing: CancellationToken) -> Self {
+        Self {
+            closing,
+            workers: Vec::new(),
+            open: BTreeMap::new(),
+            steered: Vec::new(),
+            stay_closed: false,
+            are_handed_over: false,
+        }
+    }
+
+    /// No address is to be opened, whatever is asked for.
+    pub(crate) fn keep_closed(&mut self) {
+        self.stay_closed = true;
+    }
+
+    /// Whether no address is to be opened.
+    pub(crate) fn stay_closed(&self) -> bool {
+        self.stay_closed
+    }
+
+    /// Another process is just getting them, or no longer is.
+    pub(crate) fn hand_over(&mut self, are_handed_over: bool) {
+        self.are_handed_over = are_handed_over;
+    }
+
+    /// Whether another process is just getting them, and none may be added.
+    pub(crate) fn are_handed_over(&self) -> bool {
+        self.are_handed_over
+    }
+
+    /// Adds a worker, which gets its listeners through this queue.
+    pub(crate) fn staff(&mut self, worker: mpsc::Sender<Door>) {
+        self.workers.push(worker);
+    }
+
+    /// Binds those of the addresses that are not open yet, for every worker, or none of them. What was
+    /// inherited is not bound again.
+    pub(crate) fn bind(
+        &self,
+        addresses: &[SocketAddr],
+        inherited: &mut Inherited,
+    ) -> Result<Bound, LoadError> {
+        let new = addresses
+            .iter()
+            .filter(|address| !self.stay_closed && !self.open.contains_key(address));
+        let new: Vec<_> = new.collect();
+        let taken = new.iter().find(|&&&wanted| {
+            !inherited.has_doors(wanted.port())
+                && !self.shares_a_port_with(wanted)
+                && worker::is_taken(wanted)
+        });
+        if let Some(&&wanted) = taken {
+            return Err(LoadError::Taken(wanted));
+        }
+        let bound = new.into_iter().map(|&wanted| {
+            let refused = |source: io::Error| LoadError::Listen {
+                address: wanted,
+                source,
+            };
+            let mut listeners = inherited.take_doors(wanted);
+            let mut address = wanted;
+            for listener in &listeners {
+                listener.set_nonblocking(true).map_err(refused)?;
+                address = listener.local_addr().map_err(refused)?;
+            }
+            // What is inherited the workers share: the kernel would hand connections to one more at once,
+            // and nobody may ever accept them.
+            let missing = if listeners.is_empty() {
+                self.workers.len()
+            } else {
+                0
+            };
+            for _ in 0..missing {
+                let listener = worker::bind(address).map_err(refused)?;
+                // The first worker's port 0 has become a real one for the others.
+                address = listener.local_addr().map_err(refused)?;
+                listeners.push(listener);
+            }
+            Ok((wanted, address, listeners))
+        });
+        bound.collect::<Result<_, _>>().map(Bound)
+    }
+
+    /// Whether one of the open addresses has the same port, and so may be what is found there.
+    fn shares_a_port_with(&self, wanted: SocketAddr) -> bool {
+        let mut open = self.open.values();
+        open.any(|open| open.bound.port() == wanted.port())
+    }
+
+    /// Has the workers stand at what was bound, and closes what is not among the addresses. What
+    /// already waits there is still let in.
+    pub(crate) fn open(&mut self, bound: Bound, addresses: &[SocketAddr]) {
+        for (wanted, bound, listeners) in bound.0 {
+            let closing = self.closing.child_token();
+            self.stand(&listeners, &closing, false);
+            let open = Open {
+                bound,
+                closing,
+                listeners,
+            };
+            self.open.insert(wanted, open);
+        }
+        self.open.retain(|wanted, open| {
+            let stays = addresses.contains(wanted);
+            if !stays {
+                open.closing.cancel();
+            }
+            stays
+        });
+    }
+
+    /// Has each worker stand at one of the listeners that are steered to, until all doors close.
+    pub(crate) fn open_steered(&mut self, listeners: Vec<TcpListener>) {
+        self.stand(&listeners, &self.closing, true);
+        self.steered = listeners;
+    }
+
+    /// Closes the listeners, which others may have too, and opens no more. To be called once nobody
+    /// stands at them any more.
+    pub(crate) fn shut(&mut self) {
+        self.keep_closed();
+        self.open.clear();
+        self.steered.clear();
+    }
+
+    /// The listeners and what each is for.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (Purpose, BorrowedFd<'_>)> {
+        let doors = self.open.iter().flat_map(|(&wanted, open)| {
+            let listeners = open.listeners.iter();
+            listeners.map(move |listener| (Purpose::Listen(wanted), listener.as_fd()))
+        });
+        let steered = self.steered.iter().enumerate();
+        doors.chain(steered.map(|(slot, listener)| (Purpose::Steered(slot), listener.as_fd())))
+    }
+
+    /// The addresses that are open, with real ports.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.values().map(|open| open.bound).collect()
+    }
+
+    /// Has every worker stand at one of the listeners, and somebody at each. There may be more or fewer
+    /// of them than workers if they were inherited.
+    fn stand(&self, listeners: &[TcpListener], closing: &CancellationToken, steered: bool) {
+        let posts = self.workers.len().max(listeners.len());
+        let each = self.workers.iter().cycle().zip(listeners.iter().cycle());
+        for (worker, listener) in each.take(posts) {
+            let door = listener.try_clone().map(|listener| Door {
+                listener,
+                closing: closing.clone(),
+                steered,
+            });
+            let handed = door.map(|door| worker.try_send(door).is_ok());
+            if !matches!(handed, Ok(true)) {
+                tracing::error!("a worker does not get its listener; are descriptors short?");
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! TLS 1.3's record layer after the handshake (RFC 8446, section 5), for a server.
+//!
+//! rustls makes the handshake and goes on to derive the keys; this seals and opens records with them in
+//! buffers that others own. It does no input or output: what a peer sends goes into [`Session::open`],
+//! what it is to get comes out of [`Session::seal`].
+//!
+//! A kernel that does TLS by itself would take the place of the keys of both directions: it wants the same
+//! secrets, and leaves the same messages to its user.
+
+pub(crate) mod buffers;
+mod keys;
+mod post_handshake;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::time::Instant;
+
+use ring::aead::LessSafeKey;
+use rustls::kernel::KernelConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::{AlertDescription, ContentType};
+use thiserror::Error;
+
+use keys::Keys;
+use post_handshake::Updates;
+
+/// The most plaintext that a record carries (5.1).
+const MOST_PLAINTEXT: usize = 1 << 14;
+/// The most that may follow a record's header (5.2).
+const MOST_CIPHERTEXT: usize = MOST_PLAINTEXT + 256;
+/// The length of a record's header (5.2).
+pub const HEADER: usize = 5;
+/// The length of an AEAD's tag, which is the same for all suites that are spoken here.
+const TAG: usize = 16;
+/// How much longer a record is than what it carries: header, type and tag.
+pub const OVERHEAD: usize = HEADER + 1 + TAG;
+/// The length of the longest record.
+pub const LONGEST: usize = HEADER + MOST_CIPHERTEXT;
+
+/// How a peer broke the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Breach {
+    /// A record is longer than it may be.
+    #[error("a record is longer than TLS allows")]
+    Oversized,
+    /// A record was not sealed with the peer's key, or was changed on its way.
+    #[error("a record was forged or changed on its way")]
+    Forged,
+    /// Something that has no place here.
+    #[error("a message came that has no place here")]
+    Unexpected,
+    /// More key updates, pieces of them or warnings than a client may send in the time.
+    #[error("more key updates or warnings came than are allowed in the time")]
+    Messages,
+    /// More records without data than a client may send in the time.
+    #[error("more records without data came than are allowed in the time")]
+    EmptyRecords,
+    /// A message is not written as it has to be.
+    #[error("a message is malformed")]
+    Malformed,
+    /// A message has a value that it may not have.
+    #[error("a message has an illegal value")]
+    Illegal,
+    /// The peer says that it gave up.
+    #[error("the client sent the alert {0:?}")]
+    Alert(AlertDescription),
+}
+
+impl Breach {
+    /// What the peer is told (RFC 8446, 6.2), unless it was itself who said so.
+    pub fn alert(self) -> Option<AlertDescription> {
+        match self {
+            Self::Oversized => Some(AlertDescription::RecordOverflow),
+            Self::Forged => Some(AlertDescription::BadRecordMac),
+            Self::Unexpected | Self::Messages | Self::EmptyRecords => {
+                Some(AlertDescription::UnexpectedMessage)
+            }
+            Self::Malformed => Some(AlertDescription::DecodeError),
+            Self::Illegal => Some(AlertDescription::IllegalParameter),
+            Self::Alert(_) => None,
+        }
+    }
+}
+
+impl From<Breach> for io::Error {
+    fn from(breach: Breach) -> Self {
+        Self::new(io::ErrorKind::InvalidData, breach)
+    }
+}
+
+/// What came of opening records.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// How many bytes of data there are now where the records began.
+    pub data: usize,
+    /// Where the records are, or the beginning of one, that were not opened.
+    pub rest: Range<usize>,
+    /// Why no more can be opened, if that is so. The peer's orderly end is no breach: whatever it sends
+    /// behind that is ignored (6.1).
+    pub end: Option<Result<(), Breach>>,
+}
+
+/// What a record was.
+enum Content {
+    /// So many bytes of data.
+    Data(usize),
+    /// Nothing for whoever reads the stream.
+    Nothing,
+    /// The key of all that follows is another one.
+    KeyUpdate,
+    /// The peer's orderly end.
+    CloseNotify,
+}
+
+/// One connection's record layer, both directions.
+pub struct Session {
+    schedule: KernelConnection<ServerConnectionData>,
+    opening: Keys,
+    sealing: Keys,
+    /// How many records one key may seal (5.5).
+    limit: u64,
+    updates: Updates,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Goes on where rustls is after a handshake: its configuration has to allow that secrets are
+    /// extracted, and all that it has to say must have been said.
+    pub fn after(handshake: UnbufferedServerConnection) -> Result<Self, rustls::Error> {
+        let (secrets, schedule) = handshake.dangerous_into_kernel_connection()?;
+        let rustls::SupportedCipherSuite::Tls13(suite) = schedule.negotiated_cipher_suite() else {
+            return Err(rustls::Error::General("not a session of TLS 1.3".into()));
+        };
+        Ok(Self {
+            opening: Keys::new(secrets.rx)?,
+            sealing: Keys::new(secrets.tx)?,
+            limit: suite.common.confidentiality_limit,
+            schedule,
+            updates: Updates::default(),
+        })
+    }
+
+    /// Opens all whole records in `space`. Their data comes to lie where `space` begins, without gaps.
+    ///
+    /// `now` is only asked for records that bring no data, of which there are so many per time.
+    pub fn open(&mut self, space: &mut [u8], now: impl Fn() -> Instant) -> Opened {
+        let mut opened = Opened {
+            data: 0,
+            rest: 0..space.len(),
+            end: None,
+        };
+        let mut key = None;
+        while opened.end.is_none() {
+            match self.open_next(space, &mut opened, &mut key, &now) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(breach) => opened.end = Some(Err(breach)),
+            }
+        }
+        opened
+    }
+
+    /// Opens the first record of the rest, if it is whole.
+    fn open_next(
+        &mut self,
+        space: &mut [u8],
+        opened: &mut Opened,
+        key: &mut Option<LessSafeKey>,
+        now: impl Fn() -> Instant,
+    ) -> Result<bool, Breach> {
+        let length = length(&space[opened.rest.clone()])?;
+        let Some(length) = length.filter(|&length| length <= opened.rest.len()) else {
+            return Ok(false);
+        };
+        let expanded = key.get_or_insert_with(|| self.opening.expand());
+        let gap = opened.rest.start + HEADER - opened.data;
+        opened.rest.start += length;
+        let space = &mut space[opened.data..opened.rest.start];
+        let inner = self.opening.open(expanded, space, gap)?;
+        match self.updates.take(inner, now)? {
+            Content::Data(length) => opened.data += length,
+            Content::Nothing => {}
+            Content::KeyUpdate => {
+                let next = self.schedule.update_rx_secret();
+                self.opening = next.and_then(Keys::new).map_err(|_| Breach::Unexpected)?;
+                *key = None;
+            }
+            Content::CloseNotify => opened.end = Some(Ok(())),
+        }
+        Ok(true)
+    }
+
+    /// Seals as much of `plain` into `out` as fits there. Returns how much that was, and how much it became.
+    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<(usize, usize), rustls::Error> {
+        let (mut taken, mut written) = (0, 0);
+        let mut key = self.sealing.expand();
+        while taken < plain.len() {
+            if self.is_stale() {
+                if out.len() - written < OVERHEAD + post_handshake::KEY_UPDATE.len() {
+                    break;
+                }
+                written += self.refresh(&key, &mut out[written..])?;
+                key = self.sealing.expand();
+            }
+            let room = (out.len() - written).saturating_sub(OVERHEAD);
+            let length = (plain.len() - taken).min(MOST_PLAINTEXT).min(room);
+            if length == 0 {
+                break;
+            }
+            let content = &plain[taken..][..length];
+            let out = &mut out[written..];
+            written += self
+                .sealing
+                .seal(&key, ContentType::ApplicationData, content, out)?;
+            taken += length;
+        }
+        Ok((taken, written))
+    }
+
+    /// Seals a record without data. Returns how long it is.
+    pub fn seal_nothing(&mut self, out: &mut [u8]) -> Result<usize, rustls::Error> {
+        let key = self.sealing.expand();
+        if self.is_stale() {
+            return self.refresh(&key, out);
+        }
+        self.sealing
+            .seal(&key, ContentType::ApplicationData, &[], out)
+    }
+
+    /// Seals an alert; `close_notify` says that nothing more will come. Returns how long the record is.
+    pub fn seal_alert(
+        &mut self,
+        alert: AlertDescription,
+        out: &mut [u8],
+    ) -> Result<usize, rustls::Error> {
+        let is_warning = alert == AlertDescription::CloseNotify;
+        let level = if is_warning { 1 } else { 2 };
+        let key = self.sealing.expand();
+        self.sealing
+            .seal(&key, ContentType::Alert, &[level, alert.into()], out)
+    }
+
+    /// Whether a key update has to come before the data that follows: the peer asked for one, or the key
+    /// has sealed all that it may but the key update.
+    fn is_stale(&self) -> bool {
+        let used = self.sealing.used();
+        self.updates.is_owed() || used > 0 && used + 1 >= self.limit
+    }
+
+    /// Seals a key update, and everything after it with the next key. Returns how long the record is.
+    fn refresh(&mut self, key: &LessSafeKey, out: &mut [u8]) -> Result<usize, rustls::Error> {
+        let written = self.sealing.seal(
+            key,
+            ContentType::Handshake,
+            &post_handshake::KEY_UPDATE,
+            out,
+        )?;
+        self.sealing = Keys::new(self.schedule.update_tx_secret()?)?;
+        self.updates.paid();
+        Ok(written)
+    }
+}
+
+/// How long the record is that begins here, as soon as that can be told.
+pub fn length(bytes: &[u8]) -> Result<Option<usize>, Breach> {
+    match *bytes {
+        // The outer type of every record that is sealed; none is not.
+        [kind, ..] if ContentType::from(kind) != ContentType::ApplicationData => {
+            Err(Breach::Unexpected)
+        }
+        [_, _, _, high, low, ..] => match usize::from(u16::from_be_bytes([high, low])) {
+            0..TAG => Err(Breach::Forged),
+            TAG..=MOST_CIPHERTEXT => {
+                Ok(Some(HEADER + usize::from(u16::from_be_bytes([high, low]))))
+            }
+            _ => Err(Breach::Oversized),
+        },
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,258 @@
+//! What the kernel hands to this gateway, beside what comes to its own addresses.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use ebpf::{Applied, Bans, Loads, Place, Role, Start, SteerError, Steering};
+use thiserror::Error;
+
+use crate::inherited_listeners::Inherited;
+use crate::policy::{Policy, SteerMode};
+use crate::worker;
+
+/// Why nothing can be steered.
+#[derive(Debug, Error)]
+pub enum Unsteered {
+    /// The kernel's half cannot be had.
+    #[error(transparent)]
+    Kernel(#[from] SteerError),
+    /// A standby needs what it is steered by.
+    #[error("a standby needs eBPF: the policy has no `steer`, or turns it off")]
+    NoStandby,
+    /// There are no listeners to steer to.
+    #[error("the listeners that are steered to cannot be bound: {0}")]
+    Listen(#[from] io::Error),
+}
+
+/// The kernel's half of a gateway that serves.
+#[derive(Debug)]
+pub(crate) struct Steered {
+    steering: Steering,
+    /// By its means the kernel finds the workers' listeners; nobody accepts from it.
+    handle: TcpListener,
+    /// Whether it goes when the gateway does.
+    is_own: bool,
+}
+
+/// What it takes to have the kernel steer to this gateway. Nothing has changed in the kernel yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    place: Place,
+    role: Role,
+    listeners: Vec<TcpListener>,
+    handle: TcpListener,
+    start: Start,
+    is_required: bool,
+    /// Whether the process that served before had loaded it.
+    was_own: bool,
+}
+
+/// Prepares to take an instance's place in the kernel, if the policy wants to steer.
+pub(crate) fn prepare(
+    place: &Place,
+    role: Role,
+    policy: &Policy,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<Option<Prepared>, Unsteered> {
+    let mode = policy.gateway().steer.as_ref().map(|steer| steer.mode);
+    let is_required = match (mode, role) {
+        (None | Some(SteerMode::Off), Role::Primary) => return Ok(None),
+        (None | Some(SteerMode::Off), Role::Standby) => return Err(Unsteered::NoStandby),
+        (Some(SteerMode::Required), _) | (_, Role::Standby) => true,
+        (Some(SteerMode::Auto), Role::Primary) => false,
+    };
+    let was_own = inherited.has_loaded();
+    let prepared = match inherited.take_steered() {
+        Some((listeners, handle)) => join(listeners, &handle, workers)
+            .map(|listeners| (listeners, handle, Start::Inherited))
+            .map_err(Unsteered::from),
+        None => group(place, role, workers),
+    };
+    optional(
+        is_required,
+        prepared.map(|(listeners, handle, start)| Prepared {
+            place: place.clone(),
+            role,
+            listeners,
+            handle,
+            start,
+            is_required,
+            was_own,
+        }),
+    )
+}
+
+impl Prepared {
+    /// Takes the instance's place. What is not loaded there is loaded, if that is allowed. Returns the
+    /// workers' listeners too, by their slots.
+    pub(crate) fn begin(
+        self,
+        workers: usize,
+    ) -> Result<Option<(Steered, Vec<TcpListener>)>, Unsteered> {
+        let is_required = self.is_required;
+        optional(is_required, self.take_place(workers))
+    }
+
+    fn take_place(self, workers: usize) -> Result<(Steered, Vec<TcpListener>), Unsteered> {
+        let Self {
+            place,
+            role,
+            listeners,
+            handle,
+            start,
+            was_own,
+            ..
+        } = self;
+        let (mut steering, is_own) = match Steering::open(&place, role) {
+            Err(SteerError::NotLoaded(_)) if role == Role::Primary => {
+                let foreign = ebpf::load(&place, None)?;
+                if let Some(warning) = rivals(&foreign) {
+                    tracing::warn!("{warning}");
+                }
+                (Steering::open(&place, role)?, true)
+            }
+            opened => (opened?, was_own),
+        };
+        let serving: Vec<_> = listeners.iter().take(workers).collect();
+        steering.serve(&serving, &handle, start)?;
+        let steered = Steered {
+            steering,
+            handle,
+            is_own,
+        };
+        Ok((steered, listeners))
+    }
+}
+
+/// An error is one only if steering is required.
+fn optional<T>(is_required: bool, result: Result<T, Unsteered>) -> Result<Option<T>, Unsteered> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if is_required => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "nothing is steered; what `listen` names is served");
+            Ok(None)
+        }
+    }
+}
+
+impl Steered {
+    /// How busy the workers are, as the kernel is to know.
+    pub(crate) fn loads(&self) -> Arc<Loads> {
+        self.steering.loads()
+    }
+
+    /// The sources that are banned.
+    pub(crate) fn bans(&self) -> Result<Bans, SteerError> {
+        Bans::open(self.steering.place())
+    }
+
+    /// Has the kernel steer what the policy names, from now on. If it cannot, that is logged, and
+    /// the next reload tries again.
+    pub(crate) fn apply(&mut self, policy: &Policy) {
+        let rules = policy.bindings();
+        let all = rules.len();
+        match self.steering.apply(rules) {
+            Ok(Applied {
+                added: 0,
+                removed: 0,
+            }) => {}
+            Ok(Applied { added, removed }) => {
+                let instance = self.steering.place().path().display();
+                tracing::info!(rules = all, added, removed, %instance, "steering");
+            }
+            Err(error) => tracing::error!(%error, "not all that the policy names is steered"),
+        }
+    }
+
+    /// By its means the kernel finds the workers' listeners.
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// Whether it goes when the gateway does.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// Leaves the gateway's role to the process that has the same listeners.
+    pub(crate) fn leave(&mut self) {
+        self.steering.leave();
+    }
+
+    /// Takes the role back, and has the kernel steer what the policy names.
+    pub(crate) fn come_back(&mut self, policy: &Policy) {
+        if let Err(error) = self.steering.come_back() {
+            tracing::error!(%error, "steering is not as it was");
+        }
+        self.apply(policy);
+    }
+
+    /// Lets no more come. What waits at the listeners can be accepted.
+    pub(crate) fn retire(&mut self) {
+        if let Err(error) = self.steering.retire() {
+            tracing::error!(%error, "steering does not end");
+        }
+    }
+
+    /// Leaves the kernel as it was found, unless another gateway stands by there.
+    pub(crate) fn end(self) {
+        let is_left = self.is_own && !self.steering.has_standby().unwrap_or(false);
+        if is_left && let Err(error) = ebpf::unload(self.steering.place()) {
+            tracing::error!(%error, "steering stays loaded");
+        }
+    }
+}
+
+/// What is to be said of other programs that decide where connections go, by their numbers.
+pub fn rivals(foreign: &[u32]) -> Option<String> {
+    (!foreign.is_empty()).then(|| {
+        format!(
+            "other sk_lookup programs are attached to this network namespace and may decide first: \
+             {foreign:?} (`bpftool prog show id N` tells what they are)"
+        )
+    })
+}
+
+/// What is steered to: the workers' listeners, and the handle. If there is another gateway, they are of
+/// one group with its own.
+///
+/// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
+/// and is itself reached from this machine at most.
+fn group(
+    place: &Place,
+    role: Role,
+    workers: usize,
+) -> Result<(Vec<TcpListener>, TcpListener, Start), Unsteered> {
+    let known = match Steering::open(place, role) {
+        Err(SteerError::NotLoaded(_)) if role == Role::Primary => None,
+        opened => opened?.group()?,
+    };
+    let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
+    let joined = known.map(|port| worker::bind(loopback(port)));
+    let handle = match joined {
+        Some(Ok(handle)) => handle,
+        // Nobody was here, or a stranger has taken the port since.
+        None | Some(Err(_)) => worker::bind(loopback(0))?,
+    };
+    let listeners = join(Vec::new(), &handle, workers)?;
+    Ok((listeners, handle, Start::Fresh))
+}
+
+/// Binds what is missing of a listener for each worker, in one group with the handle.
+fn join(
+    mut listeners: Vec<TcpListener>,
+    handle: &TcpListener,
+    workers: usize,
+) -> io::Result<Vec<TcpListener>> {
+    while listeners.len() < workers {
+        listeners.push(worker::bind(handle.local_addr()?)?);
+    }
+    listeners
+        .iter()
+        .try_for_each(|listener| listener.set_nonblocking(true))?;
+    Ok(listeners)
+}

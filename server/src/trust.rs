@@ -1,0 +1,369 @@
+//! Whom the gateway believes: the client authorities, and what they have revoked.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use rustls::DistinguishedName;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::identity::Fingerprint;
+use crate::policy::{ExpiredCrl, TlsFile};
+use crate::policy_warning::Finding;
+
+mod authority;
+pub(crate) mod chain_cache;
+mod crl;
+mod files;
+mod profile;
+mod revocations;
+mod untrusted;
+pub(crate) mod validity;
+mod warnings;
+
+use authority::{Authority, is_signed_by, keep_those_signed_by};
+use crl::List;
+pub(crate) use crl::has_signed;
+use files::{CERTIFICATE, REVOCATION_LIST};
+pub use files::{Certificate, TrustError, certificates};
+pub(crate) use files::{foreign, sections};
+use revocations::Revocations;
+pub use revocations::Rollback;
+pub use untrusted::Untrusted;
+use validity::{Validity, unix};
+
+/// The most intermediates that a client may show.
+pub const MOST_INTERMEDIATES: usize = 3;
+/// The most bytes of DER that a client's whole chain may have.
+pub const LARGEST_CHAIN: usize = 16 * 1024;
+
+/// The client authorities and their revocations, as loaded at one moment.
+#[derive(Debug)]
+pub struct Trust {
+    anchors: Vec<TrustAnchor<'static>>,
+    /// What else the anchors' certificates say, in the same order.
+    authorities: Vec<Authority>,
+    /// The DER of the names of those authorities that have an issuer of their own.
+    intermediates: Vec<Vec<u8>>,
+    subjects: Vec<DistinguishedName>,
+    revocations: Revocations,
+    expired_crl: ExpiredCrl,
+    content: Vec<Fingerprint>,
+    findings: Vec<Finding>,
+}
+
+/// A client's chain that holds.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    /// Those of the intermediates that lead to an authority.
+    pub(crate) intermediates: Vec<CertificateDer<'static>>,
+    /// When the first certificate on the path ends, the authority's among them.
+    pub(crate) certificates_end: UnixTime,
+    /// When the first revocation list ends that speaks for one of them.
+    lists_end: Option<UnixTime>,
+}
+
+impl Verified {
+    /// Until when verifying the chain again would come to the same.
+    pub(crate) fn holds_until(&self) -> UnixTime {
+        self.lists_end
+            .map_or(self.certificates_end, |end| end.min(self.certificates_end))
+    }
+}
+
+impl Trust {
+    /// Loads authorities from one PEM file and revocation lists from any number.
+    ///
+    /// All or nothing: a file that is missing, empty, half written or holds anything else is an
+    /// error, so that a slip never widens nor narrows who is believed. A list must be signed by one
+    /// of the authorities, or by an intermediate that stands in the list's own file and was signed
+    /// by one of them.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with each of the files that are no good.
+    pub fn load(
+        authorities: &Path,
+        lists: &[PathBuf],
+        expired_crl: ExpiredCrl,
+    ) -> Result<Self, Vec<(TlsFile, TrustError)>> {
+        let mut faults = Vec::new();
+        let trust = Self::of_authorities(authorities, expired_crl);
+        let (mut trust, certificates) = match trust {
+            Ok(trust) => trust,
+            Err(error) => {
+                faults.push((TlsFile::ClientCa, error));
+                for (index, list) in lists.iter().enumerate() {
+                    let unreadable = sections(list).err();
+                    faults.extend(unreadable.map(|error| (TlsFile::Crl(index), error)));
+                }
+                return Err(faults);
+            }
+        };
+        let mut signers = certificates.clone();
+        for (index, list) in lists.iter().enumerate() {
+            match trust.add_lists(TlsFile::Crl(index), list, &certificates) {
+                Ok(intermediates) => signers.extend(intermediates),
+                Err(error) => faults.push((TlsFile::Crl(index), error)),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        trust.revoke_authorities(&certificates, &signers);
+        Ok(trust)
+    }
+
+    /// Loads authorities, without lists, and returns their certificates as well.
+    fn of_authorities(
+        path: &Path,
+        expired_crl: ExpiredCrl,
+    ) -> Result<(Self, Vec<CertificateDer<'static>>), TrustError> {
+        let certificates = certificates(path)?;
+        let mut trust = Self {
+            anchors: Vec::new(),
+            authorities: Vec::new(),
+            intermediates: Vec::new(),
+            subjects: Vec::new(),
+            revocations: Revocations::default(),
+            expired_crl,
+            content: Vec::new(),
+            findings: Vec::new(),
+        };
+        for Certificate { der, line } in &certificates {
+            trust
+                .add_authority(der)
+                .map_err(|what| TrustError::NotAuthority {
+                    path: path.to_owned(),
+                    line: *line,
+                    what,
+                })?;
+        }
+        trust.bound_subjects(path);
+        let certificates = certificates.into_iter().map(|one| one.der).collect();
+        Ok((trust, certificates))
+    }
+
+    fn add_authority(&mut self, certificate: &CertificateDer<'_>) -> Result<(), &'static str> {
+        let parsed = authority::parse(certificate)?;
+        profile::check_authority(&parsed)?;
+        let anchor = webpki::anchor_from_trusted_cert(certificate)
+            .map_err(|_| "it cannot be an anchor")?
+            .to_owned();
+        self.authorities.push(Authority::of(&parsed));
+        if parsed.issuer().as_raw() != parsed.subject().as_raw() {
+            self.intermediates.push(parsed.subject().as_raw().to_vec());
+        }
+        self.subjects
+            .push(DistinguishedName::from(parsed.subject().as_raw().to_vec()));
+        self.content.push(Fingerprint::of(certificate));
+        self.anchors.push(anchor);
+        Ok(())
+    }
+
+    /// Adds the lists of a file. Returns the intermediates in it that may sign lists.
+    fn add_lists(
+        &mut self,
+        file: TlsFile,
+        path: &Path,
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+        let mut issuers = authorities.to_vec();
+        let mut lists = Vec::new();
+        for section in sections(path)? {
+            match &*section.label {
+                REVOCATION_LIST => {
+                    self.content.push(Fingerprint::of(&section.der));
+                    lists.push(section);
+                }
+                CERTIFICATE => issuers.push(section.der.into()),
+                _ => return Err(foreign(path, section)),
+            }
+        }
+        keep_those_signed_by(&mut issuers, authorities.len());
+        if lists.is_empty() {
+            return Err(TrustError::Empty {
+                path: path.to_owned(),
+                what: "revocation list",
+            });
+        }
+        for section in &lists {
+            let refused = |what| TrustError::Revocations {
+                path: path.to_owned(),
+                line: section.line,
+                what,
+            };
+            let (issuer, list) = List::read(&section.der, &issuers).map_err(refused)?;
+            if let Some(unused) = self.revocations.add(issuer, list) {
+                let place = format!("{}:{}", path.display(), section.line);
+                self.findings.push(Finding::new(file, unused).within(place));
+            }
+        }
+        Ok(issuers.split_off(authorities.len()))
+    }
+
+    /// Marks those authorities that one of these signers has issued and taken back. Anchors are on no path as
+    /// certificates, so no path's verification would look them up.
+    fn revoke_authorities(
+        &mut self,
+        certificates: &[CertificateDer<'_>],
+        signers: &[CertificateDer<'_>],
+    ) {
+        let issuers: Vec<_> = signers
+            .iter()
+            .filter_map(|der| Some((self.revocations.issuer(der)?, der)))
+            .collect();
+        for (authority, der) in self.authorities.iter_mut().zip(certificates) {
+            let Ok(certificate) = EndEntityCert::try_from(der) else {
+                continue;
+            };
+            authority.is_revoked = issuers.iter().any(|(issuer, signer)| {
+                issuer.has_name(certificate.issuer())
+                    && self.revocations.revokes(issuer, &certificate)
+                    && is_signed_by(der, signer)
+            });
+        }
+    }
+
+    /// The authorities' names, which the handshake tells clients so that they can choose.
+    pub fn subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    /// Whether the authority of this name, in DER, has an issuer of its own.
+    pub(crate) fn is_intermediate(&self, name: &[u8]) -> bool {
+        self.intermediates.iter().any(|known| known == name)
+    }
+
+    /// How many authorities there are, and which revocation lists count.
+    pub(crate) fn summary(&self) -> (usize, Vec<String>) {
+        let lists = self.revocations.lists().map(ToString::to_string);
+        (self.anchors.len(), lists.collect())
+    }
+
+    /// Whether another trust would verify every chain as this one does.
+    pub fn is_the_same(&self, other: &Self) -> bool {
+        self.content == other.content && self.expired_crl == other.expired_crl
+    }
+
+    /// How many of the authorities are valid at this time, and how many there are.
+    pub fn valid_authorities(&self, now: UnixTime) -> (usize, usize) {
+        let valid = self
+            .authorities
+            .iter()
+            .filter(|one| one.period.check(now).is_ok())
+            .count();
+        (valid, self.authorities.len())
+    }
+
+    /// Says whether clients can be verified by this now. What is in force already may go on when it has ended.
+    pub(crate) fn check_dates(&self, former: Option<&Self>, now: UnixTime) -> bool {
+        self.valid_authorities(now).0 > 0 || former.is_some_and(|former| self.is_the_same(former))
+    }
+
+    /// Takes the place of `former`, unless that had a newer revocation list.
+    pub fn follow(&mut self, former: &Self) -> Result<(), Rollback> {
+        self.revocations.follow(&former.revocations)
+    }
+
+    /// Verifies a client's chain: bounds first, then the path, its dates, its purpose and what was
+    /// revoked on the whole of it.
+    pub(crate) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Verified, Untrusted> {
+        bound(leaf, intermediates)?;
+        let leaf = EndEntityCert::try_from(leaf).map_err(Untrusted::Chain)?;
+        let lists_end = Cell::new(None);
+        let verify_path = |path: &VerifiedPath<'_>| {
+            self.anchor_ends(path, now)?;
+            let ends = self.revocations.check(path, self.expired_crl, now)?;
+            lists_end.set(ends);
+            Ok(())
+        };
+        let path = leaf
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &self.anchors,
+                intermediates,
+                now,
+                KeyUsage::client_auth(),
+                None,
+                Some(&verify_path),
+            )
+            .map_err(Untrusted::Chain)?;
+        let anchor_ends = self.anchor_ends(&path, now);
+        let mut certificates_end = anchor_ends.map_err(Untrusted::Chain)?;
+        let used = path.intermediate_certificates();
+        let used: Vec<_> = used.map(|one| one.der().into_owned()).collect();
+        let leaf = leaf.der();
+        for (index, certificate) in std::iter::once(&leaf).chain(&used).enumerate() {
+            let (_, parsed) = X509Certificate::from_der(certificate)
+                .map_err(|_| Untrusted::Chain(webpki::Error::BadDer))?;
+            profile::check_shown(&parsed, index == 0).map_err(Untrusted::Chain)?;
+            certificates_end = certificates_end.min(unix(Validity::read(&parsed).not_after));
+        }
+        Ok(Verified {
+            intermediates: used,
+            certificates_end,
+            lists_end: lists_end.get(),
+        })
+    }
+
+    /// Whether a chain that was good when its connection began is still. That a revocation list has ended
+    /// meanwhile does not make it bad: new connections are refused until there is another.
+    pub(crate) fn still_holds(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> bool {
+        matches!(
+            self.verify(leaf, intermediates, now),
+            Ok(_) | Err(Untrusted::Chain(webpki::Error::CrlExpired { .. }))
+        )
+    }
+
+    /// When the anchor of a path ends that is valid now. It may be given twice, with the same key and other dates:
+    /// the one that is valid longest counts.
+    fn anchor_ends(
+        &self,
+        path: &VerifiedPath<'_>,
+        now: UnixTime,
+    ) -> Result<UnixTime, webpki::Error> {
+        let mut verdict = Err(webpki::Error::UnknownIssuer);
+        for (known, authority) in self.anchors.iter().zip(&self.authorities) {
+            if known != path.anchor() {
+                continue;
+            }
+            match (authority.check(path, now), &verdict) {
+                (Ok(end), Ok(latest)) => verdict = Ok(end.max(*latest)),
+                (Ok(end), Err(_)) => verdict = Ok(end),
+                (Err(error), Err(_)) => verdict = Err(error),
+                (Err(_), Ok(_)) => {}
+            }
+        }
+        verdict
+    }
+}
+
+/// Refuses what would cost too much to look at.
+pub(crate) fn bound(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), Untrusted> {
+    let bytes = leaf.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
+    if intermediates.len() > MOST_INTERMEDIATES || bytes > LARGEST_CHAIN {
+        return Err(Untrusted::TooLarge {
+            intermediates: intermediates.len(),
+            bytes,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

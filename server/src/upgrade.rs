@@ -1,0 +1,29 @@
+//! Upgrades: a new process takes the old one's place, and no client notices.
+//!
+//! The old process has a launcher start the new one, so that it is not its child (see `launch`), with a socket for its standard input, and hands it the listening
+//! sockets themselves (`SCM_RIGHTS`, unix(7)), so that a connection that waits to be accepted is lost by
+//! neither. Up to the moment when the new one says that it is ready, nothing has changed. Then the old
+//! one tells whom it has, and the new one counts those as its own. From then on the new one decides for
+//! both: the old one asks it for every client whose handshake is over, and tells it of each connection
+//! that ends. As soon as the new one accepts, the old one accepts no more; it ends with its last
+//! connection. Should the new one fail before, the old one decides and serves as it did.
+
+mod channel;
+mod launcher;
+mod new_process;
+mod old_process;
+mod old_process_reports;
+mod parent;
+pub(crate) mod protocol;
+pub(crate) mod remote_admission;
+pub(crate) mod remote_connections;
+
+pub use launcher::launch;
+pub(crate) use new_process::Orders;
+pub use new_process::{Elder, SuccessionError};
+pub use old_process::{Candidate, Supervision, UpgradeError};
+pub use old_process_reports::{Order, Reports, Successor};
+pub(crate) use parent::Child;
+pub use parent::Parent;
+pub(crate) use protocol::MESSAGES;
+pub use protocol::Summary;

@@ -1,0 +1,169 @@
+//! The first process of a gateway as the parent of those that follow it.
+//!
+//! A supervisor that only knows the process that it started (an init in a container, runit,
+//! supervisord, a shell) takes its end for the gateway's. So that process stays, with nothing to do but
+//! to pass signals on, and ends as the process ends that serves. Every process that follows holds one
+//! end of a socket pair whose other end only the parent has: who serves is told through it, and when
+//! it closes the parent is gone.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid,
+};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{self, SignalKind, signal};
+
+use super::channel::{Receiver, Sender, halves};
+
+/// What a parent is told.
+#[derive(Debug, Serialize, Deserialize)]
+enum ToParent {
+    /// Which process serves now.
+    Serves { pid: u32 },
+}
+
+/// The parent's side: this process stays until the gateway's end.
+#[derive(Debug)]
+pub struct Parent {
+    receiver: Receiver,
+    /// The processes' end, until the first of them has it.
+    theirs: Option<OwnedFd>,
+    children: unix::Signal,
+    serving: Option<Pid>,
+    /// Whether it has passed on that the gateway is to end.
+    has_passed_the_end_on: bool,
+    is_told: bool,
+    status: Option<ExitStatus>,
+}
+
+impl Parent {
+    /// Makes this process the one that orphans among its descendants go to. Must be called within a
+    /// runtime.
+    pub(crate) fn new() -> io::Result<Self> {
+        set_child_subreaper(Some(getpid()))?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let (_, receiver) = halves(ours)?;
+        Ok(Self {
+            receiver,
+            theirs: Some(theirs.into()),
+            children: signal(SignalKind::child())?,
+            serving: None,
+            has_passed_the_end_on: false,
+            is_told: true,
+            status: None,
+        })
+    }
+
+    /// The processes' end of the socket.
+    pub(crate) fn theirs(&mut self) -> Option<OwnedFd> {
+        self.theirs.take()
+    }
+
+    /// This process serves now.
+    pub(crate) fn is_followed_by(&mut self, process: u32) {
+        self.serving = i32::try_from(process).ok().and_then(Pid::from_raw);
+    }
+
+    /// Passes a signal on to the process that serves.
+    pub(crate) fn forward(&mut self, signal: Signal) {
+        self.has_passed_the_end_on |= matches!(signal, Signal::TERM | Signal::INT);
+        self.send(signal);
+    }
+
+    fn send(&self, signal: Signal) {
+        if let Some(serving) = self.serving
+            && let Err(error) = kill_process(serving, signal)
+        {
+            tracing::warn!(%error, ?signal, "the process that serves does not get a signal");
+        }
+    }
+
+    /// Waits until the process has ended that serves, whichever it is by then. Cancel safe.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        loop {
+            if let Some(status) = self.look() {
+                return status;
+            }
+            tokio::select! {
+                _ = self.children.recv() => {}
+                told = self.receiver.receive(), if self.is_told => match told {
+                    Ok(Some(ToParent::Serves { pid })) => {
+                        self.is_followed_by(pid);
+                        // The process that got it was handing over already.
+                        if self.has_passed_the_end_on {
+                            self.send(Signal::TERM);
+                        }
+                    }
+                    Ok(None) => self.is_told = false,
+                    Err(error) => {
+                        tracing::error!(%error, "the processes that follow cannot be understood");
+                        self.is_told = false;
+                    }
+                },
+            }
+        }
+    }
+
+    fn look(&mut self) -> Option<ExitStatus> {
+        let status = self.status.or_else(|| self.wait());
+        self.status = status;
+        status
+    }
+
+    fn wait(&self) -> Option<ExitStatus> {
+        match waitpid(self.serving, WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => Some(ExitStatus::from_raw(status.as_raw())),
+            Ok(None) | Err(Errno::INTR) => None,
+            Err(error) => {
+                tracing::error!(%error, "the process that serves cannot be waited for");
+                Some(ExitStatus::from_raw(1 << 8))
+            }
+        }
+    }
+}
+
+/// The side of a process that has a parent.
+#[derive(Debug)]
+pub(crate) struct Child {
+    sender: Sender,
+    /// The same socket, for the next process.
+    socket: OwnedFd,
+}
+
+/// Notices the parent's end.
+#[derive(Debug)]
+pub(crate) struct Tie(Receiver);
+
+impl Child {
+    /// Must be called within a runtime.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<(Self, Tie)> {
+        let (sender, receiver) = halves(socket.try_clone()?.into())?;
+        Ok((Self { sender, socket }, Tie(receiver)))
+    }
+
+    /// The socket, for a process that is to follow.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
+    /// Says that another process serves now.
+    pub(crate) async fn is_followed_by(&mut self, pid: u32) {
+        if let Err(error) = self.sender.send(&ToParent::Serves { pid }).await {
+            tracing::warn!(%error, "the parent cannot be told which process serves");
+        }
+    }
+}
+
+impl Tie {
+    /// Waits until the parent is gone.
+    pub(crate) async fn torn(mut self) {
+        // A parent says nothing.
+        while let Ok(Some(())) = self.0.receive::<()>().await {}
+    }
+}
