@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use certgen::{Authority, AuthoritySpec, Issued, LeafSpec, Overwrite};
+use certgen::{Authority, AuthoritySpec, IssuedCertificate, LeafSpec, Overwrite};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::AlertDescription::{AccessDenied, CertificateRevoked, UnknownCA};
 use time::{Duration, OffsetDateTime};
@@ -47,14 +47,18 @@ fn quiet_world(upstream: &Upstream) -> World {
     world
 }
 
-fn save(world: &World, server: &Issued) {
+fn save(world: &World, server: &IssuedCertificate) {
     server
         .save(world.folder(), "server", Overwrite::Replace)
         .unwrap();
 }
 
 /// A server's certificate of the world's authority.
-fn server(world: &World, not_before: OffsetDateTime, not_after: OffsetDateTime) -> Issued {
+fn server(
+    world: &World,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> IssuedCertificate {
     let spec = LeafSpec {
         not_before,
         not_after,
@@ -63,7 +67,7 @@ fn server(world: &World, not_before: OffsetDateTime, not_after: OffsetDateTime) 
     world.authority.issue(&spec).unwrap()
 }
 
-fn list(world: &World, revoked: &[&Issued], dates: [OffsetDateTime; 2], number: u64) {
+fn list(world: &World, revoked: &[&IssuedCertificate], dates: [OffsetDateTime; 2], number: u64) {
     let serials: Vec<_> = revoked.iter().map(|one| one.serial().clone()).collect();
     let [this_update, next_update] = dates;
     let list = world
@@ -93,7 +97,7 @@ async fn a_list_that_has_ended_keeps_nobody_else_out_and_no_change_from_being_ma
     let both = [world.authority.certificate_pem(), other.certificate_pem()].concat();
     world.write("ca.crt", &both);
     let others = other.crl(&[], now(), now() + 30 * DAY, 1).unwrap();
-    let lists = |revoked: &[&Issued], next_update| {
+    let lists = |revoked: &[&IssuedCertificate], next_update| {
         list(&world, revoked, [now() - 2 * DAY, next_update], 1);
         let all = std::fs::read_to_string(world.path("ca.crl")).unwrap() + others.pem();
         world.write("ca.crl", &all);

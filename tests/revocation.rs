@@ -3,7 +3,7 @@
 use rustls::AlertDescription::{AccessDenied, CertificateRevoked};
 use time::{Duration, OffsetDateTime};
 
-use certgen::Issued;
+use certgen::IssuedCertificate;
 
 use crate::harness::{Identity, Refusal, Upstream, World};
 
@@ -186,7 +186,7 @@ async fn an_older_list_takes_the_place_of_a_newer_one_only_after_a_restart() {
     alice.visit(gateway.address, "db").await.unwrap();
 }
 
-pub(crate) fn revoke(world: &World, revoked: &[&Issued], number: u64) {
+pub(crate) fn revoke(world: &World, revoked: &[&IssuedCertificate], number: u64) {
     let now = OffsetDateTime::now_utc();
     let serials: Vec<_> = revoked
         .iter()

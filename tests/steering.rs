@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use ebpf::{Place, Role, Steering};
+use ebpf::{PinDir, Role, Steering};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -37,8 +37,8 @@ fn bpffs() -> PathBuf {
         .into()
 }
 
-fn place() -> Place {
-    Place::new(&bpffs(), "default").unwrap()
+fn place() -> PinDir {
+    PinDir::new(&bpffs(), "default").unwrap()
 }
 
 /// Takes away what the gateway of another test, which was killed, left loaded.

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use certgen::{Authority, AuthoritySpec, Issued, LeafSpec, Overwrite};
+use certgen::{Authority, AuthoritySpec, IssuedCertificate, LeafSpec, Overwrite};
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::AlertDescription::{CertificateExpired, CertificateRevoked, DecryptError, UnknownCA};
 use time::{Duration, OffsetDateTime};
@@ -15,13 +15,13 @@ fn now() -> OffsetDateTime {
 }
 
 /// A client called alice of an authority of one's own.
-fn alice(authority: &Authority) -> Issued {
+fn alice(authority: &Authority) -> IssuedCertificate {
     authority.client("alice").unwrap()
 }
 
 /// An authority's name.
 fn name(authority: &Authority) -> String {
-    let facts = certgen::Facts::parse(authority.certificate_der()).unwrap();
+    let facts = certgen::CertificateFacts::parse(authority.certificate_der()).unwrap();
     facts.common_name().unwrap().to_owned()
 }
 
@@ -46,7 +46,7 @@ fn again(authority: &Authority, not_before: OffsetDateTime, not_after: OffsetDat
 async fn visit(
     world: &World,
     authorities: &str,
-    leaf: &Issued,
+    leaf: &IssuedCertificate,
     chain: &[&Authority],
 ) -> Result<(), (Refusal, String)> {
     world.write("ca.crt", authorities);
@@ -228,7 +228,7 @@ async fn intermediates_are_followed_and_what_was_revoked_among_them_is_not() {
     );
 
     world.honour_revocations();
-    let list = |authority: &Authority, revoked: &[certgen::Serial]| {
+    let list = |authority: &Authority, revoked: &[certgen::CertificateSerial]| {
         authority
             .crl(revoked, now(), now() + Duration::days(1), 1)
             .unwrap()
@@ -243,7 +243,7 @@ async fn intermediates_are_followed_and_what_was_revoked_among_them_is_not() {
         "nothing is revoked"
     );
 
-    let serial = certgen::Facts::parse(middle.certificate_der())
+    let serial = certgen::CertificateFacts::parse(middle.certificate_der())
         .unwrap()
         .serial()
         .clone();

@@ -18,23 +18,23 @@ use x509_parser::prelude::FromDer;
 
 use crate::certificate_facts::date;
 use crate::check::signed_by;
-use crate::crl::{Crl, Revocation};
-use crate::directory::Directory;
+use crate::crl::{RevocationList, RevokedCertificate};
+use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
-use crate::issued::Issued;
+use crate::issued::IssuedCertificate;
 use crate::profile;
 use crate::sections;
-use crate::serial::Serial;
+use crate::serial::CertificateSerial;
 use crate::spec::{AuthoritySpec, LeafSpec};
-use crate::store::{self, CA_STEM, Draft, Overwrite, Secrecy};
+use crate::store::{self, CA_STEM, DraftFile, FileAccess, Overwrite};
 
 /// An authority's certificate, and those above it that its peers may not have.
 #[derive(Debug)]
-pub(crate) struct Chain {
+pub(crate) struct IssuerChain {
     certificates: Vec<CertificateDer<'static>>,
 }
 
-impl Chain {
+impl IssuerChain {
     /// The first of these certificates with those of the others that lead up from it.
     fn upwards(mut certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut path: Vec<_> = certificates.drain(..1).collect();
@@ -81,7 +81,7 @@ fn is_root(der: &CertificateDer<'_>) -> bool {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     key_id: KeyIdMethod,
-    chain: Arc<Chain>,
+    chain: Arc<IssuerChain>,
     certificate_pem: String,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
@@ -132,17 +132,17 @@ impl Authority {
     ///
     /// A file that is in the way, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
-        Directory::lock_new(dir)?.create(self, overwrite)
+        AuthorityDirectory::lock_new(dir)?.create(self, overwrite)
     }
 
     /// The key and the certificate for a directory.
-    pub(crate) fn drafts(&self, dir: &Path) -> Result<(Draft, Draft), CertgenError> {
+    pub(crate) fn drafts(&self, dir: &Path) -> Result<(DraftFile, DraftFile), CertgenError> {
         let certificate = store::certificate_path(dir, CA_STEM);
         let key = store::key_path(dir, CA_STEM);
         let key_pem = self.issuer.key().serialize_pem();
         Ok((
-            Draft::new(&key, &key_pem, Secrecy::Sealed)?,
-            Draft::new(&certificate, &self.certificate_pem, Secrecy::Public)?,
+            DraftFile::new(&key, &key_pem, FileAccess::Sealed)?,
+            DraftFile::new(&certificate, &self.certificate_pem, FileAccess::Public)?,
         ))
     }
 
@@ -154,7 +154,7 @@ impl Authority {
     ///
     /// A file that cannot be read or written.
     pub fn load_or_create(dir: &Path) -> Result<Self, CertgenError> {
-        let directory = Directory::lock_new(dir)?;
+        let directory = AuthorityDirectory::lock_new(dir)?;
         let present = [
             store::certificate_path(dir, CA_STEM),
             store::key_path(dir, CA_STEM),
@@ -189,7 +189,7 @@ impl Authority {
     /// # Errors
     ///
     /// No name, or one that is neither of these.
-    pub fn server(&self, names: &[&str]) -> Result<Issued, CertgenError> {
+    pub fn server(&self, names: &[&str]) -> Result<IssuedCertificate, CertgenError> {
         self.issue(&LeafSpec::server(names)?)
     }
 
@@ -198,7 +198,7 @@ impl Authority {
     /// # Errors
     ///
     /// A name that the gateway would refuse.
-    pub fn client(&self, common_name: &str) -> Result<Issued, CertgenError> {
+    pub fn client(&self, common_name: &str) -> Result<IssuedCertificate, CertgenError> {
         self.issue(&LeafSpec::client(common_name))
     }
 
@@ -207,7 +207,7 @@ impl Authority {
     /// # Errors
     ///
     /// A name or validity that no leaf may have, or an authority that has ended by then.
-    pub fn issue(&self, spec: &LeafSpec) -> Result<Issued, CertgenError> {
+    pub fn issue(&self, spec: &LeafSpec) -> Result<IssuedCertificate, CertgenError> {
         self.check_alive(spec.not_before)?;
         let not_after = spec.not_after.min(self.not_after);
         self.issue_custom(profile::leaf(&LeafSpec {
@@ -234,11 +234,14 @@ impl Authority {
     /// # Errors
     ///
     /// Years that the encoding does not have, or what the signer refuses.
-    pub fn issue_custom(&self, mut params: CertificateParams) -> Result<Issued, CertgenError> {
+    pub fn issue_custom(
+        &self,
+        mut params: CertificateParams,
+    ) -> Result<IssuedCertificate, CertgenError> {
         profile::check_years(params.not_before, params.not_after)?;
         let serial = match &params.serial_number {
-            Some(number) => Serial::from_bytes(number.as_ref()),
-            None => Serial::random()?,
+            Some(number) => CertificateSerial::from_bytes(number.as_ref()),
+            None => CertificateSerial::random()?,
         };
         params
             .serial_number
@@ -246,7 +249,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         let chain = Arc::clone(&self.chain);
-        Ok(Issued::new(&certificate, key, serial, chain))
+        Ok(IssuedCertificate::new(&certificate, key, serial, chain))
     }
 
     /// Makes an authority below this one, which ends when this one does.
@@ -282,24 +285,24 @@ impl Authority {
     /// A `next_update` that does not come after `this_update`.
     pub fn crl(
         &self,
-        revoked: &[Serial],
+        revoked: &[CertificateSerial],
         this_update: OffsetDateTime,
         next_update: OffsetDateTime,
         number: u64,
-    ) -> Result<Crl, CertgenError> {
-        let entries: Vec<Revocation> = revoked
+    ) -> Result<RevocationList, CertgenError> {
+        let entries: Vec<RevokedCertificate> = revoked
             .iter()
-            .map(|serial| Revocation::new(serial.clone(), this_update))
+            .map(|serial| RevokedCertificate::new(serial.clone(), this_update))
             .collect();
         self.sign_crl(&entries, this_update..next_update, number)
     }
 
     pub(crate) fn sign_crl(
         &self,
-        entries: &[Revocation],
+        entries: &[RevokedCertificate],
         updates: Range<OffsetDateTime>,
         number: u64,
-    ) -> Result<Crl, CertgenError> {
+    ) -> Result<RevocationList, CertgenError> {
         profile::check_validity(updates.start, updates.end)?;
         let list = CertificateRevocationListParams {
             this_update: updates.start,
@@ -310,7 +313,7 @@ impl Authority {
             key_identifier_method: self.key_id.clone(),
         }
         .signed_by(&self.issuer)?;
-        Ok(Crl::new(list.der().clone(), list.pem()?))
+        Ok(RevocationList::new(list.der().clone(), list.pem()?))
     }
 
     fn of(
@@ -320,7 +323,7 @@ impl Authority {
         path: &Path,
     ) -> Result<Self, CertgenError> {
         let not_an_authority = || CertgenError::NotAnAuthority(path.to_owned());
-        let chain = Chain::upwards(certificates);
+        let chain = IssuerChain::upwards(certificates);
         let (_, parsed) = X509Certificate::from_der(chain.own()).map_err(|_| not_an_authority())?;
         let constraints = match parsed.basic_constraints() {
             Ok(Some(constraints)) if constraints.value.ca => constraints.value,
@@ -358,7 +361,7 @@ pub(crate) fn belongs(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
         .is_ok_and(|(_, parsed)| parsed.public_key().raw == key.subject_public_key_info())
 }
 
-fn entry(revocation: &Revocation) -> RevokedCertParams {
+fn entry(revocation: &RevokedCertificate) -> RevokedCertParams {
     RevokedCertParams {
         serial_number: revocation.serial().as_bytes().to_vec().into(),
         revocation_time: revocation.at(),

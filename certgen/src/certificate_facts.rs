@@ -15,13 +15,13 @@ use x509_parser::prelude::FromDer;
 
 use crate::error::CertgenError;
 use crate::sections;
-use crate::serial::Serial;
+use crate::serial::CertificateSerial;
 use crate::spec::now;
 use crate::store;
 
 /// What one certificate says, read once and without judging it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct CertificateFacts {
     subject: String,
     common_names: Vec<String>,
     sans: Vec<String>,
@@ -29,12 +29,12 @@ pub struct Facts {
     authority: bool,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
-    serial: Serial,
+    serial: CertificateSerial,
     fingerprint: String,
     issuer: String,
 }
 
-impl Facts {
+impl CertificateFacts {
     /// Reads the first certificate of a PEM file.
     ///
     /// # Errors
@@ -64,14 +64,14 @@ impl Facts {
             authority: certificate.is_ca(),
             not_before: certificate.validity().not_before.to_datetime(),
             not_after: certificate.validity().not_after.to_datetime(),
-            serial: Serial::from_bytes(certificate.raw_serial()),
+            serial: CertificateSerial::from_bytes(certificate.raw_serial()),
             fingerprint: hex(digest(&SHA256, der).as_ref()),
             issuer: certificate.issuer().to_string(),
         })
     }
 
     /// The serial by which its authority knows it.
-    pub fn serial(&self) -> &Serial {
+    pub fn serial(&self) -> &CertificateSerial {
         &self.serial
     }
 
@@ -130,7 +130,7 @@ impl Facts {
     }
 }
 
-impl fmt::Display for Facts {
+impl fmt::Display for CertificateFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |items: &[String]| match items {
             [] => "none".to_owned(),
@@ -253,7 +253,7 @@ mod tests {
         let issued = authority
             .server(&["a.test", "*.a.test", "10.0.0.1", "::1"])
             .unwrap();
-        let facts = Facts::parse(&issued.certificate_der()).unwrap();
+        let facts = CertificateFacts::parse(&issued.certificate_der()).unwrap();
 
         assert_eq!(facts.common_name(), Some("a.test"));
         assert_eq!(facts.sans, ["a.test", "*.a.test", "10.0.0.1", "::1"]);

@@ -9,8 +9,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::authority::belongs;
-use crate::certificate_facts::{self, Facts, date};
-use crate::crl::Revocations;
+use crate::certificate_facts::{self, CertificateFacts, date};
+use crate::crl::CrlContents;
 use crate::error::CertgenError;
 use crate::renewal::key_beside;
 use crate::sections;
@@ -19,14 +19,14 @@ use crate::store::{self, CA_STEM};
 
 /// One question about a certificate, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
+pub struct CertificateCheck {
     subject: &'static str,
-    finding: Finding,
+    finding: CheckResult,
 }
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum CheckResult {
     /// All is well.
     Passed(String),
     /// A verifier would refuse the certificate, or its owner could not use it.
@@ -35,24 +35,24 @@ pub enum Finding {
     Skipped(String),
 }
 
-impl Check {
+impl CertificateCheck {
     /// What was found.
-    pub fn finding(&self) -> &Finding {
+    pub fn finding(&self) -> &CheckResult {
         &self.finding
     }
 
     /// Whether a verifier would refuse the certificate for this.
     pub fn failed(&self) -> bool {
-        matches!(self.finding, Finding::Failed(_))
+        matches!(self.finding, CheckResult::Failed(_))
     }
 }
 
-impl fmt::Display for Check {
+impl fmt::Display for CertificateCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (verdict, detail) = match &self.finding {
-            Finding::Passed(detail) => ("ok", detail),
-            Finding::Failed(detail) => ("FAILED", detail),
-            Finding::Skipped(detail) => ("skipped", detail),
+            CheckResult::Passed(detail) => ("ok", detail),
+            CheckResult::Failed(detail) => ("FAILED", detail),
+            CheckResult::Skipped(detail) => ("skipped", detail),
         };
         write!(f, "{verdict:<8} {:<10} {detail}", self.subject)
     }
@@ -63,7 +63,7 @@ impl fmt::Display for Check {
 /// # Errors
 ///
 /// A leaf or an authority's certificate that cannot be read. Everything else is a finding.
-pub fn verify(dir: &Path, path: &Path) -> Result<Vec<Check>, CertgenError> {
+pub fn verify(dir: &Path, path: &Path) -> Result<Vec<CertificateCheck>, CertgenError> {
     let authority_path = store::certificate_path(dir, CA_STEM);
     let (leaf_der, authority_der) = (
         certificate_facts::load(path)?,
@@ -73,8 +73,9 @@ pub fn verify(dir: &Path, path: &Path) -> Result<Vec<Check>, CertgenError> {
         X509Certificate::from_der(&leaf_der).map_err(|_| certificate_facts::unreadable(path))?;
     let (_, authority) = X509Certificate::from_der(&authority_der)
         .map_err(|_| certificate_facts::unreadable(&authority_path))?;
-    let leaf_facts = Facts::parse(&leaf_der).ok_or_else(|| certificate_facts::unreadable(path))?;
-    let authority_facts = Facts::parse(&authority_der)
+    let leaf_facts =
+        CertificateFacts::parse(&leaf_der).ok_or_else(|| certificate_facts::unreadable(path))?;
+    let authority_facts = CertificateFacts::parse(&authority_der)
         .ok_or_else(|| certificate_facts::unreadable(&authority_path))?;
     let now = now();
     let findings = [
@@ -91,7 +92,7 @@ pub fn verify(dir: &Path, path: &Path) -> Result<Vec<Check>, CertgenError> {
     ];
     Ok(findings
         .into_iter()
-        .map(|(subject, finding)| Check { subject, finding })
+        .map(|(subject, finding)| CertificateCheck { subject, finding })
         .collect())
 }
 
@@ -101,20 +102,20 @@ pub(crate) fn signed_by(leaf: &X509Certificate<'_>, authority: &X509Certificate<
         && leaf.verify_signature(Some(authority.public_key())).is_ok()
 }
 
-fn signature(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> Finding {
+fn signature(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> CheckResult {
     if !authority.is_ca() {
-        Finding::Failed("ca.crt is not the certificate of an authority".to_owned())
+        CheckResult::Failed("ca.crt is not the certificate of an authority".to_owned())
     } else if signed_by(leaf, authority) {
-        Finding::Passed("signed by this authority".to_owned())
+        CheckResult::Passed("signed by this authority".to_owned())
     } else {
-        Finding::Failed("not signed by this authority".to_owned())
+        CheckResult::Failed("not signed by this authority".to_owned())
     }
 }
 
 /// Whether the file has what peers need that know the root alone.
-fn chain(path: &Path, authority: &X509Certificate<'_>) -> Result<Finding, CertgenError> {
+fn chain(path: &Path, authority: &X509Certificate<'_>) -> Result<CheckResult, CertgenError> {
     if authority.issuer().as_raw() == authority.subject().as_raw() {
-        return Ok(Finding::Passed("the authority is a root".to_owned()));
+        return Ok(CheckResult::Passed("the authority is a root".to_owned()));
     }
     let behind = certificate_facts::load_all(path)?.into_iter().skip(1);
     let certifies = |der: CertificateDer<'_>| {
@@ -122,68 +123,76 @@ fn chain(path: &Path, authority: &X509Certificate<'_>) -> Result<Finding, Certge
             .is_ok_and(|(_, sent)| sent.public_key().raw == authority.public_key().raw)
     };
     Ok(if behind.into_iter().any(certifies) {
-        Finding::Passed("the intermediate authority's certificate is in the file".to_owned())
+        CheckResult::Passed("the intermediate authority's certificate is in the file".to_owned())
     } else {
-        Finding::Failed(
+        CheckResult::Failed(
             "the intermediate authority's certificate is not in the file; run `certgen renew`"
                 .to_owned(),
         )
     })
 }
 
-fn dates(facts: &Facts, now: OffsetDateTime) -> Finding {
+fn dates(facts: &CertificateFacts, now: OffsetDateTime) -> CheckResult {
     let (start, end) = (date(facts.not_before()), date(facts.not_after()));
     if now < facts.not_before() {
-        Finding::Failed(format!("not valid before {start}"))
+        CheckResult::Failed(format!("not valid before {start}"))
     } else if facts.not_after() < now {
-        Finding::Failed(format!("ended on {end}"))
+        CheckResult::Failed(format!("ended on {end}"))
     } else {
-        Finding::Passed(format!("valid from {start} to {end}"))
+        CheckResult::Passed(format!("valid from {start} to {end}"))
     }
 }
 
-fn usage(facts: &Facts) -> Finding {
+fn usage(facts: &CertificateFacts) -> CheckResult {
     if facts.is_authority() {
-        return Finding::Failed("an authority, not a server or client".to_owned());
+        return CheckResult::Failed("an authority, not a server or client".to_owned());
     }
     match facts.usages() {
-        [only] if only == "serverAuth" || only == "clientAuth" => Finding::Passed(only.clone()),
-        [] => Finding::Failed("no extended key usage".to_owned()),
-        others => Finding::Failed(format!("not exactly one usage: {}", others.join(", "))),
+        [only] if only == "serverAuth" || only == "clientAuth" => CheckResult::Passed(only.clone()),
+        [] => CheckResult::Failed("no extended key usage".to_owned()),
+        others => CheckResult::Failed(format!("not exactly one usage: {}", others.join(", "))),
     }
 }
 
-fn key(path: &Path, leaf: &CertificateDer<'_>) -> Result<Finding, CertgenError> {
+fn key(path: &Path, leaf: &CertificateDer<'_>) -> Result<CheckResult, CertgenError> {
     let key = key_beside(path);
     let pem = match store::read(&key) {
         Ok(pem) => pem,
         Err(error) if error.is_not_found() => {
-            return Ok(Finding::Skipped(format!("there is no {}", key.display())));
+            return Ok(CheckResult::Skipped(format!(
+                "there is no {}",
+                key.display()
+            )));
         }
         Err(error) => return Err(error),
     };
     Ok(match sections::key(&pem, &key) {
         Ok(pair) if belongs(leaf, &pair) => {
-            Finding::Passed(format!("{} belongs to it", key.display()))
+            CheckResult::Passed(format!("{} belongs to it", key.display()))
         }
-        Ok(_) => Finding::Failed(format!("{} belongs to another certificate", key.display())),
-        Err(error) => Finding::Failed(error.to_string()),
+        Ok(_) => CheckResult::Failed(format!("{} belongs to another certificate", key.display())),
+        Err(error) => CheckResult::Failed(error.to_string()),
     })
 }
 
-fn revocation(dir: &Path, authority: &[u8], leaf: &Facts, now: OffsetDateTime) -> Finding {
+fn revocation(
+    dir: &Path,
+    authority: &[u8],
+    leaf: &CertificateFacts,
+    now: OffsetDateTime,
+) -> CheckResult {
     let path = store::crl_path(dir);
-    match Revocations::load(&path, authority) {
+    match CrlContents::load(&path, authority) {
         Err(error) if error.is_not_found() => {
-            Finding::Skipped(format!("there is no {}", path.display()))
+            CheckResult::Skipped(format!("there is no {}", path.display()))
         }
-        Err(error) => Finding::Failed(error.to_string()),
+        Err(error) => CheckResult::Failed(error.to_string()),
         Ok(list) if list.contains(leaf.serial()) => {
-            Finding::Failed(format!("revoked (serial {})", leaf.serial()))
+            CheckResult::Failed(format!("revoked (serial {})", leaf.serial()))
         }
         Ok(list) if list.next_update().is_none_or(|next| next < now) => {
-            Finding::Failed("the revocation list is stale; run `certgen crl`".to_owned())
+            CheckResult::Failed("the revocation list is stale; run `certgen crl`".to_owned())
         }
-        Ok(list) => Finding::Passed(format!("not in revocation list {}", list.number())),
+        Ok(list) => CheckResult::Passed(format!("not in revocation list {}", list.number())),
     }
 }

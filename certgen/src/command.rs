@@ -8,30 +8,30 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use certgen::{
-    CertgenError, Directory, Document, Index, NameError, PolicyFileError, certificate_path,
-    crl_path,
+    AuthorityDirectory, CertgenError, CertificateIndex, NameError, PemFacts, PolicyFileError,
+    certificate_path, crl_path,
 };
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 use time::Duration;
 
 use crate::command::issue::{NewAuthority, NewClients, NewServer};
-use crate::command::revoke::Revoke;
+use crate::command::revoke::RevokeArguments;
 
 /// Issues, renews and revokes the certificates of a private authority.
 #[derive(Debug, Parser)]
 #[command(name = "certgen", version)]
-pub(crate) struct Arguments {
+pub(crate) struct CertgenArguments {
     /// The directory of the authority, and of what it issues.
     #[arg(long, global = true, env = "CERTGEN_DIR", default_value = "certs")]
     dir: PathBuf,
 
     #[command(subcommand)]
-    task: Task,
+    task: CertgenCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum CertgenCommand {
     /// Makes the authority: ca.crt and ca.key.
     Ca(NewAuthority),
     /// Issues a server's certificate and key: server.crt and server.key.
@@ -70,7 +70,7 @@ enum Task {
     ///
     /// Those that a certificate replaced are revoked with it; revoking the old one leaves the new
     /// one in force.
-    Revoke(Revoke),
+    Revoke(RevokeArguments),
     /// Signs the revocation list ca.crl afresh, before its time is over.
     Crl {
         /// How long the list may be relied on; as long as the one before if absent, at first 30d.
@@ -91,7 +91,7 @@ enum Task {
 
 /// Why a task was not done.
 #[derive(Debug, Error)]
-pub(crate) enum Failure {
+pub(crate) enum CommandError {
     #[error(transparent)]
     Certgen(#[from] CertgenError),
     #[error(transparent)]
@@ -121,20 +121,20 @@ const ABSENT: u8 = 2;
 const UNKNOWN: u8 = 255;
 
 /// Does what was asked and says so; the value is the exit code.
-pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8, Failure> {
+pub(crate) fn run(arguments: &CertgenArguments, out: &mut dyn Write) -> Result<u8, CommandError> {
     let dir = arguments.dir.as_path();
     match &arguments.task {
-        Task::Ca(new) => new.run(dir, out)?,
-        Task::Server(new) => new.run(dir, out)?,
-        Task::Client(new) => new.run(dir, out)?,
-        Task::List { json } => list(dir, *json, out)?,
-        Task::Inspect { file, json } => inspect(file, *json, out)?,
-        Task::Verify { file } => return verify(dir, file, out),
-        Task::Renew { file, days } => renew(dir, file, *days, out)?,
-        Task::Revoke(revoke) => revoke.run(dir, out)?,
-        Task::Crl { next_update } => revoke::sign_list(dir, *next_update, out)?,
-        Task::NeedsRenewal { file, within } => {
-            return Ok(if Document::load(file)?.ends_within(*within) {
+        CertgenCommand::Ca(new) => new.run(dir, out)?,
+        CertgenCommand::Server(new) => new.run(dir, out)?,
+        CertgenCommand::Client(new) => new.run(dir, out)?,
+        CertgenCommand::List { json } => list(dir, *json, out)?,
+        CertgenCommand::Inspect { file, json } => inspect(file, *json, out)?,
+        CertgenCommand::Verify { file } => return verify(dir, file, out),
+        CertgenCommand::Renew { file, days } => renew(dir, file, *days, out)?,
+        CertgenCommand::Revoke(revoke) => revoke.run(dir, out)?,
+        CertgenCommand::Crl { next_update } => revoke::sign_list(dir, *next_update, out)?,
+        CertgenCommand::NeedsRenewal { file, within } => {
+            return Ok(if PemFacts::load(file)?.ends_within(*within) {
                 RENEW
             } else {
                 FINE
@@ -145,17 +145,17 @@ pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<u8, Fail
 }
 
 /// The exit code of a task that failed.
-pub(crate) fn failure_code(arguments: &Arguments, failure: &Failure) -> u8 {
-    let absent = matches!(failure, Failure::Certgen(error) if error.is_not_found());
+pub(crate) fn failure_code(arguments: &CertgenArguments, failure: &CommandError) -> u8 {
+    let absent = matches!(failure, CommandError::Certgen(error) if error.is_not_found());
     match (&arguments.task, absent) {
-        (Task::NeedsRenewal { .. }, true) => ABSENT,
-        (Task::NeedsRenewal { .. }, false) => UNKNOWN,
+        (CertgenCommand::NeedsRenewal { .. }, true) => ABSENT,
+        (CertgenCommand::NeedsRenewal { .. }, false) => UNKNOWN,
         _ => FINE,
     }
 }
 
-fn list(dir: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let index = Index::load(dir)?;
+fn list(dir: &Path, json: bool, out: &mut dyn Write) -> Result<(), CommandError> {
+    let index = CertificateIndex::load(dir)?;
     if json {
         writeln!(out, "{:#}", index.json())?;
     } else {
@@ -164,8 +164,8 @@ fn list(dir: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let document = Document::load(file)?;
+fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), CommandError> {
+    let document = PemFacts::load(file)?;
     if json {
         writeln!(out, "{:#}", document.json())?;
     } else {
@@ -174,27 +174,34 @@ fn inspect(file: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> 
     Ok(())
 }
 
-fn verify(dir: &Path, file: &Path, out: &mut dyn Write) -> Result<u8, Failure> {
+fn verify(dir: &Path, file: &Path, out: &mut dyn Write) -> Result<u8, CommandError> {
     let checks = certgen::verify(dir, file)?;
     for check in &checks {
         writeln!(out, "{check}")?;
     }
-    Ok(u8::from(checks.iter().any(certgen::Check::failed)))
+    Ok(u8::from(
+        checks.iter().any(certgen::CertificateCheck::failed),
+    ))
 }
 
-fn renew(dir: &Path, file: &Path, days: Option<u16>, out: &mut dyn Write) -> Result<(), Failure> {
+fn renew(
+    dir: &Path,
+    file: &Path,
+    days: Option<u16>,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let length = days.map(|days| Duration::days(days.into()));
-    if matches!(Document::load(file), Ok(Document::List(_))) {
+    if matches!(PemFacts::load(file), Ok(PemFacts::List(_))) {
         let same = |path: &Path| std::fs::canonicalize(path).ok();
         if same(file) != same(&crl_path(dir)) {
-            return Err(Failure::OtherList {
+            return Err(CommandError::OtherList {
                 file: file.to_owned(),
                 dir: dir.to_owned(),
             });
         }
         return revoke::sign_list(dir, length, out);
     }
-    let directory = Directory::lock(dir)?;
+    let directory = AuthorityDirectory::lock(dir)?;
     let renewed = directory.renew(&directory.authority()?, file, length)?;
     writeln!(
         out,
@@ -249,6 +256,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        <Arguments as clap::CommandFactory>::command().debug_assert();
+        <CertgenArguments as clap::CommandFactory>::command().debug_assert();
     }
 }

@@ -9,24 +9,24 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::authority::Authority;
-use crate::directory::Directory;
+use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
 use crate::sections;
-use crate::serial::Serial;
+use crate::serial::CertificateSerial;
 use crate::spec::now;
-use crate::store::{self, Draft, Secrecy};
+use crate::store::{self, DraftFile, FileAccess};
 
 /// How long a list may be relied on unless told otherwise.
 const LIST_LASTS: Duration = Duration::days(30);
 
 /// A signed revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Crl {
+pub struct RevocationList {
     der: CertificateRevocationListDer<'static>,
     pem: String,
 }
 
-impl Crl {
+impl RevocationList {
     pub(crate) fn new(der: CertificateRevocationListDer<'static>, pem: String) -> Self {
         Self { der, pem }
     }
@@ -44,19 +44,19 @@ impl Crl {
 
 /// One certificate that was taken back, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revocation {
-    serial: Serial,
+pub struct RevokedCertificate {
+    serial: CertificateSerial,
     at: OffsetDateTime,
 }
 
-impl Revocation {
+impl RevokedCertificate {
     /// Takes a certificate back at this time.
-    pub fn new(serial: Serial, at: OffsetDateTime) -> Self {
+    pub fn new(serial: CertificateSerial, at: OffsetDateTime) -> Self {
         Self { serial, at }
     }
 
     /// The certificate's serial.
-    pub fn serial(&self) -> &Serial {
+    pub fn serial(&self) -> &CertificateSerial {
         &self.serial
     }
 
@@ -68,14 +68,14 @@ impl Revocation {
 
 /// Everything that an authority has taken back so far, and the number of the list that said so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Revocations {
-    entries: Vec<Revocation>,
+pub struct CrlContents {
+    entries: Vec<RevokedCertificate>,
     number: u64,
     next_update: Option<OffsetDateTime>,
     lasts: Option<Duration>,
 }
 
-impl Revocations {
+impl CrlContents {
     /// Reads a revocation list that this certificate's authority signed.
     ///
     /// # Errors
@@ -92,13 +92,13 @@ impl Revocations {
             return Err(CertgenError::NotAlone(path.to_owned()));
         }
         Self::parse(&list.der, authority).map_err(|fault| match fault {
-            Fault::Unreadable => unreadable(),
-            Fault::Foreign => CertgenError::Foreign(path.to_owned()),
+            CrlFault::Unreadable => unreadable(),
+            CrlFault::Foreign => CertgenError::Foreign(path.to_owned()),
         })
     }
 
     /// The certificates that were taken back, in the order in which they were.
-    pub fn entries(&self) -> &[Revocation] {
+    pub fn entries(&self) -> &[RevokedCertificate] {
         &self.entries
     }
 
@@ -113,27 +113,28 @@ impl Revocations {
     }
 
     /// Whether a certificate was taken back.
-    pub fn contains(&self, serial: &Serial) -> bool {
+    pub fn contains(&self, serial: &CertificateSerial) -> bool {
         self.entries.iter().any(|entry| entry.serial == *serial)
     }
 
-    fn parse(der: &[u8], authority: &[u8]) -> Result<Self, Fault> {
-        let (_, list) = CertificateRevocationList::from_der(der).map_err(|_| Fault::Unreadable)?;
-        let (_, authority) = X509Certificate::from_der(authority).map_err(|_| Fault::Foreign)?;
+    fn parse(der: &[u8], authority: &[u8]) -> Result<Self, CrlFault> {
+        let (_, list) =
+            CertificateRevocationList::from_der(der).map_err(|_| CrlFault::Unreadable)?;
+        let (_, authority) = X509Certificate::from_der(authority).map_err(|_| CrlFault::Foreign)?;
         if list.issuer().as_raw() != authority.subject().as_raw()
             || list.verify_signature(authority.public_key()).is_err()
         {
-            return Err(Fault::Foreign);
+            return Err(CrlFault::Foreign);
         }
         let entries = list
             .iter_revoked_certificates()
-            .map(|entry| Revocation {
-                serial: Serial::from_bytes(entry.raw_serial()),
+            .map(|entry| RevokedCertificate {
+                serial: CertificateSerial::from_bytes(entry.raw_serial()),
                 at: entry.revocation_date.to_datetime(),
             })
             .collect();
         let number = match list.crl_number() {
-            Some(number) => u64::try_from(number).map_err(|_| Fault::Unreadable)?,
+            Some(number) => u64::try_from(number).map_err(|_| CrlFault::Unreadable)?,
             None => 0,
         };
         let next_update = list.next_update().map(|time| time.to_datetime());
@@ -147,7 +148,7 @@ impl Revocations {
     }
 }
 
-enum Fault {
+enum CrlFault {
     Unreadable,
     Foreign,
 }
@@ -164,29 +165,30 @@ impl Authority {
     pub fn revoke(
         &self,
         dir: &Path,
-        serials: &[Serial],
+        serials: &[CertificateSerial],
         lasting: Duration,
-    ) -> Result<Revocations, CertgenError> {
-        Directory::lock(dir)?.revoke(self, serials, Some(lasting))
+    ) -> Result<CrlContents, CertgenError> {
+        AuthorityDirectory::lock(dir)?.revoke(self, serials, Some(lasting))
     }
 
     /// Does so in a directory that is locked.
     pub(crate) fn revoke_in(
         &self,
         dir: &Path,
-        serials: &[Serial],
+        serials: &[CertificateSerial],
         lasting: Option<Duration>,
-    ) -> Result<Revocations, CertgenError> {
+    ) -> Result<CrlContents, CertgenError> {
         let path = store::crl_path(dir);
-        let mut all = match Revocations::load(&path, self.certificate_der()) {
+        let mut all = match CrlContents::load(&path, self.certificate_der()) {
             Ok(all) => all,
-            Err(error) if error.is_not_found() => Revocations::default(),
+            Err(error) if error.is_not_found() => CrlContents::default(),
             Err(error) => return Err(error),
         };
         let now = now();
         for serial in serials {
             if !all.contains(serial) {
-                all.entries.push(Revocation::new(serial.clone(), now));
+                all.entries
+                    .push(RevokedCertificate::new(serial.clone(), now));
             }
         }
         all.number = all.number.checked_add(1).ok_or(CertgenError::CrlNumber)?;
@@ -194,7 +196,7 @@ impl Authority {
         let next_update = now.checked_add(lasting).ok_or(CertgenError::Validity)?;
         (all.next_update, all.lasts) = (Some(next_update), Some(lasting));
         let list = self.sign_crl(&all.entries, now..next_update, all.number)?;
-        Draft::new(&path, list.pem(), Secrecy::Public)?.replace()?;
+        DraftFile::new(&path, list.pem(), FileAccess::Public)?.replace()?;
         Ok(all)
     }
 }

@@ -8,11 +8,11 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::certificate_facts::{Facts, date, printable};
-use crate::crl::Revocation;
+use crate::certificate_facts::{CertificateFacts, date, printable};
+use crate::crl::RevokedCertificate;
 use crate::error::CertgenError;
 use crate::sections;
-use crate::serial::Serial;
+use crate::serial::CertificateSerial;
 use crate::spec::now;
 use crate::store;
 
@@ -21,21 +21,21 @@ const SOON: i32 = 3;
 
 /// What one revocation list says, read once and without judging it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListFacts {
+pub struct CrlFacts {
     issuer: String,
     number: Option<String>,
     this_update: OffsetDateTime,
     next_update: Option<OffsetDateTime>,
-    revoked: Vec<Revocation>,
+    revoked: Vec<RevokedCertificate>,
 }
 
-impl ListFacts {
+impl CrlFacts {
     /// Reads a list, if it is one.
     pub fn parse(der: &[u8]) -> Option<Self> {
         let (_, list) = CertificateRevocationList::from_der(der).ok()?;
         let revoked = list.iter_revoked_certificates().map(|entry| {
-            let serial = Serial::from_bytes(entry.raw_serial());
-            Revocation::new(serial, entry.revocation_date.to_datetime())
+            let serial = CertificateSerial::from_bytes(entry.raw_serial());
+            RevokedCertificate::new(serial, entry.revocation_date.to_datetime())
         });
         Some(Self {
             issuer: list.issuer().to_string(),
@@ -47,7 +47,7 @@ impl ListFacts {
     }
 
     /// The certificates that were revoked, in the order of the list.
-    pub fn revoked(&self) -> &[Revocation] {
+    pub fn revoked(&self) -> &[RevokedCertificate] {
         &self.revoked
     }
 
@@ -91,7 +91,7 @@ impl ListFacts {
     }
 }
 
-impl fmt::Display for ListFacts {
+impl fmt::Display for CrlFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let none = || "none".to_owned();
         let rows = [
@@ -119,14 +119,14 @@ impl fmt::Display for ListFacts {
 
 /// What a PEM file holds first: a certificate or a revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Document {
+pub enum PemFacts {
     /// A certificate.
-    Certificate(Facts),
+    Certificate(CertificateFacts),
     /// A revocation list.
-    List(ListFacts),
+    List(CrlFacts),
 }
 
-impl Document {
+impl PemFacts {
     /// Reads the first certificate or list of a PEM file.
     ///
     /// # Errors
@@ -137,9 +137,9 @@ impl Document {
             .into_iter()
             .find_map(|section| match section.label.as_str() {
                 sections::CERTIFICATE => {
-                    Some(Facts::parse(&section.der.into()).map(Self::Certificate))
+                    Some(CertificateFacts::parse(&section.der.into()).map(Self::Certificate))
                 }
-                sections::LIST => Some(ListFacts::parse(&section.der).map(Self::List)),
+                sections::LIST => Some(CrlFacts::parse(&section.der).map(Self::List)),
                 _ => None,
             })
             .flatten()
@@ -166,7 +166,7 @@ impl Document {
     }
 }
 
-impl fmt::Display for Document {
+impl fmt::Display for PemFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Certificate(facts) => facts.fmt(f),
@@ -184,11 +184,11 @@ mod tests {
     use crate::{Authority, AuthoritySpec};
 
     /// A list that was signed this long ago and lasts 30 days.
-    fn signed(ago: Duration) -> ListFacts {
+    fn signed(ago: Duration) -> CrlFacts {
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-        let (start, serial) = (now() - ago, Serial::parse("0abc").unwrap());
+        let (start, serial) = (now() - ago, CertificateSerial::parse("0abc").unwrap());
         let list = authority.crl(&[serial], start, start + Duration::days(30), 7);
-        ListFacts::parse(list.unwrap().der()).unwrap()
+        CrlFacts::parse(list.unwrap().der()).unwrap()
     }
 
     #[test]

@@ -9,12 +9,12 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::authority::Authority;
-use crate::crl::Revocations;
+use crate::crl::CrlContents;
 use crate::error::CertgenError;
-use crate::index::{self, Entry, Index};
-use crate::issued::Issued;
-use crate::journal::{self, Change};
-use crate::serial::Serial;
+use crate::index::{self, CertificateIndex, IndexEntry};
+use crate::issued::IssuedCertificate;
+use crate::journal::{self, DirectoryChange};
+use crate::serial::CertificateSerial;
 use crate::spec::LeafSpec;
 use crate::store::{self, CA_STEM, Overwrite};
 use crate::{certificate_facts, check, lock};
@@ -25,7 +25,7 @@ use crate::{certificate_facts, check, lock};
 /// process that was killed left unfinished is finished when the lock is taken.
 #[derive(Debug)]
 #[must_use = "the directory is locked until this is dropped"]
-pub struct Directory {
+pub struct AuthorityDirectory {
     path: PathBuf,
     #[expect(dead_code, reason = "it is held, and unlocks when it is dropped")]
     lock: File,
@@ -38,7 +38,7 @@ pub(crate) struct PairPaths {
     pub(crate) key: PathBuf,
 }
 
-impl Directory {
+impl AuthorityDirectory {
     /// Waits until nobody else changes the directory of an authority.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Directory {
     /// A file that is in the way, unless it may be replaced, or that cannot be written.
     pub fn create(&self, authority: &Authority, overwrite: Overwrite) -> Result<(), CertgenError> {
         let (key, certificate) = authority.drafts(&self.path)?;
-        let mut change = Change::new(overwrite);
+        let mut change = DirectoryChange::new(overwrite);
         change.pair(key, certificate);
         if overwrite == Overwrite::Replace {
             change.remove(store::crl_path(&self.path));
@@ -107,7 +107,7 @@ impl Directory {
         authority: &Authority,
         leaves: &[(String, LeafSpec)],
         overwrite: Overwrite,
-    ) -> Result<Vec<Issued>, CertgenError> {
+    ) -> Result<Vec<IssuedCertificate>, CertgenError> {
         if overwrite == Overwrite::Refuse {
             for (stem, _) in leaves {
                 store::refuse_existing(&store::certificate_path(&self.path, stem))?;
@@ -115,7 +115,7 @@ impl Directory {
             }
         }
         let index = self.index_of(authority.certificate_der())?;
-        let mut change = Change::new(overwrite);
+        let mut change = DirectoryChange::new(overwrite);
         let mut issued = Vec::with_capacity(leaves.len());
         for (stem, spec) in leaves {
             let leaf = authority.issue(spec)?;
@@ -129,20 +129,24 @@ impl Directory {
     /// Writes a leaf that was issued in memory.
     pub(crate) fn save(
         &self,
-        leaf: &Issued,
+        leaf: &IssuedCertificate,
         stem: &str,
         overwrite: Overwrite,
     ) -> Result<(), CertgenError> {
         let index = self.index_of(leaf.issuer())?;
-        let mut change = Change::new(overwrite);
+        let mut change = DirectoryChange::new(overwrite);
         self.place(&mut change, leaf, &self.files(stem), index.as_ref())?;
         change.commit(&self.path)
     }
 
     /// Replaces a certificate and the key beside it.
-    pub(crate) fn replace(&self, leaf: &Issued, files: &PairPaths) -> Result<(), CertgenError> {
+    pub(crate) fn replace(
+        &self,
+        leaf: &IssuedCertificate,
+        files: &PairPaths,
+    ) -> Result<(), CertgenError> {
         let index = self.index_of(leaf.issuer())?;
-        let mut change = Change::new(Overwrite::Replace);
+        let mut change = DirectoryChange::new(Overwrite::Replace);
         self.place(&mut change, leaf, files, index.as_ref())?;
         change.commit(&self.path)
     }
@@ -150,10 +154,10 @@ impl Directory {
     /// Adds a leaf to a change: its two files, and its line in the index.
     fn place(
         &self,
-        change: &mut Change,
-        leaf: &Issued,
+        change: &mut DirectoryChange,
+        leaf: &IssuedCertificate,
         files: &PairPaths,
-        index: Option<&Index>,
+        index: Option<&CertificateIndex>,
     ) -> Result<(), CertgenError> {
         let (key, certificate) = leaf.drafts(files)?;
         change.pair(key, certificate);
@@ -164,10 +168,15 @@ impl Directory {
         let old = certificate_facts::load(&files.certificate)
             .ok()
             .filter(|old| signed(old, issuer))
-            .and_then(|old| Entry::of(&old, issuer, &file, None));
+            .and_then(|old| IndexEntry::of(&old, issuer, &file, None));
         let replaces = old.as_ref().map(|old| old.serial.clone());
         change.index(old.filter(|old| index.get(&old.serial).is_none()));
-        change.index(Entry::of(&leaf.certificate_der(), issuer, &file, replaces));
+        change.index(IndexEntry::of(
+            &leaf.certificate_der(),
+            issuer,
+            &file,
+            replaces,
+        ));
         Ok(())
     }
 
@@ -180,7 +189,10 @@ impl Directory {
     }
 
     /// The index, if it is this authority that lies here; it is about no other.
-    fn index_of(&self, authority: &CertificateDer<'_>) -> Result<Option<Index>, CertgenError> {
+    fn index_of(
+        &self,
+        authority: &CertificateDer<'_>,
+    ) -> Result<Option<CertificateIndex>, CertgenError> {
         match certificate_facts::load(&store::certificate_path(&self.path, CA_STEM)) {
             Ok(here) if here == *authority => self.index(authority).map(Some),
             Ok(_) | Err(_) => Ok(None),
@@ -188,16 +200,19 @@ impl Directory {
     }
 
     /// Reads the index, which begins with what lies in the directory.
-    pub(crate) fn index(&self, authority: &CertificateDer<'_>) -> Result<Index, CertgenError> {
+    pub(crate) fn index(
+        &self,
+        authority: &CertificateDer<'_>,
+    ) -> Result<CertificateIndex, CertgenError> {
         if !index::exists(&self.path) {
             let adopted = self.adopt(authority)?;
             index::append(&self.path, &index::lines(&adopted)?)?;
         }
-        Index::of(&self.path, authority)
+        CertificateIndex::of(&self.path, authority)
     }
 
     /// The certificates in the directory that its authority signed before there was an index.
-    fn adopt(&self, authority: &CertificateDer<'_>) -> Result<Vec<Entry>, CertgenError> {
+    fn adopt(&self, authority: &CertificateDer<'_>) -> Result<Vec<IndexEntry>, CertgenError> {
         let failed = || CertgenError::io("read", &self.path);
         let mut found = Vec::new();
         for file in fs::read_dir(&self.path).map_err(failed())? {
@@ -210,7 +225,12 @@ impl Directory {
                 continue;
             };
             if signed(&der, authority) {
-                found.extend(Entry::of(&der, authority, &self.indexed_path(&path), None));
+                found.extend(IndexEntry::of(
+                    &der,
+                    authority,
+                    &self.indexed_path(&path),
+                    None,
+                ));
             }
         }
         found.sort_by(|one, other| (one.from, &one.serial).cmp(&(other.from, &other.serial)));
@@ -237,9 +257,9 @@ impl Directory {
     pub fn revoke(
         &self,
         authority: &Authority,
-        serials: &[Serial],
+        serials: &[CertificateSerial],
         lasting: Option<Duration>,
-    ) -> Result<Revocations, CertgenError> {
+    ) -> Result<CrlContents, CertgenError> {
         authority.revoke_in(&self.path, serials, lasting)
     }
 }

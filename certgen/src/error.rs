@@ -7,7 +7,7 @@ use strict_pem::PemError;
 use thiserror::Error;
 
 use crate::name::NameError;
-use crate::serial::Serial;
+use crate::serial::CertificateSerial;
 
 /// Why no certificate, list or file came out.
 #[derive(Debug, Error)]
@@ -53,7 +53,7 @@ pub enum CertgenError {
         /// The certificate's file.
         path: PathBuf,
         /// Its serial.
-        serial: Serial,
+        serial: CertificateSerial,
     },
     /// An authority is no leaf: it is neither renewed nor revoked here.
     #[error("{} is the certificate of an authority, not of a server or client", .0.display())]

@@ -15,11 +15,11 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::certificate_facts::{self, Facts, date, printable};
-use crate::crl::Revocations;
+use crate::certificate_facts::{self, CertificateFacts, date, printable};
+use crate::crl::CrlContents;
 use crate::error::CertgenError;
 use crate::profile;
-use crate::serial::Serial;
+use crate::serial::CertificateSerial;
 use crate::spec::now;
 use crate::store::{self, CA_STEM};
 
@@ -27,26 +27,26 @@ pub(crate) use self::file::{append, append_missing, exists, lines};
 
 /// What is known of one certificate since it was issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub(crate) serial: Serial,
+pub struct IndexEntry {
+    pub(crate) serial: CertificateSerial,
     pub(crate) name: String,
     pub(crate) kind: String,
     pub(crate) file: String,
     pub(crate) from: OffsetDateTime,
     pub(crate) until: OffsetDateTime,
     pub(crate) authority: String,
-    pub(crate) replaces: Option<Serial>,
+    pub(crate) replaces: Option<CertificateSerial>,
 }
 
-impl Entry {
+impl IndexEntry {
     /// The entry of a certificate that this authority signed, if it can be read.
     pub(crate) fn of(
         der: &CertificateDer<'_>,
         authority: &CertificateDer<'_>,
         file: &Path,
-        replaces: Option<Serial>,
+        replaces: Option<CertificateSerial>,
     ) -> Option<Self> {
-        let facts = Facts::parse(der)?;
+        let facts = CertificateFacts::parse(der)?;
         let kind = match facts.usages() {
             [only] if only == "serverAuth" => "server",
             [only] if only == "clientAuth" => "client",
@@ -73,7 +73,7 @@ fn authority_id(certificate: &CertificateDer<'_>) -> Option<String> {
 
 /// What has become of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum CertificateState {
     /// It is in force.
     Valid,
     /// It is in force, and another one has taken its place.
@@ -84,7 +84,7 @@ pub enum State {
     Revoked,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for CertificateState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Valid => "valid",
@@ -97,14 +97,14 @@ impl fmt::Display for State {
 
 /// What an authority issued, together with what it revoked.
 #[derive(Debug)]
-pub struct Index {
-    entries: Vec<Entry>,
-    revoked: BTreeSet<Serial>,
-    replaced_by: BTreeMap<Serial, Serial>,
+pub struct CertificateIndex {
+    entries: Vec<IndexEntry>,
+    revoked: BTreeSet<CertificateSerial>,
+    replaced_by: BTreeMap<CertificateSerial, CertificateSerial>,
     now: OffsetDateTime,
 }
 
-impl Index {
+impl CertificateIndex {
     /// Reads what the authority of a directory has issued and revoked.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Index {
         let id = authority_id(authority).unwrap_or_default();
         let mut entries = file::read(dir)?;
         entries.retain(|entry| entry.authority == id);
-        let revoked = match Revocations::load(&store::crl_path(dir), authority) {
+        let revoked = match CrlContents::load(&store::crl_path(dir), authority) {
             Ok(list) => list
                 .entries()
                 .iter()
@@ -141,25 +141,25 @@ impl Index {
     }
 
     /// The certificates, in the order in which they were issued.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[IndexEntry] {
         &self.entries
     }
 
     /// The certificate with this serial.
-    pub fn get(&self, serial: &Serial) -> Option<&Entry> {
+    pub fn get(&self, serial: &CertificateSerial) -> Option<&IndexEntry> {
         self.entries.iter().find(|entry| entry.serial == *serial)
     }
 
     /// Those of a name that are in force, or else those that were revoked.
-    pub(crate) fn named(&self, name: &str) -> Vec<&Entry> {
-        let in_state = |wanted: &[State]| -> Vec<&Entry> {
+    pub(crate) fn named(&self, name: &str) -> Vec<&IndexEntry> {
+        let in_state = |wanted: &[CertificateState]| -> Vec<&IndexEntry> {
             let named = self.entries.iter().filter(|entry| entry.name == name);
             named
                 .filter(|entry| wanted.contains(&self.state(entry)))
                 .collect()
         };
-        match in_state(&[State::Valid, State::Replaced]) {
-            none if none.is_empty() => in_state(&[State::Revoked]),
+        match in_state(&[CertificateState::Valid, CertificateState::Replaced]) {
+            none if none.is_empty() => in_state(&[CertificateState::Revoked]),
             live => live,
         }
     }
@@ -170,7 +170,7 @@ impl Index {
     }
 
     /// The certificates that this one replaced, directly or not, and that are still in force.
-    pub(crate) fn replaced(&self, serial: &Serial) -> Vec<&Entry> {
+    pub(crate) fn replaced(&self, serial: &CertificateSerial) -> Vec<&IndexEntry> {
         let mut found = Vec::new();
         let mut at = self.get(serial);
         // A chain longer than the index would go round.
@@ -178,7 +178,7 @@ impl Index {
             let Some(old) = at.and_then(|entry| self.get(entry.replaces.as_ref()?)) else {
                 break;
             };
-            if self.state(old) == State::Replaced {
+            if self.state(old) == CertificateState::Replaced {
                 found.push(old);
             }
             at = Some(old);
@@ -187,33 +187,34 @@ impl Index {
     }
 
     /// What has become of a certificate.
-    pub fn state(&self, entry: &Entry) -> State {
+    pub fn state(&self, entry: &IndexEntry) -> CertificateState {
         if self.revoked.contains(&entry.serial) {
-            State::Revoked
+            CertificateState::Revoked
         } else if entry.until < self.now {
-            State::Ended
+            CertificateState::Ended
         } else if self.replaced_by.contains_key(&entry.serial) {
-            State::Replaced
+            CertificateState::Replaced
         } else {
-            State::Valid
+            CertificateState::Valid
         }
     }
 
     /// Whether it was revoked.
-    pub(crate) fn is_revoked(&self, entry: &Entry) -> bool {
-        self.state(entry) == State::Revoked
+    pub(crate) fn is_revoked(&self, entry: &IndexEntry) -> bool {
+        self.state(entry) == CertificateState::Revoked
     }
 
     /// A certificate in a few words, for a message.
-    pub(crate) fn describe(&self, entry: &Entry) -> String {
+    pub(crate) fn describe(&self, entry: &IndexEntry) -> String {
         let (serial, state, file) = (&entry.serial, self.state(entry), &entry.file);
         let (from, until) = (date(entry.from), date(entry.until));
         format!("{serial} {state}, {from} to {until}, {}", printable(file))
     }
 
     /// Those that were revoked without being in the index.
-    fn unknown(&self) -> impl Iterator<Item = &Serial> {
-        let known: BTreeSet<&Serial> = self.entries.iter().map(|entry| &entry.serial).collect();
+    fn unknown(&self) -> impl Iterator<Item = &CertificateSerial> {
+        let known: BTreeSet<&CertificateSerial> =
+            self.entries.iter().map(|entry| &entry.serial).collect();
         self.revoked
             .iter()
             .filter(move |serial| !known.contains(serial))
@@ -235,13 +236,13 @@ impl Index {
             })
         });
         let unknown = self.unknown().map(
-            |serial| json!({"serial": serial.to_string(), "state": State::Revoked.to_string()}),
+            |serial| json!({"serial": serial.to_string(), "state": CertificateState::Revoked.to_string()}),
         );
         known.chain(unknown).collect()
     }
 }
 
-impl fmt::Display for Index {
+impl fmt::Display for CertificateIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -261,7 +262,12 @@ impl fmt::Display for Index {
             )?;
         }
         for serial in self.unknown() {
-            writeln!(f, "{:<32}  {:<8}", serial.to_string(), State::Revoked)?;
+            writeln!(
+                f,
+                "{:<32}  {:<8}",
+                serial.to_string(),
+                CertificateState::Revoked
+            )?;
         }
         Ok(())
     }

@@ -7,28 +7,28 @@ use std::sync::Arc;
 use rcgen::{Certificate, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::authority::Chain;
-use crate::directory::{Directory, PairPaths};
+use crate::authority::IssuerChain;
+use crate::directory::{AuthorityDirectory, PairPaths};
 use crate::error::CertgenError;
-use crate::serial::Serial;
-use crate::store::{Draft, Overwrite, Secrecy};
+use crate::serial::CertificateSerial;
+use crate::store::{DraftFile, FileAccess, Overwrite};
 
 /// A signed certificate and the private key that belongs to it.
-pub struct Issued {
+pub struct IssuedCertificate {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     key: KeyPair,
     key_pem: String,
-    serial: Serial,
-    issuer: Arc<Chain>,
+    serial: CertificateSerial,
+    issuer: Arc<IssuerChain>,
 }
 
-impl Issued {
+impl IssuedCertificate {
     pub(crate) fn new(
         certificate: &Certificate,
         key: KeyPair,
-        serial: Serial,
-        issuer: Arc<Chain>,
+        serial: CertificateSerial,
+        issuer: Arc<IssuerChain>,
     ) -> Self {
         Self {
             issuer,
@@ -61,7 +61,7 @@ impl Issued {
     }
 
     /// The serial by which it can be revoked.
-    pub fn serial(&self) -> &Serial {
+    pub fn serial(&self) -> &CertificateSerial {
         &self.serial
     }
 
@@ -83,15 +83,15 @@ impl Issued {
     ///
     /// A file that is in the way, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
-        Directory::lock_new(dir)?.save(self, stem, overwrite)
+        AuthorityDirectory::lock_new(dir)?.save(self, stem, overwrite)
     }
 
     /// The key and the certificate for these two files.
-    pub(crate) fn drafts(&self, files: &PairPaths) -> Result<(Draft, Draft), CertgenError> {
+    pub(crate) fn drafts(&self, files: &PairPaths) -> Result<(DraftFile, DraftFile), CertgenError> {
         let (key, certificate) = (&files.key, &files.certificate);
         Ok((
-            Draft::new(key, &self.key_pem, Secrecy::Owner)?,
-            Draft::new(certificate, &self.chain_pem(), Secrecy::Public)?,
+            DraftFile::new(key, &self.key_pem, FileAccess::Owner)?,
+            DraftFile::new(certificate, &self.chain_pem(), FileAccess::Public)?,
         ))
     }
 
@@ -101,7 +101,7 @@ impl Issued {
     }
 }
 
-impl fmt::Debug for Issued {
+impl fmt::Debug for IssuedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Issued")
             .field("serial", &self.serial)

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
 
 use crate::error::CertgenError;
-use crate::index::{self, Entry};
-use crate::store::{self, Draft, Overwrite, Secrecy};
+use crate::index::{self, IndexEntry};
+use crate::store::{self, DraftFile, FileAccess, Overwrite};
 
 /// So many pairs are made safe on disk with their whole file system, which is one wait for all.
 const MANY: usize = 8;
@@ -24,14 +24,14 @@ const MANY: usize = 8;
 /// A change of an authority's directory that is worked out, but not begun.
 #[derive(Debug)]
 #[must_use = "a change does nothing until it is committed"]
-pub(crate) struct Change {
+pub(crate) struct DirectoryChange {
     overwrite: Overwrite,
-    pairs: Vec<(Draft, Draft)>,
-    entries: Vec<Entry>,
+    pairs: Vec<(DraftFile, DraftFile)>,
+    entries: Vec<IndexEntry>,
     removed: Vec<PathBuf>,
 }
 
-impl Change {
+impl DirectoryChange {
     /// A change of nothing yet.
     pub(crate) fn new(overwrite: Overwrite) -> Self {
         Self {
@@ -43,12 +43,12 @@ impl Change {
     }
 
     /// Puts a key and its certificate in place.
-    pub(crate) fn pair(&mut self, key: Draft, certificate: Draft) {
+    pub(crate) fn pair(&mut self, key: DraftFile, certificate: DraftFile) {
         self.pairs.push((key, certificate));
     }
 
     /// Adds certificates to the index.
-    pub(crate) fn index(&mut self, entries: impl IntoIterator<Item = Entry>) {
+    pub(crate) fn index(&mut self, entries: impl IntoIterator<Item = IndexEntry>) {
         self.entries.extend(entries);
     }
 
@@ -62,38 +62,38 @@ impl Change {
     /// After an error either nothing has changed, or the next command finishes the change.
     pub(crate) fn commit(self, dir: &Path) -> Result<(), CertgenError> {
         let steps = self.begin(dir)?;
-        finish(dir, &steps, Run::First)
+        finish(dir, &steps, StepAttempt::First)
     }
 
     /// Writes down what is to be done.
-    fn begin(self, dir: &Path) -> Result<Vec<Step>, CertgenError> {
+    fn begin(self, dir: &Path) -> Result<Vec<JournalStep>, CertgenError> {
         let drafts = || self.pairs.iter().flat_map(|(key, other)| [key, other]);
         for draft in drafts() {
             draft.check(self.overwrite)?;
         }
         if self.pairs.len() < MANY {
-            drafts().try_for_each(Draft::sync)?;
+            drafts().try_for_each(DraftFile::sync)?;
         } else {
             let dirs: BTreeSet<_> = drafts().map(|draft| store::parent(draft.path())).collect();
             dirs.into_iter().try_for_each(store::sync_all)?;
         }
         let mut steps = Vec::with_capacity(self.pairs.len() + self.removed.len() + 1);
         if !self.entries.is_empty() {
-            steps.push(Step::Index(index::lines(&self.entries)?));
+            steps.push(JournalStep::Index(index::lines(&self.entries)?));
         }
         for (key, certificate) in &self.pairs {
-            steps.push(Step::Pair {
-                key: Move::of(key)?,
-                certificate: Move::of(certificate)?,
+            steps.push(JournalStep::Pair {
+                key: FileMove::of(key)?,
+                certificate: FileMove::of(certificate)?,
                 overwrite: self.overwrite,
             });
         }
         for path in &self.removed {
-            steps.push(Step::Remove(absolute(path)?));
+            steps.push(JournalStep::Remove(absolute(path)?));
         }
         let text =
             serde_json::to_string(&steps).map_err(|_| CertgenError::NotUtf8(dir.to_owned()))?;
-        Draft::new(&path(dir), &text, Secrecy::Owner)?.replace()?;
+        DraftFile::new(&path(dir), &text, FileAccess::Owner)?.replace()?;
         for (key, certificate) in self.pairs {
             key.keep()?;
             certificate.keep()?;
@@ -119,11 +119,12 @@ pub(crate) fn resume(dir: &Path) -> Result<(), CertgenError> {
         });
     }
     let text = store::read_text(file, &path)?;
-    let steps: Vec<Step> = serde_json::from_str(&text).map_err(|_| CertgenError::Unreadable {
-        path,
-        what: "journal",
-    })?;
-    finish(dir, &steps, Run::Again).map_err(|source| CertgenError::Unfinished {
+    let steps: Vec<JournalStep> =
+        serde_json::from_str(&text).map_err(|_| CertgenError::Unreadable {
+            path,
+            what: "journal",
+        })?;
+    finish(dir, &steps, StepAttempt::Again).map_err(|source| CertgenError::Unfinished {
         dir: dir.to_owned(),
         source: Box::new(source),
     })
@@ -136,7 +137,7 @@ pub(crate) fn is_pending(dir: &Path) -> bool {
 
 /// Whether a step can have been taken before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Run {
+enum StepAttempt {
     First,
     Again,
 }
@@ -144,23 +145,23 @@ enum Run {
 /// One part of a change.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Step {
+enum JournalStep {
     /// Adds lines to the index.
     Index(String),
     /// Gives a key and its certificate their names.
     Pair {
-        key: Move,
-        certificate: Move,
+        key: FileMove,
+        certificate: FileMove,
         overwrite: Overwrite,
     },
     /// Removes a file.
     Remove(PathBuf),
 }
 
-impl Step {
-    fn take(&self, dir: &Path, run: Run) -> Result<(), CertgenError> {
+impl JournalStep {
+    fn take(&self, dir: &Path, run: StepAttempt) -> Result<(), CertgenError> {
         match self {
-            Self::Index(lines) if run == Run::First => index::append(dir, lines),
+            Self::Index(lines) if run == StepAttempt::First => index::append(dir, lines),
             Self::Index(lines) => index::append_missing(dir, lines),
             Self::Pair {
                 key,
@@ -184,7 +185,7 @@ impl Step {
         }
     }
 
-    fn moves(&self) -> Vec<&Move> {
+    fn moves(&self) -> Vec<&FileMove> {
         match self {
             Self::Pair {
                 key, certificate, ..
@@ -196,13 +197,13 @@ impl Step {
 
 /// A file that gets its name.
 #[derive(Debug, Serialize, Deserialize)]
-struct Move {
+struct FileMove {
     draft: PathBuf,
     path: PathBuf,
 }
 
-impl Move {
-    fn of(draft: &Draft) -> Result<Self, CertgenError> {
+impl FileMove {
+    fn of(draft: &DraftFile) -> Result<Self, CertgenError> {
         Ok(Self {
             draft: absolute(draft.place())?,
             path: absolute(draft.path())?,
@@ -240,10 +241,10 @@ fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// Takes the steps, and forgets that they were to be taken.
-fn finish(dir: &Path, steps: &[Step], run: Run) -> Result<(), CertgenError> {
+fn finish(dir: &Path, steps: &[JournalStep], run: StepAttempt) -> Result<(), CertgenError> {
     let taken = steps.iter().try_for_each(|step| match step.take(dir, run) {
         // What came in the way of a new file stays; the rest of the change does not depend on it.
-        Err(CertgenError::Exists(_)) if run == Run::Again => Ok(()),
+        Err(CertgenError::Exists(_)) if run == StepAttempt::Again => Ok(()),
         taken => taken,
     });
     let taken = match taken {
@@ -252,7 +253,7 @@ fn finish(dir: &Path, steps: &[Step], run: Run) -> Result<(), CertgenError> {
         Err(failed) => return Err(failed),
     };
     let mut changed = BTreeSet::from([dir]);
-    for file in steps.iter().flat_map(Step::moves) {
+    for file in steps.iter().flat_map(JournalStep::moves) {
         changed.insert(store::parent(&file.path));
         // Only a draft that could not get its name is still there.
         drop(fs::remove_file(&file.draft));

@@ -1,7 +1,7 @@
 //! Certificates of a private authority: issued, renewed and revoked.
 //!
 //! An [`Authority`] signs leaves for servers and clients and the list of those it takes back.
-//! Everything can stay in memory; [`Authority::save`] and [`Issued::save`] are the only ways to a
+//! Everything can stay in memory; [`Authority::save`] and [`IssuedCertificate::save`] are the only ways to a
 //! disk, and they write whole files or nothing.
 //!
 //! ```
@@ -40,19 +40,19 @@ mod yaml;
 pub use rcgen;
 
 pub use crate::authority::Authority;
-pub use crate::certificate_facts::Facts;
-pub use crate::check::{Check, Finding, verify};
-pub use crate::crl::{Crl, Revocation, Revocations};
-pub use crate::crl_facts::{Document, ListFacts};
-pub use crate::directory::Directory;
+pub use crate::certificate_facts::CertificateFacts;
+pub use crate::check::{CertificateCheck, CheckResult, verify};
+pub use crate::crl::{CrlContents, RevocationList, RevokedCertificate};
+pub use crate::crl_facts::{CrlFacts, PemFacts};
+pub use crate::directory::AuthorityDirectory;
 pub use crate::error::CertgenError;
-pub use crate::index::{Entry, Index, State};
-pub use crate::issued::Issued;
+pub use crate::index::{CertificateIndex, CertificateState, IndexEntry};
+pub use crate::issued::IssuedCertificate;
 pub use crate::name::{HostName, LONGEST_NAME, NameError, check_common_name, check_file_stem};
-pub use crate::policy_file::{Addition, Grant, PolicyFileError, fragment};
-pub use crate::serial::Serial;
-pub use crate::spec::{AuthoritySpec, LeafSpec, Usage};
+pub use crate::policy_file::{GrantAddition, GrantEdit, PolicyFileError, fragment};
+pub use crate::serial::CertificateSerial;
+pub use crate::spec::{AuthoritySpec, LeafSpec, LeafUsage};
 pub use crate::store::{
     CA_STEM, Overwrite, SERVER_STEM, certificate_path, crl_path, key_path, read_text,
 };
-pub use crate::target::{Reach, Target};
+pub use crate::target::{MatchCount, RevocationTarget};

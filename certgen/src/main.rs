@@ -11,13 +11,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::command::Arguments;
+use crate::command::CertgenArguments;
 
 /// The exit code of a call that makes no sense.
 const MISUSED: u8 = 255;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match CertgenArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(refused) => {
             let printed = refused.print().is_ok();

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::error::CertgenError;
 use crate::name::{check_common_name, refuse};
-use crate::store::{self, Draft, Secrecy};
+use crate::store::{self, DraftFile, FileAccess};
 use crate::yaml;
 
 /// Why a policy file was left as it is.
@@ -70,7 +70,7 @@ pub enum PolicyFileError {
 
 /// What granting changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addition {
+pub enum GrantAddition {
     /// The client is new to the policy.
     Client,
     /// The client was there, the group is new to it.
@@ -82,15 +82,15 @@ pub enum Addition {
 /// A grant that is worked out, but not written yet.
 #[derive(Debug)]
 #[must_use = "a grant changes nothing until it is written"]
-pub struct Grant {
+pub struct GrantEdit {
     path: PathBuf,
     mode: u32,
     old: String,
     new: String,
-    additions: Vec<Addition>,
+    additions: Vec<GrantAddition>,
 }
 
-impl Grant {
+impl GrantEdit {
     /// Works out how to grant clients a group in this file, which stays as it is.
     ///
     /// # Errors
@@ -113,9 +113,9 @@ impl Grant {
             let addition =
                 grant(&mut after, client, group).map_err(|fault| fault.at(path.clone(), group))?;
             new = new.and_then(|text| match addition {
-                Addition::Nothing => Some(text),
-                Addition::Client => Some(edit::add_client(&text, client, group)),
-                Addition::Group => edit::add_group(&text, client, group),
+                GrantAddition::Nothing => Some(text),
+                GrantAddition::Client => Some(edit::add_client(&text, client, group)),
+                GrantAddition::Group => edit::add_group(&text, client, group),
             });
             additions.push(addition);
         }
@@ -136,7 +136,7 @@ impl Grant {
     }
 
     /// What it changes for each of the clients.
-    pub fn additions(&self) -> &[Addition] {
+    pub fn additions(&self) -> &[GrantAddition] {
         &self.additions
     }
 
@@ -149,7 +149,7 @@ impl Grant {
         if self.new == self.old {
             return Ok(());
         }
-        let draft = Draft::new(&self.path, &self.new, Secrecy::Mode(self.mode))?;
+        let draft = DraftFile::new(&self.path, &self.new, FileAccess::Mode(self.mode))?;
         if store::read_file(&self.path)? != self.old {
             return Err(PolicyFileError::Changed(self.path));
         }
@@ -173,12 +173,12 @@ fn entry(client: &str, group: &str) -> String {
     )
 }
 
-enum Fault {
+enum EditFault {
     Shape(String, &'static str),
     UnknownGroup(Vec<String>),
 }
 
-impl Fault {
+impl EditFault {
     fn at(self, path: PathBuf, group: &str) -> PolicyFileError {
         match self {
             Self::Shape(what, expected) => PolicyFileError::Shape {
@@ -200,46 +200,46 @@ fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
 }
 
 /// Changes what a policy says to what it should say once the grant is in it.
-fn grant(policy: &mut Value, client: &str, group: &str) -> Result<Addition, Fault> {
+fn grant(policy: &mut Value, client: &str, group: &str) -> Result<GrantAddition, EditFault> {
     let root = mapping(policy, || "the top level".to_owned())?;
     if let Some(Value::Object(groups)) = root.get("groups")
         && !groups.contains_key(group)
     {
-        return Err(Fault::UnknownGroup(groups.keys().cloned().collect()));
+        return Err(EditFault::UnknownGroup(groups.keys().cloned().collect()));
     }
     let clients = root.entry("clients").or_insert(Value::Null);
     let clients = mapping(clients, || "`clients`".to_owned())?;
     let Some(entry) = clients.get_mut(client) else {
         clients.insert(client.to_owned(), json!({ "groups": [group] }));
-        return Ok(Addition::Client);
+        return Ok(GrantAddition::Client);
     };
     let groups = entry
         .get_mut("groups")
         .and_then(Value::as_array_mut)
         .ok_or_else(|| {
-            Fault::Shape(
+            EditFault::Shape(
                 format!("the client {client:?}"),
                 "a mapping with a list of groups",
             )
         })?;
     if groups.iter().any(|known| known == group) {
-        return Ok(Addition::Nothing);
+        return Ok(GrantAddition::Nothing);
     }
     groups.push(group.into());
-    Ok(Addition::Group)
+    Ok(GrantAddition::Group)
 }
 
 /// A value as a mapping; nothing at all is an empty one.
 fn mapping(
     value: &mut Value,
     what: impl FnOnce() -> String,
-) -> Result<&mut Map<String, Value>, Fault> {
+) -> Result<&mut Map<String, Value>, EditFault> {
     if value.is_null() {
         *value = json!({});
     }
     value
         .as_object_mut()
-        .ok_or_else(|| Fault::Shape(what(), "a mapping"))
+        .ok_or_else(|| EditFault::Shape(what(), "a mapping"))
 }
 
 #[cfg(test)]

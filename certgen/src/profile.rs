@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use crate::certificate_facts;
 use crate::error::CertgenError;
 use crate::name::{HostName, check_common_name, refuse};
-use crate::serial::Serial;
-use crate::spec::{AuthoritySpec, LeafSpec, Usage};
+use crate::serial::CertificateSerial;
+use crate::spec::{AuthoritySpec, LeafSpec, LeafUsage};
 
 /// How much of its key's hash is in an authority's name: enough to tell a few apart.
 const NAME_DIGITS: usize = 12;
@@ -57,7 +57,7 @@ pub(crate) fn leaf(spec: &LeafSpec) -> Result<CertificateParams, CertgenError> {
 
 /// What every leaf of a usage says, whoever it is; one purpose, and nothing an authority could do.
 pub(crate) fn nameless_leaf(
-    usage: Usage,
+    usage: LeafUsage,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
 ) -> Result<CertificateParams, CertgenError> {
@@ -65,8 +65,8 @@ pub(crate) fn nameless_leaf(
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![match usage {
-        Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
-        Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        LeafUsage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        LeafUsage::Client => ExtendedKeyUsagePurpose::ClientAuth,
     }];
     params.use_authority_key_identifier_extension = true;
     Ok(params)
@@ -104,7 +104,7 @@ fn fresh(
     let mut params = CertificateParams::default();
     params.not_before = not_before;
     params.not_after = not_after;
-    params.serial_number = Some(Serial::random()?.as_bytes().to_vec().into());
+    params.serial_number = Some(CertificateSerial::random()?.as_bytes().to_vec().into());
     Ok(params)
 }
 

@@ -11,13 +11,13 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::authority::Authority;
-use crate::crl::Revocations;
-use crate::directory::{Directory, PairPaths};
+use crate::crl::CrlContents;
+use crate::directory::{AuthorityDirectory, PairPaths};
 use crate::error::CertgenError;
-use crate::issued::Issued;
+use crate::issued::IssuedCertificate;
 use crate::profile;
-use crate::serial::Serial;
-use crate::spec::{BACKDATED, Usage, now};
+use crate::serial::CertificateSerial;
+use crate::spec::{BACKDATED, LeafUsage, now};
 use crate::store;
 use crate::{certificate_facts, check};
 
@@ -36,12 +36,12 @@ impl Authority {
         dir: &Path,
         path: &Path,
         length: Option<Duration>,
-    ) -> Result<Issued, CertgenError> {
-        Directory::lock(dir)?.renew(self, path, length)
+    ) -> Result<IssuedCertificate, CertgenError> {
+        AuthorityDirectory::lock(dir)?.renew(self, path, length)
     }
 }
 
-impl Directory {
+impl AuthorityDirectory {
     /// Renews the leaf in a file, as [`Authority::renew`] does.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Directory {
         authority: &Authority,
         path: &Path,
         length: Option<Duration>,
-    ) -> Result<Issued, CertgenError> {
+    ) -> Result<IssuedCertificate, CertgenError> {
         store::check_replaceable(path)?;
         let der = certificate_facts::load(path)?;
         let (_, old) =
@@ -104,12 +104,12 @@ impl Authority {
     /// # Errors
     ///
     /// A file that holds no certificate, an authority's, or one that somebody else signed.
-    pub fn serial_in(&self, path: &Path) -> Result<Serial, CertgenError> {
+    pub fn serial_in(&self, path: &Path) -> Result<CertificateSerial, CertgenError> {
         let der = certificate_facts::load(path)?;
         let (_, leaf) =
             X509Certificate::from_der(&der).map_err(|_| certificate_facts::unreadable(path))?;
         self.check_own(path, &leaf)?;
-        Ok(Serial::from_bytes(leaf.raw_serial()))
+        Ok(CertificateSerial::from_bytes(leaf.raw_serial()))
     }
 
     fn check_own(&self, path: &Path, leaf: &X509Certificate<'_>) -> Result<(), CertgenError> {
@@ -132,8 +132,8 @@ impl Authority {
         old: &X509Certificate<'_>,
     ) -> Result<(), CertgenError> {
         self.check_own(path, old)?;
-        let serial = Serial::from_bytes(old.raw_serial());
-        match Revocations::load(&store::crl_path(dir), self.certificate_der()) {
+        let serial = CertificateSerial::from_bytes(old.raw_serial());
+        match CrlContents::load(&store::crl_path(dir), self.certificate_der()) {
             Ok(list) if list.contains(&serial) => Err(CertgenError::Revoked {
                 path: path.to_owned(),
                 serial,
@@ -157,7 +157,7 @@ pub(crate) fn key_beside(certificate: &Path) -> PathBuf {
     path.into()
 }
 
-fn usage(certificate: &X509Certificate<'_>) -> Option<Usage> {
+fn usage(certificate: &X509Certificate<'_>) -> Option<LeafUsage> {
     let usages = certificate.extended_key_usage().ok()??.value;
     let others = usages.any
         || usages.code_signing
@@ -166,8 +166,8 @@ fn usage(certificate: &X509Certificate<'_>) -> Option<Usage> {
         || usages.ocsp_signing
         || !usages.other.is_empty();
     match (usages.server_auth, usages.client_auth, others) {
-        (true, false, false) => Some(Usage::Server),
-        (false, true, false) => Some(Usage::Client),
+        (true, false, false) => Some(LeafUsage::Server),
+        (false, true, false) => Some(LeafUsage::Client),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use rcgen::KeyPair;
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
-use strict_pem::Section;
+use strict_pem::PemSection;
 
 use crate::error::CertgenError;
 
@@ -17,7 +17,7 @@ pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
 pub(crate) const LIST: &str = "X509 CRL";
 
 /// All sections of a text; the path is where it came from.
-pub(crate) fn read(text: &str, path: &Path) -> Result<Vec<Section>, CertgenError> {
+pub(crate) fn read(text: &str, path: &Path) -> Result<Vec<PemSection>, CertgenError> {
     strict_pem::read(text.as_bytes()).map_err(|error| CertgenError::Pem {
         path: path.to_owned(),
         error,
@@ -52,7 +52,7 @@ pub(crate) fn key(text: &str, path: &Path) -> Result<KeyPair, CertgenError> {
     .ok_or_else(|| unreadable(path, "private key"))
 }
 
-fn private(section: Section) -> Option<PrivateKeyDer<'static>> {
+fn private(section: PemSection) -> Option<PrivateKeyDer<'static>> {
     Some(match section.label.as_str() {
         "PRIVATE KEY" => PrivatePkcs8KeyDer::from(section.der).into(),
         "EC PRIVATE KEY" => PrivateSec1KeyDer::from(section.der).into(),

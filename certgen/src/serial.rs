@@ -12,9 +12,9 @@ const LONGEST_OCTETS: usize = 20;
 
 /// A certificate's serial: a positive number, without leading zeros.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Serial(Vec<u8>);
+pub struct CertificateSerial(Vec<u8>);
 
-impl Serial {
+impl CertificateSerial {
     /// Takes big-endian octets for a serial; leading zeros do not count.
     pub fn from_bytes(octets: &[u8]) -> Self {
         let zeros = octets.iter().take_while(|&&octet| octet == 0).count();
@@ -64,13 +64,13 @@ fn octet(digits: &[u8]) -> Option<u8> {
     })
 }
 
-impl fmt::Display for Serial {
+impl fmt::Display for CertificateSerial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
     }
 }
 
-impl fmt::Debug for Serial {
+impl fmt::Debug for CertificateSerial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Serial({self})")
     }
@@ -82,13 +82,19 @@ mod tests {
 
     #[test]
     fn a_serial_compares_by_its_value() {
-        assert_eq!(Serial::from_bytes(&[0, 0, 7]), Serial::from_bytes(&[7]));
-        assert_eq!(Serial::from_bytes(&[0, 0xab, 0]).to_string(), "ab00");
+        assert_eq!(
+            CertificateSerial::from_bytes(&[0, 0, 7]),
+            CertificateSerial::from_bytes(&[7])
+        );
+        assert_eq!(
+            CertificateSerial::from_bytes(&[0, 0xab, 0]).to_string(),
+            "ab00"
+        );
     }
 
     #[test]
     fn a_serial_is_read_with_and_without_colons() {
-        let serial = Serial::from_bytes(&[0x0a, 0xbc, 0xde]);
+        let serial = CertificateSerial::from_bytes(&[0x0a, 0xbc, 0xde]);
         for text in [
             "0abcde",
             "abcde",
@@ -97,21 +103,28 @@ mod tests {
             "00:0a:bc:de",
             "000abcde",
         ] {
-            assert_eq!(Serial::parse(text).as_ref(), Some(&serial), "{text}");
+            assert_eq!(
+                CertificateSerial::parse(text).as_ref(),
+                Some(&serial),
+                "{text}"
+            );
         }
-        assert_eq!(Serial::parse(&serial.to_string()), Some(serial));
-        assert!(Serial::parse(&"ff".repeat(20)).is_some());
+        assert_eq!(CertificateSerial::parse(&serial.to_string()), Some(serial));
+        assert!(CertificateSerial::parse(&"ff".repeat(20)).is_some());
         let long = "ff".repeat(21);
         for bad in [
             "", ":", "0", "00:00", "abc:de", "a:", ":a", "0x0a", "+1", "g1", "ü", &long,
         ] {
-            assert_eq!(Serial::parse(bad), None, "{bad:?}");
+            assert_eq!(CertificateSerial::parse(bad), None, "{bad:?}");
         }
     }
 
     #[test]
     fn two_fresh_serials_differ_and_use_all_their_octets() {
-        let (one, other) = (Serial::random().unwrap(), Serial::random().unwrap());
+        let (one, other) = (
+            CertificateSerial::random().unwrap(),
+            CertificateSerial::random().unwrap(),
+        );
         assert_ne!(one, other);
         assert_eq!(one.as_bytes().len(), FRESH_OCTETS);
     }

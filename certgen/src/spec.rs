@@ -44,14 +44,14 @@ impl Default for AuthoritySpec {
 
 /// What a leaf may be used for: one thing, never both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Usage {
+pub enum LeafUsage {
     /// Proving a server to its clients (`serverAuth`).
     Server,
     /// Proving a client to a server (`clientAuth`).
     Client,
 }
 
-impl fmt::Display for Usage {
+impl fmt::Display for LeafUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Server => "serverAuth",
@@ -68,7 +68,7 @@ pub struct LeafSpec {
     /// The names that a server is verified by.
     pub sans: Vec<HostName>,
     /// What it may be used for.
-    pub usage: Usage,
+    pub usage: LeafUsage,
     /// The first second of its validity.
     pub not_before: OffsetDateTime,
     /// The last second of its validity; the authority's own end comes first if it is earlier.
@@ -96,12 +96,12 @@ impl LeafSpec {
             Some(HostName::Dns(name)) => name.clone(),
             Some(HostName::Ip(address)) => address.to_string(),
         };
-        Ok(Self::of(common_name, sans, Usage::Server))
+        Ok(Self::of(common_name, sans, LeafUsage::Server))
     }
 
     /// A client of this name, for 90 days from now.
     pub fn client(common_name: &str) -> Self {
-        Self::of(common_name.to_owned(), Vec::new(), Usage::Client)
+        Self::of(common_name.to_owned(), Vec::new(), LeafUsage::Client)
     }
 
     /// The same leaf, ending this long after now.
@@ -113,7 +113,7 @@ impl LeafSpec {
         }
     }
 
-    fn of(common_name: String, sans: Vec<HostName>, usage: Usage) -> Self {
+    fn of(common_name: String, sans: Vec<HostName>, usage: LeafUsage) -> Self {
         let now = now();
         Self {
             common_name,

@@ -43,7 +43,7 @@ pub enum Overwrite {
 
 /// Who may read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Secrecy {
+pub(crate) enum FileAccess {
     /// Everybody: certificates and revocation lists.
     Public,
     /// The owner, who may also replace it: keys of leaves.
@@ -54,7 +54,7 @@ pub(crate) enum Secrecy {
     Mode(u32),
 }
 
-impl Secrecy {
+impl FileAccess {
     fn permissions(self) -> Permissions {
         Permissions::from_mode(match self {
             Self::Public => 0o644,
@@ -84,14 +84,14 @@ pub fn crl_path(dir: &Path) -> PathBuf {
 ///
 /// Dropping it leaves nothing behind.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct DraftFile {
     file: NamedTempFile,
     path: PathBuf,
 }
 
-impl Draft {
+impl DraftFile {
     /// Writes a file beside the place it is meant for.
-    pub(crate) fn new(path: &Path, text: &str, secrecy: Secrecy) -> Result<Self, CertgenError> {
+    pub(crate) fn new(path: &Path, text: &str, secrecy: FileAccess) -> Result<Self, CertgenError> {
         let failed = |source| CertgenError::io("write", path)(source);
         let dir = parent(path);
         fs::create_dir_all(dir).map_err(CertgenError::io("make the directory", dir))?;
@@ -259,8 +259,8 @@ pub(crate) fn parent(path: &Path) -> &Path {
 ///
 /// A private key is given away by root alone, and only in a directory of root's in which nobody
 /// else can place a file: there, root itself chose the owner of the old key.
-fn keep_owner(draft: &File, path: &Path, secrecy: Secrecy) -> io::Result<()> {
-    let private = matches!(secrecy, Secrecy::Owner | Secrecy::Sealed);
+fn keep_owner(draft: &File, path: &Path, secrecy: FileAccess) -> io::Result<()> {
+    let private = matches!(secrecy, FileAccess::Owner | FileAccess::Sealed);
     let old = if private {
         fs::symlink_metadata(path)
     } else {
@@ -296,7 +296,7 @@ mod tests {
     fn a_file_has_its_mode_before_it_has_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.key");
-        let draft = Draft::new(&path, "secret", Secrecy::Owner).unwrap();
+        let draft = DraftFile::new(&path, "secret", FileAccess::Owner).unwrap();
         assert_eq!(mode(draft.place()), 0o600);
         assert!(!path.exists());
         draft.replace().unwrap();
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_draft_that_is_dropped_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Draft::new(&dir.path().join("a"), "text", Secrecy::Public).unwrap());
+        drop(DraftFile::new(&dir.path().join("a"), "text", FileAccess::Public).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
@@ -316,7 +316,7 @@ mod tests {
         let path = dir.path().join("socket");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
 
-        let refused = Draft::new(&path, "ours", Secrecy::Public).unwrap();
+        let refused = DraftFile::new(&path, "ours", FileAccess::Public).unwrap();
         let refused = refused.replace();
 
         assert!(matches!(refused, Err(CertgenError::NotAFile(kept)) if kept == path));
@@ -342,27 +342,31 @@ mod tests {
         let path = dir.path().join("a.key");
         fs::write(&path, "old").unwrap();
         let owner = |secrecy| {
-            let draft = Draft::new(&path, "new", secrecy).unwrap();
+            let draft = DraftFile::new(&path, "new", secrecy).unwrap();
             draft.file.as_file().metadata().unwrap().uid()
         };
-        assert_eq!(owner(Secrecy::Owner), geteuid().as_raw());
+        assert_eq!(owner(FileAccess::Owner), geteuid().as_raw());
         if !geteuid().is_root() {
             return;
         }
         std::os::unix::fs::chown(&path, Some(OTHER), None).unwrap();
         for (mode, key_owner) in [(0o755, OTHER), (0o775, 0), (0o777, 0)] {
             fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
-            assert_eq!(owner(Secrecy::Owner), key_owner, "{mode:o}");
-            assert_eq!(owner(Secrecy::Sealed), key_owner, "{mode:o}");
-            assert_eq!(owner(Secrecy::Public), OTHER, "{mode:o}");
+            assert_eq!(owner(FileAccess::Owner), key_owner, "{mode:o}");
+            assert_eq!(owner(FileAccess::Sealed), key_owner, "{mode:o}");
+            assert_eq!(owner(FileAccess::Public), OTHER, "{mode:o}");
         }
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         std::os::unix::fs::chown(dir.path(), Some(OTHER), None).unwrap();
-        assert_eq!(owner(Secrecy::Owner), 0, "the directory is another user's");
+        assert_eq!(
+            owner(FileAccess::Owner),
+            0,
+            "the directory is another user's"
+        );
         std::os::unix::fs::chown(dir.path(), Some(0), None).unwrap();
         let (link, target) = (dir.path().join("link.key"), dir.path().join("a.key"));
         std::os::unix::fs::symlink(target, &link).unwrap();
-        let draft = Draft::new(&link, "new", Secrecy::Owner).unwrap();
+        let draft = DraftFile::new(&link, "new", FileAccess::Owner).unwrap();
         assert_eq!(draft.file.as_file().metadata().unwrap().uid(), 0);
     }
 

@@ -3,27 +3,27 @@
 use std::path::Path;
 
 use crate::authority::Authority;
-use crate::directory::Directory;
+use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
-use crate::index::Index;
-use crate::serial::Serial;
+use crate::index::CertificateIndex;
+use crate::serial::CertificateSerial;
 
 /// What is to be revoked: one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    serial: Serial,
+pub struct RevocationTarget {
+    serial: CertificateSerial,
     name: String,
 }
 
-impl Target {
+impl RevocationTarget {
     /// The certificate with this serial, whether the index knows it or not.
-    pub fn of_serial(serial: Serial) -> Self {
+    pub fn of_serial(serial: CertificateSerial) -> Self {
         let name = "a certificate".to_owned();
         Self { serial, name }
     }
 
     /// The certificate's serial.
-    pub fn serial(&self) -> &Serial {
+    pub fn serial(&self) -> &CertificateSerial {
         &self.serial
     }
 
@@ -35,14 +35,14 @@ impl Target {
 
 /// How many certificates a name may stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum MatchCount {
     /// One; a name with more in force is refused.
     One,
     /// All that are in force.
     All,
 }
 
-impl Directory {
+impl AuthorityDirectory {
     /// Finds what texts stand for: certificates' files, their serials, or their names.
     ///
     /// With a certificate come those that it replaced and that are still in force.
@@ -54,8 +54,8 @@ impl Directory {
         &self,
         authority: &Authority,
         texts: &[String],
-        reach: Reach,
-    ) -> Result<Vec<Target>, CertgenError> {
+        reach: MatchCount,
+    ) -> Result<Vec<RevocationTarget>, CertgenError> {
         let index = self.index(authority.certificate_der())?;
         let mut targets = Vec::new();
         for text in texts {
@@ -74,30 +74,34 @@ fn long_enough(text: &str) -> bool {
 
 fn find(
     authority: &Authority,
-    index: &Index,
+    index: &CertificateIndex,
     text: &str,
-    reach: Reach,
-) -> Result<Vec<Target>, CertgenError> {
+    reach: MatchCount,
+) -> Result<Vec<RevocationTarget>, CertgenError> {
     let path = Path::new(text);
     if path.is_file() {
         let serial = authority.serial_in(path)?;
         return Ok(with_replaced(index, serial, text));
     }
-    let serial = Serial::parse(text);
+    let serial = CertificateSerial::parse(text);
     let known = serial.as_ref().and_then(|serial| index.get(serial));
     match (serial, known) {
         (Some(serial), Some(entry)) => Ok(with_replaced(index, serial, &entry.name)),
         (_, None) if index.knows(text) => named(index, text, reach),
-        (Some(serial), None) if long_enough(text) => Ok(vec![Target::of_serial(serial)]),
+        (Some(serial), None) if long_enough(text) => Ok(vec![RevocationTarget::of_serial(serial)]),
         _ => Err(CertgenError::UnknownTarget(text.to_owned())),
     }
 }
 
-fn named(index: &Index, name: &str, reach: Reach) -> Result<Vec<Target>, CertgenError> {
+fn named(
+    index: &CertificateIndex,
+    name: &str,
+    reach: MatchCount,
+) -> Result<Vec<RevocationTarget>, CertgenError> {
     let found = index.named(name);
     match (found.as_slice(), reach) {
         ([], _) => Err(CertgenError::Ended(name.to_owned())),
-        ([_, _, ..], Reach::One) if !found.iter().all(|entry| index.is_revoked(entry)) => {
+        ([_, _, ..], MatchCount::One) if !found.iter().all(|entry| index.is_revoked(entry)) => {
             Err(CertgenError::Ambiguous {
                 name: name.to_owned(),
                 candidates: found.iter().map(|entry| index.describe(entry)).collect(),
@@ -105,7 +109,7 @@ fn named(index: &Index, name: &str, reach: Reach) -> Result<Vec<Target>, Certgen
         }
         _ => Ok(found
             .iter()
-            .map(|entry| Target {
+            .map(|entry| RevocationTarget {
                 serial: entry.serial.clone(),
                 name: name.to_owned(),
             })
@@ -115,16 +119,20 @@ fn named(index: &Index, name: &str, reach: Reach) -> Result<Vec<Target>, Certgen
 
 /// A certificate, and those of its kind that it replaced: whoever has one of their keys is the
 /// same client.
-fn with_replaced(index: &Index, serial: Serial, name: &str) -> Vec<Target> {
+fn with_replaced(
+    index: &CertificateIndex,
+    serial: CertificateSerial,
+    name: &str,
+) -> Vec<RevocationTarget> {
     let older = index.replaced(&serial);
-    let older: Vec<Target> = older
+    let older: Vec<RevocationTarget> = older
         .iter()
-        .map(|entry| Target {
+        .map(|entry| RevocationTarget {
             serial: entry.serial.clone(),
             name: format!("an older certificate of {}", entry.name),
         })
         .collect();
-    let mut targets = vec![Target {
+    let mut targets = vec![RevocationTarget {
         serial,
         name: name.to_owned(),
     }];

@@ -10,20 +10,20 @@ const RESERVED: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", 
 
 /// A part of a one-line collection, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Node {
+pub(crate) struct FlowNode {
     pub(crate) span: Range<usize>,
-    pub(crate) shape: Shape,
+    pub(crate) shape: FlowValue,
 }
 
 /// What a part is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum FlowValue {
     /// A word or a quoted text.
     Scalar(String),
     /// `[a, b]`
-    Sequence(Vec<Node>),
+    Sequence(Vec<FlowNode>),
     /// `{a: b, c: d}`
-    Mapping(Vec<(String, Node)>),
+    Mapping(Vec<(String, FlowNode)>),
 }
 
 /// The name as YAML, quoted where it would be read as something else.
@@ -40,7 +40,7 @@ pub(crate) fn quoted(name: &str) -> String {
 /// The key that a line starts with after its blanks, and where what follows the colon begins.
 pub(crate) fn key(line: &str) -> Option<(String, usize)> {
     let start = line.len() - line.trim_start_matches(' ').len();
-    let mut reader = Reader {
+    let mut reader = FlowReader {
         text: line,
         at: start,
         closers: "",
@@ -55,8 +55,8 @@ pub(crate) fn key(line: &str) -> Option<(String, usize)> {
 }
 
 /// The collection that starts here, if it also ends on this line.
-pub(crate) fn flow(line: &str, at: usize) -> Option<Node> {
-    let mut reader = Reader {
+pub(crate) fn flow(line: &str, at: usize) -> Option<FlowNode> {
+    let mut reader = FlowReader {
         text: line,
         at,
         closers: "",
@@ -74,13 +74,13 @@ pub(crate) fn is_blank(rest: &str) -> bool {
 /// How deep collections may nest.
 const DEEPEST: u8 = 8;
 
-struct Reader<'a> {
+struct FlowReader<'a> {
     text: &'a str,
     at: usize,
     closers: &'static str,
 }
 
-impl Reader<'_> {
+impl FlowReader<'_> {
     fn rest(&self) -> &str {
         &self.text[self.at..]
     }
@@ -95,21 +95,21 @@ impl Reader<'_> {
             .then(|| self.at += expected.len_utf8())
     }
 
-    fn node(&mut self, depth: u8) -> Option<Node> {
+    fn node(&mut self, depth: u8) -> Option<FlowNode> {
         let depth = depth.checked_sub(1)?;
         let start = self.at;
         let shape = match self.rest().chars().next()? {
-            '{' => Shape::Mapping(self.items('}', |reader| {
+            '{' => FlowValue::Mapping(self.items('}', |reader| {
                 let key = reader.scalar()?;
                 reader.blanks();
                 reader.take(':')?;
                 reader.blanks();
                 Some((key, reader.node(depth)?))
             })?),
-            '[' => Shape::Sequence(self.items(']', |reader| reader.node(depth))?),
-            _ => Shape::Scalar(self.scalar()?),
+            '[' => FlowValue::Sequence(self.items(']', |reader| reader.node(depth))?),
+            _ => FlowValue::Scalar(self.scalar()?),
         };
-        Some(Node {
+        Some(FlowNode {
             span: start..self.at,
             shape,
         })
@@ -219,11 +219,11 @@ mod tests {
         let line = "a: {groups: [x, 'y z'], rate: 5/s} # note";
         let node = flow(line, 3).unwrap();
         assert_eq!(&line[node.span.clone()], "{groups: [x, 'y z'], rate: 5/s}");
-        let Shape::Mapping(entries) = node.shape else {
+        let FlowValue::Mapping(entries) = node.shape else {
             panic!("a mapping")
         };
         assert_eq!(&line[entries[0].1.span.clone()], "[x, 'y z']");
-        assert_eq!(entries[1].1.shape, Shape::Scalar("5/s".to_owned()));
+        assert_eq!(entries[1].1.shape, FlowValue::Scalar("5/s".to_owned()));
     }
 
     #[test]

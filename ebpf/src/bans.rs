@@ -8,16 +8,16 @@ use ebpf_common::{Source, mapped, network};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::steering::map;
-use crate::{Place, SteerError};
+use crate::{PinDir, SteerError};
 
 /// The table of an instance's bans: 65,536 sources at most, of which the one that came least recently
 /// gives way.
 #[derive(Debug)]
-pub struct Bans(Place);
+pub struct BanTable(PinDir);
 
-impl Bans {
+impl BanTable {
     /// Opens it.
-    pub fn open(place: &Place) -> Result<Self, SteerError> {
+    pub fn open(place: &PinDir) -> Result<Self, SteerError> {
         map(place, "BANS").map(|_| Self(place.clone()))
     }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// Addresses that begin alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Prefix {
+pub struct IpPrefix {
     address: IpAddr,
     length: u8,
 }
@@ -28,7 +28,7 @@ pub enum PrefixError {
     Behind(u8),
 }
 
-impl FromStr for Prefix {
+impl FromStr for IpPrefix {
     type Err = PrefixError;
 
     fn from_str(text: &str) -> Result<Self, PrefixError> {
@@ -55,20 +55,20 @@ impl FromStr for Prefix {
     }
 }
 
-impl From<IpAddr> for Prefix {
+impl From<IpAddr> for IpPrefix {
     fn from(address: IpAddr) -> Self {
         let length = if address.is_ipv4() { 32 } else { 128 };
         Self { address, length }
     }
 }
 
-impl fmt::Display for Prefix {
+impl fmt::Display for IpPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
     }
 }
 
-impl Prefix {
+impl IpPrefix {
     /// All addresses of IPv4.
     pub const ALL_IPV4: Self = Self {
         address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -115,14 +115,14 @@ impl Prefix {
 
 /// One rule: what goes there is steered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Rule {
+pub enum PortBinding {
     /// A port at every address.
     Port(u16),
     /// A port at some addresses.
-    At(u16, Prefix),
+    At(u16, IpPrefix),
 }
 
-impl Rule {
+impl PortBinding {
     /// The port.
     pub fn port(self) -> u16 {
         match self {
@@ -131,7 +131,7 @@ impl Rule {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for PortBinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port(port) => write!(f, "*:{port}"),
@@ -145,7 +145,7 @@ impl fmt::Display for Rule {
 pub(crate) const PREFIX_KEY: usize = 4 + size_of::<Destination>();
 
 /// A prefix as the map's key has it.
-pub(crate) fn key(port: u16, prefix: Prefix) -> [u8; PREFIX_KEY] {
+pub(crate) fn key(port: u16, prefix: IpPrefix) -> [u8; PREFIX_KEY] {
     let (address, outer) = match prefix.address {
         IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
         IpAddr::V6(address) => (address, 0),
@@ -158,16 +158,16 @@ pub(crate) fn key(port: u16, prefix: Prefix) -> [u8; PREFIX_KEY] {
 }
 
 /// What [`key`] was made of.
-pub(crate) fn from_key(length: u32, destination: [u8; PREFIX_KEY - 4]) -> Option<(u16, Prefix)> {
+pub(crate) fn from_key(length: u32, destination: [u8; PREFIX_KEY - 4]) -> Option<(u16, IpPrefix)> {
     let (port, address) = destination.split_first_chunk::<2>()?;
     let address = Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?);
     let length = u8::try_from(length.checked_sub(PORT_BITS)?).ok()?;
     let prefix = match address.to_ipv4_mapped() {
-        Some(address) if length >= 96 => Prefix {
+        Some(address) if length >= 96 => IpPrefix {
             address: address.into(),
             length: length - 96,
         },
-        _ => Prefix {
+        _ => IpPrefix {
             address: address.into(),
             length,
         },
@@ -188,22 +188,22 @@ mod tests {
             "::/0",
             "::1/128",
         ] {
-            assert_eq!(text.parse::<Prefix>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<IpPrefix>().unwrap().to_string(), text);
         }
         let has = |prefix: &str, address: &str| {
-            let prefix: Prefix = prefix.parse().unwrap();
+            let prefix: IpPrefix = prefix.parse().unwrap();
             prefix.contains(address.parse().unwrap())
         };
         assert!(has("192.0.2.0/24", "192.0.2.9") && !has("192.0.2.0/24", "192.0.3.9"));
         assert!(has("::/0", "::1") && !has("::/0", "192.0.2.9"));
         let overlap = |a: &str, b: &str| {
-            let (a, b): (Prefix, Prefix) = (a.parse().unwrap(), b.parse().unwrap());
+            let (a, b): (IpPrefix, IpPrefix) = (a.parse().unwrap(), b.parse().unwrap());
             assert_eq!(a.overlaps(b), b.overlaps(a));
             a.overlaps(b)
         };
         assert!(overlap("2001:db8::/64", "2001:db8::5") && overlap("::/0", "2001:db8::/64"));
         assert!(!overlap("2001:db8::/64", "2001:db8:0:1::5") && !overlap("::/0", "0.0.0.0/0"));
-        let whole: Prefix = "192.0.2.1".parse().unwrap();
+        let whole: IpPrefix = "192.0.2.1".parse().unwrap();
         assert_eq!(whole.to_string(), "192.0.2.1/32");
         for (text, error) in [
             ("", PrefixError::Form),
@@ -214,7 +214,7 @@ mod tests {
             ("192.0.2.1/24", PrefixError::Behind(24)),
             ("2001:db8::1/32", PrefixError::Behind(32)),
         ] {
-            assert_eq!(text.parse::<Prefix>(), Err(error), "{text}");
+            assert_eq!(text.parse::<IpPrefix>(), Err(error), "{text}");
         }
     }
 

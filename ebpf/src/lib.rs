@@ -19,12 +19,12 @@ mod role;
 mod steering;
 mod sys;
 
-pub use bans::Bans;
-pub use bindings::{Prefix, PrefixError, Rule};
+pub use bans::BanTable;
+pub use bindings::{IpPrefix, PortBinding, PrefixError};
 pub use ebpf_common::{Counters, MOST_WORKERS};
 pub use error::SteerError;
-pub use link::Attachment;
-pub use object::{Owner, load, unload};
-pub use pin_dir::Place;
+pub use link::AttachmentState;
+pub use object::{PinOwner, load, unload};
+pub use pin_dir::PinDir;
 pub use role::{Role, RoleHolder};
-pub use steering::{Applied, Loads, Start, Steering};
+pub use steering::{BindingChanges, RoleOrigin, Steering, WorkerLoads};

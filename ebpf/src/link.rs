@@ -5,14 +5,14 @@ use std::io;
 use std::os::linux::fs::MetadataExt;
 
 use crate::object::LINK;
-use crate::{Place, SteerError, sys};
+use crate::{PinDir, SteerError, sys};
 
 /// The network namespace of the calling thread.
 pub(crate) const NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// Where the programs of an instance are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attachment {
+pub enum AttachmentState {
     /// To this network namespace: they decide where connections go.
     Here,
     /// To another one.
@@ -23,9 +23,9 @@ pub enum Attachment {
     Hidden,
 }
 
-impl Attachment {
+impl AttachmentState {
     /// Looks at the link.
-    pub fn of(place: &Place) -> Result<Self, SteerError> {
+    pub fn of(place: &PinDir) -> Result<Self, SteerError> {
         let namespace = match sys::link_namespace(&place.pin(LINK)) {
             Ok(namespace) => namespace,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nowhere),

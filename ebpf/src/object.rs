@@ -15,8 +15,8 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use ebpf_common::{MOST_WORKERS, ROLES};
 
-use crate::link::{Attachment, NAMESPACE};
-use crate::{Place, SteerError, sys};
+use crate::link::{AttachmentState, NAMESPACE};
+use crate::{PinDir, SteerError, sys};
 
 /// The programs, as `ebpf/regen` built them.
 static OBJECT: &[u8] = include_bytes_aligned!("../objects/portcullis.o");
@@ -42,7 +42,7 @@ pub(crate) const MAPS: [(&str, usize, usize, u32); 11] = [
 
 /// The user that the maps are to belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub struct PinOwner {
     /// The user's number.
     pub user: u32,
     /// The group's number.
@@ -54,14 +54,14 @@ pub struct Owner {
 /// What is pinned there already stays: rules and counters are kept, the program is exchanged without
 /// a moment in which none is attached. Returns the numbers of other programs at the same hook, which
 /// decide before or after this one.
-pub fn load(place: &Place, owner: Option<Owner>) -> Result<Vec<u32>, SteerError> {
+pub fn load(place: &PinDir, owner: Option<PinOwner>) -> Result<Vec<u32>, SteerError> {
     place.check()?;
     require_capabilities()?;
     let folder = place.path();
     place.make()?;
     check_maps(place)?;
-    let attached = Attachment::of(place)?;
-    if attached == Attachment::Elsewhere {
+    let attached = AttachmentState::of(place)?;
+    if attached == AttachmentState::Elsewhere {
         return Err(SteerError::Elsewhere(folder.to_owned()));
     }
     let owner = owner.or_else(|| owner_of(place));
@@ -72,11 +72,11 @@ pub fn load(place: &Place, owner: Option<Owner>) -> Result<Vec<u32>, SteerError>
     if let Some(owner) = owner {
         give(place, owner)?;
     }
-    foreign(place, &namespace)
+    other_programs(place, &namespace)
 }
 
 /// Takes the programs out of the kernel, and all that is pinned with them.
-pub fn unload(place: &Place) -> Result<(), SteerError> {
+pub fn unload(place: &PinDir) -> Result<(), SteerError> {
     place.check()?;
     let folder = place.path();
     let names = [LINK, STEER, CHOOSE]
@@ -129,7 +129,7 @@ fn require_capabilities() -> Result<(), SteerError> {
 }
 
 /// Whether the maps that are pinned there are those of this version.
-pub(crate) fn check_maps(place: &Place) -> Result<(), SteerError> {
+pub(crate) fn check_maps(place: &PinDir) -> Result<(), SteerError> {
     for (name, key, value, most) in MAPS {
         let path = place.pin(name);
         if !path.exists() {
@@ -168,7 +168,7 @@ pub(crate) fn denied(path: &Path, error: aya::maps::MapError) -> SteerError {
 }
 
 /// The programs and maps, the maps pinned: those that were there, or new ones.
-fn pinned(place: &Place) -> Result<Ebpf, SteerError> {
+fn pinned(place: &PinDir) -> Result<Ebpf, SteerError> {
     let pins = MAPS.map(|(name, ..)| (name, place.pin(name)));
     let mut loader = EbpfLoader::new();
     for (name, pin) in &pins {
@@ -178,10 +178,10 @@ fn pinned(place: &Place) -> Result<Ebpf, SteerError> {
 }
 
 fn attach(
-    place: &Place,
+    place: &PinDir,
     object: &mut Ebpf,
     namespace: &File,
-    attached: Attachment,
+    attached: AttachmentState,
 ) -> Result<(), SteerError> {
     let choose: &mut SkReuseport = object
         .program_mut(CHOOSE)
@@ -197,7 +197,7 @@ fn attach(
     steer.load()?;
     renew(&place.pin(STEER), |path| Ok(steer.pin(path)?))?;
     let link = place.pin(LINK);
-    if attached == Attachment::Here {
+    if attached == AttachmentState::Here {
         return sys::update_link(&link, steer.fd()?.as_fd()).map_err(SteerError::system(
             "the attached program cannot be exchanged",
         ));
@@ -225,9 +225,9 @@ fn renew(path: &Path, pin: impl FnOnce(&Path) -> Result<(), SteerError>) -> Resu
 }
 
 /// Whose maps are there: those that this version adds are to be the same user's.
-fn owner_of(place: &Place) -> Option<Owner> {
+fn owner_of(place: &PinDir) -> Option<PinOwner> {
     let maps = fs::metadata(place.pin("PORTS")).ok()?;
-    Some(Owner {
+    Some(PinOwner {
         user: maps.st_uid(),
         group: maps.st_gid(),
     })
@@ -235,7 +235,7 @@ fn owner_of(place: &Place) -> Option<Owner> {
 
 /// The maps, and the program that a gateway attaches to its own sockets, become the user's. What
 /// decides for the whole namespace stays root's.
-fn give(place: &Place, owner: Owner) -> Result<(), SteerError> {
+fn give(place: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
     for name in MAPS.map(|(name, ..)| name).into_iter().chain([CHOOSE]) {
         let path = place.pin(name);
         let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
@@ -247,7 +247,7 @@ fn give(place: &Place, owner: Owner) -> Result<(), SteerError> {
 }
 
 /// Other programs at the hook.
-fn foreign(place: &Place, namespace: &File) -> Result<Vec<u32>, SteerError> {
+fn other_programs(place: &PinDir, namespace: &File) -> Result<Vec<u32>, SteerError> {
     let own = aya::programs::ProgramInfo::from_pin(place.pin(STEER))?.id();
     let all = sys::lookup_programs(namespace).map_err(SteerError::system(
         "the namespace's programs cannot be listed",

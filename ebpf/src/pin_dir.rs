@@ -14,9 +14,9 @@ const BPFFS: u64 = 0xcafe_4a11;
 
 /// The folder of one instance in a bpffs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(PathBuf);
+pub struct PinDir(PathBuf);
 
-impl Place {
+impl PinDir {
     /// The folder of an instance below a mounted bpffs, usually `/sys/fs/bpf`.
     ///
     /// The name becomes a folder's: one or more of `a-z A-Z 0-9 - _`, `None` for any other.
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_instance_is_a_plain_name() {
-        let place = |name| Place::new(Path::new("/sys/fs/bpf"), name);
+        let place = |name| PinDir::new(Path::new("/sys/fs/bpf"), name);
         assert_eq!(
             place("edge-1").unwrap().path(),
             Path::new("/sys/fs/bpf/portcullis/edge-1")
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_in_no_bpffs_is_told_so() {
-        let place = Place::new(&std::env::temp_dir(), "a").unwrap();
+        let place = PinDir::new(&std::env::temp_dir(), "a").unwrap();
         assert!(matches!(place.check(), Err(SteerError::NoBpffs(_))));
     }
 }

@@ -13,7 +13,7 @@ use aya::maps::{Array, Map, MapData};
 use ebpf_common::RoleEntry;
 
 use crate::steering::{map, numbers};
-use crate::{Place, SteerError};
+use crate::{PinDir, SteerError};
 
 const PROCESSES: &str = "PROCESSES";
 
@@ -67,7 +67,7 @@ pub enum RoleHolder {
 
 impl RoleHolder {
     /// Who has a role of an instance.
-    pub fn of(place: &Place, role: Role) -> Result<Self, SteerError> {
+    pub fn of(place: &PinDir, role: Role) -> Result<Self, SteerError> {
         let entry = match processes(place) {
             Ok(table) => table.get(&role.number(), 0)?,
             Err(SteerError::NotLoaded(_)) => RoleEntry::default(),
@@ -100,7 +100,7 @@ pub(crate) fn own_entry() -> RoleEntry {
 }
 
 /// Writes who has a role. What an earlier version has loaded has no table for it.
-pub(crate) fn note(place: &Place, role: Role, entry: RoleEntry) -> Result<(), SteerError> {
+pub(crate) fn note(place: &PinDir, role: Role, entry: RoleEntry) -> Result<(), SteerError> {
     match processes(place) {
         Ok(mut table) => Ok(table.set(role.number(), entry, 0)?),
         Err(SteerError::NotLoaded(_)) => Ok(()),
@@ -108,7 +108,7 @@ pub(crate) fn note(place: &Place, role: Role, entry: RoleEntry) -> Result<(), St
     }
 }
 
-fn processes(place: &Place) -> Result<Array<MapData, RoleEntry>, SteerError> {
+fn processes(place: &PinDir) -> Result<Array<MapData, RoleEntry>, SteerError> {
     Ok(Map::Array(map(place, PROCESSES)?).try_into()?)
 }
 

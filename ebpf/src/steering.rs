@@ -14,10 +14,10 @@ use aya::programs::SkReuseport;
 use aya::programs::sk_reuseport::SkReuseportAttachType;
 use ebpf_common::{Counters, MOST_WORKERS, RoleEntry, slot};
 
-use crate::bindings::{PREFIX_KEY, Rule, from_key, key};
+use crate::bindings::{PREFIX_KEY, PortBinding, from_key, key};
 use crate::object::{CHOOSE, check_maps, denied};
 use crate::role::{note, own_entry};
-use crate::{Place, Role, SteerError, sys};
+use crate::{PinDir, Role, SteerError, sys};
 
 /// `BPF_ANY`.
 const ANY: u64 = 0;
@@ -27,11 +27,11 @@ const NEW: u64 = 1;
 /// An instance that is loaded: its maps, and the rules that are in them.
 #[derive(Debug)]
 pub struct Steering {
-    place: Place,
+    pin_dir: PinDir,
     ports: MapData,
     prefixes: MapData,
-    rules: BTreeSet<Rule>,
-    loads: Arc<Loads>,
+    bindings: BTreeSet<PortBinding>,
+    loads: Arc<WorkerLoads>,
     role: Role,
     entry: RoleEntry,
     workers: u32,
@@ -40,14 +40,14 @@ pub struct Steering {
 
 /// How a process comes to its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum RoleOrigin {
     /// By being the only one that has it.
     Fresh,
     /// By the handle and the listeners of a process that had it.
     Inherited,
 }
 
-impl Start {
+impl RoleOrigin {
     /// How the handle is put into its slot.
     const fn claim(self) -> u64 {
         match self {
@@ -59,7 +59,7 @@ impl Start {
 
 /// What a change of the rules came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Applied {
+pub struct BindingChanges {
     /// How many rules are new.
     pub added: usize,
     /// How many are gone.
@@ -68,7 +68,7 @@ pub struct Applied {
 
 impl Steering {
     /// Opens what [`crate::load`] pinned.
-    pub fn open(place: &Place, role: Role) -> Result<Self, SteerError> {
+    pub fn open(place: &PinDir, role: Role) -> Result<Self, SteerError> {
         place.check()?;
         place.check_owner()?;
         if !place.pin("PORTS").exists() {
@@ -76,14 +76,14 @@ impl Steering {
         }
         check_maps(place)?;
         let loads = map(place, "LOADS")?;
-        let loads = sys::Shared::map(loads.fd().as_fd())
+        let loads = sys::SharedLoads::map(loads.fd().as_fd())
             .map_err(SteerError::system("the workers' loads cannot be mapped"))?;
         Ok(Self {
-            place: place.clone(),
+            pin_dir: place.clone(),
             ports: map(place, "PORTS")?,
             prefixes: map(place, "PREFIXES")?,
-            rules: BTreeSet::new(),
-            loads: Arc::new(Loads {
+            bindings: BTreeSet::new(),
+            loads: Arc::new(WorkerLoads {
                 shared: loads,
                 role,
                 left: AtomicBool::new(false),
@@ -96,8 +96,8 @@ impl Steering {
     }
 
     /// Where it is pinned.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn pin_dir(&self) -> &PinDir {
+        &self.pin_dir
     }
 
     /// Has connections come to these listeners, one for each worker, which are of one
@@ -113,7 +113,7 @@ impl Steering {
         &mut self,
         listeners: &[&TcpListener],
         handle: &TcpListener,
-        start: Start,
+        start: RoleOrigin,
     ) -> Result<(), SteerError> {
         let workers = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
         if workers > MOST_WORKERS {
@@ -123,23 +123,23 @@ impl Steering {
         // Before anything leads to the group: without its program, connections would come to the
         // handle too.
         let choose = SkReuseport::from_pin(
-            self.place.pin(CHOOSE),
+            self.pin_dir.pin(CHOOSE),
             SkReuseportAttachType::SelectOrMigrate,
         )?;
         choose.attach(handle)?;
         // Whoever has the handle's place has the role; only then may the rest be written.
-        handles(&self.place)?
+        handles(&self.pin_dir)?
             .set(role, handle, start.claim())
-            .map_err(|error| taken(&self.place, self.role, error))?;
+            .map_err(|error| taken(&self.pin_dir, self.role, error))?;
         self.serving = true;
-        self.rules = stored(&self.place)?;
-        let array = Map::ReusePortSockArray(map(&self.place, "LISTENERS")?);
+        self.bindings = stored(&self.pin_dir)?;
+        let array = Map::ReusePortSockArray(map(&self.pin_dir, "LISTENERS")?);
         let mut array: ReusePortSockArray<MapData> = array.try_into()?;
         for (worker, listener) in (0..).zip(listeners) {
             match array.set(slot(role, worker), *listener, ANY) {
                 // A socket has one slot at most, and this one is already there.
                 Err(MapError::SyscallError(call))
-                    if start == Start::Inherited
+                    if start == RoleOrigin::Inherited
                         && call.io_error.kind() == io::ErrorKind::ResourceBusy => {}
                 put => put?,
             }
@@ -150,28 +150,28 @@ impl Steering {
             load.chosen.store(0, Relaxed);
         }
         self.entry = own_entry();
-        note(&self.place, self.role, self.entry)?;
-        numbers(&self.place, "WORKERS")?.set(role, workers, 0)?;
+        note(&self.pin_dir, self.role, self.entry)?;
+        numbers(&self.pin_dir, "WORKERS")?.set(role, workers, 0)?;
         self.workers = workers;
         if let Ok(address) = handle.local_addr() {
-            numbers(&self.place, "GROUP")?.set(0, u32::from(address.port()), 0)?;
+            numbers(&self.pin_dir, "GROUP")?.set(0, u32::from(address.port()), 0)?;
         }
         Ok(())
     }
 
     /// The port that the listeners of this instance's gateways were last bound to, if there were any.
     pub fn group(&self) -> Result<Option<u16>, SteerError> {
-        let port = numbers(&self.place, "GROUP")?.get(&0, 0)?;
+        let port = numbers(&self.pin_dir, "GROUP")?.get(&0, 0)?;
         Ok(u16::try_from(port).ok().filter(|port| *port != 0))
     }
 
     /// Whether a standby has served here and has not been retired.
     pub fn has_standby(&self) -> Result<bool, SteerError> {
-        Ok(numbers(&self.place, "WORKERS")?.get(&Role::Standby.number(), 0)? > 0)
+        Ok(numbers(&self.pin_dir, "WORKERS")?.get(&Role::Standby.number(), 0)? > 0)
     }
 
     /// The workers' loads.
-    pub fn loads(&self) -> Arc<Loads> {
+    pub fn loads(&self) -> Arc<WorkerLoads> {
         Arc::clone(&self.loads)
     }
 
@@ -179,57 +179,57 @@ impl Steering {
     ///
     /// The additions come first. If one of the calls fails, what holds is what it was, or that with
     /// some of the changes; the next call makes up for it.
-    pub fn apply(&mut self, rules: BTreeSet<Rule>) -> Result<Applied, SteerError> {
+    pub fn apply(&mut self, rules: BTreeSet<PortBinding>) -> Result<BindingChanges, SteerError> {
         if self.has_standby()? {
             // The other process may have changed them.
-            self.rules = stored(&self.place)?;
+            self.bindings = stored(&self.pin_dir)?;
         }
-        let added: Vec<Rule> = rules.difference(&self.rules).copied().collect();
-        let removed: Vec<Rule> = self.rules.difference(&rules).copied().collect();
+        let added: Vec<PortBinding> = rules.difference(&self.bindings).copied().collect();
+        let removed: Vec<PortBinding> = self.bindings.difference(&rules).copied().collect();
         let refused = |what| SteerError::system(format!("the rules cannot be {what}"));
         let (ports, prefixes) = keys(&added);
         sys::put_all(self.ports.fd().as_fd(), &ports).map_err(refused("added"))?;
         sys::put_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("added"))?;
-        self.rules.extend(&added);
+        self.bindings.extend(&added);
         let (ports, prefixes) = keys(&removed);
         sys::remove_all(self.ports.fd().as_fd(), &ports).map_err(refused("removed"))?;
         sys::remove_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("removed"))?;
-        self.rules = rules;
-        Ok(Applied {
+        self.bindings = rules;
+        Ok(BindingChanges {
             added: added.len(),
             removed: removed.len(),
         })
     }
 
     /// Leaves the role to the process that is given the listeners and the handle.
-    pub fn leave(&mut self) {
+    pub fn release(&mut self) {
         self.serving = false;
         self.loads.left.store(true, Relaxed);
     }
 
     /// Takes the role back from that process, which has ended, whatever it has changed. The next
     /// [`Steering::apply`] makes up for its rules.
-    pub fn come_back(&mut self) -> Result<(), SteerError> {
+    pub fn restore(&mut self) -> Result<(), SteerError> {
         self.serving = true;
         self.loads.left.store(false, Relaxed);
-        self.rules = stored(&self.place)?;
-        note(&self.place, self.role, self.entry)?;
-        Ok(numbers(&self.place, "WORKERS")?.set(self.role.number(), self.workers, 0)?)
+        self.bindings = stored(&self.pin_dir)?;
+        note(&self.pin_dir, self.role, self.entry)?;
+        Ok(numbers(&self.pin_dir, "WORKERS")?.set(self.role.number(), self.workers, 0)?)
     }
 
     /// Takes the handle away: connections to steered ports go to the other process from now on, or are
     /// refused, and those that wait at the listeners can still be accepted.
     pub fn retire(&mut self) -> Result<(), SteerError> {
         if std::mem::take(&mut self.serving) {
-            handles(&self.place)?.clear_index(&self.role.number())?;
-            numbers(&self.place, "WORKERS")?.set(self.role.number(), 0, 0)?;
-            note(&self.place, self.role, RoleEntry::default())?;
+            handles(&self.pin_dir)?.clear_index(&self.role.number())?;
+            numbers(&self.pin_dir, "WORKERS")?.set(self.role.number(), 0, 0)?;
+            note(&self.pin_dir, self.role, RoleEntry::default())?;
         }
         Ok(())
     }
 
     /// What came to each port that ever was steered.
-    pub fn counters(place: &Place) -> Result<Vec<(u16, Counters)>, SteerError> {
+    pub fn counters(place: &PinDir) -> Result<Vec<(u16, Counters)>, SteerError> {
         let counters = Map::PerCpuHashMap(map(place, "COUNTERS")?);
         let counters: PerCpuHashMap<MapData, u16, [u64; 3]> = counters.try_into()?;
         let mut all = Vec::new();
@@ -250,12 +250,12 @@ impl Steering {
     }
 
     /// The rules that are in the maps, whoever put them there.
-    pub fn rules(place: &Place) -> Result<BTreeSet<Rule>, SteerError> {
+    pub fn bindings(place: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
         stored(place)
     }
 }
 
-pub(crate) fn map(place: &Place, name: &str) -> Result<MapData, SteerError> {
+pub(crate) fn map(place: &PinDir, name: &str) -> Result<MapData, SteerError> {
     let path = place.pin(name);
     if !path.exists() {
         return Err(SteerError::NotLoaded(place.path().to_owned()));
@@ -263,15 +263,15 @@ pub(crate) fn map(place: &Place, name: &str) -> Result<MapData, SteerError> {
     MapData::from_pin(&path).map_err(|error| denied(&path, error))
 }
 
-fn handles(place: &Place) -> Result<SockMap<MapData>, SteerError> {
+fn handles(place: &PinDir) -> Result<SockMap<MapData>, SteerError> {
     Ok(Map::SockMap(map(place, "HANDLES")?).try_into()?)
 }
 
-pub(crate) fn numbers(place: &Place, name: &str) -> Result<Array<MapData, u32>, SteerError> {
+pub(crate) fn numbers(place: &PinDir, name: &str) -> Result<Array<MapData, u32>, SteerError> {
     Ok(Map::Array(map(place, name)?).try_into()?)
 }
 
-fn taken(place: &Place, role: Role, error: MapError) -> SteerError {
+fn taken(place: &PinDir, role: Role, error: MapError) -> SteerError {
     let exists = matches!(
         &error,
         MapError::SyscallError(call) if call.io_error.kind() == io::ErrorKind::AlreadyExists
@@ -287,30 +287,30 @@ fn taken(place: &Place, role: Role, error: MapError) -> SteerError {
 }
 
 /// The rules that are in the maps.
-fn stored(place: &Place) -> Result<BTreeSet<Rule>, SteerError> {
+fn stored(place: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
     let ports = Map::HashMap(map(place, "PORTS")?);
     let ports: HashMap<MapData, u16, u8> = ports.try_into()?;
     let prefixes = Map::LpmTrie(map(place, "PREFIXES")?);
     let prefixes: LpmTrie<MapData, [u8; PREFIX_KEY - 4], u8> = prefixes.try_into()?;
     let mut rules = BTreeSet::new();
     for port in ports.keys() {
-        rules.insert(Rule::Port(port?));
+        rules.insert(PortBinding::Port(port?));
     }
     for key in prefixes.keys() {
         let key = key?;
         let at = from_key(key.prefix_len(), key.data());
-        rules.extend(at.map(|(port, prefix)| Rule::At(port, prefix)));
+        rules.extend(at.map(|(port, prefix)| PortBinding::At(port, prefix)));
     }
     Ok(rules)
 }
 
 /// The keys of both tables.
-fn keys(rules: &[Rule]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
+fn keys(rules: &[PortBinding]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
     let (mut ports, mut prefixes) = (Vec::new(), Vec::new());
     for rule in rules {
         match *rule {
-            Rule::Port(port) => ports.push(port.to_ne_bytes()),
-            Rule::At(port, prefix) => prefixes.push(key(port, prefix)),
+            PortBinding::Port(port) => ports.push(port.to_ne_bytes()),
+            PortBinding::At(port, prefix) => prefixes.push(key(port, prefix)),
         }
     }
     (ports, prefixes)
@@ -318,28 +318,28 @@ fn keys(rules: &[Rule]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
 
 /// How busy each worker of one process is, shared with the kernel.
 #[derive(Debug)]
-pub struct Loads {
-    shared: sys::Shared,
+pub struct WorkerLoads {
+    shared: sys::SharedLoads,
     role: Role,
     /// Whether another process counts there now.
     left: AtomicBool,
 }
 
-impl Loads {
-    fn slot(&self, worker: usize) -> &sys::Slot {
+impl WorkerLoads {
+    fn slot(&self, worker: usize) -> &sys::LoadSlot {
         let first = slot(self.role.number(), 0) as usize;
         &self.shared.slots()[first + worker]
     }
 
     /// A worker has one connection more.
-    pub fn enter(&self, worker: usize) {
+    pub fn increment(&self, worker: usize) {
         if !self.left.load(Relaxed) {
             self.slot(worker).open.fetch_add(1, Relaxed);
         }
     }
 
     /// A worker has one connection less.
-    pub fn leave(&self, worker: usize) {
+    pub fn decrement(&self, worker: usize) {
         if !self.left.load(Relaxed) {
             // One that came before the count began anew is not in it.
             let less = |open: u64| open.checked_sub(1);
@@ -351,7 +351,7 @@ impl Loads {
     }
 
     /// A worker has accepted all that it was given.
-    pub fn settle(&self, worker: usize) {
+    pub fn reset_chosen(&self, worker: usize) {
         self.slot(worker).chosen.store(0, Relaxed);
     }
 

@@ -33,7 +33,7 @@ const MOST_PROGRAMS: usize = 64;
 
 /// The part of `union bpf_attr` for batches.
 #[repr(C)]
-struct Batch {
+struct BatchAttr {
     first: u64,
     next: u64,
     keys: u64,
@@ -132,7 +132,7 @@ fn batch<const N: usize>(
     if keys.is_empty() {
         return Ok(());
     }
-    let mut attribute = Batch {
+    let mut attribute = BatchAttr {
         first: 0,
         next: 0,
         keys: keys.as_ptr() as u64,
@@ -209,25 +209,25 @@ pub(crate) fn lookup_programs(namespace: impl AsFd) -> io::Result<Vec<u32>> {
 
 /// The workers' loads, shared with the kernel.
 #[derive(Debug)]
-pub(crate) struct Shared(NonNull<Slot>);
+pub(crate) struct SharedLoads(NonNull<LoadSlot>);
 
 /// One worker's [`Load`], as both sides write it.
 #[repr(C)]
-pub(crate) struct Slot {
+pub(crate) struct LoadSlot {
     pub(crate) open: AtomicU64,
     pub(crate) chosen: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Slot>() == size_of::<Load>());
+const _: () = assert!(size_of::<LoadSlot>() == size_of::<Load>());
 const SLOTS: usize = (ROLES * MOST_WORKERS) as usize;
-const LENGTH: usize = SLOTS * size_of::<Slot>();
+const LENGTH: usize = SLOTS * size_of::<LoadSlot>();
 
 // SAFETY: all that is behind the pointer is atomic, and lives as long as the mapping.
-unsafe impl Send for Shared {}
+unsafe impl Send for SharedLoads {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for SharedLoads {}
 
-impl Shared {
+impl SharedLoads {
     /// Maps the table of loads, a `BPF_F_MMAPABLE` array of [`ROLES`] `ebpf_common::Loads`.
     pub(crate) fn map(table: BorrowedFd<'_>) -> io::Result<Self> {
         // SAFETY: the kernel chooses the address; nothing else is mapped there.
@@ -246,13 +246,13 @@ impl Shared {
             .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
-    pub(crate) fn slots(&self) -> &[Slot] {
+    pub(crate) fn slots(&self) -> &[LoadSlot] {
         // SAFETY: the mapping has this many slots, is aligned to a page, and lives as long as self.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr(), SLOTS) }
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedLoads {
     fn drop(&mut self) {
         // SAFETY: it was mapped with this length, and no borrow outlives self. It cannot fail so.
         unsafe { munmap(self.0.as_ptr().cast::<c_void>(), LENGTH) }.ok();

@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map};
 use ebpf::{
-    Attachment, Bans, Counters, Owner, Place, Role, RoleHolder, Rule, Start, SteerError, Steering,
+    AttachmentState, BanTable, Counters, PinDir, PinOwner, PortBinding, Role, RoleHolder,
+    RoleOrigin, SteerError, Steering,
 };
 use socket2::{Domain, Socket, Type};
 
 /// An instance that is unloaded at the end.
-struct Instance(Place);
+struct Instance(PinDir);
 
 impl Instance {
     fn new(name: &str) -> Self {
         let bpffs = PathBuf::from(std::env::var_os("PORTCULLIS_BPFFS").expect("run kernel.sh"));
-        Self(Place::new(&bpffs, name).unwrap())
+        Self(PinDir::new(&bpffs, name).unwrap())
     }
 
     fn loaded(name: &str) -> Self {
@@ -67,12 +68,12 @@ fn serve_as(
     let mut steering = Steering::open(&instance.0, role).unwrap();
     let (listeners, handle) = group(workers, steering.group().unwrap().unwrap_or(0));
     let all: Vec<&TcpListener> = listeners.iter().collect();
-    steering.serve(&all, &handle, Start::Fresh).unwrap();
+    steering.serve(&all, &handle, RoleOrigin::Fresh).unwrap();
     (steering, listeners, handle)
 }
 
-fn at(port: u16, prefix: &str) -> Rule {
-    Rule::At(port, prefix.parse().unwrap())
+fn at(port: u16, prefix: &str) -> PortBinding {
+    PortBinding::At(port, prefix.parse().unwrap())
 }
 
 fn connect(address: &str) -> io::Result<TcpStream> {
@@ -92,13 +93,13 @@ fn rules_steer_their_destinations_and_nothing_else() {
     let (mut steering, listeners, _handle) = serve(&instance, 1);
     refused("127.0.0.1:5432");
     let rules = [
-        Rule::Port(5432),
+        PortBinding::Port(5432),
         at(443, "192.0.2.0/24"),
         at(443, "2001:db8::/32"),
     ];
     let applied = steering.apply(rules.into()).unwrap();
     assert_eq!((applied.added, applied.removed), (3, 0));
-    assert_eq!(Steering::rules(&instance.0).unwrap(), rules.into());
+    assert_eq!(Steering::bindings(&instance.0).unwrap(), rules.into());
 
     for address in [
         "127.0.0.1:5432",
@@ -121,7 +122,7 @@ fn rules_steer_their_destinations_and_nothing_else() {
     refused("[::1]:443");
     refused("192.0.2.1:444");
 
-    let applied = steering.apply([Rule::Port(5432)].into()).unwrap();
+    let applied = steering.apply([PortBinding::Port(5432)].into()).unwrap();
     assert_eq!((applied.added, applied.removed), (0, 2));
     refused("192.0.2.1:443");
     connect("192.0.2.1:5432").unwrap();
@@ -147,7 +148,9 @@ fn what_is_steered_is_nobody_elses_while_no_gateway_serves() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
     let (mut steering, listeners, handle) = serve(&instance, 1);
-    steering.apply([Rule::Port(address.port())].into()).unwrap();
+    steering
+        .apply([PortBinding::Port(address.port())].into())
+        .unwrap();
     connect(&address.to_string()).unwrap();
     listeners[0].accept().unwrap();
 
@@ -166,19 +169,21 @@ fn the_next_gateway_takes_over_what_a_killed_one_left() {
     let instance = Instance::loaded("next");
     let (mut first, listeners, handle) = serve(&instance, 2);
     first
-        .apply([Rule::Port(7001), Rule::Port(7002)].into())
+        .apply([PortBinding::Port(7001), PortBinding::Port(7002)].into())
         .unwrap();
 
     let (rivals, rival) = group(1, 0);
     let mut second = Steering::open(&instance.0, Role::Primary).unwrap();
     let error = second
-        .serve(&[&rivals[0]], &rival, Start::Fresh)
+        .serve(&[&rivals[0]], &rival, RoleOrigin::Fresh)
         .unwrap_err();
     assert!(matches!(error, SteerError::Taken { .. }), "{error}");
 
     drop((listeners, handle, first));
-    second.serve(&[&rivals[0]], &rival, Start::Fresh).unwrap();
-    let applied = second.apply([Rule::Port(7002)].into()).unwrap();
+    second
+        .serve(&[&rivals[0]], &rival, RoleOrigin::Fresh)
+        .unwrap();
+    let applied = second.apply([PortBinding::Port(7002)].into()).unwrap();
     assert_eq!((applied.added, applied.removed), (0, 1));
     refused("127.0.0.1:7001");
     connect("127.0.0.1:7002").unwrap();
@@ -189,7 +194,7 @@ fn the_next_gateway_takes_over_what_a_killed_one_left() {
 fn loading_again_exchanges_the_program_and_keeps_the_rest() {
     let instance = Instance::loaded("again");
     let (mut steering, _listeners, _handle) = serve(&instance, 1);
-    steering.apply([Rule::Port(7003)].into()).unwrap();
+    steering.apply([PortBinding::Port(7003)].into()).unwrap();
     let mut connected = 0;
     for _ in 0..20 {
         ebpf::load(&instance.0, None).unwrap();
@@ -234,7 +239,7 @@ fn a_pin_of_other_sizes_is_refused_and_left_alone() {
 fn twenty_thousand_rules_are_one_call() {
     let instance = Instance::loaded("many");
     let (mut steering, _listeners, _handle) = serve(&instance, 1);
-    let ports = |range: std::ops::Range<u16>| range.map(Rule::Port).collect::<BTreeSet<_>>();
+    let ports = |range: std::ops::Range<u16>| range.map(PortBinding::Port).collect::<BTreeSet<_>>();
     for (what, rules) in [
         ("20,000 ports added", ports(10_000..30_000)),
         ("20,000 ports changed for others", ports(30_000..50_000)),
@@ -243,7 +248,7 @@ fn twenty_thousand_rules_are_one_call() {
         let begin = Instant::now();
         let applied = steering.apply(rules.clone()).unwrap();
         println!("{what}: {applied:?} in {:.1?}", begin.elapsed());
-        assert_eq!(Steering::rules(&instance.0).unwrap(), rules);
+        assert_eq!(Steering::bindings(&instance.0).unwrap(), rules);
     }
     refused("127.0.0.1:10000");
     connect("127.0.0.1:50000").unwrap();
@@ -254,7 +259,7 @@ fn twenty_thousand_rules_are_one_call() {
 fn the_least_busy_worker_gets_the_next_connection() {
     let instance = Instance::loaded("least");
     let (mut steering, listeners, _handle) = serve(&instance, 4);
-    steering.apply([Rule::Port(7004)].into()).unwrap();
+    steering.apply([PortBinding::Port(7004)].into()).unwrap();
     let loads = steering.loads();
     let mut held = Vec::new();
     let mut connect_one = || {
@@ -262,8 +267,8 @@ fn the_least_busy_worker_gets_the_next_connection() {
     };
     let mut take = |worker: usize| {
         let taken = listeners[worker].accept().unwrap();
-        loads.enter(worker);
-        loads.settle(worker);
+        loads.increment(worker);
+        loads.reset_chosen(worker);
         taken
     };
 
@@ -272,7 +277,7 @@ fn the_least_busy_worker_gets_the_next_connection() {
     let mut taken: Vec<_> = (0..4).map(&mut take).collect();
     // One that ends makes room with its worker.
     drop(taken.remove(2));
-    loads.leave(2);
+    loads.decrement(2);
     connect_one();
     taken.push(take(2));
     assert_eq!([0, 1, 2, 3].map(|worker| loads.open(worker)), [1; 4]);
@@ -283,7 +288,7 @@ fn the_least_busy_worker_gets_the_next_connection() {
 fn a_worker_that_is_gone_gets_nothing_and_what_waited_for_it_moves() {
     let instance = Instance::loaded("gone");
     let (mut steering, mut listeners, _handle) = serve(&instance, 2);
-    steering.apply([Rule::Port(7005)].into()).unwrap();
+    steering.apply([PortBinding::Port(7005)].into()).unwrap();
     let clients: Vec<_> = (0..10)
         .map(|_| connect("127.0.0.1:7005").unwrap())
         .collect();
@@ -302,8 +307,8 @@ fn a_worker_that_is_gone_gets_nothing_and_what_waited_for_it_moves() {
 fn a_banned_source_is_refused_until_its_time_is_over() {
     let instance = Instance::loaded("bans");
     let (mut steering, _listeners, _handle) = serve(&instance, 1);
-    steering.apply([Rule::Port(7006)].into()).unwrap();
-    let bans = Bans::open(&instance.0).unwrap();
+    steering.apply([PortBinding::Port(7006)].into()).unwrap();
+    let bans = BanTable::open(&instance.0).unwrap();
     let hour = Duration::from_hours(1);
     bans.ban("192.0.2.1".parse().unwrap(), hour).unwrap();
     bans.ban("2001:db8::9".parse().unwrap(), hour).unwrap();
@@ -343,7 +348,7 @@ fn a_banned_source_is_refused_until_its_time_is_over() {
 fn a_standby_serves_while_there_is_no_primary_and_what_waited_moves_to_it() {
     let instance = Instance::loaded("standby");
     let (mut primary, listeners, handle) = serve(&instance, 2);
-    primary.apply([Rule::Port(7007)].into()).unwrap();
+    primary.apply([PortBinding::Port(7007)].into()).unwrap();
     let (mut standby, others, _other) = serve_as(Role::Standby, &instance, 2);
     for listener in &others {
         listener.set_nonblocking(true).unwrap();
@@ -377,23 +382,23 @@ fn a_standby_serves_while_there_is_no_primary_and_what_waited_moves_to_it() {
 fn a_process_that_was_given_the_role_and_failed_has_changed_nothing() {
     let instance = Instance::loaded("given");
     let (mut first, listeners, handle) = serve(&instance, 2);
-    let rules = [Rule::Port(7010)];
+    let rules = [PortBinding::Port(7010)];
     first.apply(rules.into()).unwrap();
 
-    first.leave();
+    first.release();
     let given = (
         listeners[0].try_clone().unwrap(),
         handle.try_clone().unwrap(),
     );
     let mut second = Steering::open(&instance.0, Role::Primary).unwrap();
     second
-        .serve(&[&given.0], &given.1, Start::Inherited)
+        .serve(&[&given.0], &given.1, RoleOrigin::Inherited)
         .unwrap();
-    second.apply([Rule::Port(7011)].into()).unwrap();
+    second.apply([PortBinding::Port(7011)].into()).unwrap();
     refused("127.0.0.1:7010");
     drop((second, given));
 
-    first.come_back().unwrap();
+    first.restore().unwrap();
     first.apply(rules.into()).unwrap();
     refused("127.0.0.1:7011");
     let _waiting: Vec<_> = (0..40)
@@ -438,15 +443,27 @@ fn a_folder_that_somebody_else_made_first_is_not_loaded_into() {
 #[ignore = "kernel.sh runs it as root"]
 fn a_link_that_is_gone_is_told_and_made_again() {
     let instance = Instance::new("link");
-    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Nowhere);
+    assert_eq!(
+        AttachmentState::of(&instance.0).unwrap(),
+        AttachmentState::Nowhere
+    );
     ebpf::load(&instance.0, None).unwrap();
-    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Here);
+    assert_eq!(
+        AttachmentState::of(&instance.0).unwrap(),
+        AttachmentState::Here
+    );
     std::fs::remove_file(instance.0.path().join("link")).unwrap();
-    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Nowhere);
+    assert_eq!(
+        AttachmentState::of(&instance.0).unwrap(),
+        AttachmentState::Nowhere
+    );
     ebpf::load(&instance.0, None).unwrap();
-    assert_eq!(Attachment::of(&instance.0).unwrap(), Attachment::Here);
+    assert_eq!(
+        AttachmentState::of(&instance.0).unwrap(),
+        AttachmentState::Here
+    );
     let (mut steering, _listeners, _handle) = serve(&instance, 1);
-    steering.apply([Rule::Port(5432)].into()).unwrap();
+    steering.apply([PortBinding::Port(5432)].into()).unwrap();
     connect("127.0.0.1:5432").unwrap();
 }
 
@@ -461,8 +478,8 @@ fn whoever_has_a_role_is_named_from_its_start_until_it_retires() {
     let own = std::process::id();
     assert!(matches!(named, RoleHolder::Process { pid, .. } if pid == own));
     assert_eq!(holder(Role::Standby), RoleHolder::Nobody);
-    steering.leave();
-    steering.come_back().unwrap();
+    steering.release();
+    steering.restore().unwrap();
     assert_eq!(holder(Role::Primary), named);
     steering.retire().unwrap();
     assert_eq!(holder(Role::Primary), RoleHolder::Nobody);
@@ -473,11 +490,11 @@ fn whoever_has_a_role_is_named_from_its_start_until_it_retires() {
 fn what_an_earlier_version_loaded_serves_and_is_completed_for_its_own_user() {
     let instance = Instance::new("earlier");
     let (user, group) = (1234, 5678);
-    ebpf::load(&instance.0, Some(Owner { user, group })).unwrap();
+    ebpf::load(&instance.0, Some(PinOwner { user, group })).unwrap();
     let pin = instance.0.path().join("PROCESSES");
     std::fs::remove_file(&pin).unwrap();
     let (mut steering, listeners, _handle) = serve(&instance, 1);
-    steering.apply([Rule::Port(7012)].into()).unwrap();
+    steering.apply([PortBinding::Port(7012)].into()).unwrap();
     connect("127.0.0.1:7012").unwrap();
     listeners[0].accept().unwrap();
     let holder = RoleHolder::of(&instance.0, Role::Primary).unwrap();

@@ -8,8 +8,8 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use lb::LoadBalancer;
 use libfuzzer_sys::fuzz_target;
 use portcullis::policy::Policy;
-use portcullis::snapshot::Running;
-use portcullis::tls::Tls;
+use portcullis::snapshot::GatewaySnapshot;
+use portcullis::tls::TlsSettings;
 use portcullis::verifier::Verifier;
 use rustls::HandshakeKind;
 use rustls::server::Acceptor;
@@ -26,7 +26,7 @@ clients:
 ";
 const PORT: u16 = 8443;
 
-static RUNNING: LazyLock<Arc<Running>> = LazyLock::new(|| {
+static RUNNING: LazyLock<Arc<GatewaySnapshot>> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a folder");
     let authority = Authority::new(&AuthoritySpec::default()).expect("an authority");
     let own = authority.server(&["localhost"]).expect("a certificate");
@@ -37,11 +37,11 @@ static RUNNING: LazyLock<Arc<Running>> = LazyLock::new(|| {
     Arc::new(running(dir.path()))
 });
 
-fn running(dir: &Path) -> Running {
+fn running(dir: &Path) -> GatewaySnapshot {
     let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
-    let tls = Tls::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
+    let tls = TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
     let balancer = LoadBalancer::default();
-    Running::first(policy, Arc::new(tls), &balancer)
+    GatewaySnapshot::first(policy, Arc::new(tls), &balancer)
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
-use portcullis::record_layer::{Breach, Session};
+use portcullis::record_layer::{RecordError, RecordLayer};
 use rustls::{Error, ServerConnection};
 
 use crate::client::{Client, Move, pieces};
@@ -63,7 +63,7 @@ struct Heard<E> {
 
 /// The gateway's record layer, rustls' own, and a client of both.
 pub struct Servers {
-    ours: Session,
+    ours: RecordLayer,
     theirs: ServerConnection,
     client: Client,
     /// What came and was not opened by ours.
@@ -93,7 +93,7 @@ impl Servers {
         }
         assert!(!theirs.is_handshaking());
         Self {
-            ours: Session::after(ends.server).expect("the handshake is over"),
+            ours: RecordLayer::after(ends.server).expect("the handshake is over"),
             theirs,
             client: Client::after(ends.client),
             space: Vec::new(),
@@ -149,8 +149,8 @@ impl Servers {
         let is_other_type = self.space.first().or(wire.first()) != Some(&23);
         let ours = self.we_hear(wire, &[]);
         let is_refused = match ours.end {
-            Some(Err(Breach::Unexpected)) => is_other_type,
-            Some(Err(Breach::Forged | Breach::Oversized)) | None => !is_other_type,
+            Some(Err(RecordError::Unexpected)) => is_other_type,
+            Some(Err(RecordError::Forged | RecordError::Oversized)) | None => !is_other_type,
             Some(_) => false,
         };
         ensure(ours.data.is_empty() && is_refused, || {
@@ -161,7 +161,7 @@ impl Servers {
 
     fn compare_ends(
         &mut self,
-        ours: Option<Result<(), Breach>>,
+        ours: Option<Result<(), RecordError>>,
         theirs: Option<Result<(), Error>>,
         answer: u16,
     ) -> Result<Same, Difference> {
@@ -209,7 +209,7 @@ impl Servers {
         }
     }
 
-    fn we_hear(&mut self, wire: &[u8], sizes: &[u16]) -> Heard<Breach> {
+    fn we_hear(&mut self, wire: &[u8], sizes: &[u16]) -> Heard<RecordError> {
         let mut data = Vec::new();
         let now = std::cell::Cell::new(self.now);
         let mut end = None;
@@ -256,7 +256,7 @@ impl Servers {
     }
 
     /// What is sent after all that: data, behind a key update if one is owed, or an alert.
-    fn we_answer(&mut self, end: Option<Result<(), Breach>>, answer: &[u8]) -> Vec<u8> {
+    fn we_answer(&mut self, end: Option<Result<(), RecordError>>, answer: &[u8]) -> Vec<u8> {
         let mut room = vec![0; answer.len() + 512];
         let written = match end {
             Some(Err(breach)) => match breach.alert() {

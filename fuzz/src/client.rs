@@ -1,7 +1,7 @@
 //! A client that has its own idea of what may follow a handshake.
 
 use arbitrary::Arbitrary;
-use portcullis::record_layer::Session;
+use portcullis::record_layer::RecordLayer;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::kernel::KernelConnection;
@@ -173,9 +173,9 @@ fn encrypter(
 }
 
 /// The gateway's record layer and its client, after a handshake with one of the suites.
-pub fn pair(suite: u8) -> (Session, Client) {
+pub fn pair(suite: u8) -> (RecordLayer, Client) {
     let ends = configs::handshake(configs::of(suite));
-    let session = Session::after(ends.server).expect("the handshake is over");
+    let session = RecordLayer::after(ends.server).expect("the handshake is over");
     (session, Client::after(ends.client))
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lb::{
-    Change, Check, ClientLimits, Config, Group, GroupConfig, HealthConfig, Limiter, LoadBalancer,
-    Name, UpstreamConfig,
+    BalancerChange, ClientLimits, GroupConfig, HealthConfig, Limiter, LoadBalancer,
+    LoadBalancerConfig, ProbeKind, SharedName, UpstreamConfig, UpstreamGroup,
 };
 
 const THREADS: u64 = 4;
@@ -22,7 +22,7 @@ fn config(name: &str, upstreams: u16) -> GroupConfig {
         .map(|n| UpstreamConfig::new(address(n)))
         .collect();
     let health = HealthConfig {
-        check: Check::Off,
+        check: ProbeKind::Off,
         ..HealthConfig::default()
     };
     GroupConfig {
@@ -31,12 +31,12 @@ fn config(name: &str, upstreams: u16) -> GroupConfig {
     }
 }
 
-fn lease_and_return(group: &Arc<Group>) {
+fn lease_and_return(group: &Arc<UpstreamGroup>) {
     drop(black_box(group.lease(&[])));
 }
 
 /// The time per lease that each of four threads sees while all of them lease.
-fn contended(group: &Arc<Group>, rounds: u64) -> Duration {
+fn contended(group: &Arc<UpstreamGroup>, rounds: u64) -> Duration {
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -48,7 +48,8 @@ fn contended(group: &Arc<Group>, rounds: u64) -> Duration {
 
 fn choose(criterion: &mut Criterion) {
     for upstreams in [1, 100, 10_000] {
-        let group = Arc::new(Group::alone(config("bench", upstreams)).expect("it is as usual"));
+        let group =
+            Arc::new(UpstreamGroup::alone(config("bench", upstreams)).expect("it is as usual"));
         let id = |name| format!("{name}, {upstreams} upstreams");
         criterion.bench_function(&id("alone"), |b| b.iter(|| lease_and_return(&group)));
         criterion.bench_function(&id("four threads"), |b| {
@@ -61,9 +62,9 @@ fn change(criterion: &mut Criterion) {
     let groups = (0..100_000)
         .map(|n| config(&format!("group-{n}"), 2))
         .collect();
-    let balancer = LoadBalancer::new(Config {
+    let balancer = LoadBalancer::new(LoadBalancerConfig {
         groups,
-        ..Config::default()
+        ..LoadBalancerConfig::default()
     })
     .expect("it is as usual");
     let mut upstreams = 2;
@@ -71,7 +72,7 @@ fn change(criterion: &mut Criterion) {
         b.iter(|| {
             upstreams ^= 1;
             balancer
-                .apply([Change::PutGroup(config("group-500", upstreams))])
+                .apply([BalancerChange::PutGroup(config("group-500", upstreams))])
                 .expect("it is as usual");
         });
     });
@@ -85,7 +86,7 @@ fn admit(criterion: &mut Criterion) {
     let limits = ClientLimits::default();
     for known in [1, 1_000_000] {
         let limiter = Limiter::default();
-        let clients: Vec<Name> = (0..known).map(|n| format!("client-{n}").into()).collect();
+        let clients: Vec<SharedName> = (0..known).map(|n| format!("client-{n}").into()).collect();
         let held: Vec<_> = clients
             .iter()
             .map(|client| limiter.admit(client, &limits).expect("no limit"))

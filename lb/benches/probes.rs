@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb::{Check, Config, GroupConfig, HealthConfig, LoadBalancer, UpstreamConfig};
+use lb::{GroupConfig, HealthConfig, LoadBalancer, LoadBalancerConfig, ProbeKind, UpstreamConfig};
 
 const GROUPS: usize = 100;
 const UPSTREAMS: usize = 100;
@@ -59,7 +59,7 @@ fn main() {
         .map(|_| UpstreamConfig::new(listen(begun, &tenths)))
         .collect();
     let health = HealthConfig {
-        check: Check::Tcp,
+        check: ProbeKind::Tcp,
         interval: INTERVAL,
         ..HealthConfig::default()
     };
@@ -74,9 +74,9 @@ fn main() {
         .build()
         .expect("a runtime");
     let share = runtime.block_on(async {
-        let balancer = LoadBalancer::new(Config {
+        let balancer = LoadBalancer::new(LoadBalancerConfig {
             groups,
-            ..Config::default()
+            ..LoadBalancerConfig::default()
         })
         .expect("it is as usual");
         balancer.start().expect("it is as usual");

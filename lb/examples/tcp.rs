@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, io, io::Write, sync::Arc, time::Duration};
 
-use lb::{Config, Drained, GroupConfig, LoadBalancer, UpstreamConfig};
+use lb::{Drained, GroupConfig, LoadBalancer, LoadBalancerConfig, UpstreamConfig};
 use tokio::{
     io::{copy, sink, stdin},
     net::TcpListener,
@@ -20,9 +20,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let upstreams: Result<Vec<_>, _> = env::args().skip(1).map(|it| it.parse()).collect();
     let upstreams = upstreams?.into_iter().map(UpstreamConfig::new).collect();
     let groups = vec![GroupConfig::new("upstreams", upstreams)];
-    let config = Config {
+    let config = LoadBalancerConfig {
         groups,
-        ..Config::default()
+        ..LoadBalancerConfig::default()
     };
     let balancer = Arc::new(LoadBalancer::new(config)?);
     balancer.start()?;

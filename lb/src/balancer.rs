@@ -40,25 +40,25 @@ pub(crate) const STEPS: u32 = 16;
 /// place. Both cost the logarithm of the number of upstreams.
 #[derive(Debug, Default)]
 pub(crate) struct Balancer {
-    members: HashMap<SocketAddr, Member>,
+    members: HashMap<SocketAddr, BalancerMember>,
     primaries: BTreeSet<Rank>,
     backups: BTreeSet<Rank>,
     down: BTreeSet<Rank>,
     turn: u64,
     open: u32,
     /// Connections and weights of all that serve.
-    serving: Total,
+    serving: LoadTotal,
 }
 
 /// Sums over upstreams.
 #[derive(Clone, Copy, Debug, Default)]
-struct Total {
+struct LoadTotal {
     active: u64,
     weight: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Member {
+struct BalancerMember {
     active: u32,
     /// Connections that came to nothing lately, which count as if they were open.
     failed: u32,
@@ -107,7 +107,7 @@ impl PartialEq for Rank {
 
 impl Eq for Rank {}
 
-impl Member {
+impl BalancerMember {
     fn rank(self, address: SocketAddr) -> Rank {
         Rank {
             load: self
@@ -121,15 +121,15 @@ impl Member {
     }
 }
 
-impl Total {
-    fn take_out(&mut self, member: Member) {
+impl LoadTotal {
+    fn take_out(&mut self, member: BalancerMember) {
         if member.tier.serves() {
             self.active -= u64::from(member.active);
             self.weight -= u64::from(member.weight.get());
         }
     }
 
-    fn put_in(&mut self, member: Member) {
+    fn put_in(&mut self, member: BalancerMember) {
         if member.tier.serves() {
             self.active += u64::from(member.active);
             self.weight += u64::from(member.weight.get());
@@ -141,7 +141,7 @@ impl Balancer {
     /// Adds an upstream or alters one; its connections stay counted either way. Says whether it comes to
     /// serve by that.
     pub(crate) fn put(&mut self, address: SocketAddr, weight: NonZeroU32, tier: Tier) -> bool {
-        self.members.entry(address).or_insert(Member {
+        self.members.entry(address).or_insert(BalancerMember {
             active: 0,
             failed: 0,
             handicap: 0,
@@ -153,7 +153,7 @@ impl Balancer {
         });
         let served = self.members[&address].tier.serves();
         self.change(address, |member| {
-            *member = Member {
+            *member = BalancerMember {
                 weight,
                 tier,
                 removed: false,
@@ -194,7 +194,7 @@ impl Balancer {
     /// Removes an upstream; its open connections stay counted until they end.
     pub(crate) fn remove(&mut self, address: SocketAddr) {
         self.change(address, |member| {
-            *member = Member {
+            *member = BalancerMember {
                 tier: Tier::Out,
                 removed: true,
                 ..*member
@@ -230,7 +230,7 @@ impl Balancer {
         self.open += 1;
         let turn = self.turn;
         self.change(address, |member| {
-            *member = Member {
+            *member = BalancerMember {
                 active: member.active + 1,
                 turn,
                 ..*member
@@ -241,7 +241,7 @@ impl Balancer {
 
     /// Counts a connection that somebody else chose, also on an upstream that is not configured.
     pub(crate) fn adopt(&mut self, address: SocketAddr) {
-        self.members.entry(address).or_insert(Member {
+        self.members.entry(address).or_insert(BalancerMember {
             active: 0,
             failed: 0,
             handicap: 0,
@@ -302,7 +302,7 @@ impl Balancer {
     }
 
     /// Changes a member, its place in the order, and whether it is remembered at all.
-    fn change(&mut self, address: SocketAddr, change: impl FnOnce(&mut Member)) {
+    fn change(&mut self, address: SocketAddr, change: impl FnOnce(&mut BalancerMember)) {
         let member = self.members.get_mut(&address);
         let member = member.expect("an upstream is remembered while it is used or configured");
         let before = *member;

@@ -46,14 +46,14 @@ impl BufferUse {
 /// It holds a little more than a relay moves at once, so that a [`Downstream`](crate::Downstream)
 /// which frames or encrypts can do so with all of it. What is in it is left from its last use.
 #[derive(Debug)]
-pub struct Buffer {
+pub struct PooledBuffer {
     // Empty only while it is dropped; an empty box allocates nothing.
     bytes: Box<[u8]>,
     /// Where in the allocation the buffer begins.
     start: usize,
 }
 
-impl Buffer {
+impl PooledBuffer {
     /// A buffer of the thread's pool, or a new one, at the page offset of its [`BufferUse`].
     pub fn take(buffer_use: BufferUse) -> Self {
         let unused = UNUSED.with_borrow_mut(Vec::pop);
@@ -63,7 +63,7 @@ impl Buffer {
     }
 }
 
-impl Deref for Buffer {
+impl Deref for PooledBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -71,13 +71,13 @@ impl Deref for Buffer {
     }
 }
 
-impl DerefMut for Buffer {
+impl DerefMut for PooledBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..][..LENGTH]
     }
 }
 
-impl Drop for Buffer {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         // A thread that is ending has no pool any more, and needs none.
@@ -102,12 +102,12 @@ mod tests {
 
     #[test]
     fn a_dropped_buffer_is_used_again_and_only_so_many_are_kept() {
-        drop(Buffer::take(BufferUse::Read));
+        drop(PooledBuffer::take(BufferUse::Read));
         assert_eq!(unused(), 1);
-        let again = Buffer::take(BufferUse::Framed);
+        let again = PooledBuffer::take(BufferUse::Framed);
         assert_eq!((again.len(), unused()), (LENGTH, 0));
         let many: Vec<_> = (0..2 * KEPT)
-            .map(|_| Buffer::take(BufferUse::Read))
+            .map(|_| PooledBuffer::take(BufferUse::Read))
             .collect();
         drop(many);
         assert_eq!(unused(), KEPT);
@@ -121,7 +121,7 @@ mod tests {
         for size in (1..200_000).step_by(3_977) {
             odd.push(vec![1; size]);
             for buffer_use in [BufferUse::Read, BufferUse::Framed] {
-                let buffer = Buffer::take(buffer_use);
+                let buffer = PooledBuffer::take(buffer_use);
                 assert_eq!(buffer.as_ptr().addr() % PAGE, buffer_use.offset());
                 assert_eq!(buffer.len(), LENGTH);
                 held.push(buffer);
@@ -129,7 +129,7 @@ mod tests {
         }
         // The same buffers again, now for the other use.
         drop(held);
-        let again = Buffer::take(BufferUse::Read);
+        let again = PooledBuffer::take(BufferUse::Read);
         assert_eq!(again.as_ptr().addr() % PAGE, 0);
     }
 }

@@ -8,7 +8,7 @@ const EXCERPT: usize = 64;
 /// Why an upstream failed a probe or a dial.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Cause {
+pub enum FailureCause {
     /// Nothing listens there.
     Refused,
     /// There is no way to it.
@@ -30,29 +30,29 @@ pub enum Cause {
 }
 
 /// What kinds of errors have a name of their own.
-const WORDS: &[(&[io::ErrorKind], Cause)] = &[
-    (&[io::ErrorKind::ConnectionRefused], Cause::Refused),
+const WORDS: &[(&[io::ErrorKind], FailureCause)] = &[
+    (&[io::ErrorKind::ConnectionRefused], FailureCause::Refused),
     (
         &[
             io::ErrorKind::HostUnreachable,
             io::ErrorKind::NetworkUnreachable,
             io::ErrorKind::NetworkDown,
         ],
-        Cause::Unreachable,
+        FailureCause::Unreachable,
     ),
-    (&[io::ErrorKind::TimedOut], Cause::ConnectTimedOut),
+    (&[io::ErrorKind::TimedOut], FailureCause::ConnectTimedOut),
     (
         &[
             io::ErrorKind::ConnectionReset,
             io::ErrorKind::ConnectionAborted,
             io::ErrorKind::BrokenPipe,
         ],
-        Cause::Reset,
+        FailureCause::Reset,
     ),
-    (&[io::ErrorKind::UnexpectedEof], Cause::Closed),
+    (&[io::ErrorKind::UnexpectedEof], FailureCause::Closed),
 ];
 
-impl Cause {
+impl FailureCause {
     /// What an error of a connection to an upstream says about it.
     pub fn of(error: &io::Error) -> Self {
         if error.get_ref().is_some() {
@@ -67,7 +67,7 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("connection refused"),
@@ -141,10 +141,12 @@ mod tests {
             TimedOut,
             UnexpectedEof,
         ];
-        let mut words: Vec<_> = kinds.map(|kind| Cause::of(&kind.into()).to_string()).into();
-        words.push(Cause::AnswerTimedOut.to_string());
-        words.push(Cause::UnexpectedAnswer(Excerpt::of(b"no")).to_string());
-        words.push(Cause::of(&io::Error::other("not TLS")).to_string());
+        let mut words: Vec<_> = kinds
+            .map(|kind| FailureCause::of(&kind.into()).to_string())
+            .into();
+        words.push(FailureCause::AnswerTimedOut.to_string());
+        words.push(FailureCause::UnexpectedAnswer(Excerpt::of(b"no")).to_string());
+        words.push(FailureCause::of(&io::Error::other("not TLS")).to_string());
         words.sort();
         words.dedup();
         assert_eq!(words.len(), 9, "{words:?}");

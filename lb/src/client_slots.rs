@@ -11,88 +11,88 @@ use std::{
 use dashmap::DashMap;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::limit::{Limit, Name};
+use crate::limit::{Limit, SharedName};
 
 /// The places of all clients that have a connection. Clones are the same places.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Places(Arc<Table>);
+pub(crate) struct ClientSlots(Arc<SlotTable>);
 
 #[derive(Debug, Default)]
-struct Table {
-    clients: DashMap<Name, Client>,
+struct SlotTable {
+    clients: DashMap<SharedName, ClientEntry>,
     /// Tells those apart that began to wait in the same moment.
     numbers: AtomicU64,
 }
 
 /// One client's. It is in the table as long as it has a connection that is open.
 #[derive(Debug, Default)]
-struct Client {
+struct ClientEntry {
     open: u32,
-    waiting: BTreeMap<Turn, Waiter>,
+    waiting: BTreeMap<QueuePosition, SlotWaiter>,
 }
 
 /// Where a connection stands among those that wait: since when, and a number.
-type Turn = (Instant, u64);
+type QueuePosition = (Instant, u64);
 
 #[derive(Debug)]
-struct Waiter {
+struct SlotWaiter {
     limit: Limit,
-    place: oneshot::Sender<Admission>,
+    sender: oneshot::Sender<ClientSlot>,
 }
 
 /// What a client that comes gets.
 #[derive(Debug)]
-pub enum Place {
+pub enum SlotOutcome {
     /// A connection of it is counted.
-    Free(Admission),
+    Granted(ClientSlot),
     /// All that it may have are open. It stands in line.
-    Taken(Waiting),
+    Queued(QueuedSlot),
 }
 
 /// One counted connection of a client. Dropping it hands the place to the client's connection that has waited
 /// longest, if one waits.
 #[derive(Debug)]
 #[must_use = "dropping an admission returns it"]
-pub struct Admission {
-    places: Places,
-    client: Name,
+pub struct ClientSlot {
+    slots: ClientSlots,
+    client: SharedName,
 }
 
 /// A connection of a client that has as many open as it may, in line for the next place: whoever came first gets it.
 /// Dropping this leaves the line.
 #[derive(Debug)]
 #[must_use = "dropping it leaves the line"]
-pub struct Waiting {
-    places: Places,
-    client: Name,
-    turn: Turn,
-    place: oneshot::Receiver<Admission>,
+pub struct QueuedSlot {
+    slots: ClientSlots,
+    client: SharedName,
+    position: QueuePosition,
+    granted: oneshot::Receiver<ClientSlot>,
 }
 
-impl Places {
+impl ClientSlots {
     /// Counts one more connection, unless those that are open and those that wait are as many as may be.
-    pub(crate) fn claim(&self, client: &Name, limit: Limit) -> Option<Admission> {
+    pub(crate) fn claim(&self, client: &SharedName, limit: Limit) -> Option<ClientSlot> {
         let mut entry = self.0.clients.entry(Arc::clone(client)).or_default();
         if !entry.has_room(limit) {
             return None;
         }
         entry.open += 1;
         drop(entry);
-        Some(self.admission(client))
+        Some(self.slot(client))
     }
 
     /// The same, or stands in line among those that came at another time, unless as many wait as may be open.
     pub(crate) fn claim_or_wait(
         &self,
-        client: &Name,
+        client: &SharedName,
         limit: Limit,
         since: Instant,
-    ) -> Option<Place> {
+    ) -> Option<SlotOutcome> {
         let mut entry = self.0.clients.entry(Arc::clone(client)).or_default();
         if entry.has_room(limit) {
             entry.open += 1;
             drop(entry);
-            return Some(Place::Free(self.admission(client)));
+            return Some(SlotOutcome::Granted(self.slot(client)));
         }
         let waiting = u32::try_from(entry.waiting.len()).unwrap_or(u32::MAX);
         if !limit.allows(waiting) {
@@ -100,24 +100,21 @@ impl Places {
         }
         let (sender, place) = oneshot::channel();
         let turn = (since, self.0.numbers.fetch_add(1, Relaxed));
-        let waiter = Waiter {
-            limit,
-            place: sender,
-        };
+        let waiter = SlotWaiter { limit, sender };
         entry.waiting.insert(turn, waiter);
         drop(entry);
-        Some(Place::Taken(Waiting {
-            places: self.clone(),
+        Some(SlotOutcome::Queued(QueuedSlot {
+            slots: self.clone(),
             client: Arc::clone(client),
-            turn,
-            place,
+            position: turn,
+            granted: place,
         }))
     }
 
     /// Counts one more connection, whatever the limits say.
-    pub(crate) fn adopt(&self, client: &Name) -> Admission {
+    pub(crate) fn claim_unlimited(&self, client: &SharedName) -> ClientSlot {
         self.0.clients.entry(Arc::clone(client)).or_default().open += 1;
-        self.admission(client)
+        self.slot(client)
     }
 
     /// How many connections a client has open.
@@ -136,29 +133,29 @@ impl Places {
         self.0.clients.len()
     }
 
-    fn admission(&self, client: &Name) -> Admission {
-        Admission {
-            places: self.clone(),
+    fn slot(&self, client: &SharedName) -> ClientSlot {
+        ClientSlot {
+            slots: self.clone(),
             client: Arc::clone(client),
         }
     }
 
     /// Changes what there is of a client, and hands out the places that are free after it.
-    fn change(&self, client: &Name, change: impl FnOnce(&mut Client)) {
+    fn update(&self, client: &SharedName, change: impl FnOnce(&mut ClientEntry)) {
         let mut next = Vec::new();
         self.0.clients.remove_if_mut(client, |_, entry| {
             change(entry);
-            next = entry.next();
+            next = entry.take_granted();
             entry.open == 0 && entry.waiting.is_empty()
         });
         for place in next {
             // One that has left in this moment drops the admission, which hands the place on. No lock is held.
-            drop(place.send(self.admission(client)));
+            drop(place.send(self.slot(client)));
         }
     }
 }
 
-impl Client {
+impl ClientEntry {
     /// Whether one more may come: nobody overtakes those who wait.
     fn has_room(&self, limit: Limit) -> bool {
         let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
@@ -166,14 +163,14 @@ impl Client {
     }
 
     /// Takes those out of the line who get a place now, and counts them.
-    fn next(&mut self) -> Vec<oneshot::Sender<Admission>> {
+    fn take_granted(&mut self) -> Vec<oneshot::Sender<ClientSlot>> {
         let mut next = Vec::new();
         while let Some(first) = self.waiting.first_entry() {
-            if first.get().place.is_closed() {
+            if first.get().sender.is_closed() {
                 first.remove();
             } else if first.get().limit.allows(self.open) {
                 self.open += 1;
-                next.push(first.remove().place);
+                next.push(first.remove().sender);
             } else {
                 break;
             }
@@ -182,31 +179,31 @@ impl Client {
     }
 }
 
-impl Admission {
+impl ClientSlot {
     /// Who was admitted.
-    pub fn client(&self) -> &Name {
+    pub fn client(&self) -> &SharedName {
         &self.client
     }
 }
 
-impl Drop for Admission {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
-        self.places.change(&self.client, |client| client.open -= 1);
+        self.slots.update(&self.client, |client| client.open -= 1);
     }
 }
 
-impl Waiting {
+impl QueuedSlot {
     /// Waits for the place, which is given once. Cancel safe: the connection stays where it stands in line, and a
     /// place that it was given meanwhile is there the next time.
-    pub async fn place(&mut self) -> Admission {
-        let place = (&mut self.place).await;
+    pub async fn granted(&mut self) -> ClientSlot {
+        let place = (&mut self.granted).await;
         place.expect("whoever stands in line is given a place, once")
     }
 
     /// Takes note that the client's limit is another now.
-    pub fn limit(&mut self, limit: Limit) {
-        let turn = self.turn;
-        self.places.change(&self.client, |client| {
+    pub fn set_limit(&mut self, limit: Limit) {
+        let turn = self.position;
+        self.slots.update(&self.client, |client| {
             if let Some(waiter) = client.waiting.get_mut(&turn) {
                 waiter.limit = limit;
             }
@@ -214,11 +211,11 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedSlot {
     fn drop(&mut self) {
-        let turn = self.turn;
+        let turn = self.position;
         // A place that it was given returns with the field.
-        self.places.change(&self.client, |client| {
+        self.slots.update(&self.client, |client| {
             client.waiting.remove(&turn);
         });
     }

@@ -14,17 +14,17 @@ pub struct TokioClock;
 
 /// A moment of that clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Moment(Instant);
+pub struct TokioInstant(Instant);
 
 impl Clock for TokioClock {
-    type Instant = Moment;
+    type Instant = TokioInstant;
 
-    fn now(&self) -> Moment {
-        Moment(Instant::now())
+    fn now(&self) -> TokioInstant {
+        TokioInstant(Instant::now())
     }
 }
 
-impl Add<Nanos> for Moment {
+impl Add<Nanos> for TokioInstant {
     type Output = Self;
 
     fn add(self, nanos: Nanos) -> Self {
@@ -32,7 +32,7 @@ impl Add<Nanos> for Moment {
     }
 }
 
-impl Reference for Moment {
+impl Reference for TokioInstant {
     fn duration_since(&self, earlier: Self) -> Nanos {
         self.0.saturating_duration_since(earlier.0).into()
     }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     group_config::{DialConfig, GroupConfig, HealthConfig, RelayConfig},
-    limit::Name,
+    limit::SharedName,
 };
 
 /// The longest time that anything may be configured to take, so that no sum of two overflows: a
@@ -21,7 +21,7 @@ const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 #[error("group `{group}`: {fault}")]
 pub struct ConfigError {
     /// The group.
-    pub group: Name,
+    pub group: SharedName,
     /// What is wrong with it.
     pub fault: ConfigFault,
 }
@@ -67,7 +67,7 @@ impl GroupConfig {
             .and_then(|()| check_dial(dial))
             .and_then(|()| check_relay(relay));
         checked.map_err(|fault| ConfigError {
-            group: Name::clone(name),
+            group: SharedName::clone(name),
             fault,
         })
     }

@@ -9,11 +9,11 @@ use tokio::{
 };
 
 use crate::{
-    cause::Cause,
-    group::Group,
+    cause::FailureCause,
+    group::UpstreamGroup,
     lease::{Lease, NoLease},
     limit::Limit,
-    relay::{Downstream, Finished, RelayError, Traffic, relay_leased},
+    relay::{Downstream, RelayEnd, RelayError, Traffic, relay_leased},
     tcp,
 };
 
@@ -52,7 +52,7 @@ impl Dialed {
         &mut self,
         downstream: &mut D,
         traffic: &Traffic,
-    ) -> Result<Finished, RelayError> {
+    ) -> Result<RelayEnd, RelayError> {
         let config = self.lease.group().config().relay;
         let upstream = (&mut self.stream, &self.lease, self.at);
         let down = async {
@@ -94,16 +94,19 @@ pub enum DialError {
 
 /// Dials the least loaded healthy upstream, and after a failure the next that was not tried yet.
 ///
-/// While the first probes of a fresh group are under way, it waits for [their verdict](Group::first_verdict).
+/// While the first probes of a fresh group are under way, it waits for [their verdict](UpstreamGroup::first_verdict).
 /// A dial counts on the upstream from its start. It takes at most the `connect` timeout, and all
 /// dials together at most the budget. Cancel safe: dropping the future closes the socket and
 /// returns the lease. That an upstream accepts says nothing yet: [`Dialed::relay`] observes more.
-pub async fn dial(group: &Arc<Group>, report: &mut DialReport) -> Result<Dialed, DialError> {
+pub async fn dial(
+    group: &Arc<UpstreamGroup>,
+    report: &mut DialReport,
+) -> Result<Dialed, DialError> {
     dial_by(group, report, tcp::connect).await
 }
 
 async fn dial_by<F: Future<Output = io::Result<TcpStream>>>(
-    group: &Arc<Group>,
+    group: &Arc<UpstreamGroup>,
     report: &mut DialReport,
     connect: impl Fn(SocketAddr) -> F,
 ) -> Result<Dialed, DialError> {
@@ -136,14 +139,14 @@ async fn dial_by<F: Future<Output = io::Result<TcpStream>>>(
             }
             Ok(Err(error)) => {
                 if !is_ours(&error) {
-                    group.dialed(address, Err(Cause::of(&error)));
+                    group.dialed(address, Err(FailureCause::of(&error)));
                 }
                 failed = Some(error);
             }
             Err(_) => {
                 // One that the budget cut short was not given its time.
                 if left >= config.dial.connect {
-                    group.dialed(address, Err(Cause::ConnectTimedOut));
+                    group.dialed(address, Err(FailureCause::ConnectTimedOut));
                 }
                 failed = Some(io::ErrorKind::TimedOut.into());
             }

@@ -22,7 +22,7 @@ pub struct Drain {
 /// One connection's stay, counted until it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping a stay ends it"]
-pub struct Stay {
+pub struct DrainGuard {
     _counted: TaskTrackerToken,
 }
 
@@ -46,18 +46,18 @@ impl Drain {
     }
 
     /// Counts one more connection, unless the drain has begun.
-    pub fn enter(&self) -> Option<Stay> {
+    pub fn enter(&self) -> Option<DrainGuard> {
         self.let_in(self.count())
     }
 
-    fn count(&self) -> Stay {
-        Stay {
+    fn count(&self) -> DrainGuard {
+        DrainGuard {
             _counted: self.stays.token(),
         }
     }
 
     /// Asks one that is counted already: whoever is let in is waited for.
-    fn let_in(&self, counted: Stay) -> Option<Stay> {
+    fn let_in(&self, counted: DrainGuard) -> Option<DrainGuard> {
         (!self.is_begun()).then_some(counted)
     }
 

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 /// How long a connection may be quiet whose client is gone, or ended without announcing it.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// How much of an upstream's stream is dropped for a client that took its leave and is gone.
 pub(crate) const MOST_DROPPED: u64 = 64 * 1024;
 
 /// How a side's own stream stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Stream {
+pub(crate) enum StreamState {
     /// More may come.
     #[default]
     Open,
@@ -28,19 +28,19 @@ pub(crate) enum Stream {
 
 /// One side of a connection, as far as is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Side {
+pub(crate) struct SideState {
     /// How its own stream stands. The end is seen after all that came before it was passed on.
-    pub(crate) stream: Stream,
+    pub(crate) stream: StreamState,
     /// Nothing reaches it any more: it answers by resets.
     pub(crate) gone: bool,
 }
 
 /// How a side stands for [`rule`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Standing {
+enum SideCondition {
     Open,
     /// Nothing reaches it, and the rest of what it sent is being read.
-    Deaf,
+    Unreachable,
     Ended,
     /// It ended its stream in order, and nothing reaches it any more.
     Left,
@@ -48,68 +48,68 @@ enum Standing {
     Broken,
 }
 
-impl Side {
-    fn standing(self) -> Standing {
+impl SideState {
+    fn condition(self) -> SideCondition {
         match (self.stream, self.gone) {
-            (Stream::Open, false) => Standing::Open,
-            (Stream::Open, true) => Standing::Deaf,
-            (Stream::Ended, false) => Standing::Ended,
-            (Stream::Ended, true) => Standing::Left,
-            (Stream::Unannounced, false) => Standing::Unannounced,
-            (Stream::Unannounced, true) | (Stream::Broken, _) => Standing::Broken,
+            (StreamState::Open, false) => SideCondition::Open,
+            (StreamState::Open, true) => SideCondition::Unreachable,
+            (StreamState::Ended, false) => SideCondition::Ended,
+            (StreamState::Ended, true) => SideCondition::Left,
+            (StreamState::Unannounced, false) => SideCondition::Unannounced,
+            (StreamState::Unannounced, true) | (StreamState::Broken, _) => SideCondition::Broken,
         }
     }
 }
 
 /// What a connection waits for, how long, and what it comes to then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Rule {
+pub(crate) struct EndRule {
     /// When it is over.
-    pub(crate) over: Over,
+    pub(crate) over: EndCondition,
     /// How long it may be silent until then.
-    pub(crate) limit: Limit,
+    pub(crate) limit: SilenceLimit,
     /// What it comes to, when it is over or at the limit.
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: RelayVerdict,
 }
 
 /// When a connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Over {
+pub(crate) enum EndCondition {
     /// Now.
     Now,
     /// When a side does something, or at the limit.
     ByPeers,
     /// When what was taken in has arrived.
-    WhenTaken(Rest),
+    WhenTaken(PendingDelivery),
 }
 
 /// What has to arrive before a connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Rest {
+pub(crate) struct PendingDelivery {
     /// All that is on its way to the client.
     pub(crate) client: bool,
     /// All that is on its way to the upstream.
     pub(crate) upstream: bool,
-    /// Whatever else the upstream says until it is quiet for [`FAREWELL`].
+    /// Whatever else the upstream says until it is quiet for [`LINGER`].
     pub(crate) answers: bool,
 }
 
 /// Which time limits the silence of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Limit {
+pub(crate) enum SilenceLimit {
     /// `idle`.
     Idle,
     /// `half_closed`.
     HalfClosed,
     /// A third of `half_closed`: the client was told the upstream's end and has only to close.
-    Told,
-    /// [`FAREWELL`].
-    Farewell,
+    EndSent,
+    /// [`LINGER`].
+    Linger,
 }
 
 /// What a connection comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum RelayVerdict {
     /// Both sides ended in order, and both are closed in order.
     Finished,
     /// The client ended in order and did not wait for the upstream, which was told that end and is
@@ -123,73 +123,75 @@ pub(crate) enum Verdict {
     Broke,
 }
 
-const fn by_peers(limit: Limit, verdict: Verdict) -> Rule {
-    Rule {
-        over: Over::ByPeers,
+const fn by_peers(limit: SilenceLimit, verdict: RelayVerdict) -> EndRule {
+    EndRule {
+        over: EndCondition::ByPeers,
         limit,
         verdict,
     }
 }
 
-const fn now(verdict: Verdict) -> Rule {
-    Rule {
-        over: Over::Now,
-        limit: Limit::Idle,
+const fn now(verdict: RelayVerdict) -> EndRule {
+    EndRule {
+        over: EndCondition::Now,
+        limit: SilenceLimit::Idle,
         verdict,
     }
 }
 
 /// What one side left behind goes to the other, then both are reset.
-const fn when_taken(rest: Rest) -> Rule {
-    Rule {
-        over: Over::WhenTaken(rest),
-        limit: Limit::HalfClosed,
-        verdict: Verdict::Broke,
+const fn when_taken(rest: PendingDelivery) -> EndRule {
+    EndRule {
+        over: EndCondition::WhenTaken(rest),
+        limit: SilenceLimit::HalfClosed,
+        verdict: RelayVerdict::Broke,
     }
 }
 
-const TO_CLIENT: Rest = Rest {
+const TO_CLIENT: PendingDelivery = PendingDelivery {
     client: true,
     upstream: false,
     answers: false,
 };
-const TO_UPSTREAM: Rest = Rest {
+const TO_UPSTREAM: PendingDelivery = PendingDelivery {
     client: false,
     upstream: true,
     answers: false,
 };
-const TO_BOTH: Rest = Rest {
+const TO_BOTH: PendingDelivery = PendingDelivery {
     client: true,
     upstream: true,
     answers: false,
 };
-const WITH_ANSWERS: Rest = Rest {
+const WITH_ANSWERS: PendingDelivery = PendingDelivery {
     answers: true,
     ..TO_BOTH
 };
 
 /// The table of connection ends.
-pub(crate) fn rule(client: Side, upstream: Side) -> Rule {
-    use Standing::{Broken, Deaf, Ended, Left, Open, Unannounced};
-    match (client.standing(), upstream.standing()) {
-        (Open, Open) => by_peers(Limit::Idle, Verdict::Idle),
+pub(crate) fn rule(client: SideState, upstream: SideState) -> EndRule {
+    use SideCondition::{Broken, Ended, Left, Open, Unannounced, Unreachable};
+    match (client.condition(), upstream.condition()) {
+        (Open, Open) => by_peers(SilenceLimit::Idle, RelayVerdict::Idle),
         // The upstream was told; the client waits for the answer.
-        (Ended, Open) => by_peers(Limit::HalfClosed, Verdict::HalfClosed),
+        (Ended, Open) => by_peers(SilenceLimit::HalfClosed, RelayVerdict::HalfClosed),
         // The upstream was told, and may end by itself.
-        (Left, Open) => by_peers(Limit::Farewell, Verdict::ClientLeft),
+        (Left, Open) => by_peers(SilenceLimit::Linger, RelayVerdict::ClientLeft),
         // Is it only the client's write side that is closed? Then it gets what is on its way.
         (Unannounced, Open) => when_taken(WITH_ANSWERS),
         (Broken, Open) => when_taken(TO_UPSTREAM),
         // The client was told, and may still have something to say.
-        (Open, Ended) => by_peers(Limit::Told, Verdict::HalfClosed),
-        (Ended | Left, Ended) => now(Verdict::Finished),
+        (Open, Ended) => by_peers(SilenceLimit::EndSent, RelayVerdict::HalfClosed),
+        (Ended | Left, Ended) => now(RelayVerdict::Finished),
         (Unannounced, Ended) => when_taken(TO_BOTH),
         (Broken, Ended) => when_taken(TO_UPSTREAM),
         // An upstream that resets after its end did not take what came later.
         (Open | Ended | Unannounced, Broken | Left | Unannounced) => when_taken(TO_CLIENT),
-        (Left | Broken | Deaf, Broken | Left | Unannounced) => now(Verdict::Broke),
+        (Left | Broken | Unreachable, Broken | Left | Unannounced) => now(RelayVerdict::Broke),
         // The rest of what the deaf side said is read first.
-        (Deaf, Open | Ended) | (_, Deaf) => by_peers(Limit::HalfClosed, Verdict::Broke),
+        (Unreachable, Open | Ended) | (_, Unreachable) => {
+            by_peers(SilenceLimit::HalfClosed, RelayVerdict::Broke)
+        }
     }
 }
 
@@ -198,21 +200,21 @@ mod tests {
     use super::*;
 
     /// `-` open, `d` open and gone, `e` ended, `l` ended and gone, `u` unannounced, `b` broken.
-    fn side(sign: char) -> Side {
+    fn side(sign: char) -> SideState {
         let (stream, gone) = match sign {
-            '-' => (Stream::Open, false),
-            'd' => (Stream::Open, true),
-            'e' => (Stream::Ended, false),
-            'l' => (Stream::Ended, true),
-            'u' => (Stream::Unannounced, false),
-            'b' => (Stream::Broken, true),
+            '-' => (StreamState::Open, false),
+            'd' => (StreamState::Open, true),
+            'e' => (StreamState::Ended, false),
+            'l' => (StreamState::Ended, true),
+            'u' => (StreamState::Unannounced, false),
+            'b' => (StreamState::Broken, true),
             _ => unreachable!("no such sign"),
         };
-        Side { stream, gone }
+        SideState { stream, gone }
     }
 
     /// The rules of a client that stands like `client`, for upstreams that stand like `upstreams`.
-    fn row(client: char, upstreams: &str) -> Vec<Rule> {
+    fn row(client: char, upstreams: &str) -> Vec<EndRule> {
         upstreams
             .chars()
             .map(|upstream| rule(side(client), side(upstream)))
@@ -222,15 +224,15 @@ mod tests {
     #[test]
     fn each_way_to_end_has_its_rule() {
         let to_client = when_taken(TO_CLIENT);
-        let broke = now(Verdict::Broke);
-        let deaf = by_peers(Limit::HalfClosed, Verdict::Broke);
+        let broke = now(RelayVerdict::Broke);
+        let deaf = by_peers(SilenceLimit::HalfClosed, RelayVerdict::Broke);
         let upstreams = "-debl";
         assert_eq!(
             row('-', upstreams),
             [
-                by_peers(Limit::Idle, Verdict::Idle),
+                by_peers(SilenceLimit::Idle, RelayVerdict::Idle),
                 deaf,
-                by_peers(Limit::Told, Verdict::HalfClosed),
+                by_peers(SilenceLimit::EndSent, RelayVerdict::HalfClosed),
                 to_client,
                 to_client,
             ]
@@ -238,9 +240,9 @@ mod tests {
         assert_eq!(
             row('e', upstreams),
             [
-                by_peers(Limit::HalfClosed, Verdict::HalfClosed),
+                by_peers(SilenceLimit::HalfClosed, RelayVerdict::HalfClosed),
                 deaf,
-                now(Verdict::Finished),
+                now(RelayVerdict::Finished),
                 to_client,
                 to_client,
             ]
@@ -248,9 +250,9 @@ mod tests {
         assert_eq!(
             row('l', upstreams),
             [
-                by_peers(Limit::Farewell, Verdict::ClientLeft),
+                by_peers(SilenceLimit::Linger, RelayVerdict::ClientLeft),
                 deaf,
-                now(Verdict::Finished),
+                now(RelayVerdict::Finished),
                 broke,
                 broke,
             ]
@@ -278,7 +280,7 @@ mod tests {
         let all = "-delub";
         for client in all.chars() {
             for upstream in all.chars() {
-                let finished = rule(side(client), side(upstream)).verdict == Verdict::Finished;
+                let finished = rule(side(client), side(upstream)).verdict == RelayVerdict::Finished;
                 assert_eq!(finished, "el".contains(client) && upstream == 'e');
             }
         }
@@ -289,7 +291,7 @@ mod tests {
         for client in "delub".chars() {
             for upstream in "-delub".chars() {
                 let rule = rule(side(client), side(upstream));
-                assert!(rule.over == Over::Now || rule.limit != Limit::Idle);
+                assert!(rule.over == EndCondition::Now || rule.limit != SilenceLimit::Idle);
             }
         }
     }

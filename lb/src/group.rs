@@ -12,27 +12,27 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::{
-    cause::Cause,
+    cause::FailureCause,
     config_error::ConfigError,
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
-    health::{Health, Observation},
+    health::{Observation, UpstreamHealth},
     lease::{Lease, NoLease},
-    limit::Name,
-    probe::{Check, Prober},
+    limit::SharedName,
+    probe::{ProbeKind, Prober},
 };
-use first_verdict::Verdict;
-use state::Book;
+use first_verdict::FirstVerdict;
+use state::GroupState;
 
 /// A named set of upstreams, alive.
 ///
 /// Its configuration changes under live connections by difference: upstreams that stay keep their
 /// counts, their health and the phase of their probes, and an upstream that is removed and added
 /// again while it has connections keeps counting them.
-pub struct Group {
-    name: Name,
+pub struct UpstreamGroup {
+    name: SharedName,
     config: ArcSwap<GroupConfig>,
-    book: Mutex<Book>,
-    verdict: Verdict,
+    state: Mutex<GroupState>,
+    first_verdict: FirstVerdict,
     probes: Mutex<BTreeMap<SocketAddr, AbortHandle>>,
 }
 
@@ -43,9 +43,9 @@ pub struct UpstreamStatus {
     /// Where it is.
     pub address: SocketAddr,
     /// What is known about it.
-    pub health: Health,
+    pub health: UpstreamHealth,
     /// Why its last probe or dial failed, unless one has succeeded since.
-    pub cause: Option<Cause>,
+    pub cause: Option<FailureCause>,
     /// What the operator wants of it.
     pub state: UpstreamState,
     /// How many connections it has, dials in flight included.
@@ -56,7 +56,7 @@ pub struct UpstreamStatus {
     pub backup: bool,
 }
 
-impl Group {
+impl UpstreamGroup {
     /// A group by itself, outside a load balancer: nobody probes its upstreams, which are yet unknown,
     /// or up if they are never to be probed.
     pub fn alone(config: GroupConfig) -> Result<Self, ConfigError> {
@@ -66,7 +66,7 @@ impl Group {
 
     /// A group that was checked, whose upstreams are yet unknown, or up if they are never probed.
     pub(crate) fn new(config: GroupConfig) -> Self {
-        let mut book = Book::default();
+        let mut book = GroupState::default();
         book.configure(&config);
         for &upstream in &config.upstreams {
             book.put(upstream);
@@ -74,14 +74,14 @@ impl Group {
         Self {
             name: Arc::clone(&config.name),
             config: ArcSwap::from_pointee(config),
-            book: Mutex::new(book),
-            verdict: Verdict::default(),
+            state: Mutex::new(book),
+            first_verdict: FirstVerdict::default(),
             probes: Mutex::default(),
         }
     }
 
     /// Its name.
-    pub fn name(&self) -> &Name {
+    pub fn name(&self) -> &SharedName {
         &self.name
     }
 
@@ -92,13 +92,13 @@ impl Group {
 
     /// How many connections it has in all, those on removed upstreams included.
     pub fn open(&self) -> u32 {
-        self.book.lock().balancer.open()
+        self.state.lock().balancer.open()
     }
 
     /// Its upstreams as they are now, in the order of the configuration.
     pub fn upstreams(&self) -> Vec<UpstreamStatus> {
-        let mut book = self.book.lock();
-        book.end_rests();
+        let mut book = self.state.lock();
+        book.end_cool_downs();
         let config = self.config.load();
         config
             .upstreams
@@ -110,34 +110,34 @@ impl Group {
     /// Leases the upstream with the fewest connections over its weight among the healthy ones that
     /// are not in `tried`; ties go in turn.
     pub fn lease(self: &Arc<Self>, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
-        let (address, down) = self.book.lock().choose(tried)?;
+        let (address, down) = self.state.lock().choose(tried)?;
         Ok(Lease::counted(Arc::clone(self), address, down))
     }
 
     /// Counts a connection to an upstream that another process has, whatever the limits say and
     /// whether or not the upstream is configured here.
     pub fn adopt(self: &Arc<Self>, upstream: SocketAddr) -> Lease {
-        self.book.lock().balancer.adopt(upstream);
+        self.state.lock().balancer.adopt(upstream);
         Lease::counted(Arc::clone(self), upstream, None)
     }
 
     /// Believes what another process found out about an upstream, unless something is known here.
     /// Probes go on from there.
-    pub fn assume(&self, upstream: SocketAddr, health: Health) {
-        let mut book = self.book.lock();
+    pub fn assume(&self, upstream: SocketAddr, health: UpstreamHealth) {
+        let mut book = self.state.lock();
         book.observe(upstream, |condition, _| condition.or(health));
         self.settle(&book);
     }
 
     pub(crate) fn give_back(&self, address: SocketAddr) {
-        let vacated = self.book.lock().give_back(address);
+        let vacated = self.state.lock().give_back(address);
         self.report_vacated(vacated);
     }
 
     /// Takes note of what a probe said.
-    pub(crate) fn probed(&self, address: SocketAddr, probe: Result<(), Cause>) {
+    pub(crate) fn probed(&self, address: SocketAddr, probe: Result<(), FailureCause>) {
         let observation = Observation::of(&probe);
-        let mut book = self.book.lock();
+        let mut book = self.state.lock();
         let moved = book.observe(address, |condition, health| {
             condition.probed(observation, health.thresholds())
         });
@@ -149,9 +149,9 @@ impl Group {
     }
 
     /// Takes note of how a dial for a client went.
-    pub(crate) fn dialed(&self, address: SocketAddr, dial: Result<(), Cause>) {
+    pub(crate) fn dialed(&self, address: SocketAddr, dial: Result<(), FailureCause>) {
         let observation = Observation::of(&dial);
-        let mut book = self.book.lock();
+        let mut book = self.state.lock();
         let moved = book.observe(address, |condition, health| {
             condition.dialed(observation, health.thresholds())
         });
@@ -163,9 +163,9 @@ impl Group {
     }
 
     /// Takes note of how a relay ended.
-    pub(crate) fn relayed(&self, address: SocketAddr, relay: Result<(), Cause>) {
+    pub(crate) fn relayed(&self, address: SocketAddr, relay: Result<(), FailureCause>) {
         let observation = Observation::of(&relay);
-        let mut book = self.book.lock();
+        let mut book = self.state.lock();
         let moved = book.suspect(address, |condition, health| {
             condition.relayed(observation, health.thresholds())
         });
@@ -176,8 +176,8 @@ impl Group {
     }
 
     /// Takes note that the upstream ended a connection at once and without a byte.
-    pub(crate) fn fell_short(&self, address: SocketAddr, cause: Cause) {
-        let mut book = self.book.lock();
+    pub(crate) fn fell_short(&self, address: SocketAddr, cause: FailureCause) {
+        let mut book = self.state.lock();
         let moved = book.suspect(address, |condition, health| {
             condition.dialed(Observation::Failed, health.thresholds())
         });
@@ -187,8 +187,8 @@ impl Group {
     }
 
     /// What is known about the upstream, unless it was removed.
-    pub(crate) fn health(&self, address: SocketAddr) -> Option<Health> {
-        self.book.lock().health(address)
+    pub(crate) fn health(&self, address: SocketAddr) -> Option<UpstreamHealth> {
+        self.state.lock().health(address)
     }
 
     /// Sees to it that exactly those upstreams are probed that should be.
@@ -196,8 +196,8 @@ impl Group {
         let config = self.config.load_full();
         self.begin_probing();
         let wanted: Vec<_> = match config.health.check {
-            Check::Off => Vec::new(),
-            Check::Tcp | Check::SendExpect { .. } | Check::Custom(_) => {
+            ProbeKind::Off => Vec::new(),
+            ProbeKind::Tcp | ProbeKind::SendExpect { .. } | ProbeKind::Custom(_) => {
                 let asked = |upstream: &&UpstreamConfig| upstream.state != UpstreamState::Maint;
                 config
                     .upstreams
@@ -221,7 +221,7 @@ impl Group {
 
     /// Ends the group's probes. Its connections go on.
     pub(crate) fn retire(&self) {
-        let vacated = self.book.lock().retire();
+        let vacated = self.state.lock().retire();
         self.stop_probes();
         self.report_vacated(vacated);
     }
@@ -239,13 +239,13 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for UpstreamGroup {
     fn drop(&mut self) {
         self.stop_probes();
     }
 }
 
-impl fmt::Debug for Group {
+impl fmt::Debug for UpstreamGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
             .field("name", &self.name)

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use crate::{
-    health::Thresholds,
-    limit::{Limit, Name},
-    probe::Check,
+    health::HealthThresholds,
+    limit::{Limit, SharedName},
+    probe::ProbeKind,
 };
 
 const fn number(n: u32) -> NonZeroU32 {
@@ -16,7 +16,7 @@ const fn number(n: u32) -> NonZeroU32 {
 #[derive(Clone, PartialEq, Debug)]
 pub struct GroupConfig {
     /// Its name.
-    pub name: Name,
+    pub name: SharedName,
     /// Where its connections may go. Of two with one address, the last one counts.
     pub upstreams: Vec<UpstreamConfig>,
     /// How upstreams are probed.
@@ -36,7 +36,7 @@ pub struct GroupConfig {
 
 impl GroupConfig {
     /// A group with the defaults of everything but its name and its upstreams.
-    pub fn new(name: impl Into<Name>, upstreams: Vec<UpstreamConfig>) -> Self {
+    pub fn new(name: impl Into<SharedName>, upstreams: Vec<UpstreamConfig>) -> Self {
         Self {
             name: name.into(),
             upstreams,
@@ -112,7 +112,7 @@ pub enum WhenAllDown {
 #[derive(Clone, PartialEq, Debug)]
 pub struct HealthConfig {
     /// What is asked.
-    pub check: Check,
+    pub check: ProbeKind,
     /// What a probe sends before it asks, as connections of the group do: a PROXY header, say.
     pub preface: Vec<u8>,
     /// The time between two probes of one upstream.
@@ -143,7 +143,7 @@ pub enum OnDown {
 impl Default for HealthConfig {
     fn default() -> Self {
         Self {
-            check: Check::Tcp,
+            check: ProbeKind::Tcp,
             preface: Vec::new(),
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
@@ -156,8 +156,8 @@ impl Default for HealthConfig {
 }
 
 impl HealthConfig {
-    pub(crate) fn thresholds(&self) -> Thresholds {
-        Thresholds {
+    pub(crate) fn thresholds(&self) -> HealthThresholds {
+        HealthThresholds {
             rise: self.rise,
             fall: self.fall,
         }

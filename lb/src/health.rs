@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroU32};
 
 /// What is known about an upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Health {
+pub enum UpstreamHealth {
     /// Nothing yet; it takes no connection.
     Unknown,
     /// It takes connections.
@@ -13,7 +13,7 @@ pub enum Health {
     Down,
 }
 
-impl Health {
+impl UpstreamHealth {
     /// The word for it, as in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -24,7 +24,7 @@ impl Health {
     }
 }
 
-impl fmt::Display for Health {
+impl fmt::Display for UpstreamHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -49,7 +49,7 @@ impl Observation {
 
 /// How many observations in a row it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Thresholds {
+pub(crate) struct HealthThresholds {
     /// Passes to come up.
     pub(crate) rise: NonZeroU32,
     /// Failures to go down.
@@ -61,7 +61,7 @@ pub(crate) struct Thresholds {
 /// Failed probes, failed dials and broken relays are rows of their own: an upstream that answers every
 /// probe and fails every dial goes down, and so does one that accepts dials and fails its probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Condition {
+pub(crate) enum HealthState {
     Unknown {
         failures: u32,
     },
@@ -79,7 +79,7 @@ pub(crate) enum Condition {
 /// caused one by what it said, so it takes more of them than of dials.
 pub(crate) const BREAKS: u32 = 10;
 
-impl Condition {
+impl HealthState {
     pub(crate) const UNKNOWN: Self = Self::Unknown { failures: 0 };
     pub(crate) const UP: Self = Self::Up {
         probes: 0,
@@ -89,7 +89,7 @@ impl Condition {
     pub(crate) const DOWN: Self = Self::Down { passes: 0 };
 
     /// Up, but down again with the next failed dial.
-    pub(crate) fn on_trial(thresholds: Thresholds) -> Self {
+    pub(crate) fn half_open(thresholds: HealthThresholds) -> Self {
         Self::Up {
             probes: 0,
             dials: thresholds.fall.get() - 1,
@@ -98,21 +98,20 @@ impl Condition {
     }
 
     /// What is known, or else what somebody else knows.
-    pub(crate) fn or(self, elsewhere: Health) -> Self {
+    pub(crate) fn or(self, elsewhere: UpstreamHealth) -> Self {
         match (self, elsewhere) {
-            (Self::Unknown { .. }, Health::Up) => Self::UP,
-            (Self::Unknown { .. }, Health::Down) => Self::DOWN,
-            (Self::Unknown { .. }, Health::Unknown) | (Self::Up { .. } | Self::Down { .. }, _) => {
-                self
-            }
+            (Self::Unknown { .. }, UpstreamHealth::Up) => Self::UP,
+            (Self::Unknown { .. }, UpstreamHealth::Down) => Self::DOWN,
+            (Self::Unknown { .. }, UpstreamHealth::Unknown)
+            | (Self::Up { .. } | Self::Down { .. }, _) => self,
         }
     }
 
-    pub(crate) fn health(self) -> Health {
+    pub(crate) fn health(self) -> UpstreamHealth {
         match self {
-            Self::Unknown { .. } => Health::Unknown,
-            Self::Up { .. } => Health::Up,
-            Self::Down { .. } => Health::Down,
+            Self::Unknown { .. } => UpstreamHealth::Unknown,
+            Self::Up { .. } => UpstreamHealth::Up,
+            Self::Down { .. } => UpstreamHealth::Down,
         }
     }
 
@@ -120,7 +119,11 @@ impl Condition {
     ///
     /// The first pass brings an unknown upstream up: `rise` holds back one that was seen to fail, and
     /// a newcomer was not. (Envoy does so too.) Its failures are counted, since it may be starting.
-    pub(crate) fn probed(self, probe: Observation, Thresholds { rise, fall }: Thresholds) -> Self {
+    pub(crate) fn probed(
+        self,
+        probe: Observation,
+        HealthThresholds { rise, fall }: HealthThresholds,
+    ) -> Self {
         use Observation::{Failed, Passed};
         match (self, probe) {
             (Self::Unknown { .. }, Passed) => Self::UP,
@@ -158,7 +161,11 @@ impl Condition {
     ///
     /// Only a probe, or the end of its rest, brings an upstream up. A dial that was under way when
     /// it went down says nothing new.
-    pub(crate) fn dialed(self, dial: Observation, Thresholds { fall, .. }: Thresholds) -> Self {
+    pub(crate) fn dialed(
+        self,
+        dial: Observation,
+        HealthThresholds { fall, .. }: HealthThresholds,
+    ) -> Self {
         use Observation::{Failed, Passed};
         match (self, dial) {
             (Self::Unknown { .. }, Passed | Failed) => self,
@@ -185,7 +192,11 @@ impl Condition {
     }
 
     /// The condition after one relay, which failed if the upstream broke it off.
-    pub(crate) fn relayed(self, relay: Observation, Thresholds { fall, .. }: Thresholds) -> Self {
+    pub(crate) fn relayed(
+        self,
+        relay: Observation,
+        HealthThresholds { fall, .. }: HealthThresholds,
+    ) -> Self {
         use Observation::{Failed, Passed};
         match (self, relay) {
             (Self::Up { probes, dials, .. }, Passed) => Self::Up {
@@ -215,15 +226,15 @@ impl Condition {
 mod tests {
     use super::*;
 
-    const THRESHOLDS: Thresholds = Thresholds {
+    const THRESHOLDS: HealthThresholds = HealthThresholds {
         rise: NonZeroU32::new(3).unwrap(),
         fall: NonZeroU32::new(2).unwrap(),
     };
 
     /// `+` and `-` are probes, `o` and `x` dials that succeeded and failed, `f` and `b` relays that
     /// finished and broke; rise 3, fall 2.
-    fn after(start: Condition, story: &str) -> Health {
-        let step = |condition: Condition, sign| match sign {
+    fn after(start: HealthState, story: &str) -> UpstreamHealth {
+        let step = |condition: HealthState, sign| match sign {
             '+' => condition.probed(Observation::Passed, THRESHOLDS),
             '-' => condition.probed(Observation::Failed, THRESHOLDS),
             'o' => condition.dialed(Observation::Passed, THRESHOLDS),
@@ -237,107 +248,159 @@ mod tests {
 
     #[test]
     fn an_unknown_upstream_must_pass_once_before_it_serves() {
-        let fresh = |story| after(Condition::UNKNOWN, story);
-        assert_eq!(fresh(""), Health::Unknown);
-        assert_eq!(fresh("+"), Health::Up);
-        assert_eq!(fresh("-"), Health::Unknown, "one failure is no verdict");
-        assert_eq!(fresh("-+"), Health::Up, "it was starting");
+        let fresh = |story| after(HealthState::UNKNOWN, story);
+        assert_eq!(fresh(""), UpstreamHealth::Unknown);
+        assert_eq!(fresh("+"), UpstreamHealth::Up);
+        assert_eq!(
+            fresh("-"),
+            UpstreamHealth::Unknown,
+            "one failure is no verdict"
+        );
+        assert_eq!(fresh("-+"), UpstreamHealth::Up, "it was starting");
         assert_eq!(
             fresh("--"),
-            Health::Down,
+            UpstreamHealth::Down,
             "the second failure in a row takes it down"
         );
-        assert_eq!(fresh("--+"), Health::Down, "now it must pass three times");
+        assert_eq!(
+            fresh("--+"),
+            UpstreamHealth::Down,
+            "now it must pass three times"
+        );
         assert_eq!(
             fresh("xxooo"),
-            Health::Unknown,
+            UpstreamHealth::Unknown,
             "dials say nothing about the unknown"
         );
     }
 
     #[test]
     fn an_upstream_that_is_up_goes_down_with_the_second_failure_in_a_row() {
-        let up = |story| after(Condition::UP, story);
-        assert_eq!(up("-+-+-"), Health::Up, "scattered failures never add up");
-        assert_eq!(up("--"), Health::Down);
-        assert_eq!(up("xoxox"), Health::Up, "a dial that succeeds ends the row");
-        assert_eq!(up("xx"), Health::Down, "failed dials count as well");
+        let up = |story| after(HealthState::UP, story);
+        assert_eq!(
+            up("-+-+-"),
+            UpstreamHealth::Up,
+            "scattered failures never add up"
+        );
+        assert_eq!(up("--"), UpstreamHealth::Down);
+        assert_eq!(
+            up("xoxox"),
+            UpstreamHealth::Up,
+            "a dial that succeeds ends the row"
+        );
+        assert_eq!(up("xx"), UpstreamHealth::Down, "failed dials count as well");
         assert_eq!(
             up("x+x"),
-            Health::Down,
+            UpstreamHealth::Down,
             "a probe does not excuse failed dials"
         );
         assert_eq!(
             up("-o-"),
-            Health::Down,
+            UpstreamHealth::Down,
             "a dial does not excuse failed probes"
         );
-        assert_eq!(up("-x"), Health::Up, "one of each is no row");
+        assert_eq!(up("-x"), UpstreamHealth::Up, "one of each is no row");
     }
 
     #[test]
     fn an_upstream_that_breaks_ten_connections_in_a_row_goes_down() {
-        let up = |story: &str| after(Condition::UP, story);
-        assert_eq!(up("bbbbbbbbb"), Health::Up, "nine may be clients' doing");
-        assert_eq!(up("bbbbbbbbbb"), Health::Down);
-        assert_eq!(up("bbbbbbbbbfbbbbbbbbb"), Health::Up, "one finished");
+        let up = |story: &str| after(HealthState::UP, story);
+        assert_eq!(
+            up("bbbbbbbbb"),
+            UpstreamHealth::Up,
+            "nine may be clients' doing"
+        );
+        assert_eq!(up("bbbbbbbbbb"), UpstreamHealth::Down);
+        assert_eq!(
+            up("bbbbbbbbbfbbbbbbbbb"),
+            UpstreamHealth::Up,
+            "one finished"
+        );
         assert_eq!(
             up("bbbbb+o+obbbbb"),
-            Health::Down,
+            UpstreamHealth::Down,
             "that it accepts and answers probes excuses nothing"
         );
-        assert_eq!(after(Condition::DOWN, "ffff"), Health::Down);
+        assert_eq!(after(HealthState::DOWN, "ffff"), UpstreamHealth::Down);
     }
 
     #[test]
     fn an_upstream_that_is_down_comes_up_with_the_third_pass_in_a_row() {
-        let down = |story| after(Condition::DOWN, story);
-        assert_eq!(down("++"), Health::Down);
-        assert_eq!(down("++-++"), Health::Down, "a failure restarts the climb");
-        assert_eq!(down("+++"), Health::Up);
-        assert_eq!(down("++o"), Health::Down, "only probes bring it back");
+        let down = |story| after(HealthState::DOWN, story);
+        assert_eq!(down("++"), UpstreamHealth::Down);
+        assert_eq!(
+            down("++-++"),
+            UpstreamHealth::Down,
+            "a failure restarts the climb"
+        );
+        assert_eq!(down("+++"), UpstreamHealth::Up);
+        assert_eq!(
+            down("++o"),
+            UpstreamHealth::Down,
+            "only probes bring it back"
+        );
         assert_eq!(
             down("++x+"),
-            Health::Up,
+            UpstreamHealth::Up,
             "a late failure of an old dial is no news"
         );
     }
 
     #[test]
     fn what_is_known_here_counts_more_than_what_is_known_elsewhere() {
-        let heard = |condition: Condition, elsewhere| condition.or(elsewhere).health();
-        assert_eq!(heard(Condition::UNKNOWN, Health::Up), Health::Up);
-        assert_eq!(heard(Condition::UNKNOWN, Health::Down), Health::Down);
-        assert_eq!(heard(Condition::UNKNOWN, Health::Unknown), Health::Unknown);
-        assert_eq!(heard(Condition::UP, Health::Down), Health::Up);
-        assert_eq!(heard(Condition::DOWN, Health::Up), Health::Down);
+        let heard = |condition: HealthState, elsewhere| condition.or(elsewhere).health();
+        assert_eq!(
+            heard(HealthState::UNKNOWN, UpstreamHealth::Up),
+            UpstreamHealth::Up
+        );
+        assert_eq!(
+            heard(HealthState::UNKNOWN, UpstreamHealth::Down),
+            UpstreamHealth::Down
+        );
+        assert_eq!(
+            heard(HealthState::UNKNOWN, UpstreamHealth::Unknown),
+            UpstreamHealth::Unknown
+        );
+        assert_eq!(
+            heard(HealthState::UP, UpstreamHealth::Down),
+            UpstreamHealth::Up
+        );
+        assert_eq!(
+            heard(HealthState::DOWN, UpstreamHealth::Up),
+            UpstreamHealth::Down
+        );
     }
 
     #[test]
     fn an_upstream_on_trial_goes_down_with_one_failed_dial() {
-        let trial = |story| after(Condition::on_trial(THRESHOLDS), story);
-        assert_eq!(trial("x"), Health::Down);
+        let trial = |story| after(HealthState::half_open(THRESHOLDS), story);
+        assert_eq!(trial("x"), UpstreamHealth::Down);
         assert_eq!(
             trial("ox"),
-            Health::Up,
+            UpstreamHealth::Up,
             "a dial that succeeds ends the trial"
         );
     }
 
     #[test]
     fn a_trial_ends_with_the_first_failed_dial_however_many_it_takes_otherwise() {
-        let thresholds = Thresholds {
+        let thresholds = HealthThresholds {
             fall: NonZeroU32::MAX,
             ..THRESHOLDS
         };
-        let trial = Condition::on_trial(thresholds);
+        let trial = HealthState::half_open(thresholds);
         let failed = trial.dialed(Observation::Failed, thresholds);
-        assert_eq!(failed.health(), Health::Down);
+        assert_eq!(failed.health(), UpstreamHealth::Down);
     }
 
     #[test]
     fn health_reads_as_its_word() {
-        let words = [Health::Unknown, Health::Up, Health::Down].map(|health| health.to_string());
+        let words = [
+            UpstreamHealth::Unknown,
+            UpstreamHealth::Up,
+            UpstreamHealth::Down,
+        ]
+        .map(|health| health.to_string());
         assert_eq!(words, ["unknown", "up", "down"]);
     }
 }

@@ -5,16 +5,16 @@ use std::{net::SocketAddr, sync::Arc};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cause::Cause, group::Group, limit::Limit};
+use crate::{cause::FailureCause, group::UpstreamGroup, limit::Limit};
 
 /// One connection's claim on one upstream.
 ///
-/// The claim counts from [`Group::lease`] until the lease is dropped, however the connection ends:
+/// The claim counts from [`UpstreamGroup::lease`] until the lease is dropped, however the connection ends:
 /// return, error, panic, or cancellation. There is no `release` to forget or call twice.
 #[derive(Debug)]
 #[must_use = "dropping a lease returns it"]
 pub struct Lease {
-    group: Arc<Group>,
+    group: Arc<UpstreamGroup>,
     address: SocketAddr,
     /// Cancelled when the upstream goes down, if its connections end then.
     down: Option<CancellationToken>,
@@ -23,7 +23,7 @@ pub struct Lease {
 impl Lease {
     /// Only the group that just counted the claim makes its lease.
     pub(crate) fn counted(
-        group: Arc<Group>,
+        group: Arc<UpstreamGroup>,
         address: SocketAddr,
         down: Option<CancellationToken>,
     ) -> Self {
@@ -44,12 +44,12 @@ impl Lease {
     }
 
     /// The upstream ended the connection at once and without a byte.
-    pub(crate) fn fell_short(&self, cause: Cause) {
+    pub(crate) fn fell_short(&self, cause: FailureCause) {
         self.group.fell_short(self.address, cause);
     }
 
     /// The upstream broke off, or took nothing for too long.
-    pub(crate) fn broke(&self, cause: Cause) {
+    pub(crate) fn broke(&self, cause: FailureCause) {
         self.group.relayed(self.address, Err(cause));
     }
 
@@ -64,7 +64,7 @@ impl Lease {
     }
 
     /// The group that the upstream was chosen from.
-    pub fn group(&self) -> &Arc<Group> {
+    pub fn group(&self) -> &Arc<UpstreamGroup> {
         &self.group
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::{
     relay::Downstream,
-    tcp::{Presence, presence},
+    tcp::{PeerPresence, presence},
 };
 
 /// How often a client is looked at.
@@ -27,8 +27,8 @@ pub async fn left<D: Downstream>(client: &mut D) {
             return pending().await;
         };
         match presence(socket) {
-            Presence::Gone => return,
-            Presence::Ended if !is_nudged => {
+            PeerPresence::Gone => return,
+            PeerPresence::Ended if !is_nudged => {
                 is_nudged = true;
                 poll_fn(|cx| {
                     client.nudge(cx);
@@ -36,7 +36,7 @@ pub async fn left<D: Downstream>(client: &mut D) {
                 })
                 .await;
             }
-            Presence::Ended | Presence::Sending => {}
+            PeerPresence::Ended | PeerPresence::Sending => {}
         }
         sleep(LOOK).await;
     }

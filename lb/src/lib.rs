@@ -1,12 +1,12 @@
 //! Balances byte streams over upstreams: least connections, limits, health, relay, drain.
 //!
-//! The face is [`LoadBalancer`]: make it from a [`Config`], [`start`](LoadBalancer::start) it,
+//! The face is [`LoadBalancer`]: make it from a [`LoadBalancerConfig`], [`start`](LoadBalancer::start) it,
 //! [`handle`](LoadBalancer::handle) streams, [`apply`](LoadBalancer::apply) changes, and
 //! [`stop`](LoadBalancer::stop) it. It knows no TLS and reads no files; whoever embeds it hands it
 //! any stream that can be read, written and [aborted](Downstream::abort).
 //!
 //! ```
-//! use lb::{Config, GroupConfig, LoadBalancer, Outcome, UpstreamConfig};
+//! use lb::{GroupConfig, LoadBalancer, LoadBalancerConfig, StreamOutcome, UpstreamConfig};
 //! use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -15,7 +15,7 @@
 //! let upstream = TcpListener::bind("127.0.0.1:0").await?;
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let group = GroupConfig::new("greeters", vec![UpstreamConfig::new(upstream.local_addr()?)]);
-//! let balancer = LoadBalancer::new(Config { groups: vec![group], ..Config::default() })?;
+//! let balancer = LoadBalancer::new(LoadBalancerConfig { groups: vec![group], ..LoadBalancerConfig::default() })?;
 //! balancer.start()?;
 //!
 //! let greet = async {
@@ -37,7 +37,7 @@
 //!         Ok::<_, std::io::Error>(heard)
 //!     };
 //!     let (ended, heard) = tokio::join!(balancer.handle("somebody", "greeters", stream), listen);
-//!     assert!(matches!(ended.unwrap().outcome, Outcome::Finished));
+//!     assert!(matches!(ended.unwrap().outcome, StreamOutcome::Finished));
 //!     heard
 //! };
 //! let heard: std::io::Result<String> = tokio::select! { ended = greet => ended, heard = visit => heard };
@@ -49,8 +49,8 @@
 //! Deciding is apart from doing. `balancer`, `health`, `limiter` and `counter` decide: they hold no
 //! socket, await nothing and are told the time. `probe`, `dial`, `relay` and `drain` do.
 //!
-//! Whatever is counted is counted by a guard: a [`Lease`] on an upstream, an [`Admission`] of a
-//! client, a [`Claim`] on a [`Counter`], a [`Stay`] in a [`Drain`]. Dropping the guard returns the
+//! Whatever is counted is counted by a guard: a [`Lease`] on an upstream, a [`ClientSlot`] of a
+//! client, a [`Claim`] on a [`Counter`], a [`DrainGuard`] in a [`Drain`]. Dropping the guard returns the
 //! count, so that a return, an error, a panic and a cancellation all come to the same.
 
 #![forbid(unsafe_code)]
@@ -101,26 +101,29 @@ pub mod relay;
 mod tcp;
 
 pub use counter::{Claim, Counter};
-pub use limit::{ClientLimits, Limit, Name, Rate};
+pub use limit::{ClientLimits, Limit, Rate, SharedName};
 
 #[cfg(not(loom))]
 pub use {
-    buffer::{Buffer, BufferUse},
-    cause::{Cause, Excerpt},
-    client_slots::{Admission, Place, Waiting},
+    buffer::{BufferUse, PooledBuffer},
+    cause::{Excerpt, FailureCause},
+    client_slots::{ClientSlot, QueuedSlot, SlotOutcome},
     config_error::{ConfigError, ConfigFault},
     dial::{DialError, DialReport, Dialed, dial},
-    drain::{Drain, Drained, Stay},
-    group::{Group, UpstreamStatus},
+    drain::{Drain, DrainGuard, Drained},
+    group::{UpstreamGroup, UpstreamStatus},
     group_config::{
         DialConfig, GroupConfig, HealthConfig, OnDown, RelayConfig, UpstreamConfig, UpstreamState,
         WhenAllDown,
     },
-    health::Health,
+    health::UpstreamHealth,
     lease::{Lease, NoLease},
     left::left,
-    limiter::{Denied, Limiter},
-    load_balancer::{Change, Config, Ended, LoadBalancer, Outcome, Rejection, StartError},
-    probe::{Check, Probe},
-    relay::{Downstream, Finished, RelayError, Traffic, relay},
+    limiter::{ClientDenied, Limiter},
+    load_balancer::{
+        BalancerChange, LoadBalancer, LoadBalancerConfig, ProbeStartError, StreamEnd,
+        StreamOutcome, StreamRejection,
+    },
+    probe::{Probe, ProbeKind},
+    relay::{Downstream, RelayEnd, RelayError, Traffic, relay},
 };

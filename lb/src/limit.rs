@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// The name of a client or a group, shared instead of copied.
-pub type Name = Arc<str>;
+pub type SharedName = Arc<str>;
 
 /// How many there may be at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -11,14 +11,18 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    client_slots::{Admission, Place, Places},
+    client_slots::{ClientSlot, ClientSlots, SlotOutcome},
     clock::TokioClock,
     config_error::LONGEST,
-    limit::{ClientLimits, Limit, Name, Rate},
+    limit::{ClientLimits, Limit, Rate, SharedName},
 };
 
-type Keyed<C> =
-    RateLimiter<Name, DefaultKeyedStateStore<Name>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type KeyedLimiter<C> = RateLimiter<
+    SharedName,
+    DefaultKeyedStateStore<SharedName>,
+    C,
+    NoOpMiddleware<<C as Clock>::Instant>,
+>;
 
 /// Asks for each client whether it may come now.
 ///
@@ -30,14 +34,14 @@ type Keyed<C> =
 #[derive(Debug)]
 pub struct Limiter<C: Clock = TokioClock> {
     clock: C,
-    places: Places,
+    slots: ClientSlots,
     // Few rates exist, since they come from the policy: one governor each, keyed by client.
-    rates: DashMap<Rate, Keyed<C>>,
+    rates: DashMap<Rate, KeyedLimiter<C>>,
 }
 
 /// Why a client may not come now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum Denied {
+pub enum ClientDenied {
     /// It has as many connections open as it may.
     #[error("the client has all of its {limit} connections open")]
     ClientConnections {
@@ -57,7 +61,7 @@ impl<C: Clock + Clone> Limiter<C> {
     pub fn new(clock: C) -> Self {
         Self {
             clock,
-            places: Places::default(),
+            slots: ClientSlots::default(),
             rates: DashMap::new(),
         }
     }
@@ -66,11 +70,15 @@ impl<C: Clock + Clone> Limiter<C> {
     ///
     /// The number of connections is asked first, and a refusal by the rate gives the count back, so
     /// that a refused connection uses up neither.
-    pub fn admit(&self, client: &Name, limits: &ClientLimits) -> Result<Admission, Denied> {
+    pub fn admit(
+        &self,
+        client: &SharedName,
+        limits: &ClientLimits,
+    ) -> Result<ClientSlot, ClientDenied> {
         let limit = limits.connections;
-        let admission = self.places.claim(client, limit);
-        self.in_time(
-            admission.ok_or(Denied::ClientConnections { limit })?,
+        let admission = self.slots.claim(client, limit);
+        self.check_rate(
+            admission.ok_or(ClientDenied::ClientConnections { limit })?,
             limits,
         )
     }
@@ -86,39 +94,39 @@ impl<C: Clock + Clone> Limiter<C> {
     /// As [`Limiter::admit`]. The rate is asked when there is a place, and is not waited for.
     pub async fn admit_within(
         &self,
-        client: &Name,
+        client: &SharedName,
         limits: &ClientLimits,
-    ) -> Result<Admission, Denied> {
+    ) -> Result<ClientSlot, ClientDenied> {
         let admission = match self.admit_or_wait(client, limits, Instant::now())? {
-            Place::Free(admission) => admission,
-            Place::Taken(mut waiting) => {
+            SlotOutcome::Granted(admission) => admission,
+            SlotOutcome::Queued(mut waiting) => {
                 let limit = limits.connections;
-                let place = timeout(limits.wait, waiting.place()).await;
-                place.map_err(|_| Denied::ClientConnections { limit })?
+                let place = timeout(limits.wait, waiting.granted()).await;
+                place.map_err(|_| ClientDenied::ClientConnections { limit })?
             }
         };
-        self.in_time(admission, limits)
+        self.check_rate(admission, limits)
     }
 
     /// Counts one more connection of `client`, or has it wait with those that came before and after `since`, if
-    /// its limits let anybody wait. The rate is asked afterwards, by [`Limiter::in_time`].
+    /// its limits let anybody wait. The rate is asked afterwards, by [`Limiter::check_rate`].
     ///
     /// # Errors
     ///
     /// As many are open as may be, and as many wait.
     pub fn admit_or_wait(
         &self,
-        client: &Name,
+        client: &SharedName,
         limits: &ClientLimits,
         since: Instant,
-    ) -> Result<Place, Denied> {
+    ) -> Result<SlotOutcome, ClientDenied> {
         let limit = limits.connections;
         let place = if limits.wait.is_zero() {
-            self.places.claim(client, limit).map(Place::Free)
+            self.slots.claim(client, limit).map(SlotOutcome::Granted)
         } else {
-            self.places.claim_or_wait(client, limit, since)
+            self.slots.claim_or_wait(client, limit, since)
         };
-        place.ok_or(Denied::ClientConnections { limit })
+        place.ok_or(ClientDenied::ClientConnections { limit })
     }
 
     /// Asks whether a connection that is counted comes slowly enough.
@@ -126,37 +134,37 @@ impl<C: Clock + Clone> Limiter<C> {
     /// # Errors
     ///
     /// It does not, and is no longer counted.
-    pub fn in_time(
+    pub fn check_rate(
         &self,
-        admission: Admission,
+        admission: ClientSlot,
         limits: &ClientLimits,
-    ) -> Result<Admission, Denied> {
+    ) -> Result<ClientSlot, ClientDenied> {
         match limits.rate {
             Some(rate) if !self.is_slow_enough(admission.client(), rate) => {
-                Err(Denied::ClientRate { rate })
+                Err(ClientDenied::ClientRate { rate })
             }
             Some(_) | None => Ok(admission),
         }
     }
 
     /// Counts a connection of `client` that another process has admitted, whatever the limits say.
-    pub fn adopt(&self, client: &Name) -> Admission {
-        self.places.adopt(client)
+    pub fn admit_unlimited(&self, client: &SharedName) -> ClientSlot {
+        self.slots.claim_unlimited(client)
     }
 
     /// How many connections `client` has open.
     pub fn open(&self, client: &str) -> u32 {
-        self.places.open(client)
+        self.slots.open(client)
     }
 
     /// How many connections of `client` wait for one of those to end.
     pub fn waiting(&self, client: &str) -> usize {
-        self.places.waiting(client)
+        self.slots.waiting(client)
     }
 
     /// How many clients have a connection open.
     pub fn clients(&self) -> usize {
-        self.places.clients()
+        self.slots.clients()
     }
 
     /// Forgets every client whose rate is fully recovered, and every rate that nobody uses.
@@ -174,7 +182,7 @@ impl<C: Clock + Clone> Limiter<C> {
         self.rates.iter().map(|keyed| keyed.len()).sum()
     }
 
-    fn is_slow_enough(&self, client: &Name, rate: Rate) -> bool {
+    fn is_slow_enough(&self, client: &SharedName, rate: Rate) -> bool {
         if let Some(keyed) = self.rates.get(&rate) {
             return keyed.check_key(client).is_ok();
         }

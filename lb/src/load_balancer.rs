@@ -18,27 +18,27 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    client_slots::Admission,
+    client_slots::ClientSlot,
     config_error::ConfigError,
     counter::{Claim, Counter},
     dial::{DialError, DialReport, Dialed, dial},
-    drain::{Drain, Drained, Stay},
-    group::Group,
+    drain::{Drain, DrainGuard, Drained},
+    group::UpstreamGroup,
     group_config::{GroupConfig, UpstreamConfig},
     left::left,
-    limit::{ClientLimits, Limit, Name},
-    limiter::{Denied, Limiter},
+    limit::{ClientLimits, Limit, SharedName},
+    limiter::{ClientDenied, Limiter},
     probe::Prober,
-    relay::{Downstream, Finished, RelayError, Traffic},
+    relay::{Downstream, RelayEnd, RelayError, Traffic},
 };
-use writer::Writer;
+use writer::GroupWriter;
 
 /// How often clients that are idle are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// What a load balancer is made from.
 #[derive(Clone, Debug, Default)]
-pub struct Config {
+pub struct LoadBalancerConfig {
     /// How many connections there may be in all.
     pub connections: Limit,
     /// What each client of [`LoadBalancer::handle`] may use.
@@ -53,23 +53,23 @@ pub struct Config {
     clippy::large_enum_variant,
     reason = "most changes are of groups, and none is kept"
 )]
-pub enum Change {
+pub enum BalancerChange {
     /// Adds a group, or alters the one of that name.
     PutGroup(GroupConfig),
     /// Removes a group; its open connections go on.
-    RemoveGroup(Name),
+    RemoveGroup(SharedName),
     /// Adds an upstream to a group, or alters the one of that address. Whoever finds upstreams needs to
     /// know of no others, and loses none that somebody else adds meanwhile.
     PutUpstream {
         /// The group.
-        group: Name,
+        group: SharedName,
         /// The upstream.
         upstream: UpstreamConfig,
     },
     /// Removes an upstream from a group, if it is there; its open connections go on.
     RemoveUpstream {
         /// The group.
-        group: Name,
+        group: SharedName,
         /// Where the upstream is.
         upstream: SocketAddr,
     },
@@ -85,8 +85,8 @@ pub enum Change {
 /// time, and each costs what it changes, however many groups there are.
 #[derive(Debug)]
 pub struct LoadBalancer {
-    snapshot: ArcSwap<Snapshot>,
-    writer: Mutex<Writer>,
+    snapshot: ArcSwap<BalancerSnapshot>,
+    writer: Mutex<GroupWriter>,
     open: Arc<Counter>,
     limiter: Arc<Limiter>,
     drain: Drain,
@@ -95,8 +95,8 @@ pub struct LoadBalancer {
 }
 
 #[derive(Clone, Debug)]
-struct Snapshot {
-    groups: imbl::HashMap<Name, Arc<Group>>,
+struct BalancerSnapshot {
+    groups: imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
     connections: Limit,
     client: ClientLimits,
 }
@@ -104,7 +104,7 @@ struct Snapshot {
 /// How a connection ended that reached an upstream.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Ended {
+pub struct StreamEnd {
     /// Where it went.
     pub upstream: SocketAddr,
     /// Bytes that went to the client.
@@ -112,12 +112,12 @@ pub struct Ended {
     /// Bytes that came from the client.
     pub received: u64,
     /// What ended it.
-    pub outcome: Outcome,
+    pub outcome: StreamOutcome,
 }
 
 /// What ended a connection that reached an upstream.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum StreamOutcome {
     /// Both sides did.
     Finished,
     /// The client did, and was gone before the upstream did.
@@ -131,7 +131,7 @@ pub enum Outcome {
 /// Why nothing is probed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum ProbeStartError {
     /// It was not called on a tokio runtime, where probes would run.
     #[error("a load balancer is started on a tokio runtime")]
     NoRuntime(#[from] TryCurrentError),
@@ -142,7 +142,7 @@ pub enum StartError {
 
 /// Why a stream was turned away, in the order the reasons can arise.
 #[derive(Debug, Error)]
-pub enum Rejection {
+pub enum StreamRejection {
     /// The load balancer is stopping.
     #[error("the load balancer is stopping")]
     Stopping,
@@ -157,7 +157,7 @@ pub enum Rejection {
     UnknownGroup,
     /// The client may not come now.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Denied(#[from] ClientDenied),
     /// The client was gone before it had a place.
     #[error("the client left while it waited")]
     Left,
@@ -168,20 +168,20 @@ pub enum Rejection {
 
 /// What a connection holds on the load balancer itself: a stay and a claim.
 #[derive(Debug)]
-struct Place {
-    _stay: Stay,
+struct BalancerSlot {
+    _stay: DrainGuard,
     _claim: Claim,
 }
 
 impl LoadBalancer {
     /// A load balancer that probes nothing yet, unless a group cannot be as it is configured.
-    pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let Config {
+    pub fn new(config: LoadBalancerConfig) -> Result<Self, ConfigError> {
+        let LoadBalancerConfig {
             connections,
             client,
             groups,
         } = config;
-        let snapshot = Snapshot {
+        let snapshot = BalancerSnapshot {
             groups: imbl::HashMap::new(),
             connections,
             client,
@@ -195,7 +195,7 @@ impl LoadBalancer {
             background: TaskTracker::new(),
             stopped: CancellationToken::new(),
         };
-        balancer.apply(groups.into_iter().map(Change::PutGroup))?;
+        balancer.apply(groups.into_iter().map(BalancerChange::PutGroup))?;
         Ok(balancer)
     }
 
@@ -203,13 +203,13 @@ impl LoadBalancer {
     ///
     /// Groups that come later are probed there as well. Starting again does nothing. The runtime must have
     /// time and I/O enabled, of which it cannot be asked: probes fail as long as it has not.
-    pub fn start(&self) -> Result<(), StartError> {
+    pub fn start(&self) -> Result<(), ProbeStartError> {
         let mut writer = self.writer.lock();
         if writer.prober.is_some() {
             return Ok(());
         }
         if self.drain.is_begun() {
-            return Err(StartError::Stopped);
+            return Err(ProbeStartError::Stopped);
         }
         let prober = Prober::new(
             Handle::try_current()?,
@@ -224,14 +224,16 @@ impl LoadBalancer {
         writer.prober = Some(prober);
         let (limiter, stopped) = (Arc::downgrade(&self.limiter), self.stopped.clone());
         self.background.spawn(async move {
-            stopped.run_until_cancelled(keep_house(limiter)).await;
+            stopped
+                .run_until_cancelled(forget_idle_clients(limiter))
+                .await;
         });
         Ok(())
     }
 
-    /// Waits for the [first verdict](Group::first_verdict) of every group that there is now, and names
+    /// Waits for the [first verdict](UpstreamGroup::first_verdict) of every group that there is now, and names
     /// those of which there is none in time: within 5 s. Cancel safe.
-    pub async fn first_verdicts(&self) -> Vec<Name> {
+    pub async fn first_verdicts(&self) -> Vec<SharedName> {
         let mut undecided = Vec::new();
         for group in self.groups() {
             if !group.first_verdict().await {
@@ -247,24 +249,27 @@ impl LoadBalancer {
     ///
     /// A group that is altered shows its own change a moment earlier, upstream by upstream. Any thread may call this,
     /// before and after [`LoadBalancer::start`].
-    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), ConfigError> {
-        let changes: Vec<Change> = changes.into_iter().collect();
-        changes.iter().try_for_each(Change::check)?;
+    pub fn apply(
+        &self,
+        changes: impl IntoIterator<Item = BalancerChange>,
+    ) -> Result<(), ConfigError> {
+        let changes: Vec<BalancerChange> = changes.into_iter().collect();
+        changes.iter().try_for_each(BalancerChange::check)?;
         let mut writer = self.writer.lock();
-        let mut next = Snapshot::clone(&self.snapshot.load());
+        let mut next = BalancerSnapshot::clone(&self.snapshot.load());
         writer::check_groups(&changes, &next.groups)?;
         for change in changes {
             match change {
-                Change::PutGroup(config) => writer.put(&mut next.groups, config),
-                Change::RemoveGroup(name) => writer.remove(&mut next.groups, &name),
-                Change::PutUpstream { group, upstream } => {
+                BalancerChange::PutGroup(config) => writer.put(&mut next.groups, config),
+                BalancerChange::RemoveGroup(name) => writer.remove(&mut next.groups, &name),
+                BalancerChange::PutUpstream { group, upstream } => {
                     writer.put_upstream(&next.groups, &group, upstream);
                 }
-                Change::RemoveUpstream { group, upstream } => {
+                BalancerChange::RemoveUpstream { group, upstream } => {
                     writer.remove_upstream(&next.groups, &group, upstream);
                 }
-                Change::Connections(limit) => next.connections = limit,
-                Change::Client(limits) => next.client = limits,
+                BalancerChange::Connections(limit) => next.connections = limit,
+                BalancerChange::Client(limits) => next.client = limits,
             }
         }
         self.snapshot.store(Arc::new(next));
@@ -272,12 +277,12 @@ impl LoadBalancer {
     }
 
     /// The group of that name.
-    pub fn group(&self, name: &str) -> Option<Arc<Group>> {
+    pub fn group(&self, name: &str) -> Option<Arc<UpstreamGroup>> {
         self.snapshot.load().groups.get(name).map(Arc::clone)
     }
 
     /// Every group, in no particular order.
-    pub fn groups(&self) -> Vec<Arc<Group>> {
+    pub fn groups(&self) -> Vec<Arc<UpstreamGroup>> {
         self.snapshot
             .load()
             .groups
@@ -297,7 +302,11 @@ impl LoadBalancer {
     }
 
     /// Counts one more connection of `client`, if its limits allow it.
-    pub fn admit(&self, client: &Name, limits: &ClientLimits) -> Result<Admission, Denied> {
+    pub fn admit(
+        &self,
+        client: &SharedName,
+        limits: &ClientLimits,
+    ) -> Result<ClientSlot, ClientDenied> {
         self.limiter.admit(client, limits)
     }
 
@@ -305,9 +314,9 @@ impl LoadBalancer {
     /// [`Limiter::admit_within`].
     pub async fn admit_within(
         &self,
-        client: &Name,
+        client: &SharedName,
         limits: &ClientLimits,
-    ) -> Result<Admission, Denied> {
+    ) -> Result<ClientSlot, ClientDenied> {
         self.limiter.admit_within(client, limits).await
     }
 
@@ -321,28 +330,28 @@ impl LoadBalancer {
         client: &str,
         group: &str,
         stream: S,
-    ) -> Result<Ended, Rejection> {
-        let mut downstream = AbortOnDrop {
+    ) -> Result<StreamEnd, StreamRejection> {
+        let mut downstream = StreamAbortGuard {
             stream,
             armed: true,
         };
-        let _place = self.place()?;
+        let _place = self.take_slot()?;
         let group = self.known(group)?;
         let _admission = self.admitted(client, &mut downstream.stream).await?;
         let mut dialed = self.dial(&group).await?;
         let traffic = Traffic::new();
         let relayed = dialed.relay(&mut downstream.stream, &traffic);
         let outcome = match self.drain.cutoff().run_until_cancelled(relayed).await {
-            Some(Ok(Finished::Both)) => {
+            Some(Ok(RelayEnd::Both)) => {
                 downstream.armed = false;
-                Outcome::Finished
+                StreamOutcome::Finished
             }
-            Some(Ok(Finished::ClientLeft)) => Outcome::ClientLeft,
-            Some(Err(error)) => Outcome::Broken(error),
-            None => Outcome::CutOff,
+            Some(Ok(RelayEnd::ClientLeft)) => StreamOutcome::ClientLeft,
+            Some(Err(error)) => StreamOutcome::Broken(error),
+            None => StreamOutcome::CutOff,
         };
         let (sent, received) = (traffic.sent(), traffic.received());
-        Ok(Ended {
+        Ok(StreamEnd {
             upstream: dialed.lease.address(),
             sent,
             received,
@@ -360,30 +369,33 @@ impl LoadBalancer {
         drained
     }
 
-    async fn dial(&self, group: &Arc<Group>) -> Result<Dialed, Rejection> {
+    async fn dial(&self, group: &Arc<UpstreamGroup>) -> Result<Dialed, StreamRejection> {
         let mut report = DialReport::default();
         let dialed = self
             .drain
             .cutoff()
             .run_until_cancelled(dial(group, &mut report))
             .await;
-        Ok(dialed.ok_or(Rejection::Stopping)??)
+        Ok(dialed.ok_or(StreamRejection::Stopping)??)
     }
 
-    fn place(&self) -> Result<Place, Rejection> {
-        let stay = self.drain.enter().ok_or(Rejection::Stopping)?;
+    fn take_slot(&self) -> Result<BalancerSlot, StreamRejection> {
+        let stay = self.drain.enter().ok_or(StreamRejection::Stopping)?;
         let limit = self.snapshot.load().connections;
-        let claim = self.open.claim(limit).ok_or(Rejection::Full { limit })?;
-        Ok(Place {
+        let claim = self
+            .open
+            .claim(limit)
+            .ok_or(StreamRejection::Full { limit })?;
+        Ok(BalancerSlot {
             _stay: stay,
             _claim: claim,
         })
     }
 
-    fn known(&self, group: &str) -> Result<Arc<Group>, Rejection> {
+    fn known(&self, group: &str) -> Result<Arc<UpstreamGroup>, StreamRejection> {
         let snapshot = self.snapshot.load();
         let group = snapshot.groups.get(group);
-        group.map(Arc::clone).ok_or(Rejection::UnknownGroup)
+        group.map(Arc::clone).ok_or(StreamRejection::UnknownGroup)
     }
 
     /// Counts a connection of the client, or has it wait. A load balancer that stops lets nobody wait.
@@ -391,18 +403,18 @@ impl LoadBalancer {
         &self,
         client: &str,
         stream: &mut S,
-    ) -> Result<Admission, Rejection> {
+    ) -> Result<ClientSlot, StreamRejection> {
         let (client, limits) = (client.into(), self.snapshot.load().client);
         tokio::select! {
             biased;
             admitted = self.admit_within(&client, &limits) => Ok(admitted?),
-            () = left(stream) => Err(Rejection::Left),
-            () = self.drain.begun() => Err(Rejection::Stopping),
+            () = left(stream) => Err(StreamRejection::Left),
+            () = self.drain.begun() => Err(StreamRejection::Stopping),
         }
     }
 }
 
-impl Change {
+impl BalancerChange {
     fn check(&self) -> Result<(), ConfigError> {
         match self {
             Self::PutGroup(config) => config.check(),
@@ -418,7 +430,7 @@ impl Change {
 impl Default for LoadBalancer {
     /// A load balancer without limits and groups.
     fn default() -> Self {
-        Self::new(Config::default()).expect("without groups nothing can be wrong")
+        Self::new(LoadBalancerConfig::default()).expect("without groups nothing can be wrong")
     }
 }
 
@@ -428,7 +440,7 @@ impl Drop for LoadBalancer {
     }
 }
 
-async fn keep_house(limiter: Weak<Limiter>) {
+async fn forget_idle_clients(limiter: Weak<Limiter>) {
     loop {
         sleep(HOUSEKEEPING).await;
         let Some(limiter) = limiter.upgrade() else {
@@ -439,12 +451,12 @@ async fn keep_house(limiter: Weak<Limiter>) {
 }
 
 /// A stream that is aborted on drop, unless its connection was whole.
-struct AbortOnDrop<S: Downstream> {
+struct StreamAbortGuard<S: Downstream> {
     stream: S,
     armed: bool,
 }
 
-impl<S: Downstream> Drop for AbortOnDrop<S> {
+impl<S: Downstream> Drop for StreamAbortGuard<S> {
     fn drop(&mut self) {
         if self.armed {
             self.stream.abort();

@@ -23,13 +23,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
-    cause::{Cause, Excerpt},
+    cause::{Excerpt, FailureCause},
     dial::is_ours,
-    group::Group,
+    group::UpstreamGroup,
     group_config::HealthConfig,
-    health::Health,
-    limit::Name,
-    probe_permits::Permits,
+    health::UpstreamHealth,
+    limit::SharedName,
+    probe_permits::ProbePermits,
 };
 
 /// How many probes are under way at a time, over all groups.
@@ -46,7 +46,7 @@ const UNKNOWN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a probe asks of an upstream.
 #[derive(Clone, Debug)]
-pub enum Check {
+pub enum ProbeKind {
     /// Nothing. The upstream counts as up; failed dials give it a rest of one interval.
     Off,
     /// That it accepts a connection.
@@ -62,7 +62,7 @@ pub enum Check {
     Custom(Arc<dyn Probe>),
 }
 
-impl PartialEq for Check {
+impl PartialEq for ProbeKind {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Off, Self::Off) | (Self::Tcp, Self::Tcp) => true,
@@ -97,7 +97,7 @@ pub trait Probe: Send + Sync + Debug {
 pub(crate) struct Prober {
     runtime: Handle,
     tasks: TaskTracker,
-    permits: Arc<Permits>,
+    permits: Arc<ProbePermits>,
     /// How many upstreams wait for their first probe's end.
     starting: Arc<AtomicU32>,
     stopped: CancellationToken,
@@ -108,19 +108,19 @@ impl Prober {
         Self {
             runtime,
             tasks,
-            permits: Permits::new(CONCURRENT_PROBES),
+            permits: ProbePermits::new(CONCURRENT_PROBES),
             starting: Arc::default(),
             stopped,
         }
     }
 
     /// Probes the upstream until the group is gone, the task aborted, or everything stopped.
-    pub(crate) fn spawn(&self, group: &Arc<Group>, address: SocketAddr) -> AbortHandle {
+    pub(crate) fn spawn(&self, group: &Arc<UpstreamGroup>, address: SocketAddr) -> AbortHandle {
         let before = self.starting.fetch_add(1, Relaxed);
-        let starting = Starting(Arc::clone(&self.starting));
+        let starting = FirstProbeGuard(Arc::clone(&self.starting));
         let health = &group.config().health;
         let first = health.first_pause(before, fastrand::f64());
-        let rounds = Rounds {
+        let rounds = ProbeLoop {
             group: Arc::downgrade(group),
             name: Arc::clone(group.name()),
             address,
@@ -138,44 +138,44 @@ impl Prober {
 }
 
 /// An upstream that was not probed yet, counted.
-struct Starting(Arc<AtomicU32>);
+struct FirstProbeGuard(Arc<AtomicU32>);
 
-impl Drop for Starting {
+impl Drop for FirstProbeGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
-struct Rounds {
+struct ProbeLoop {
     // A weak one, so that probing keeps no removed group alive.
-    group: Weak<Group>,
-    name: Name,
+    group: Weak<UpstreamGroup>,
+    name: SharedName,
     address: SocketAddr,
-    permits: Arc<Permits>,
+    permits: Arc<ProbePermits>,
     tasks: TaskTracker,
 }
 
 /// How a probe failed.
 #[derive(Debug)]
-enum Failure {
+enum ProbeFailure {
     /// For something that only we lack: it says nothing about the upstream.
     Ours(io::Error),
     /// By the upstream.
-    Theirs(Cause),
+    Theirs(FailureCause),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for ProbeFailure {
     fn from(error: io::Error) -> Self {
         if is_ours(&error) {
             Self::Ours(error)
         } else {
-            Self::Theirs(Cause::of(&error))
+            Self::Theirs(FailureCause::of(&error))
         }
     }
 }
 
-impl Rounds {
-    async fn run(self, first: Duration, starting: Starting) {
+impl ProbeLoop {
+    async fn run(self, first: Duration, starting: FirstProbeGuard) {
         sleep(first).await;
         let mut next = self.round().await;
         drop(starting);
@@ -195,10 +195,10 @@ impl Rounds {
         let (name, address) = (&*self.name, self.address);
         match asked {
             Ok(()) => group.probed(address, Ok(())),
-            Err(Failure::Ours(error)) => {
+            Err(ProbeFailure::Ours(error)) => {
                 debug!(group = name, upstream = %address, %error, "upstream cannot be probed");
             }
-            Err(Failure::Theirs(cause)) => {
+            Err(ProbeFailure::Theirs(cause)) => {
                 debug!(group = name, upstream = %address, %cause, "probe failed");
                 group.probed(address, Err(cause));
             }
@@ -210,30 +210,31 @@ impl Rounds {
         )
     }
 
-    async fn ask(&self, health: &HealthConfig) -> Result<(), Failure> {
-        if matches!(health.check, Check::Off) {
+    async fn ask(&self, health: &HealthConfig) -> Result<(), ProbeFailure> {
+        if matches!(health.check, ProbeKind::Off) {
             return Ok(());
         }
         let deadline = Instant::now() + health.timeout;
         let connected = timeout_at(deadline, TcpStream::connect(self.address)).await;
-        let stream = connected.map_err(|_| Failure::Theirs(Cause::ConnectTimedOut))??;
+        let stream =
+            connected.map_err(|_| ProbeFailure::Theirs(FailureCause::ConnectTimedOut))??;
         let talked = timeout_at(deadline, self.talk(stream, health)).await;
-        talked.map_err(|_| Failure::Theirs(Cause::AnswerTimedOut))?
+        talked.map_err(|_| ProbeFailure::Theirs(FailureCause::AnswerTimedOut))?
     }
 
-    async fn talk(&self, mut stream: TcpStream, health: &HealthConfig) -> Result<(), Failure> {
+    async fn talk(&self, mut stream: TcpStream, health: &HealthConfig) -> Result<(), ProbeFailure> {
         stream.write_all(&health.preface).await?;
         match &health.check {
-            Check::Off | Check::Tcp => Ok(()),
-            Check::SendExpect { send, expect } => {
+            ProbeKind::Off | ProbeKind::Tcp => Ok(()),
+            ProbeKind::SendExpect { send, expect } => {
                 stream.write_all(send).await?;
                 expected(&mut stream, expect).await
             }
-            Check::Custom(probe) => {
+            ProbeKind::Custom(probe) => {
                 let probe = Arc::clone(probe);
                 // A task of its own, so that its panic ends one probe and not all that follow.
                 let asked = self.tasks.spawn(async move { probe.probe(stream).await });
-                let _ended = AbortOnDrop(asked.abort_handle());
+                let _ended = TaskAbortGuard(asked.abort_handle());
                 Ok(asked.await.map_err(io::Error::other)??)
             }
         }
@@ -241,12 +242,12 @@ impl Rounds {
 }
 
 /// Reads until the answer is as expected, or cannot become so.
-async fn expected(stream: &mut TcpStream, expect: &[u8]) -> Result<(), Failure> {
+async fn expected(stream: &mut TcpStream, expect: &[u8]) -> Result<(), ProbeFailure> {
     let mut answer = vec![0; expect.len().max(ANSWER_ROOM)];
     let mut length = 0;
     while length < expect.len() && expect.starts_with(&answer[..length]) {
         match stream.read(&mut answer[length..]).await? {
-            0 if length == 0 => return Err(Failure::Theirs(Cause::Closed)),
+            0 if length == 0 => return Err(ProbeFailure::Theirs(FailureCause::Closed)),
             0 => break,
             read => length += read,
         }
@@ -255,12 +256,14 @@ async fn expected(stream: &mut TcpStream, expect: &[u8]) -> Result<(), Failure> 
         return Ok(());
     }
     let excerpt = Excerpt::of(&answer[..length]);
-    Err(Failure::Theirs(Cause::UnexpectedAnswer(excerpt)))
+    Err(ProbeFailure::Theirs(FailureCause::UnexpectedAnswer(
+        excerpt,
+    )))
 }
 
-struct AbortOnDrop(AbortHandle);
+struct TaskAbortGuard(AbortHandle);
 
-impl Drop for AbortOnDrop {
+impl Drop for TaskAbortGuard {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -276,10 +279,10 @@ impl HealthConfig {
     }
 
     /// How long to wait for the next probe; `chance` is from 0 to 1.
-    fn pause(&self, health: Health, chance: f64) -> Duration {
+    fn pause(&self, health: UpstreamHealth, chance: f64) -> Duration {
         let interval = match health {
-            Health::Unknown => self.interval.min(UNKNOWN_INTERVAL),
-            Health::Up | Health::Down => self.interval,
+            UpstreamHealth::Unknown => self.interval.min(UNKNOWN_INTERVAL),
+            UpstreamHealth::Up | UpstreamHealth::Down => self.interval,
         };
         interval.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * chance - 1.0))
     }

@@ -8,34 +8,34 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::limit::Name;
+use crate::limit::SharedName;
 
 /// A bounded number of permits. Groups that wait get them in turn, whatever number each waits for.
 #[derive(Debug)]
-pub(crate) struct Permits {
-    state: Mutex<State>,
+pub(crate) struct ProbePermits {
+    state: Mutex<PermitState>,
 }
 
 /// One probe's permit, handed on when it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping a permit hands it on"]
-pub(crate) struct Permit {
-    permits: Arc<Permits>,
+pub(crate) struct ProbePermit {
+    permits: Arc<ProbePermits>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PermitState {
     /// Not zero only while nobody waits.
     free: usize,
-    waiting: HashMap<Name, VecDeque<oneshot::Sender<Permit>>>,
+    waiting: HashMap<SharedName, VecDeque<oneshot::Sender<ProbePermit>>>,
     /// The groups that wait, in the order in which they get a permit; each stands here once.
-    turns: VecDeque<Name>,
+    turns: VecDeque<SharedName>,
 }
 
-impl Permits {
+impl ProbePermits {
     pub(crate) fn new(free: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(PermitState {
                 free,
                 waiting: HashMap::new(),
                 turns: VecDeque::new(),
@@ -44,12 +44,12 @@ impl Permits {
     }
 
     /// Waits for a permit. Cancel safe.
-    pub(crate) async fn acquire(self: &Arc<Self>, group: &Name) -> Permit {
+    pub(crate) async fn acquire(self: &Arc<Self>, group: &SharedName) -> ProbePermit {
         let handed = {
             let mut state = self.state.lock();
             if state.free > 0 {
                 state.free -= 1;
-                return Permit {
+                return ProbePermit {
                     permits: Arc::clone(self),
                 };
             }
@@ -70,13 +70,13 @@ impl Permits {
         if let Some(waiter) = next {
             let permits = Arc::clone(self);
             // One that has gone in this moment drops the permit, which hands it on again.
-            drop(waiter.send(Permit { permits }));
+            drop(waiter.send(ProbePermit { permits }));
         }
     }
 }
 
-impl State {
-    fn wait(&mut self, group: &Name) -> oneshot::Receiver<Permit> {
+impl PermitState {
+    fn wait(&mut self, group: &SharedName) -> oneshot::Receiver<ProbePermit> {
         let (waiter, handed) = oneshot::channel();
         let queue = self.waiting.entry(Arc::clone(group)).or_default();
         if queue.is_empty() {
@@ -87,7 +87,7 @@ impl State {
     }
 
     /// The next waiter that still listens, of the group whose turn it is.
-    fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
+    fn next(&mut self) -> Option<oneshot::Sender<ProbePermit>> {
         while let Some(group) = self.turns.pop_front() {
             let mut queue = self.waiting.remove(&group).unwrap_or_default();
             let next = std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.is_closed());
@@ -103,7 +103,7 @@ impl State {
     }
 }
 
-impl Drop for Permit {
+impl Drop for ProbePermit {
     fn drop(&mut self) {
         self.permits.hand_on();
     }
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn a_group_that_waits_with_thousands_keeps_no_other_from_its_turn() {
-        let permits = Permits::new(1);
-        let (busy, calm): (Name, Name) = ("busy".into(), "calm".into());
+        let permits = ProbePermits::new(1);
+        let (busy, calm): (SharedName, SharedName) = ("busy".into(), "calm".into());
         let held = poll_once(pin!(permits.acquire(&busy))).unwrap();
         let mut waiting: Vec<_> = (0..3000)
             .map(|_| Box::pin(permits.acquire(&busy)))
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn a_permit_is_lost_neither_to_waiters_that_left_nor_to_one_that_leaves_with_it() {
-        let permits = Permits::new(1);
-        let group: Name = "ledger".into();
+        let permits = ProbePermits::new(1);
+        let group: SharedName = "ledger".into();
         let held = poll_once(pin!(permits.acquire(&group))).unwrap();
         let mut left = Box::pin(permits.acquire(&group));
         let mut leaving = Box::pin(permits.acquire(&group));

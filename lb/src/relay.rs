@@ -23,13 +23,13 @@ use tokio::{
 };
 
 use crate::{
-    ends::{self, Side},
+    ends::{self, SideState},
     group_config::RelayConfig,
     lease::Lease,
     tcp,
 };
-use clock::Clock;
-use course::Course;
+use clock::RelayClock;
+use course::RelayCourse;
 
 /// A stream from a client.
 ///
@@ -94,7 +94,7 @@ impl Traffic {
 
 /// How a relay ended well.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Finished {
+pub enum RelayEnd {
     /// Both sides ended their stream, and each was told of the other's end.
     Both,
     /// The client ended its stream, of which the upstream was told, and was gone before the upstream
@@ -143,7 +143,7 @@ pub async fn relay<D: Downstream>(
     upstream: &mut TcpStream,
     config: &RelayConfig,
     traffic: &Traffic,
-) -> Result<Finished, RelayError> {
+) -> Result<RelayEnd, RelayError> {
     // As it is done for an upstream that was dialed here.
     drop(upstream.set_zero_linger());
     run(downstream, upstream, config, traffic, None).await
@@ -155,7 +155,7 @@ pub(crate) async fn relay_leased<D: Downstream>(
     (upstream, lease, dialed): (&mut TcpStream, &Lease, Instant),
     config: &RelayConfig,
     traffic: &Traffic,
-) -> Result<Finished, RelayError> {
+) -> Result<RelayEnd, RelayError> {
     run(downstream, upstream, config, traffic, Some((lease, dialed))).await
 }
 
@@ -165,36 +165,36 @@ async fn run<D: Downstream>(
     config: &RelayConfig,
     traffic: &Traffic,
     leased: Option<(&Lease, Instant)>,
-) -> Result<Finished, RelayError> {
+) -> Result<RelayEnd, RelayError> {
     let now = Instant::now();
-    let rule = ends::rule(Side::default(), Side::default());
-    let mut clock = Clock::new(config, rule, now, fastrand::f64());
+    let rule = ends::rule(SideState::default(), SideState::default());
+    let mut clock = RelayClock::new(config, rule, now, fastrand::f64());
     if let Some((_, dialed)) = leased {
         clock.await_proof(dialed);
     }
-    let sides = Sides {
+    let sides = SidesGuard {
         downstream,
         upstream,
         finished: None,
     };
     let lease = leased.map(|(lease, _)| lease);
-    let mut course = Course::new(sides, config.keepalive, traffic, lease);
+    let mut course = RelayCourse::new(sides, config.keepalive, traffic, lease);
     let mut alarm = pin!(sleep_until(clock.next()));
     std::future::poll_fn(|cx| course.poll(cx, &mut clock, alarm.as_mut())).await
 }
 
 /// Both ends of a connection, aborted on drop unless it finished.
-struct Sides<'a, D: Downstream> {
+struct SidesGuard<'a, D: Downstream> {
     downstream: &'a mut D,
     upstream: &'a mut TcpStream,
-    finished: Option<Finished>,
+    finished: Option<RelayEnd>,
 }
 
-impl<D: Downstream> Drop for Sides<'_, D> {
+impl<D: Downstream> Drop for SidesGuard<'_, D> {
     fn drop(&mut self) {
         match self.finished {
-            Some(Finished::Both) => tcp::end_in_order(self.upstream),
-            Some(Finished::ClientLeft) => {
+            Some(RelayEnd::Both) => tcp::end_in_order(self.upstream),
+            Some(RelayEnd::ClientLeft) => {
                 self.downstream.abort();
                 tcp::end_in_order(self.upstream);
             }

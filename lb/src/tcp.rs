@@ -31,7 +31,7 @@ const MOST_UNREAD: usize = 512 * 1024;
 
 /// What can be seen of a peer without reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Presence {
+pub(crate) enum PeerPresence {
     /// Its stream goes on.
     Sending,
     /// It has closed its write side: it may listen, or be gone.
@@ -41,7 +41,7 @@ pub(crate) enum Presence {
 }
 
 /// Looks at a peer without reading.
-pub(crate) fn presence(socket: BorrowedFd<'_>) -> Presence {
+pub(crate) fn presence(socket: BorrowedFd<'_>) -> PeerPresence {
     let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
     let at_once = Timespec {
         tv_sec: 0,
@@ -53,11 +53,11 @@ pub(crate) fn presence(socket: BorrowedFd<'_>) -> Presence {
     }
     let seen = asked[0].revents();
     if seen.intersects(PollFlags::ERR | PollFlags::HUP) {
-        Presence::Gone
+        PeerPresence::Gone
     } else if seen.contains(PollFlags::RDHUP) {
-        Presence::Ended
+        PeerPresence::Ended
     } else {
-        Presence::Sending
+        PeerPresence::Sending
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
         until(|| queued(near.as_fd()) == Some(0)).await;
         far.set_zero_linger().unwrap();
         drop(far);
-        until(|| presence(near.as_fd()) == Presence::Gone).await;
+        until(|| presence(near.as_fd()) == PeerPresence::Gone).await;
         assert_eq!(
             queued(near.as_fd()),
             Some(0),
@@ -170,13 +170,13 @@ mod tests {
     #[tokio::test]
     async fn a_peers_end_is_seen_without_reading_and_a_reset_behind_it_too() {
         let (mut near, mut far) = pair().await;
-        assert_eq!(presence(near.as_fd()), Presence::Sending);
+        assert_eq!(presence(near.as_fd()), PeerPresence::Sending);
         far.write_all(b"unread").await.unwrap();
         far.shutdown().await.unwrap();
-        until(|| presence(near.as_fd()) == Presence::Ended).await;
+        until(|| presence(near.as_fd()) == PeerPresence::Ended).await;
         drop(far);
         near.write_all(b"nobody listens").await.unwrap();
-        until(|| presence(near.as_fd()) == Presence::Gone).await;
+        until(|| presence(near.as_fd()) == PeerPresence::Gone).await;
     }
 
     #[tokio::test]

@@ -13,8 +13,8 @@ use std::{
 };
 
 use lb::{
-    Change, Check, ClientLimits, Config, DialConfig, GroupConfig, HealthConfig, Limit,
-    LoadBalancer, Rate, RelayConfig, UpstreamConfig, UpstreamState, WhenAllDown,
+    BalancerChange, ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, LoadBalancer,
+    LoadBalancerConfig, ProbeKind, Rate, RelayConfig, UpstreamConfig, UpstreamState, WhenAllDown,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use tokio::{
@@ -49,11 +49,11 @@ fn any_limit() -> impl Strategy<Value = Limit> {
 }
 
 fn any_health() -> impl Strategy<Value = HealthConfig> {
-    let answer = Check::SendExpect {
+    let answer = ProbeKind::SendExpect {
         send: b"ping".to_vec(),
         expect: b"pong".to_vec(),
     };
-    let check = select(vec![Check::Off, Check::Tcp, answer]);
+    let check = select(vec![ProbeKind::Off, ProbeKind::Tcp, answer]);
     (
         check,
         any_time(),
@@ -129,13 +129,16 @@ fn any_client() -> impl Strategy<Value = ClientLimits> {
 async fn lives(client: ClientLimits, groups: Vec<GroupConfig>, echo: SocketAddr) -> io::Result<()> {
     let balancer = LoadBalancer::default();
     balancer.start().unwrap();
-    balancer.apply([Change::Client(client)]).unwrap();
+    balancer.apply([BalancerChange::Client(client)]).unwrap();
     for mut group in groups {
         group.upstreams.push(UpstreamConfig::new(echo));
-        if balancer.apply([Change::PutGroup(group.clone())]).is_err() {
-            let config = Config {
+        if balancer
+            .apply([BalancerChange::PutGroup(group.clone())])
+            .is_err()
+        {
+            let config = LoadBalancerConfig {
                 groups: vec![group],
-                ..Config::default()
+                ..LoadBalancerConfig::default()
             };
             assert!(LoadBalancer::new(config).is_err(), "both say the same");
             continue;

@@ -5,8 +5,9 @@
 use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use lb::{
-    Change, Check, ClientLimits, Config, Denied, DialError, Drained, Ended, GroupConfig,
-    HealthConfig, Limit, LoadBalancer, Outcome, Rejection, UpstreamConfig,
+    BalancerChange, ClientDenied, ClientLimits, DialError, Drained, GroupConfig, HealthConfig,
+    Limit, LoadBalancer, LoadBalancerConfig, ProbeKind, StreamEnd, StreamOutcome, StreamRejection,
+    UpstreamConfig,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 const BOUND: Duration = Duration::from_secs(20);
 
-type Handled = JoinHandle<Result<Ended, Rejection>>;
+type Handled = JoinHandle<Result<StreamEnd, StreamRejection>>;
 
 struct World {
     balancer: Arc<LoadBalancer>,
@@ -27,9 +28,9 @@ struct World {
 
 impl World {
     fn new(groups: Vec<GroupConfig>) -> Self {
-        let balancer = LoadBalancer::new(Config {
+        let balancer = LoadBalancer::new(LoadBalancerConfig {
             groups,
-            ..Config::default()
+            ..LoadBalancerConfig::default()
         })
         .unwrap();
         Self {
@@ -75,7 +76,7 @@ impl World {
         (stream, handled)
     }
 
-    async fn rejected(&self, client: &'static str, group: &'static str) -> Rejection {
+    async fn rejected(&self, client: &'static str, group: &'static str) -> StreamRejection {
         let (mut stream, handled) = self.connect(client, group).await;
         let reset = timeout(BOUND, stream.read(&mut [0]))
             .await
@@ -103,7 +104,7 @@ async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-async fn finish(mut stream: TcpStream, handled: Handled) -> Ended {
+async fn finish(mut stream: TcpStream, handled: Handled) -> StreamEnd {
     stream.shutdown().await.unwrap();
     let rest = timeout(BOUND, stream.read_to_end(&mut Vec::new()))
         .await
@@ -115,7 +116,7 @@ async fn finish(mut stream: TcpStream, handled: Handled) -> Ended {
 fn unprobed(name: &str, upstreams: &[SocketAddr]) -> GroupConfig {
     let upstreams = upstreams.iter().copied().map(UpstreamConfig::new).collect();
     let health = HealthConfig {
-        check: Check::Off,
+        check: ProbeKind::Off,
         ..HealthConfig::default()
     };
     GroupConfig {
@@ -134,12 +135,15 @@ async fn a_stream_reaches_an_upstream_and_every_byte_is_counted() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[echo]))])
         .unwrap();
     let (stream, handled) = world.connected("billing", "ledger").await;
     assert_eq!(world.balancer.limiter().open("billing"), 1);
     let ended = finish(stream, handled).await;
-    assert!(matches!(ended.outcome, Outcome::Finished), "{ended:?}");
+    assert!(
+        matches!(ended.outcome, StreamOutcome::Finished),
+        "{ended:?}"
+    );
     assert_eq!((ended.upstream, ended.sent, ended.received), (echo, 5, 5));
     assert_eq!(world.balancer.limiter().open("billing"), 0);
     assert_eq!((world.open("ledger"), world.balancer.open()), (0, 0));
@@ -152,7 +156,7 @@ async fn a_started_balancer_serves_groups_that_come_later() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(GroupConfig::new(
+        .apply([BalancerChange::PutGroup(GroupConfig::new(
             "ledger",
             vec![UpstreamConfig::new(echo)],
         ))])
@@ -176,7 +180,7 @@ async fn connections_are_spread_evenly() {
     let echoes = [world.echo().await, world.echo().await, world.echo().await];
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &echoes))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &echoes))])
         .unwrap();
     let mut held = Vec::new();
     for _ in 0..9 {
@@ -192,7 +196,7 @@ async fn each_reason_to_turn_a_client_away_is_told_and_resets_it() {
     let echo = world.echo().await;
     assert!(matches!(
         world.rejected("billing", "ledger").await,
-        Rejection::UnknownGroup
+        StreamRejection::UnknownGroup
     ));
     let alone = ClientLimits {
         connections: at_most(1),
@@ -201,40 +205,40 @@ async fn each_reason_to_turn_a_client_away_is_told_and_resets_it() {
     world
         .balancer
         .apply([
-            Change::PutGroup(GroupConfig {
+            BalancerChange::PutGroup(GroupConfig {
                 max_connections: at_most(2),
                 ..unprobed("ledger", &[echo])
             }),
-            Change::PutGroup(unprobed("empty", &[])),
-            Change::Connections(at_most(3)),
-            Change::Client(alone),
+            BalancerChange::PutGroup(unprobed("empty", &[])),
+            BalancerChange::Connections(at_most(3)),
+            BalancerChange::Client(alone),
         ])
         .unwrap();
     let rejected = world.rejected("billing", "empty").await;
     assert!(
-        matches!(rejected, Rejection::Dial(DialError::NoneHealthy)),
+        matches!(rejected, StreamRejection::Dial(DialError::NoneHealthy)),
         "{rejected:?}"
     );
     let _first = world.connected("billing", "ledger").await;
     let rejected = world.rejected("billing", "ledger").await;
-    let denied = Denied::ClientConnections { limit: at_most(1) };
+    let denied = ClientDenied::ClientConnections { limit: at_most(1) };
     assert!(
-        matches!(rejected, Rejection::Denied(reason) if reason == denied),
+        matches!(rejected, StreamRejection::Denied(reason) if reason == denied),
         "{rejected:?}"
     );
     let _second = world.connected("reports", "ledger").await;
     let rejected = world.rejected("audit", "ledger").await;
     assert!(
-        matches!(rejected, Rejection::Dial(DialError::GroupFull { .. })),
+        matches!(rejected, StreamRejection::Dial(DialError::GroupFull { .. })),
         "{rejected:?}"
     );
     world
         .balancer
-        .apply([Change::Connections(at_most(2))])
+        .apply([BalancerChange::Connections(at_most(2))])
         .unwrap();
     assert!(matches!(
         world.rejected("audit", "ledger").await,
-        Rejection::Full { .. }
+        StreamRejection::Full { .. }
     ));
     assert_eq!(
         (world.balancer.open(), world.open("ledger")),
@@ -252,10 +256,10 @@ async fn a_client_with_all_connections_open_waits_for_one_unless_it_leaves_or_th
         wait: BOUND,
         ..ClientLimits::default()
     };
-    let group = Change::PutGroup(unprobed("ledger", &[echo]));
+    let group = BalancerChange::PutGroup(unprobed("ledger", &[echo]));
     world
         .balancer
-        .apply([group, Change::Client(limits)])
+        .apply([group, BalancerChange::Client(limits)])
         .unwrap();
     let waits = async || {
         while world.balancer.limiter().waiting("billing") == 0 {
@@ -269,7 +273,10 @@ async fn a_client_with_all_connections_open_waits_for_one_unless_it_leaves_or_th
     left.set_zero_linger().unwrap();
     drop(left);
     let rejected = timeout(BOUND, handled).await.unwrap().unwrap();
-    assert!(matches!(rejected, Err(Rejection::Left)), "{rejected:?}");
+    assert!(
+        matches!(rejected, Err(StreamRejection::Left)),
+        "{rejected:?}"
+    );
 
     let next = world.connected("billing", "ledger");
     let leave = async {
@@ -282,7 +289,10 @@ async fn a_client_with_all_connections_open_waits_for_one_unless_it_leaves_or_th
     timeout(BOUND, waits()).await.unwrap();
     let (_, rejected) = tokio::join!(world.balancer.stop(Duration::ZERO), handled);
     let rejected = rejected.unwrap();
-    assert!(matches!(rejected, Err(Rejection::Stopping)), "{rejected:?}");
+    assert!(
+        matches!(rejected, Err(StreamRejection::Stopping)),
+        "{rejected:?}"
+    );
 }
 
 #[tokio::test]
@@ -291,27 +301,27 @@ async fn changes_touch_no_live_connection_and_a_group_that_returns_still_counts_
     let (echo, other) = (world.echo().await, world.echo().await);
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[echo]))])
         .unwrap();
     let (mut stream, handled) = world.connected("billing", "ledger").await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[other]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[other]))])
         .unwrap();
     assert_eq!(exchange(&mut stream, b"altered").await.unwrap(), b"altered");
     world
         .balancer
-        .apply([Change::RemoveGroup("ledger".into())])
+        .apply([BalancerChange::RemoveGroup("ledger".into())])
         .unwrap();
     assert!(world.balancer.group("ledger").is_none());
     assert!(matches!(
         world.rejected("billing", "ledger").await,
-        Rejection::UnknownGroup
+        StreamRejection::UnknownGroup
     ));
     assert_eq!(exchange(&mut stream, b"removed").await.unwrap(), b"removed");
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[echo]))])
         .unwrap();
     let open: Vec<_> = world
         .balancer
@@ -332,7 +342,7 @@ async fn a_stop_lets_open_connections_finish_and_turns_new_ones_away() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[echo]))])
         .unwrap();
     world.balancer.start().unwrap();
     let (mut early, handled) = world.connected("billing", "ledger").await;
@@ -340,7 +350,7 @@ async fn a_stop_lets_open_connections_finish_and_turns_new_ones_away() {
     let stopping = world.tasks.spawn(async move { balancer.stop(BOUND).await });
     while !matches!(
         world.rejected_or_none("billing", "ledger").await,
-        Some(Rejection::Stopping)
+        Some(StreamRejection::Stopping)
     ) {}
     assert_eq!(exchange(&mut early, b"during").await.unwrap(), b"during");
     finish(early, handled).await;
@@ -356,7 +366,7 @@ impl World {
         &self,
         client: &'static str,
         group: &'static str,
-    ) -> Option<Rejection> {
+    ) -> Option<StreamRejection> {
         let (mut stream, handled) = self.connect(client, group).await;
         stream.shutdown().await.ok();
         timeout(BOUND, handled).await.unwrap().unwrap().err()
@@ -369,7 +379,7 @@ async fn a_stop_cuts_off_who_is_still_there_after_the_deadline() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[echo]))])
         .unwrap();
     let (mut stream, handled) = world.connected("billing", "ledger").await;
     let drained = timeout(BOUND, world.balancer.stop(Duration::from_millis(20)))
@@ -377,7 +387,7 @@ async fn a_stop_cuts_off_who_is_still_there_after_the_deadline() {
         .unwrap();
     assert_eq!(drained, Drained::CutOff { connections: 1 });
     let ended = handled.await.unwrap().unwrap();
-    assert!(matches!(ended.outcome, Outcome::CutOff), "{ended:?}");
+    assert!(matches!(ended.outcome, StreamOutcome::CutOff), "{ended:?}");
     assert_eq!((ended.sent, ended.received), (5, 5));
     let reset = stream.read(&mut [0]).await.unwrap_err();
     assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
@@ -390,7 +400,7 @@ async fn a_cancelled_connection_is_reset_and_returns_everything() {
     let echo = world.echo().await;
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[echo]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[echo]))])
         .unwrap();
     let (mut stream, handled) = world.connected("billing", "ledger").await;
     handled.abort();
@@ -409,7 +419,7 @@ async fn changes_from_any_thread_are_seen_whole() {
             let names = ["a", "b"].map(|side| format!("{writer}-{round}-{side}"));
             world
                 .balancer
-                .apply(names.map(|name| Change::PutGroup(unprobed(&name, &[]))))
+                .apply(names.map(|name| BalancerChange::PutGroup(unprobed(&name, &[]))))
                 .unwrap();
         }
     };
@@ -436,7 +446,7 @@ async fn a_connection_that_its_upstream_breaks_off_is_told_as_broken() {
     let upstream = listener.local_addr().unwrap();
     world
         .balancer
-        .apply([Change::PutGroup(unprobed("ledger", &[upstream]))])
+        .apply([BalancerChange::PutGroup(unprobed("ledger", &[upstream]))])
         .unwrap();
     let (mut stream, handled) = world.connect("billing", "ledger").await;
     let (mut far, _) = listener.accept().await.unwrap();
@@ -447,5 +457,8 @@ async fn a_connection_that_its_upstream_breaks_off_is_told_as_broken() {
     let reset = stream.read(&mut [0]).await.unwrap_err();
     assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     let ended = timeout(BOUND, handled).await.unwrap().unwrap().unwrap();
-    assert!(matches!(ended.outcome, Outcome::Broken(_)), "{ended:?}");
+    assert!(
+        matches!(ended.outcome, StreamOutcome::Broken(_)),
+        "{ended:?}"
+    );
 }

@@ -1,7 +1,7 @@
 //! A reader of PEM (RFC 7468) that skips nothing.
 //!
 //! A bundle of authorities or revocation lists of which a part is left out says less than its author believes,
-//! and nobody notices. So [`read`] accounts for every line: it belongs to a [`Section`], is blank, is a comment
+//! and nobody notices. So [`read`] accounts for every line: it belongs to a [`PemSection`], is blank, is a comment
 //! that begins with `#`, or is of the text that openssl writes between sections. Anything else, and a section
 //! that is torn, is a [`PemError`] with its line.
 //!
@@ -24,11 +24,11 @@ mod base64;
 mod explanation;
 mod line;
 
-use line::{Piece, pieces};
+use line::{LinePart, pieces};
 
 /// One section: the bytes between a `BEGIN` and its `END`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Section {
+pub struct PemSection {
     /// The section's type, such as `CERTIFICATE`.
     pub label: String,
     /// The decoded content.
@@ -38,7 +38,7 @@ pub struct Section {
 }
 
 /// The content may be a private key, so it is not shown.
-impl std::fmt::Debug for Section {
+impl std::fmt::Debug for PemSection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Section")
             .field("label", &self.label)
@@ -54,12 +54,12 @@ pub struct PemError {
     /// The line, counted from 1.
     pub line: usize,
     /// What is wrong there.
-    pub fault: Fault,
+    pub fault: PemFault,
 }
 
 /// What can be wrong with a text that should be PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Fault {
+pub enum PemFault {
     /// The bytes are not text.
     #[error("this is not text (PEM is expected, not DER)")]
     NotText,
@@ -101,10 +101,10 @@ pub enum Fault {
 }
 
 /// Reads all sections of a text, in their order.
-pub fn read(text: &[u8]) -> Result<Vec<Section>, PemError> {
+pub fn read(text: &[u8]) -> Result<Vec<PemSection>, PemError> {
     let text = std::str::from_utf8(text).map_err(|error| PemError {
         line: 1 + count_newlines(&text[..error.valid_up_to()]),
-        fault: Fault::NotText,
+        fault: PemFault::NotText,
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut sections = Vec::new();
@@ -116,9 +116,9 @@ pub fn read(text: &[u8]) -> Result<Vec<Section>, PemError> {
             .map_err(|fault| PemError { line, fault })?;
     }
     match open {
-        Some(Open { label, .. }) => Err(PemError {
+        Some(OpenSection { label, .. }) => Err(PemError {
             line,
-            fault: Fault::Unended(label),
+            fault: PemFault::Unended(label),
         }),
         None => Ok(sections),
     }
@@ -127,25 +127,25 @@ pub fn read(text: &[u8]) -> Result<Vec<Section>, PemError> {
 fn read_line(
     content: &str,
     line: usize,
-    open: &mut Option<Open>,
-    sections: &mut Vec<Section>,
-) -> Result<(), Fault> {
+    open: &mut Option<OpenSection>,
+    sections: &mut Vec<PemSection>,
+) -> Result<(), PemFault> {
     if open.is_none() && explanation::is_comment(content) {
         return Ok(());
     }
     for piece in pieces(content) {
         match (piece, open.take()) {
-            (Piece::Begin(label), None) => *open = Some(Open::begin(label, line)?),
-            (Piece::Begin(_), Some(section)) => return Err(Fault::Nested(section.label)),
-            (Piece::End(label), Some(section)) => sections.push(section.end(label)?),
-            (Piece::End(label), None) => return Err(Fault::Unbegun(label.to_owned())),
-            (Piece::Broken, _) => return Err(Fault::Boundary),
-            (Piece::Text(text), Some(mut section)) => {
+            (LinePart::Begin(label), None) => *open = Some(OpenSection::begin(label, line)?),
+            (LinePart::Begin(_), Some(section)) => return Err(PemFault::Nested(section.label)),
+            (LinePart::End(label), Some(section)) => sections.push(section.end(label)?),
+            (LinePart::End(label), None) => return Err(PemFault::Unbegun(label.to_owned())),
+            (LinePart::Broken, _) => return Err(PemFault::Boundary),
+            (LinePart::Text(text), Some(mut section)) => {
                 section.take(text)?;
                 *open = Some(section);
             }
-            (Piece::Text(text), None) if explanation::is_of_openssl(text) => {}
-            (Piece::Text(_), None) => return Err(Fault::Stray),
+            (LinePart::Text(text), None) if explanation::is_of_openssl(text) => {}
+            (LinePart::Text(_), None) => return Err(PemFault::Stray),
         }
     }
     Ok(())
@@ -162,16 +162,16 @@ fn count_newlines(text: &[u8]) -> usize {
 }
 
 /// A section that has begun.
-struct Open {
+struct OpenSection {
     label: String,
     line: usize,
     content: String,
 }
 
-impl Open {
-    fn begin(label: &str, line: usize) -> Result<Self, Fault> {
+impl OpenSection {
+    fn begin(label: &str, line: usize) -> Result<Self, PemFault> {
         match label.strip_prefix("ENCRYPTED ") {
-            Some(what) => Err(Fault::Encrypted(what.to_owned())),
+            Some(what) => Err(PemFault::Encrypted(what.to_owned())),
             None => Ok(Self {
                 label: label.to_owned(),
                 line,
@@ -181,35 +181,35 @@ impl Open {
     }
 
     /// Takes a line of the content, or a part of one.
-    fn take(&mut self, text: &str) -> Result<(), Fault> {
+    fn take(&mut self, text: &str) -> Result<(), PemFault> {
         if let Some((header, _)) = text.split_once(':') {
             return Err(match header.trim() {
-                "Proc-Type" | "DEK-Info" => Fault::Encrypted(self.label.clone()),
-                _ => Fault::Header,
+                "Proc-Type" | "DEK-Info" => PemFault::Encrypted(self.label.clone()),
+                _ => PemFault::Header,
             });
         }
         for character in text.chars().filter(|one| !one.is_ascii_whitespace()) {
             if !base64::is_digit(character) {
-                return Err(Fault::Base64);
+                return Err(PemFault::Base64);
             }
             self.content.push(character);
         }
         Ok(())
     }
 
-    fn end(self, label: &str) -> Result<Section, Fault> {
+    fn end(self, label: &str) -> Result<PemSection, PemFault> {
         if label != self.label {
-            return Err(Fault::Mismatch {
+            return Err(PemFault::Mismatch {
                 begun: self.label,
                 ended: label.to_owned(),
             });
         }
         if self.content.is_empty() {
-            return Err(Fault::Empty);
+            return Err(PemFault::Empty);
         }
-        Ok(Section {
+        Ok(PemSection {
             label: self.label,
-            der: base64::decode(&self.content).ok_or(Fault::Base64)?,
+            der: base64::decode(&self.content).ok_or(PemFault::Base64)?,
             line: self.line,
         })
     }

@@ -6,7 +6,7 @@ const DASHES: &str = "-----";
 
 /// A piece of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Piece<'a> {
+pub(crate) enum LinePart<'a> {
     /// `-----BEGIN label-----`
     Begin(&'a str),
     /// `-----END label-----`
@@ -18,7 +18,7 @@ pub(crate) enum Piece<'a> {
 }
 
 /// The pieces of a line.
-pub(crate) fn pieces(line: &str) -> Vec<Piece<'_>> {
+pub(crate) fn pieces(line: &str) -> Vec<LinePart<'_>> {
     let mut pieces = Vec::new();
     let mut rest = line;
     while let Some((before, piece, after)) = boundary(rest) {
@@ -31,29 +31,29 @@ pub(crate) fn pieces(line: &str) -> Vec<Piece<'_>> {
 }
 
 /// The first boundary of a text, with what stands before and behind it.
-fn boundary(text: &str) -> Option<(&str, Piece<'_>, &str)> {
+fn boundary(text: &str) -> Option<(&str, LinePart<'_>, &str)> {
     let begin = text.find(BEGIN).map(|at| (at, BEGIN));
     let end = text.find(END).map(|at| (at, END));
     let (at, start) = begin.into_iter().chain(end).min()?;
     let (before, after) = (&text[..at], &text[at + start.len()..]);
     let Some((label, after)) = after.split_once(DASHES) else {
-        return Some((before, Piece::Broken, ""));
+        return Some((before, LinePart::Broken, ""));
     };
     let piece = match start {
-        _ if !is_label(label) => Piece::Broken,
-        BEGIN => Piece::Begin(label),
-        _ => Piece::End(label),
+        _ if !is_label(label) => LinePart::Broken,
+        BEGIN => LinePart::Begin(label),
+        _ => LinePart::End(label),
     };
     Some((before, piece, after))
 }
 
 /// A piece that has no boundary; `None` if it is blank.
-fn text(text: &str) -> Option<Piece<'_>> {
+fn text(text: &str) -> Option<LinePart<'_>> {
     let has_dashes = text.contains("--") && (text.contains("BEGIN") || text.contains("END"));
     match text {
         _ if text.trim().is_empty() => None,
-        _ if has_dashes || text.contains(DASHES) => Some(Piece::Broken),
-        _ => Some(Piece::Text(text)),
+        _ if has_dashes || text.contains(DASHES) => Some(LinePart::Broken),
+        _ => Some(LinePart::Text(text)),
     }
 }
 

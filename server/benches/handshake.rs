@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use certgen::{Authority, AuthoritySpec, Overwrite};
 use lb::LoadBalancer;
 use portcullis::policy::Policy;
-use portcullis::snapshot::Running;
-use portcullis::tls::Tls;
+use portcullis::snapshot::GatewaySnapshot;
+use portcullis::tls::TlsSettings;
 use portcullis::verifier::Verifier;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -74,7 +74,7 @@ fn main() {
 }
 
 /// The gateway's time in one handshake, which ends as it should.
-fn handshake(gateway: &Arc<Running>, config: &Arc<ClientConfig>, good: bool) -> Duration {
+fn handshake(gateway: &Arc<GatewaySnapshot>, config: &Arc<ClientConfig>, good: bool) -> Duration {
     let name = "db".try_into().expect("a name");
     let mut client = ClientConnection::new(Arc::clone(config), name).expect("a client");
     let mut flight = Vec::new();
@@ -123,16 +123,17 @@ fn handshake(gateway: &Arc<Running>, config: &Arc<ClientConfig>, good: bool) -> 
     took
 }
 
-fn gateway(authority: &Authority, dir: &Path) -> Arc<Running> {
+fn gateway(authority: &Authority, dir: &Path) -> Arc<GatewaySnapshot> {
     let own = authority.server(&["db"]).expect("a certificate");
     let saved = authority.save(dir, Overwrite::Refuse);
     saved.expect("a folder that takes files");
     let saved = own.save(dir, "server", Overwrite::Refuse);
     saved.expect("a folder that takes files");
     let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
-    let tls = Tls::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
+    let tls =
+        TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
     let balancer = LoadBalancer::default();
-    Arc::new(Running::first(policy, Arc::new(tls), &balancer))
+    Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer))
 }
 
 /// A client that shows so many certificates behind its own, none of which helps.

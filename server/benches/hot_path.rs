@@ -14,13 +14,13 @@ use std::sync::Arc;
 use certgen::{Authority, AuthoritySpec, Overwrite};
 use criterion::{BatchSize, Criterion, Throughput};
 use lb::LoadBalancer;
-use portcullis::access_record::{Outcome, Recorder, tell_lost};
+use portcullis::access_record::{Outcome, Recorder, lost_line};
 use portcullis::identity::Identity;
-use portcullis::log_writer::{Output, Sink};
+use portcullis::log_writer::{LogOutput, Sink};
 use portcullis::policy::Policy;
-use portcullis::record_layer::Session;
-use portcullis::snapshot::{Permit, Running};
-use portcullis::tls::Tls;
+use portcullis::record_layer::RecordLayer;
+use portcullis::snapshot::{GatewaySnapshot, Permit};
+use portcullis::tls::TlsSettings;
 use portcullis::verifier::{Destination, Verifier};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
@@ -37,7 +37,7 @@ const MUCH: usize = 64 * 1024;
 const LITTLE: usize = 64;
 
 struct Scene {
-    gateway: Arc<Running>,
+    gateway: Arc<GatewaySnapshot>,
     identity: Identity,
     client: Arc<ClientConfig>,
     _dir: tempfile::TempDir,
@@ -60,10 +60,11 @@ clients:
     Policy::parse("policy.yaml", &text).expect("a valid policy")
 }
 
-fn load(policy: Policy, dir: &Path) -> Arc<Running> {
-    let tls = Tls::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
+fn load(policy: Policy, dir: &Path) -> Arc<GatewaySnapshot> {
+    let tls =
+        TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
     let balancer = LoadBalancer::default();
-    Arc::new(Running::first(policy, Arc::new(tls), &balancer))
+    Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer))
 }
 
 impl Scene {
@@ -129,7 +130,7 @@ struct Connection {
 
 impl Connection {
     #[inline(never)]
-    fn counted_hello(gateway: &Arc<Running>, hello: &[u8]) -> Self {
+    fn counted_hello(gateway: &Arc<GatewaySnapshot>, hello: &[u8]) -> Self {
         let mut acceptor = Acceptor::default();
         acceptor.read_tls(&mut &*hello).expect("it is there");
         let accepted = acceptor.accept().expect("TLS").expect("a whole hello");
@@ -176,20 +177,23 @@ impl Connection {
     }
 
     #[inline(never)]
-    fn counted_end(self) -> (Permit, Session) {
+    fn counted_end(self) -> (Permit, RecordLayer) {
         let kind = self.session.handshake_kind().expect("it is over");
         let permit = self.verifier.take_permit(kind).expect("a good client");
-        (permit, Session::after(self.session).expect("its secrets"))
+        (
+            permit,
+            RecordLayer::after(self.session).expect("its secrets"),
+        )
     }
 }
 
 #[inline(never)]
-fn counted_open(session: &mut Session, records: &mut [u8]) -> usize {
+fn counted_open(session: &mut RecordLayer, records: &mut [u8]) -> usize {
     session.open(records, std::time::Instant::now).data
 }
 
 #[inline(never)]
-fn counted_seal(session: &mut Session, plain: &[u8], room: &mut [u8]) -> usize {
+fn counted_seal(session: &mut RecordLayer, plain: &[u8], room: &mut [u8]) -> usize {
     session.seal(plain, room).expect("it has room").1
 }
 
@@ -205,7 +209,7 @@ fn authorize(scene: &Scene, destination: &Destination) -> Permit {
 fn counted_record(recorder: &Arc<Recorder>, permit: &Permit) {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let mut record = recorder.begin(address, address);
-    record.greeted(1, Some("db".to_owned()));
+    record.hello_read(1, Some("db".to_owned()));
     record.authorized(permit.identity().clone(), &permit.group().name, false);
     record.dialed(Some(address), 1);
     record.end(Outcome::Finished);
@@ -227,8 +231,8 @@ fn said(client: &mut ClientConnection, plain: &[u8]) -> Vec<u8> {
 }
 
 fn recorder() -> Arc<Recorder> {
-    let null = Output::File("/dev/null".into());
-    let sink = Sink::open(null, tell_lost).expect("it is always there");
+    let null = LogOutput::File("/dev/null".into());
+    let sink = Sink::open(null, lost_line).expect("it is always there");
     Arc::new(Recorder::new(sink))
 }
 
@@ -239,7 +243,7 @@ fn destination() -> Destination {
     }
 }
 
-fn pair(scene: &Scene) -> (Session, ClientConnection) {
+fn pair(scene: &Scene) -> (RecordLayer, ClientConnection) {
     let (connection, mut client) = scene.connect(&scene.client);
     client.set_buffer_limit(None);
     (connection.counted_end().1, client)

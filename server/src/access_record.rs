@@ -12,14 +12,14 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::gateway::Wait;
+use crate::gateway::AdmissionWait;
 use crate::identity::Identity;
 use crate::limits::network;
 use crate::log_writer::Sink;
-use crate::record_layer::Breach;
-use crate::record_sampling::{Refusals, Subject, Suppressed};
+use crate::record_layer::RecordError;
+use crate::record_sampling::{RefusalSampler, RefusalSubject, SuppressedCounts};
 use crate::rejection::Rejection;
-use crate::verifier::Named;
+use crate::verifier::NamedClient;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -78,7 +78,10 @@ impl Outcome {
 /// Whether a client was ended for key updates, warnings or empty records without end.
 fn is_too_much(error: &io::Error) -> bool {
     let breach = error.get_ref().and_then(|source| source.downcast_ref());
-    matches!(breach, Some(Breach::Messages | Breach::EmptyRecords))
+    matches!(
+        breach,
+        Some(RecordError::Messages | RecordError::EmptyRecords)
+    )
 }
 
 fn with_source(error: &dyn std::error::Error) -> String {
@@ -92,7 +95,7 @@ fn with_source(error: &dyn std::error::Error) -> String {
 #[derive(Debug)]
 pub struct Recorder {
     sink: Sink,
-    refusals: Refusals,
+    refusals: RefusalSampler,
     connections: AtomicU64,
 }
 
@@ -105,7 +108,7 @@ impl Recorder {
         let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
         Self {
             sink,
-            refusals: Refusals::default(),
+            refusals: RefusalSampler::default(),
             connections: AtomicU64::new(micros.try_into().unwrap_or(0)),
         }
     }
@@ -137,7 +140,7 @@ impl Recorder {
             tries: 0,
             handshake: None,
             resumed: false,
-            wait: Wait::default(),
+            wait: AdmissionWait::default(),
             dialed: None,
             traffic: Arc::new(Traffic::new()),
             outcome: None,
@@ -146,26 +149,33 @@ impl Recorder {
 
     /// Writes that a source is banned for so many seconds, since so many handshakes failed.
     pub fn banned(&self, source: IpAddr, failures: u32, seconds: u64) {
-        let ban = Banned {
+        let ban = BanRecord {
             time: now(),
             source,
             failures,
             ban_seconds: seconds,
             reason: "banned",
         };
-        self.refused(ban.reason, Subject::Source(source), || json_line(&ban));
+        self.refused(ban.reason, RefusalSubject::Source(source), || {
+            json_line(&ban)
+        });
     }
 
     /// Writes the first of the records that were suppressed since the last one was written, if any, with
     /// how many others were.
-    pub fn confess(&self) {
+    pub fn report_suppressed(&self) {
         if let Some((line, suppressed)) = self.refusals.take_held() {
             self.sink.send(with_suppressed(line, &suppressed));
         }
     }
 
     /// Writes a record of a refusal, or has it counted.
-    fn refused(&self, reason: &'static str, whom: Subject<'_>, line: impl FnOnce() -> Vec<u8>) {
+    fn refused(
+        &self,
+        reason: &'static str,
+        whom: RefusalSubject<'_>,
+        line: impl FnOnce() -> Vec<u8>,
+    ) {
         if let Some((line, suppressed)) = self.refusals.admit(reason, whom, Instant::now(), line) {
             self.sink.send(with_suppressed(line, &suppressed));
         }
@@ -180,7 +190,7 @@ fn json_line(record: &impl Serialize) -> Vec<u8> {
 }
 
 /// A record with one more field, which says how many others were suppressed before it.
-fn with_suppressed(mut line: Vec<u8>, suppressed: &Suppressed) -> Vec<u8> {
+fn with_suppressed(mut line: Vec<u8>, suppressed: &SuppressedCounts) -> Vec<u8> {
     if !suppressed.is_empty() {
         let counts = serde_json::to_string(suppressed).expect("counts are plain values");
         line.truncate(line.len() - "}\n".len());
@@ -199,7 +209,7 @@ fn rfc3339(time: OffsetDateTime) -> String {
 }
 
 /// The line that says how many records were lost on their way out.
-pub fn tell_lost(lost: u64) -> String {
+pub fn lost_line(lost: u64) -> String {
     format!("{{\"lost\":{lost}}}\n")
 }
 
@@ -214,13 +224,13 @@ pub struct Record {
     destination: SocketAddr,
     generation: Option<NonZeroU64>,
     sni: Option<String>,
-    client: Option<Named>,
+    client: Option<NamedClient>,
     group: Option<Arc<str>>,
     upstream: Option<SocketAddr>,
     tries: u32,
     handshake: Option<Duration>,
     resumed: bool,
-    wait: Wait,
+    wait: AdmissionWait,
     dialed: Option<Duration>,
     traffic: Arc<Traffic>,
     outcome: Option<Outcome>,
@@ -243,26 +253,26 @@ impl Record {
     }
 
     /// The `ClientHello` was read.
-    pub fn greeted(&mut self, generation: u64, sni: Option<String>) {
+    pub fn hello_read(&mut self, generation: u64, sni: Option<String>) {
         self.generation = NonZeroU64::new(generation);
         self.sni = sni;
     }
 
     /// The client was refused, and its certificate names somebody.
-    pub fn refused(&mut self, client: Named) {
+    pub fn refused(&mut self, client: NamedClient) {
         self.client = Some(client);
     }
 
     /// The client proved who it is, perhaps with a ticket, and may reach a group.
     pub fn authorized(&mut self, identity: Identity, group: &Arc<str>, resumed: bool) {
         self.resumed = resumed;
-        self.client = Some(Named::Proven(identity));
+        self.client = Some(NamedClient::Proven(identity));
         self.group = Some(Arc::clone(group));
         self.handshake = Some(self.began.elapsed());
     }
 
     /// How long it waits for a place.
-    pub(crate) fn wait(&mut self) -> &mut Wait {
+    pub(crate) fn wait(&mut self) -> &mut AdmissionWait {
         &mut self.wait
     }
 
@@ -279,7 +289,7 @@ impl Record {
     }
 
     /// Whom a refusal concerns. A name in a certificate that no authority signed may be anybody's choice.
-    fn subject(&self) -> Subject<'_> {
+    fn subject(&self) -> RefusalSubject<'_> {
         let is_signed = match &self.outcome {
             Some(Outcome::Rejected(Rejection::Untrusted(untrusted))) => {
                 untrusted.reason() == "certificate_revoked"
@@ -287,9 +297,13 @@ impl Record {
             _ => true,
         };
         match &self.client {
-            Some(Named::Proven(identity)) => Subject::Client(identity.name().as_str()),
-            Some(Named::Claimed(claim)) if is_signed => Subject::Client(claim.name().as_str()),
-            Some(Named::Claimed(_)) | None => Subject::Source(network(self.source.ip())),
+            Some(NamedClient::Proven(identity)) => RefusalSubject::Client(identity.name().as_str()),
+            Some(NamedClient::Claimed(claim)) if is_signed => {
+                RefusalSubject::Client(claim.name().as_str())
+            }
+            Some(NamedClient::Claimed(_)) | None => {
+                RefusalSubject::Source(network(self.source.ip()))
+            }
         }
     }
 
@@ -299,11 +313,11 @@ impl Record {
 
     fn line(&self) -> Vec<u8> {
         let (claim, identity) = match &self.client {
-            Some(Named::Claimed(claim)) => (Some(claim), None),
-            Some(Named::Proven(identity)) => (None, Some(identity)),
+            Some(NamedClient::Claimed(claim)) => (Some(claim), None),
+            Some(NamedClient::Proven(identity)) => (None, Some(identity)),
             None => (None, None),
         };
-        json_line(&Line {
+        json_line(&RecordLine {
             time: rfc3339(self.wall),
             connection: self.connection,
             generation: self.generation,
@@ -349,7 +363,7 @@ impl Drop for Record {
 
 /// The record of a ban, which concerns no single connection.
 #[derive(Serialize)]
-struct Banned {
+struct BanRecord {
     time: String,
     source: IpAddr,
     failures: u32,
@@ -359,7 +373,7 @@ struct Banned {
 
 /// A record as it is written. JSON escapes whatever a peer put into its name.
 #[derive(Serialize)]
-struct Line<'a> {
+struct RecordLine<'a> {
     time: String,
     connection: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::upgrade::{Summary, UpgradeError};
+use crate::upgrade::{ReadySummary, UpgradeError};
 
 mod error;
 mod socket_file;
@@ -45,7 +45,7 @@ pub const USUAL_TIMEOUT: Duration = Duration::from_mins(1);
 /// What can be asked of `POST /upgrade`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Upgrade {
+pub struct UpgradeRequest {
     /// The program of the new process, an absolute path; what the gateway was started from if absent.
     pub binary: Option<PathBuf>,
     /// Only to see whether it would work.
@@ -56,7 +56,7 @@ pub struct Upgrade {
 
 /// What came of an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upgraded {
+pub struct UpgradeReport {
     /// Whether it was only to be seen whether it would work.
     pub dry_run: bool,
     /// The program of the new process.
@@ -66,7 +66,7 @@ pub struct Upgraded {
     pub file: PathBuf,
     /// What it has found.
     #[serde(flatten)]
-    pub summary: Summary,
+    pub summary: ReadySummary,
     /// How many listeners it has got.
     pub listeners: usize,
     /// The new process.
@@ -77,7 +77,7 @@ pub struct Upgraded {
     pub connections: usize,
 }
 
-impl fmt::Display for Upgraded {
+impl fmt::Display for UpgradeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             binary,
@@ -89,13 +89,13 @@ impl fmt::Display for Upgraded {
             connections,
             ..
         } = self;
-        let Summary {
+        let ReadySummary {
             version,
             groups,
             clients,
             ..
         } = summary;
-        let program = Program { binary, file };
+        let program = ProgramPath { binary, file };
         if self.dry_run {
             writeln!(
                 f,
@@ -116,12 +116,12 @@ impl fmt::Display for Upgraded {
 }
 
 /// A program's path, and the file that it leads to if that is another.
-struct Program<'a> {
+struct ProgramPath<'a> {
     binary: &'a Path,
     file: &'a Path,
 }
 
-impl fmt::Display for Program<'_> {
+impl fmt::Display for ProgramPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.binary.display())?;
         if self.file == self.binary || self.file.as_os_str().is_empty() {
@@ -133,16 +133,16 @@ impl fmt::Display for Program<'_> {
 
 /// A request, and where its answer is waited for.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingRequest {
     /// What is asked.
-    pub upgrade: Upgrade,
+    pub upgrade: UpgradeRequest,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<Result<Upgraded, UpgradeError>>,
+    pub answer: oneshot::Sender<Result<UpgradeReport, UpgradeError>>,
 }
 
 /// The open socket. Dropping it stops serving, but the file stays: it may be another process's by now.
 #[derive(Debug)]
-pub struct Admin {
+pub struct AdminSocket {
     path: PathBuf,
     /// The socket's file, as it was when it was opened.
     own: Option<(u64, u64)>,
@@ -151,12 +151,12 @@ pub struct Admin {
     serving: DropGuard,
 }
 
-impl Admin {
+impl AdminSocket {
     /// Opens the socket, unless it was inherited, and serves it on the tokio runtime that calls this.
     pub fn open(
         path: PathBuf,
         inherited: Option<StdListener>,
-        asked: mpsc::Sender<Asked>,
+        asked: mpsc::Sender<PendingRequest>,
     ) -> io::Result<Self> {
         let tasks = TaskTracker::new();
         let same = |listener: &StdListener| {
@@ -209,7 +209,7 @@ impl Admin {
 
 async fn serve(
     listener: Arc<UnixListener>,
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<PendingRequest>,
     conversations: TaskTracker,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -234,7 +234,7 @@ async fn serve(
     }
 }
 
-async fn converse(stream: UnixStream, asked: mpsc::Sender<Asked>) {
+async fn converse(stream: UnixStream, asked: mpsc::Sender<PendingRequest>) {
     let Ok(peer) = stream.peer_cred() else {
         return;
     };
@@ -275,8 +275,8 @@ async fn converse(stream: UnixStream, asked: mpsc::Sender<Asked>) {
 async fn answer(
     request: Request<Incoming>,
     user: u32,
-    asked: &mpsc::Sender<Asked>,
-) -> Result<Upgraded, AdminError> {
+    asked: &mpsc::Sender<PendingRequest>,
+) -> Result<UpgradeReport, AdminError> {
     if request.method() != Method::POST || request.uri().path() != "/upgrade" {
         return Err(AdminError::Unknown);
     }
@@ -288,12 +288,12 @@ async fn answer(
         .await
         .map_err(|_| AdminError::Slow)??;
     let upgrade = if body.is_empty() {
-        Upgrade::default()
+        UpgradeRequest::default()
     } else {
         serde_json::from_slice(&body).map_err(|error| AdminError::Body(error.to_string()))?
     };
     let (answer, upgraded) = oneshot::channel();
-    let request = Asked { upgrade, answer };
+    let request = PendingRequest { upgrade, answer };
     asked.send(request).await.map_err(|_| AdminError::Ending)?;
     Ok(upgraded.await.map_err(|_| AdminError::Ending)??)
 }
@@ -337,12 +337,12 @@ pub enum AskError {
 
 /// What a refusal looks like.
 #[derive(Debug, Deserialize)]
-struct Refusal {
+struct ErrorBody {
     error: String,
 }
 
 /// Asks a gateway for an upgrade.
-pub async fn ask(socket: &Path, upgrade: &Upgrade) -> Result<Upgraded, AskError> {
+pub async fn ask(socket: &Path, upgrade: &UpgradeRequest) -> Result<UpgradeReport, AskError> {
     let unreachable = |source| AskError::Unreachable {
         path: socket.to_owned(),
         source,
@@ -366,6 +366,6 @@ pub async fn ask(socket: &Path, upgrade: &Upgrade) -> Result<Upgraded, AskError>
     if status == StatusCode::OK {
         return serde_json::from_slice(&body).map_err(|error| silent(&error));
     }
-    let refusal: Refusal = serde_json::from_slice(&body).map_err(|error| silent(&error))?;
+    let refusal: ErrorBody = serde_json::from_slice(&body).map_err(|error| silent(&error))?;
     Err(AskError::Refused(refusal.error))
 }

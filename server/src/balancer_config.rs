@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use lb::config_error::LONGEST;
 use lb::{
-    Check, ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, OnDown, Rate, RelayConfig,
-    UpstreamConfig, UpstreamState, WhenAllDown,
+    ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, OnDown, ProbeKind, Rate,
+    RelayConfig, UpstreamConfig, UpstreamState, WhenAllDown,
 };
 
-use crate::policy::{self, Client, Gateway, Group, Quota, SniName, WhenFull};
+use crate::policy::{self, ClientPolicy, GatewayPolicy, GroupPolicy, Quota, SniName, WhenFull};
 use crate::proxy_header;
 use crate::tls_probe::TlsProbe;
 
@@ -22,7 +22,7 @@ pub fn limit(quota: Quota) -> Limit {
 }
 
 /// What one client may.
-pub fn client(client: &Client) -> ClientLimits {
+pub fn client(client: &ClientPolicy) -> ClientLimits {
     ClientLimits {
         connections: limit(client.max_connections),
         rate: client.rate.map(|rate| Rate {
@@ -37,7 +37,7 @@ pub fn client(client: &Client) -> ClientLimits {
 }
 
 /// A group with the gateway's defaults where it has nothing of its own.
-pub fn group(group: &Group, gateway: &Gateway) -> GroupConfig {
+pub fn group(group: &GroupPolicy, gateway: &GatewayPolicy) -> GroupConfig {
     let upstreams = group.upstreams.iter().map(upstream).collect();
     GroupConfig {
         health: health(group),
@@ -52,7 +52,7 @@ pub fn group(group: &Group, gateway: &Gateway) -> GroupConfig {
     }
 }
 
-fn dial(group: &Group, gateway: &Gateway) -> DialConfig {
+fn dial(group: &GroupPolicy, gateway: &GatewayPolicy) -> DialConfig {
     let connect = group.timeouts.connect.unwrap_or(gateway.timeouts.connect);
     DialConfig {
         connect,
@@ -61,7 +61,7 @@ fn dial(group: &Group, gateway: &Gateway) -> DialConfig {
     }
 }
 
-fn relay(group: &Group, gateway: &Gateway) -> RelayConfig {
+fn relay(group: &GroupPolicy, gateway: &GatewayPolicy) -> RelayConfig {
     let (own, all) = (&group.timeouts, &gateway.timeouts);
     RelayConfig {
         idle: own.idle.unwrap_or(all.idle),
@@ -73,7 +73,7 @@ fn relay(group: &Group, gateway: &Gateway) -> RelayConfig {
     }
 }
 
-fn upstream(upstream: &policy::Upstream) -> UpstreamConfig {
+fn upstream(upstream: &policy::UpstreamPolicy) -> UpstreamConfig {
     UpstreamConfig {
         address: upstream.address,
         weight: upstream.weight,
@@ -87,7 +87,7 @@ fn upstream(upstream: &policy::Upstream) -> UpstreamConfig {
 }
 
 /// The name that a probe asks for: one that the group's clients ask for, unless another is configured.
-fn probed_name(group: &Group) -> Option<&str> {
+fn probed_name(group: &GroupPolicy) -> Option<&str> {
     let configured = group.health.sni.iter();
     configured.chain(&group.sni).find_map(|name| match name {
         SniName::Exact(name) => Some(&**name),
@@ -95,14 +95,16 @@ fn probed_name(group: &Group) -> Option<&str> {
     })
 }
 
-fn health(group: &Group) -> HealthConfig {
+fn health(group: &GroupPolicy) -> HealthConfig {
     let health = &group.health;
     HealthConfig {
         check: match &health.check {
-            policy::Check::Off => Check::Off,
-            policy::Check::Tcp => Check::Tcp,
-            policy::Check::Tls => Check::Custom(Arc::new(TlsProbe::new(probed_name(group)))),
-            policy::Check::SendExpect { send, expect } => Check::SendExpect {
+            policy::CheckPolicy::Off => ProbeKind::Off,
+            policy::CheckPolicy::Tcp => ProbeKind::Tcp,
+            policy::CheckPolicy::Tls => {
+                ProbeKind::Custom(Arc::new(TlsProbe::new(probed_name(group))))
+            }
+            policy::CheckPolicy::SendExpect { send, expect } => ProbeKind::SendExpect {
                 send: send.clone(),
                 expect: expect.clone(),
             },

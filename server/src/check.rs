@@ -7,20 +7,20 @@ use std::path::Path;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
-use crate::load::{self, LoadError, Loaded};
+use crate::load::{self, LoadError, LoadedPolicy};
 
 /// What a check found.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct CheckReport {
     file: String,
-    errors: Vec<Told>,
-    warnings: Vec<Told>,
-    summary: Option<Summary>,
+    errors: Vec<ReportedError>,
+    warnings: Vec<ReportedError>,
+    summary: Option<CheckSummary>,
 }
 
 /// One error or warning, with its place in the policy if it has one.
 #[derive(Debug, Serialize)]
-struct Told {
+struct ReportedError {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ struct Told {
 }
 
 #[derive(Debug, Serialize)]
-struct Summary {
+struct CheckSummary {
     groups: usize,
     clients: usize,
     authorities: usize,
@@ -42,9 +42,9 @@ const STANDARD_INPUT: &str = "-";
 
 /// Reads what is to be checked, on the path that serving takes. The paths in a policy that comes from the
 /// standard input start at the working directory.
-fn load(file: &Path) -> Result<Loaded, LoadError> {
+fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
     if file != Path::new(STANDARD_INPUT) {
-        return Loaded::read(file);
+        return LoadedPolicy::read(file);
     }
     let mut text = String::new();
     let read = io::stdin()
@@ -55,12 +55,12 @@ fn load(file: &Path) -> Result<Loaded, LoadError> {
         path: file.to_owned(),
         source,
     })?;
-    Loaded::of_text(file, &text, |_| {})
+    LoadedPolicy::of_text(file, &text, |_| {})
 }
 
 /// Checks a policy and the files that it names; `-` is the standard input.
-pub fn check(file: &Path) -> Report {
-    let mut report = Report {
+pub fn check(file: &Path) -> CheckReport {
+    let mut report = CheckReport {
         file: file.display().to_string(),
         errors: Vec::new(),
         warnings: Vec::new(),
@@ -69,15 +69,15 @@ pub fn check(file: &Path) -> Report {
     match load(file) {
         Ok(loaded) => {
             let policy = loaded.policy();
-            let places = &policy.gateway().tls.places;
-            let findings = loaded.tls().findings(policy, UnixTime::now());
+            let places = &policy.gateway().tls.positions;
+            let findings = loaded.tls().warnings(policy, UnixTime::now());
             let warnings = findings.iter().map(|finding| {
                 let (line, column) = places.position(finding.file());
-                Told::at(line, column, finding.to_string())
+                ReportedError::at(line, column, finding.to_string())
             });
             report.warnings.extend(warnings);
             let (authorities, revocation_lists) = loaded.tls().trust().summary();
-            report.summary = Some(Summary {
+            report.summary = Some(CheckSummary {
                 groups: policy.groups().count(),
                 clients: policy.clients().count(),
                 authorities,
@@ -86,24 +86,28 @@ pub fn check(file: &Path) -> Report {
         }
         Err(LoadError::Unreadable { source, .. }) => {
             let message = format!("cannot be read: {source}");
-            report.errors.push(Told::of_file(message));
+            report.errors.push(ReportedError::of_file(message));
         }
-        Err(error) => match error.told() {
+        Err(error) => match error.policy_error() {
             Some(told) => {
                 let problems = told.problems().iter();
-                let problems = problems
-                    .map(|problem| Told::at(problem.line, problem.column, problem.message.clone()));
+                let problems = problems.map(|problem| {
+                    ReportedError::at(problem.line, problem.column, problem.message.clone())
+                });
                 report.errors.extend(problems);
-                let untold = (told.untold() > 0).then(|| format!("and {} more", told.untold()));
-                report.errors.extend(untold.map(Told::of_file));
+                let untold =
+                    (told.unreported() > 0).then(|| format!("and {} more", told.unreported()));
+                report.errors.extend(untold.map(ReportedError::of_file));
             }
-            None => report.errors.push(Told::of_file(error.to_string())),
+            None => report
+                .errors
+                .push(ReportedError::of_file(error.to_string())),
         },
     }
     report
 }
 
-impl Told {
+impl ReportedError {
     fn at(line: u32, column: u32, message: String) -> Self {
         Self {
             line: Some(line),
@@ -131,14 +135,14 @@ impl Told {
     }
 }
 
-impl Report {
+impl CheckReport {
     /// Whether the policy could be served.
     pub fn is_valid(&self) -> bool {
         self.errors.is_empty()
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in &self.errors {
             error.write(f, &self.file, "error")?;
@@ -147,7 +151,7 @@ impl fmt::Display for Report {
             warning.write(f, &self.file, "warning")?;
         }
         match &self.summary {
-            Some(Summary {
+            Some(CheckSummary {
                 groups,
                 clients,
                 authorities,

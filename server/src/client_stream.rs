@@ -10,43 +10,43 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::record_layer::buffers::{Incoming, Outgoing};
-use crate::record_layer::{Breach, Session};
+use crate::record_layer::buffers::{IncomingRecords, OutgoingRecords};
+use crate::record_layer::{RecordError, RecordLayer};
 
 /// A client's stream after its handshake.
 ///
 /// Its end is the client's `close_notify`; an end of the socket without it is an error. What the client
 /// does wrong is answered with the alert that fits, as far as the socket takes it at once.
 #[derive(Debug)]
-pub struct TlsClient {
+pub struct ClientStream {
     socket: TcpStream,
-    session: Session,
-    incoming: Incoming,
-    outgoing: Outgoing,
+    session: RecordLayer,
+    incoming: IncomingRecords,
+    outgoing: OutgoingRecords,
     /// The client was told, or is being told, that nothing more will come.
-    parted: bool,
+    is_closed: bool,
     /// The client was told by an alert what it did wrong.
-    accused: bool,
+    misbehaved: bool,
 }
 
-impl TlsClient {
+impl ClientStream {
     /// Goes on after a handshake. `early` is what came behind its last message, 64 KiB at most; `late` is
     /// what rustls has still to say, a ticket, which goes with the first data.
-    pub fn new(socket: TcpStream, session: Session, early: &[u8], late: &[u8]) -> Self {
+    pub fn new(socket: TcpStream, session: RecordLayer, early: &[u8], late: &[u8]) -> Self {
         Self {
             socket,
             session,
-            incoming: Incoming::new(early),
-            outgoing: Outgoing::new(late),
-            parted: false,
-            accused: false,
+            incoming: IncomingRecords::new(early),
+            outgoing: OutgoingRecords::new(late),
+            is_closed: false,
+            misbehaved: false,
         }
     }
 
     /// The socket of a client that was told by an alert what it did wrong. It should be given time to read that: a
     /// reset would overtake it.
-    pub fn into_accused(self) -> Option<TcpStream> {
-        self.accused.then_some(self.socket)
+    pub fn into_misbehaved_socket(self) -> Option<TcpStream> {
+        self.misbehaved.then_some(self.socket)
     }
 
     /// Waits until the client is gone, whatever it has said. Cancel safe. One that has ended its stream is asked
@@ -60,13 +60,13 @@ impl TlsClient {
     }
 
     /// Tells the client what it did wrong, if the socket takes it now: the connection is lost in any case.
-    fn tell(&mut self, cx: &mut Context<'_>, breach: Breach) {
+    fn tell(&mut self, cx: &mut Context<'_>, breach: RecordError) {
         if let Some(alert) = breach.alert()
             && self.outgoing.is_empty()
             && self.seal_alert(alert).is_ok()
         {
             let sent = self.outgoing.poll_send(&mut self.socket, cx);
-            self.accused = matches!(sent, Poll::Ready(Ok(())));
+            self.misbehaved = matches!(sent, Poll::Ready(Ok(())));
         }
     }
 
@@ -77,7 +77,7 @@ impl TlsClient {
     }
 }
 
-impl lb::Downstream for TlsClient {
+impl lb::Downstream for ClientStream {
     /// Neither a `close_notify` nor a FIN follows, so that the client cannot take what it has for
     /// the whole (RFC 8446 6.1).
     fn abort(&mut self) {
@@ -90,7 +90,7 @@ impl lb::Downstream for TlsClient {
 
     /// An empty record of data, which a client passes over (RFC 8446 5.1).
     fn nudge(&mut self, cx: &mut Context<'_>) {
-        if self.parted || !self.outgoing.is_empty() {
+        if self.is_closed || !self.outgoing.is_empty() {
             return;
         }
         let session = &mut self.session;
@@ -112,7 +112,7 @@ pub fn reset(socket: &TcpStream) {
         .ok();
 }
 
-impl AsyncRead for TlsClient {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -129,7 +129,7 @@ impl AsyncRead for TlsClient {
     }
 }
 
-impl AsyncWrite for TlsClient {
+impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,8 +154,8 @@ impl AsyncWrite for TlsClient {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(this.outgoing.poll_send(&mut this.socket, cx))?;
-        if !this.parted {
-            this.parted = true;
+        if !this.is_closed {
+            this.is_closed = true;
             this.seal_alert(AlertDescription::CloseNotify)?;
             ready!(this.outgoing.poll_send(&mut this.socket, cx))?;
         }
@@ -179,12 +179,12 @@ mod tests {
     use crate::record_layer::tests::{hear, pair, say};
 
     /// A client's stream, and the client: its TLS and its socket.
-    async fn stream() -> (TlsClient, ClientConnection, TcpStream) {
+    async fn stream() -> (ClientStream, ClientConnection, TcpStream) {
         let (session, client) = pair(TLS13_AES_128_GCM_SHA256);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (connected, accepted) = tokio::join!(connecting, listener.accept());
-        let stream = TlsClient::new(accepted.unwrap().0, session, &[], &[]);
+        let stream = ClientStream::new(accepted.unwrap().0, session, &[], &[]);
         (stream, client, connected.unwrap())
     }
 
@@ -210,7 +210,7 @@ mod tests {
     }
 
     /// What comes until the end, read in pieces of at most `size` bytes.
-    async fn all_of(stream: &mut TlsClient, size: usize) -> Vec<u8> {
+    async fn all_of(stream: &mut ClientStream, size: usize) -> Vec<u8> {
         let (mut all, mut room) = (Vec::new(), vec![0; size]);
         loop {
             match stream.read(&mut room).await.unwrap() {

@@ -17,9 +17,9 @@ use crate::access_record;
 use crate::check;
 use crate::demo::{self, DemoArguments};
 use crate::load::{self, LoadError};
-use crate::log_writer::{Output, Sink};
+use crate::log_writer::{LogOutput, Sink};
 use crate::policy::{self, Policy};
-use crate::run::{self, Ended, Settings};
+use crate::run::{self, RunEnd, RunSettings};
 
 mod environment;
 mod help;
@@ -29,8 +29,8 @@ mod logging;
 mod steering;
 mod upgrade;
 
-use logging::Logging;
-use steering::{Banned, Bindings};
+use logging::LogArguments;
+use steering::{BansReport, BindingsReport};
 
 /// Failed, or invalid.
 const FAILED: u8 = 1;
@@ -42,13 +42,13 @@ const CUT_OFF: u8 = 4;
 /// A gateway for TCP services: certificates say who, SNI says where, the policy says whether.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, max_term_width = 100, after_help = help::EXIT_CODES)]
-pub struct Command {
+pub struct CommandLine {
     #[command(subcommand)]
-    action: Action,
+    action: PortcullisCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum PortcullisCommand {
     /// Serve a policy until SIGTERM or SIGINT.
     ///
     /// It notices changed files by itself.
@@ -57,7 +57,7 @@ enum Action {
         #[command(flatten)]
         arguments: RunArguments,
         #[command(flatten)]
-        logging: Logging,
+        logging: LogArguments,
     },
     /// Show all of it in one minute, without any preparation.
     ///
@@ -67,7 +67,7 @@ enum Action {
         #[command(flatten)]
         arguments: DemoArguments,
         #[command(flatten)]
-        logging: Logging,
+        logging: LogArguments,
     },
     /// Check a policy and every file that it names.
     Check {
@@ -111,19 +111,19 @@ enum Action {
     /// connections. Not before the new one has loaded the policy and serves does the old one stop
     /// accepting; it keeps its connections until they end. If the new process does not get ready, nothing
     /// changes. Needs `gateway.admin.socket` in the policy; without it, SIGUSR2 does the same.
-    Upgrade(upgrade::Arguments),
+    Upgrade(upgrade::UpgradeArguments),
     /// Load, look at or unload the kernel's half, which steers ports to a gateway.
     Steer {
         #[command(flatten)]
-        instance: steering::Instance,
+        instance: steering::InstanceArguments,
         #[command(subcommand)]
-        action: steering::Action,
+        action: steering::SteerCommand,
     },
     /// List what the kernel steers, and how many connections came to each port: `steered` to the
     /// gateway, or `unserved` because there was none.
     Bindings {
         #[command(flatten)]
-        instance: steering::Instance,
+        instance: steering::InstanceArguments,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -131,7 +131,7 @@ enum Action {
     /// List the sources that are banned.
     Bans {
         #[command(flatten)]
-        instance: steering::Instance,
+        instance: steering::InstanceArguments,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -141,7 +141,7 @@ enum Action {
         /// An address of the source.
         source: IpAddr,
         #[command(flatten)]
-        instance: steering::Instance,
+        instance: steering::InstanceArguments,
     },
     /// Print the JSON schema of the policy's file, for editors.
     Schema,
@@ -174,13 +174,13 @@ struct RunArguments {
     #[arg(long, env = "PORTCULLIS_STANDBY")]
     standby: bool,
     #[command(flatten)]
-    instance: steering::Instance,
+    instance: steering::InstanceArguments,
     /// Follow the process that started this one.
     #[arg(long, hide = true)]
-    succeed: bool,
+    inherit: bool,
 }
 
-impl Command {
+impl CommandLine {
     /// Reads the command line and the environment. Help and wrong usage end the process here.
     pub fn from_environment() -> Self {
         let matches = environment::with_variables(Self::command()).get_matches();
@@ -190,11 +190,15 @@ impl Command {
     /// Does what was asked.
     pub fn execute(self) -> ExitCode {
         match self.action {
-            Action::Run { arguments, logging } => logging.logged("info", || serve(arguments)),
+            PortcullisCommand::Run { arguments, logging } => {
+                logging.logged("info", || serve(arguments))
+            }
             // Its table is to be read in one piece.
-            Action::Demo { arguments, logging } => logging.logged("off", || show(&arguments)),
-            Action::Check { file, json } => verdict(&check::check(&file), json),
-            Action::Explain {
+            PortcullisCommand::Demo { arguments, logging } => {
+                logging.logged("off", || show(&arguments))
+            }
+            PortcullisCommand::Check { file, json } => verdict(&check::check(&file), json),
+            PortcullisCommand::Explain {
                 client,
                 sni,
                 port,
@@ -206,19 +210,29 @@ impl Command {
                 print(&explanation, json);
                 if explanation.allowed() { 0 } else { DIFFERS }
             })),
-            Action::Diff { old, new, json } => answered(load(&old).and_then(|old| {
+            PortcullisCommand::Diff { old, new, json } => answered(load(&old).and_then(|old| {
                 let difference = policy::difference(&old, &load(&new)?);
                 print(&difference, json);
                 Ok(if difference.is_empty() { 0 } else { DIFFERS })
             })),
-            Action::Upgrade(arguments) => upgrade::upgrade(&arguments),
-            Action::Steer { instance, action } => steering::steer(&instance.place(), &action),
-            Action::Bindings { instance, json } => shown(Bindings::of(&instance.place()), json),
-            Action::Bans { instance, json } => shown(Banned::of(&instance.place()), json),
-            Action::Unban { source, instance } => steering::unban(&instance.place(), source),
-            Action::Schema => say(&policy::schema()),
-            Action::Launch => launch(),
-            Action::Generate { groups, clients } => say(&policy::generate(groups, clients)),
+            PortcullisCommand::Upgrade(arguments) => upgrade::upgrade(&arguments),
+            PortcullisCommand::Steer { instance, action } => {
+                steering::steer(&instance.pin_dir(), &action)
+            }
+            PortcullisCommand::Bindings { instance, json } => {
+                shown(BindingsReport::of(&instance.pin_dir()), json)
+            }
+            PortcullisCommand::Bans { instance, json } => {
+                shown(BansReport::of(&instance.pin_dir()), json)
+            }
+            PortcullisCommand::Unban { source, instance } => {
+                steering::unban(&instance.pin_dir(), source)
+            }
+            PortcullisCommand::Schema => say(&policy::schema()),
+            PortcullisCommand::Launch => launch(),
+            PortcullisCommand::Generate { groups, clients } => {
+                say(&policy::generate(groups, clients))
+            }
         }
     }
 }
@@ -237,7 +251,7 @@ fn answered(answer: Result<u8, LoadError>) -> ExitCode {
     }
 }
 
-fn verdict(report: &check::Report, json: bool) -> ExitCode {
+fn verdict(report: &check::CheckReport, json: bool) -> ExitCode {
     print(report, json);
     if report.is_valid() {
         ExitCode::SUCCESS
@@ -271,10 +285,10 @@ fn fail(error: &dyn fmt::Display) -> ExitCode {
 
 fn serve(arguments: RunArguments) -> ExitCode {
     let output = match arguments.access_log.as_os_str().as_encoded_bytes() {
-        b"-" => Output::Stdout,
-        _ => Output::File(arguments.access_log.clone()),
+        b"-" => LogOutput::Stdout,
+        _ => LogOutput::File(arguments.access_log.clone()),
     };
-    let records = match Sink::open(output, access_record::tell_lost) {
+    let records = match Sink::open(output, access_record::lost_line) {
         Ok(records) => records,
         Err(error) => {
             return fail(&format!(
@@ -288,16 +302,16 @@ fn serve(arguments: RunArguments) -> ExitCode {
     } else {
         Role::Primary
     };
-    let settings = Settings {
+    let settings = RunSettings {
         policy: arguments.policy,
         workers: arguments.workers,
         records,
-        instance: Some((arguments.instance.place(), role)),
+        instance: Some((arguments.instance.pin_dir(), role)),
     };
-    match run::run(settings, arguments.succeed) {
-        Ok(Ended::Dismissed) => ExitCode::SUCCESS,
-        Ok(Ended::Drained(drained)) => ended(drained),
-        Ok(Ended::Followed(drained, status)) => match ended_as(status) {
+    match run::run(settings, arguments.inherit) {
+        Ok(RunEnd::Dismissed) => ExitCode::SUCCESS,
+        Ok(RunEnd::Drained(drained)) => ended(drained),
+        Ok(RunEnd::Followed(drained, status)) => match ended_as(status) {
             0 => ended(drained),
             code => ExitCode::from(code),
         },

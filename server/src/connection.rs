@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use lb::{DialReport, Dialed, Finished, Stay};
+use lb::{DialReport, Dialed, DrainGuard, RelayEnd};
 use rustls::{AlertDescription, HandshakeKind};
 use rustls_pki_types::CertificateDer;
 use socket2::SockRef;
@@ -13,31 +13,31 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::access_record::{Outcome, Record};
-use crate::client_stream::{TlsClient, reset};
-use crate::connection_table::Holder;
+use crate::client_stream::{ClientStream, reset};
+use crate::connection_table::ConnectionGuard;
 use crate::expiry::certificate_ended;
 use crate::first_bytes::FirstBytes;
 use crate::first_record;
 use crate::gateway::Gateway;
-use crate::handshake::{self, HandshakeError, Handshaken, Hello, NoHello};
+use crate::handshake::{self, CompletedHandshake, HandshakeError, NoHello, ReceivedHello};
 use crate::limits::{ConnectionSlot, HandshakeSlot};
 use crate::policy::GatewayLimits;
 use crate::proxy_header::{ProxyHeader, unmapped};
-use crate::record_layer::{OVERHEAD, Session};
+use crate::record_layer::{OVERHEAD, RecordLayer};
 use crate::rejection::Rejection;
 use crate::snapshot::Permit;
-use crate::verifier::{Refusal, Verifier};
-use crate::worker::Busy;
+use crate::verifier::{ClientRefusal, Verifier};
+use crate::worker::WorkerLoadGuard;
 
 /// How long a client that was refused may take to read why.
-const FAREWELL: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
 /// How much more of a refused client's bytes is read, so that they do not turn the alert into a
 /// reset: some multiple of what a handshake may have.
-const FAREWELL_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// A client that proved who it is and may go where it wants to.
-struct Guest {
-    client: Box<TlsClient>,
+struct AuthenticatedClient {
+    client: Box<ClientStream>,
     permit: Permit,
     alpn: Option<Vec<u8>>,
     cipher: &'static str,
@@ -49,15 +49,15 @@ struct Guest {
 ///
 /// Dropping this future closes both sockets as resets and returns every claim. What is large on the way
 /// is in allocations of its own, so that each phase of a connection has no more than it needs.
-pub(crate) async fn carry(
+pub(crate) async fn handle(
     gateway: Arc<Gateway>,
     socket: TcpStream,
     peer: SocketAddr,
-    counted: (Stay, Option<Busy>),
+    counted: (DrainGuard, Option<WorkerLoadGuard>),
 ) {
     let destination = socket.local_addr().map_or(peer, unmapped);
     let mut record = gateway.recorder().begin(unmapped(peer), destination);
-    let outcome = match Box::pin(greet(&gateway, socket, &mut record)).await {
+    let outcome = match Box::pin(authenticate(&gateway, socket, &mut record)).await {
         Ok((guest, slot)) => Box::pin(serve(&gateway, guest, slot, &mut record)).await,
         Err(rejection) => {
             if rejection.counts_towards_ban() {
@@ -72,12 +72,12 @@ pub(crate) async fn carry(
 }
 
 /// From accepted to authorized: slots, then the handshake with all that it decides.
-async fn greet(
+async fn authenticate(
     gateway: &Arc<Gateway>,
     socket: TcpStream,
     record: &mut Record,
-) -> Result<(Guest, ConnectionSlot), Rejection> {
-    let limit = gateway.running().policy().gateway().timeouts.handshake;
+) -> Result<(AuthenticatedClient, ConnectionSlot), Rejection> {
+    let limit = gateway.snapshot().policy().gateway().timeouts.handshake;
     let deadline = Instant::now() + limit;
     let begun = await_hello(gateway, &socket, record.addresses().0.ip(), deadline).await;
     let (slot, bytes) = begun.inspect_err(|why| {
@@ -89,8 +89,8 @@ async fn greet(
     let handshaken = timeout_at(deadline, async {
         // Large, and not yet needed by a client that stalls before its ClientHello is whole.
         let handshake = Box::pin(async {
-            let (socket, hello) = hear(socket, bytes).await?;
-            answer(gateway, socket, hello, record).await
+            let (socket, hello) = read_client_hello(socket, bytes).await?;
+            finish_handshake(gateway, socket, hello, record).await
         });
         tokio::select! {
             guest = handshake => guest,
@@ -102,7 +102,7 @@ async fn greet(
         .map_err(|_| Rejection::HandshakeTimeout(first))??;
     let identity = guest.permit.identity().clone();
     record.authorized(identity, &guest.permit.group().name, guest.resumed);
-    let opened = gateway.admission().open(&limits(gateway));
+    let opened = gateway.limits().take_connection_slot(&limits(gateway));
     let slot = opened.inspect_err(|_| lb::Downstream::abort(&mut *guest.client))?;
     Ok((guest, slot))
 }
@@ -115,23 +115,26 @@ async fn await_hello(
     source: IpAddr,
     deadline: Instant,
 ) -> Result<(HandshakeSlot, Vec<u8>), Rejection> {
-    let (admission, limits) = (gateway.admission(), limits(gateway));
-    let silent = admission.arrive(source, &limits, Instant::now().into_std())?;
+    let (admission, limits) = (gateway.limits(), limits(gateway));
+    let silent = admission.take_silent_slot(source, &limits, Instant::now().into_std())?;
     let bytes = tokio::select! {
-        begun = first_record::beginning(socket, deadline) => begun?,
+        begun = first_record::first_bytes(socket, deadline) => begun?,
         () = silent.evicted() => return Err(Rejection::SilentEvicted),
     };
     let now = Instant::now().into_std();
-    let slot = admission.begin_handshake(silent, source, &limits, now)?;
+    let slot = admission.take_handshake_slot(silent, source, &limits, now)?;
     Ok((slot, bytes))
 }
 
 /// Reads the rest of the `ClientHello`.
-async fn hear(mut socket: TcpStream, bytes: Vec<u8>) -> Result<(TcpStream, Box<Hello>), Rejection> {
-    match Box::pin(handshake::hear(&mut socket, bytes)).await {
+async fn read_client_hello(
+    mut socket: TcpStream,
+    bytes: Vec<u8>,
+) -> Result<(TcpStream, Box<ReceivedHello>), Rejection> {
+    match Box::pin(handshake::read_client_hello(&mut socket, bytes)).await {
         Ok(hello) => Ok((socket, Box::new(hello))),
         Err(NoHello { error, first }) => {
-            Box::pin(part(socket)).await;
+            Box::pin(linger(socket)).await;
             Err(match error {
                 HandshakeError::Abandoned(_) => Rejection::HandshakeAbandoned(first),
                 HandshakeError::Tls(_) | HandshakeError::Excess(_) if !first.is_tls() => {
@@ -144,25 +147,25 @@ async fn hear(mut socket: TcpStream, bytes: Vec<u8>) -> Result<(TcpStream, Box<H
 }
 
 fn limits(gateway: &Gateway) -> GatewayLimits {
-    gateway.running().policy().gateway().limits
+    gateway.snapshot().policy().gateway().limits
 }
 
 /// From the `ClientHello` to a client that is known and authorized.
-async fn answer(
+async fn finish_handshake(
     gateway: &Gateway,
     mut socket: TcpStream,
-    hello: Box<Hello>,
+    hello: Box<ReceivedHello>,
     record: &mut Record,
-) -> Result<Guest, Rejection> {
+) -> Result<AuthenticatedClient, Rejection> {
     let port = record.addresses().1.port();
-    let verifier = Verifier::new(gateway.running(), &hello.client_hello(), port);
-    record.greeted(verifier.generation(), verifier.destination().sni.clone());
+    let verifier = Verifier::new(gateway.snapshot(), &hello.client_hello(), port);
+    record.hello_read(verifier.generation(), verifier.destination().sni.clone());
     let config = verifier.configuration();
-    match hello.answer(&mut socket, config).await {
-        Ok(handshaken) => welcome(socket, handshaken, &verifier, record).await,
+    match hello.finish(&mut socket, config).await {
+        Ok(handshaken) => accept_client(socket, handshaken, &verifier, record).await,
         Err(error) => {
-            part(socket).await;
-            let Refusal { rejection, client } = verifier.take_refusal();
+            linger(socket).await;
+            let ClientRefusal { rejection, client } = verifier.take_refusal();
             if let Some(client) = client {
                 record.refused(client);
             }
@@ -177,13 +180,13 @@ async fn answer(
 }
 
 /// The handshake is over: the client holds the key, so the verifier's permit is worth something.
-async fn welcome(
+async fn accept_client(
     socket: TcpStream,
-    handshaken: Handshaken,
+    handshaken: CompletedHandshake,
     verifier: &Verifier,
     record: &mut Record,
-) -> Result<Guest, Rejection> {
-    let Handshaken {
+) -> Result<AuthenticatedClient, Rejection> {
+    let CompletedHandshake {
         session,
         early,
         late,
@@ -206,10 +209,10 @@ async fn welcome(
     });
     let kind = session.handshake_kind().ok_or(Rejection::NoCertificate)?;
     let resumed = kind == HandshakeKind::Resumed;
-    let mut session = Session::after(session).map_err(Rejection::Tls)?;
+    let mut session = RecordLayer::after(session).map_err(Rejection::Tls)?;
     let permit = match verifier.take_permit(kind) {
         Ok(permit) => permit,
-        Err(Refusal { rejection, client }) => {
+        Err(ClientRefusal { rejection, client }) => {
             if let Some(client) = client {
                 record.refused(client);
             }
@@ -217,8 +220,8 @@ async fn welcome(
             return Err(rejection.unwrap_or(Rejection::NoCertificate));
         }
     };
-    Ok(Guest {
-        client: Box::new(TlsClient::new(socket, session, &early, &late)),
+    Ok(AuthenticatedClient {
+        client: Box::new(ClientStream::new(socket, session, &early, &late)),
         permit,
         alpn,
         cipher,
@@ -228,7 +231,7 @@ async fn welcome(
 }
 
 /// Tells a client that was refused at the end of its handshake, as rustls tells one that is refused before.
-async fn deny(mut socket: TcpStream, session: &mut Session, late: &[u8]) {
+async fn deny(mut socket: TcpStream, session: &mut RecordLayer, late: &[u8]) {
     let mut alert = [0; OVERHEAD + 2];
     if let Ok(length) = session.seal_alert(AlertDescription::AccessDenied, &mut alert)
         && socket
@@ -236,7 +239,7 @@ async fn deny(mut socket: TcpStream, session: &mut Session, late: &[u8]) {
             .await
             .is_ok()
     {
-        part(socket).await;
+        linger(socket).await;
     }
 }
 
@@ -254,12 +257,12 @@ fn failed(error: HandshakeError) -> Rejection {
 ///
 /// A socket closed with unread bytes sends a reset, which may overtake the alert; so the write side
 /// is shut and a little is read first.
-async fn part(mut socket: TcpStream) {
-    let deadline = Instant::now() + FAREWELL;
+async fn linger(mut socket: TcpStream) {
+    let deadline = Instant::now() + LINGER;
     if socket.shutdown().await.is_err() {
         return;
     }
-    let mut left = FAREWELL_BYTES;
+    let mut left = LINGER_BYTES;
     let mut buffer = [0; 1024];
     while left > 0 {
         match timeout_at(deadline, socket.read(&mut buffer)).await {
@@ -272,11 +275,11 @@ async fn part(mut socket: TcpStream) {
 /// From authorized to the end: limits, an upstream, the relay.
 async fn serve(
     gateway: &Arc<Gateway>,
-    guest: Guest,
+    guest: AuthenticatedClient,
     _slot: ConnectionSlot,
     record: &mut Record,
 ) -> Outcome {
-    let Guest {
+    let AuthenticatedClient {
         mut client,
         permit,
         alpn,
@@ -284,7 +287,9 @@ async fn serve(
         chain,
         ..
     } = guest;
-    let entered = gateway.let_in(&mut client, permit, chain, record).await;
+    let entered = gateway
+        .admit_client(&mut client, permit, chain, record)
+        .await;
     let holder = match entered {
         Ok(holder) => holder,
         Err(outcome) => {
@@ -292,20 +297,20 @@ async fn serve(
             return outcome;
         }
     };
-    let visit = Visit {
+    let visit = RelaySession {
         alpn: alpn.as_deref(),
         cipher,
-        holder: &holder,
+        guard: &holder,
     };
-    let (ends, connection) = (holder.permit().ends(), record.connection());
+    let (ends, connection) = (holder.permit().expires(), record.connection());
     let on_revoke = || {
-        let running = gateway.running();
+        let running = gateway.snapshot();
         let settings = running.policy().gateway();
         (settings.on_revoke, settings.timeouts.drain)
     };
     let outcome = tokio::select! {
         outcome = visit.relay(&mut client, record) => outcome,
-        () = holder.lapsed() => Outcome::Revoked,
+        () = holder.revoked() => Outcome::Revoked,
         () = certificate_ended(ends, connection, on_revoke) => Outcome::CertificateEnded,
         () = gateway.drain().cut_off() => Outcome::CutOff,
     };
@@ -320,24 +325,24 @@ async fn serve(
         }
     }
     if let Outcome::Broken(_) = outcome
-        && let Some(socket) = client.into_accused()
+        && let Some(socket) = client.into_misbehaved_socket()
     {
         drop(holder);
-        Box::pin(part(socket)).await;
+        Box::pin(linger(socket)).await;
     }
     outcome
 }
 
-struct Visit<'a> {
+struct RelaySession<'a> {
     alpn: Option<&'a [u8]>,
     cipher: &'static str,
-    holder: &'a Holder,
+    guard: &'a ConnectionGuard,
 }
 
-impl Visit<'_> {
+impl RelaySession<'_> {
     /// Dials and relays. Dropping it half way resets the upstream.
-    async fn relay(&self, client: &mut TlsClient, record: &mut Record) -> Outcome {
-        let group = self.holder.permit().upstreams();
+    async fn relay(&self, client: &mut ClientStream, record: &mut Record) -> Outcome {
+        let group = self.guard.permit().upstreams();
         let mut report = DialReport::default();
         let dialed = lb::dial(group, &mut report).await;
         let upstream = dialed.as_ref().ok().map(|dialed| dialed.lease.address());
@@ -346,20 +351,20 @@ impl Visit<'_> {
             Ok(dialed) => dialed,
             Err(error) => return Outcome::Rejected(Rejection::Dial(error)),
         };
-        self.holder.dialed(dialed.lease.address());
-        if let Err(error) = self.introduce(&mut dialed.stream, record).await {
+        self.guard.dialed(dialed.lease.address());
+        if let Err(error) = self.send_proxy_header(&mut dialed.stream, record).await {
             return Outcome::Rejected(Rejection::Header(error));
         }
         match dialed.relay(client, &record.traffic()).await {
-            Ok(Finished::Both) => Outcome::Finished,
-            Ok(Finished::ClientLeft) => Outcome::ClientLeft,
+            Ok(RelayEnd::Both) => Outcome::Finished,
+            Ok(RelayEnd::ClientLeft) => Outcome::ClientLeft,
             Err(error) => Outcome::Broken(error),
         }
     }
 
     /// Tells the upstream who comes, if it wants to know.
-    async fn introduce(&self, upstream: &mut TcpStream, record: &Record) -> io::Result<()> {
-        let permit = self.holder.permit();
+    async fn send_proxy_header(&self, upstream: &mut TcpStream, record: &Record) -> io::Result<()> {
+        let permit = self.guard.permit();
         if permit.group().proxy_protocol.is_none() {
             return Ok(());
         }
@@ -389,6 +394,6 @@ mod tests {
     #[test]
     fn a_connection_is_small() {
         // There is one for each, in the handshake and after it.
-        assert!(size(carry) <= 808, "{}", size(carry));
+        assert!(size(handle) <= 808, "{}", size(handle));
     }
 }

@@ -6,25 +6,25 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lb::{Admission, Lease};
+use lb::{ClientSlot, Lease};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::credentials::{Credentials, Shown, is_granted, is_trusted};
+use crate::credentials::{ClientCredentials, CredentialsMessage, is_granted, is_trusted};
 use crate::limits::ConnectionSlot;
-use crate::snapshot::{Permit, Running};
-use crate::upgrade::protocol::Carried;
-use crate::upgrade::remote_admission::Heir;
+use crate::snapshot::{GatewaySnapshot, Permit};
+use crate::upgrade::protocol::ConnectionState;
+use crate::upgrade::remote_admission::RemoteAdmission;
 
 mod revoked;
 
-use revoked::Ending;
-pub use revoked::Lapsed;
+use revoked::EndSignal;
+pub use revoked::RevokedConnections;
 
 /// Over how long connections that are cut off together are spread.
-pub const CUT_SPREAD: Duration = Duration::from_secs(1);
+pub const END_SPREAD: Duration = Duration::from_secs(1);
 /// How many locks the table is spread over; each is held for one insertion or removal.
 const SHARDS: usize = 16;
 
@@ -33,39 +33,39 @@ const SHARDS: usize = 16;
 /// Whoever changes it holds `heir` for reading, so that the process that follows is told of every
 /// change that is not in what it was given, and of no other.
 #[derive(Debug, Default)]
-pub struct Live {
-    shards: [Mutex<HashMap<u64, Arc<Entry>>>; SHARDS],
-    adopted: Mutex<HashMap<u64, Adopted>>,
-    heir: RwLock<Option<Arc<Heir>>>,
+pub struct ConnectionTable {
+    shards: [Mutex<HashMap<u64, Arc<ConnectionEntry>>>; SHARDS],
+    remote: Mutex<HashMap<u64, RemoteConnection>>,
+    remote_admission: RwLock<Option<Arc<RemoteAdmission>>>,
     /// Sent when another process decides, or another revision.
-    news: watch::Sender<()>,
+    changes: watch::Sender<()>,
 }
 
 /// A connection of an older process, as it counts here.
 #[derive(Debug)]
-pub(crate) struct Adopted {
-    pub(crate) client: Admission,
+pub(crate) struct RemoteConnection {
+    pub(crate) client: ClientSlot,
     pub(crate) upstream: Option<Lease>,
-    pub(crate) elsewhere: Arc<Elsewhere>,
+    pub(crate) details: Arc<RemoteDetails>,
     pub(crate) _slot: ConnectionSlot,
 }
 
 /// What it takes to decide about a connection of an older process, and to have that end it.
 #[derive(Debug)]
-pub(crate) struct Elsewhere {
+pub(crate) struct RemoteDetails {
     pub(crate) group: Arc<str>,
     /// What its client was let in with, if the other process tells.
-    pub(crate) credentials: Option<Credentials>,
-    pub(crate) cut: Cut,
+    pub(crate) credentials: Option<ClientCredentials>,
+    pub(crate) end_requests: EndRequests,
     /// The other process's number of the connection.
     pub(crate) connection: u64,
 }
 
 /// Has an older process end connections, by its numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Cut(mpsc::UnboundedSender<u64>);
+pub(crate) struct EndRequests(mpsc::UnboundedSender<u64>);
 
-impl Cut {
+impl EndRequests {
     /// A way to an older process, and what comes out there.
     #[expect(
         clippy::disallowed_methods,
@@ -77,60 +77,60 @@ impl Cut {
     }
 }
 
-impl Elsewhere {
+impl RemoteDetails {
     /// Without credentials the other process decides.
-    fn lapses(&self, running: &Running, verify_at: Option<UnixTime>) -> bool {
+    fn is_revoked(&self, running: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
         let credentials = self.credentials.as_ref();
-        credentials.is_some_and(|shown| !shown.hold(running, &self.group, verify_at))
+        credentials.is_some_and(|shown| !shown.are_valid(running, &self.group, verify_at))
     }
 
     fn end(&self) {
         // If the other process is gone, so is the connection.
-        self.cut.0.send(self.connection).ok();
+        self.end_requests.0.send(self.connection).ok();
     }
 }
 
 /// What is needed to ask again whether a connection may be.
 #[derive(Debug)]
-struct Entry {
+struct ConnectionEntry {
     permit: Permit,
     chain: Vec<CertificateDer<'static>>,
-    lapsed: CancellationToken,
+    revoked: CancellationToken,
     upstream: OnceLock<SocketAddr>,
 }
 
 /// A connection's line in the table, taken out on drop, and its client's admission.
 #[derive(Debug)]
-pub struct Holder {
-    live: Arc<Live>,
+pub struct ConnectionGuard {
+    table: Arc<ConnectionTable>,
     connection: u64,
-    entry: Arc<Entry>,
-    _admission: Admission,
+    entry: Arc<ConnectionEntry>,
+    _admission: ClientSlot,
 }
 
-impl Live {
+impl ConnectionTable {
     /// Enters a connection.
     ///
-    /// [`Holder::still_holds`] is asked afterwards: a revision that came into force
+    /// [`ConnectionGuard::still_holds`] is asked afterwards: a revision that came into force
     /// between the permit and the entry did not see it.
-    pub fn enter(
+    pub fn insert(
         self: &Arc<Self>,
         connection: u64,
         permit: Permit,
         chain: Vec<CertificateDer<'static>>,
-        admission: Admission,
-    ) -> Holder {
-        let entry = Arc::new(Entry {
+        admission: ClientSlot,
+    ) -> ConnectionGuard {
+        let entry = Arc::new(ConnectionEntry {
             permit,
             chain,
-            lapsed: CancellationToken::new(),
+            revoked: CancellationToken::new(),
             upstream: OnceLock::new(),
         });
         self.shard(connection)
             .lock()
             .insert(connection, Arc::clone(&entry));
-        Holder {
-            live: Arc::clone(self),
+        ConnectionGuard {
+            table: Arc::clone(self),
             connection,
             entry,
             _admission: admission,
@@ -139,79 +139,79 @@ impl Live {
 
     /// Who counts the clients instead of this process. It stays so while this is held; whoever enters
     /// a connection does so meanwhile.
-    pub(crate) fn heir(&self) -> RwLockReadGuard<'_, Option<Arc<Heir>>> {
-        self.heir.read()
+    pub(crate) fn remote_admission(&self) -> RwLockReadGuard<'_, Option<Arc<RemoteAdmission>>> {
+        self.remote_admission.read()
     }
 
     /// Hears whenever who waits to be let in has to look again at who decides, and by what.
-    pub(crate) fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Another revision is in force.
-    pub(crate) fn tell_news(&self) {
-        self.news.send_replace(());
+    pub(crate) fn notify_changed(&self) {
+        self.changes.send_replace(());
     }
 
     /// Has another process count the clients from now on. Returns what it does not know yet.
-    pub(crate) fn hand_over(&self, heir: Arc<Heir>) -> Vec<Carried> {
-        let mut counting = self.heir.write();
+    pub(crate) fn admit_remotely(&self, heir: Arc<RemoteAdmission>) -> Vec<ConnectionState> {
+        let mut counting = self.remote_admission.write();
         *counting = Some(heir);
-        self.tell_news();
+        self.notify_changed();
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
             let shard = shard.lock();
-            all.extend(shard.iter().map(|(&connection, entry)| Carried {
+            all.extend(shard.iter().map(|(&connection, entry)| ConnectionState {
                 connection,
                 client: entry.permit.identity().name().as_str().to_owned(),
                 group: entry.permit.group().name.to_string(),
                 upstream: entry.upstream.get().copied(),
-                shown: Shown::of(&entry.permit, &entry.chain),
+                credentials: CredentialsMessage::of(&entry.permit, &entry.chain),
             }));
         }
-        let adopted = self.adopted.lock();
+        let adopted = self.remote.lock();
         all.extend(adopted.iter().map(|(&connection, adopted)| {
-            let credentials = adopted.elsewhere.credentials.as_ref();
-            Carried {
+            let credentials = adopted.details.credentials.as_ref();
+            ConnectionState {
                 connection,
                 client: adopted.client.client().to_string(),
-                group: adopted.elsewhere.group.to_string(),
+                group: adopted.details.group.to_string(),
                 upstream: adopted.upstream.as_ref().map(Lease::address),
-                shown: credentials.and_then(Credentials::show),
+                credentials: credentials.and_then(ClientCredentials::to_message),
             }
         }));
         all
     }
 
     /// Tells the process that counts the clients that none is left here.
-    pub(crate) fn is_drained(&self) {
-        if let Some(heir) = &*self.heir() {
+    pub(crate) fn report_drained(&self) {
+        if let Some(heir) = &*self.remote_admission() {
             heir.drained();
         }
     }
 
     /// Has this process count the clients itself.
-    pub(crate) fn take_back(&self) {
-        *self.heir.write() = None;
-        self.tell_news();
+    pub(crate) fn admit_locally(&self) {
+        *self.remote_admission.write() = None;
+        self.notify_changed();
     }
 
-    /// Counts a connection of an older process. Whoever enters it holds [`Live::heir`].
-    pub(crate) fn adopt(&self, connection: u64, adopted: Adopted) {
-        self.adopted.lock().insert(connection, adopted);
+    /// Counts a connection of an older process. Whoever enters it holds [`ConnectionTable::remote_admission`].
+    pub(crate) fn insert_remote(&self, connection: u64, adopted: RemoteConnection) {
+        self.remote.lock().insert(connection, adopted);
     }
 
     /// A connection of an older process has reached its upstream. `lease` counts it there, if the
     /// group is known.
-    pub(crate) fn adopted_dialed(
+    pub(crate) fn remote_dialed(
         &self,
         connection: u64,
         upstream: SocketAddr,
         lease: impl FnOnce(&str) -> Option<Lease>,
     ) {
-        let heir = self.heir();
-        if let Some(adopted) = self.adopted.lock().get_mut(&connection) {
-            adopted.upstream = lease(&adopted.elsewhere.group);
+        let heir = self.remote_admission();
+        if let Some(adopted) = self.remote.lock().get_mut(&connection) {
+            adopted.upstream = lease(&adopted.details.group);
             if let Some(heir) = &*heir {
                 heir.dialed(connection, upstream);
             }
@@ -219,9 +219,9 @@ impl Live {
     }
 
     /// A connection of an older process has ended.
-    pub(crate) fn release(&self, connection: u64) {
-        let heir = self.heir();
-        let released = self.adopted.lock().remove(&connection);
+    pub(crate) fn remove_remote(&self, connection: u64) {
+        let heir = self.remote_admission();
+        let released = self.remote.lock().remove(&connection);
         if released.is_some()
             && let Some(heir) = &*heir
         {
@@ -238,8 +238,13 @@ impl Live {
     ///
     /// With `trust_changed` their certificates are verified again too, which costs a signature's
     /// verification each.
-    pub fn lapsed(&self, running: &Running, trust_changed: bool, now: UnixTime) -> Lapsed {
-        let entries: Vec<Arc<Entry>> = self
+    pub fn revoked(
+        &self,
+        running: &GatewaySnapshot,
+        trust_changed: bool,
+        now: UnixTime,
+    ) -> RevokedConnections {
+        let entries: Vec<Arc<ConnectionEntry>> = self
             .shards
             .iter()
             .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
@@ -248,71 +253,73 @@ impl Live {
         let here = entries
             .iter()
             .filter(|entry| !entry.holds(running, verify_at))
-            .map(|entry| Ending::Here(entry.lapsed.clone()));
-        let mut connections: Vec<Ending> = here.collect();
-        connections.extend(self.lapsed_elsewhere(running, verify_at).connections);
-        Lapsed { connections }
+            .map(|entry| EndSignal::Local(entry.revoked.clone()));
+        let mut connections: Vec<EndSignal> = here.collect();
+        connections.extend(self.revoked_remote(running, verify_at).connections);
+        RevokedConnections { connections }
     }
 
     /// Finds those of older processes, for which this one decides: they may not be able to read what
     /// it reads.
-    pub(crate) fn lapsed_elsewhere(
+    pub(crate) fn revoked_remote(
         &self,
-        running: &Running,
+        running: &GatewaySnapshot,
         verify_at: Option<UnixTime>,
-    ) -> Lapsed {
-        let adopted: Vec<Arc<Elsewhere>> = {
-            let adopted = self.adopted.lock();
-            let elsewhere = adopted.values().map(|one| Arc::clone(&one.elsewhere));
+    ) -> RevokedConnections {
+        let adopted: Vec<Arc<RemoteDetails>> = {
+            let adopted = self.remote.lock();
+            let elsewhere = adopted.values().map(|one| Arc::clone(&one.details));
             elsewhere.collect()
         };
         let lapsed = adopted
             .into_iter()
-            .filter(|elsewhere| elsewhere.lapses(running, verify_at));
-        Lapsed {
-            connections: lapsed.map(Ending::Elsewhere).collect(),
+            .filter(|elsewhere| elsewhere.is_revoked(running, verify_at));
+        RevokedConnections {
+            connections: lapsed.map(EndSignal::Remote).collect(),
         }
     }
 
     /// Ends a connection of an older process if its permit has lapsed.
-    pub(crate) fn cut_lapsed(&self, connection: u64, running: &Running) {
-        let elsewhere = self.elsewhere(connection);
+    pub(crate) fn end_if_revoked(&self, connection: u64, running: &GatewaySnapshot) {
+        let elsewhere = self.remote_details(connection);
         if let Some(elsewhere) = elsewhere
-            && elsewhere.lapses(running, Some(UnixTime::now()))
+            && elsewhere.is_revoked(running, Some(UnixTime::now()))
         {
             elsewhere.end();
         }
     }
 
     /// Ends a connection, whichever process it is in, as the process that follows wants it.
-    pub(crate) fn cut(&self, connection: u64) {
+    pub(crate) fn end(&self, connection: u64) {
         // First here: one that enters meanwhile is seen in the one place or the other.
-        self.heir().iter().for_each(|heir| heir.cut(connection));
-        self.cut_entered(connection);
+        self.remote_admission()
+            .iter()
+            .for_each(|heir| heir.end(connection));
+        self.end_entered(connection);
     }
 
     /// The same, of one that has entered.
-    pub(crate) fn cut_entered(&self, connection: u64) {
+    pub(crate) fn end_entered(&self, connection: u64) {
         if let Some(entry) = self.shard(connection).lock().get(&connection) {
-            entry.lapsed.cancel();
-        } else if let Some(elsewhere) = self.elsewhere(connection) {
+            entry.revoked.cancel();
+        } else if let Some(elsewhere) = self.remote_details(connection) {
             elsewhere.end();
         }
     }
 
-    fn elsewhere(&self, connection: u64) -> Option<Arc<Elsewhere>> {
-        let adopted = self.adopted.lock();
+    fn remote_details(&self, connection: u64) -> Option<Arc<RemoteDetails>> {
+        let adopted = self.remote.lock();
         let adopted = adopted.get(&connection)?;
-        Some(Arc::clone(&adopted.elsewhere))
+        Some(Arc::clone(&adopted.details))
     }
 
-    fn shard(&self, connection: u64) -> &Mutex<HashMap<u64, Arc<Entry>>> {
+    fn shard(&self, connection: u64) -> &Mutex<HashMap<u64, Arc<ConnectionEntry>>> {
         &self.shards[usize::try_from(connection).unwrap_or(0) % SHARDS]
     }
 }
 
-impl Entry {
-    fn holds(&self, running: &Running, verify_at: Option<UnixTime>) -> bool {
+impl ConnectionEntry {
+    fn holds(&self, running: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
         let permit = &self.permit;
         let (identity, destination) = (permit.identity(), permit.destination());
         is_trusted(&self.chain, running, verify_at)
@@ -320,21 +327,21 @@ impl Entry {
     }
 }
 
-impl Holder {
+impl ConnectionGuard {
     /// The permit that is held.
     pub fn permit(&self) -> &Permit {
         &self.entry.permit
     }
 
     /// Whether the permit holds under the revision that is in force now.
-    pub fn still_holds(&self, running: &Running, now: UnixTime) -> bool {
+    pub fn still_holds(&self, running: &GatewaySnapshot, now: UnixTime) -> bool {
         running.generation() == self.entry.permit.generation()
             || self.entry.holds(running, Some(now))
     }
 
     /// The connection has reached its upstream.
     pub fn dialed(&self, upstream: SocketAddr) {
-        let heir = self.live.heir();
+        let heir = self.table.remote_admission();
         // It is dialed once.
         self.entry.upstream.set(upstream).ok();
         if let Some(heir) = &*heir {
@@ -343,15 +350,15 @@ impl Holder {
     }
 
     /// Waits until the permit has lapsed and the connection must end. Cancel safe.
-    pub async fn lapsed(&self) {
-        self.entry.lapsed.cancelled().await;
+    pub async fn revoked(&self) {
+        self.entry.revoked.cancelled().await;
     }
 }
 
-impl Drop for Holder {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let heir = self.live.heir();
-        self.live
+        let heir = self.table.remote_admission();
+        self.table
             .shard(self.connection)
             .lock()
             .remove(&self.connection);

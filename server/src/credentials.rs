@@ -4,13 +4,13 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
-use crate::snapshot::{Permit, Running};
+use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::verifier::Destination;
 
 /// A client's certificates, and where it wanted to go, as one process tells another. The certificates are
 /// DER in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Shown {
+pub(crate) struct CredentialsMessage {
     chain: Vec<String>,
     sni: Option<String>,
     port: u16,
@@ -18,13 +18,13 @@ pub(crate) struct Shown {
 
 /// The same, for a process that decides about the connection of another.
 #[derive(Debug)]
-pub(crate) struct Credentials {
+pub(crate) struct ClientCredentials {
     chain: Vec<CertificateDer<'static>>,
     identity: Identity,
     destination: Destination,
 }
 
-impl Shown {
+impl CredentialsMessage {
     /// What a permit was given for. `None` without a certificate.
     pub(crate) fn of(permit: &Permit, chain: &[CertificateDer<'_>]) -> Option<Self> {
         Self::new(permit.destination(), chain)
@@ -40,10 +40,10 @@ impl Shown {
     }
 
     /// `None` if it is not what a process says that has let the client in.
-    pub(crate) fn read(&self) -> Option<Credentials> {
+    pub(crate) fn read(&self) -> Option<ClientCredentials> {
         let chain: Option<Vec<_>> = self.chain.iter().map(|text| bytes(text)).collect();
         let chain: Vec<_> = chain?.into_iter().map(CertificateDer::from).collect();
-        Some(Credentials {
+        Some(ClientCredentials {
             identity: Identity::of(chain.first()?).ok()?,
             destination: Destination {
                 sni: self.sni.clone(),
@@ -54,24 +54,29 @@ impl Shown {
     }
 }
 
-impl Credentials {
+impl ClientCredentials {
     /// Whether the client would be let in to this group now; its certificate is verified again if
     /// there is a time to do so at.
-    pub(crate) fn hold(&self, running: &Running, group: &str, at: Option<UnixTime>) -> bool {
+    pub(crate) fn are_valid(
+        &self,
+        running: &GatewaySnapshot,
+        group: &str,
+        at: Option<UnixTime>,
+    ) -> bool {
         is_trusted(&self.chain, running, at)
             && is_granted(&self.identity, &self.destination, group, running)
     }
 
     /// For yet another process.
-    pub(crate) fn show(&self) -> Option<Shown> {
-        Shown::new(&self.destination, &self.chain)
+    pub(crate) fn to_message(&self) -> Option<CredentialsMessage> {
+        CredentialsMessage::new(&self.destination, &self.chain)
     }
 }
 
 /// Whether a chain is good, if there is a time to ask for.
 pub(crate) fn is_trusted(
     chain: &[CertificateDer<'_>],
-    running: &Running,
+    running: &GatewaySnapshot,
     at: Option<UnixTime>,
 ) -> bool {
     let (Some(now), [leaf, intermediates @ ..]) = (at, chain) else {
@@ -86,7 +91,7 @@ pub(crate) fn is_granted(
     identity: &Identity,
     destination: &Destination,
     group: &str,
-    running: &Running,
+    running: &GatewaySnapshot,
 ) -> bool {
     let permit = running.authorize(identity.clone(), destination);
     permit.is_ok_and(|permit| permit.group().name.as_ref() == group)

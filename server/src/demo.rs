@@ -16,9 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::LoadError;
 use crate::run::StartError;
-use crate::table::{Align, Table, terminal_width};
-use client::Visit;
-use setup::Stage;
+use crate::table::{ColumnAlign, TextTable, terminal_width};
+use client::DemoVisit;
+use setup::DemoSetup;
 
 /// How long the demo waits for its own upstreams, clients and records.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -110,8 +110,8 @@ pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
         .build()?;
     runtime.block_on(async {
         say(OPENING)?;
-        let mut stage = Stage::set(arguments).await?;
-        let rows = perform(&mut stage).await?;
+        let mut stage = DemoSetup::start(arguments).await?;
+        let rows = run_all(&mut stage).await?;
         say(&report(&rows, terminal_width()))?;
         if arguments.once {
             say(&stage.next())?;
@@ -123,37 +123,37 @@ pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
                 _ = terminate.recv() => {}
             }
         }
-        stage.strike().await;
-        Ok(rows.iter().all(Row::is_as_expected))
+        stage.stop().await;
+        Ok(rows.iter().all(ResultRow::is_as_expected))
     })
 }
 
 /// Everything that is shown: who comes, what happens to it, what the gateway says.
-async fn perform(stage: &mut Stage) -> Result<Vec<Row>, DemoError> {
+async fn run_all(stage: &mut DemoSetup) -> Result<Vec<ResultRow>, DemoError> {
     let visits = [
-        Visit::served("standard-client", "ui-servers"),
-        Visit::served("standard-client", "backend-servers"),
-        Visit::served("special-premium-client", "special-premium-servers"),
-        Visit::denied("free-trial-client", "backend-servers", "not_granted"),
-        Visit::denied("standard-client", "no-such-group", "unknown_sni"),
-        Visit::denied("nobody-we-know", "ui-servers", "unknown_client"),
-        Visit::of_stranger("standard-client", "ui-servers"),
-        Visit::without_certificate("ui-servers"),
+        DemoVisit::served("standard-client", "ui-servers"),
+        DemoVisit::served("standard-client", "backend-servers"),
+        DemoVisit::served("special-premium-client", "special-premium-servers"),
+        DemoVisit::denied("free-trial-client", "backend-servers", "not_granted"),
+        DemoVisit::denied("standard-client", "no-such-group", "unknown_sni"),
+        DemoVisit::denied("nobody-we-know", "ui-servers", "unknown_client"),
+        DemoVisit::of_stranger("standard-client", "ui-servers"),
+        DemoVisit::without_certificate("ui-servers"),
     ];
     let mut rows = Vec::new();
     for visit in visits {
-        rows.push(stage.play(&visit).await?);
+        rows.push(stage.run(&visit).await?);
     }
-    let steered = Visit::served("standard-client", "ui-servers");
-    rows.extend(stage.play_steered(&steered).await?);
-    let over = stage.play_over_the_limit("free-trial-client", "ui-servers");
+    let steered = DemoVisit::served("standard-client", "ui-servers");
+    rows.extend(stage.run_steered(&steered).await?);
+    let over = stage.run_over_the_limit("free-trial-client", "ui-servers");
     rows.push(over.await?);
     Ok(rows)
 }
 
 /// One client's visit and how it ended.
 #[derive(Debug)]
-struct Row {
+struct ResultRow {
     client: String,
     sni: String,
     /// What happened, in a few words.
@@ -162,22 +162,22 @@ struct Row {
     mistake: Option<String>,
 }
 
-impl Row {
+impl ResultRow {
     fn is_as_expected(&self) -> bool {
         self.mistake.is_none()
     }
 }
 
 /// The table of all rows, and below it whether they are as expected.
-fn report(rows: &[Row], width: Option<usize>) -> String {
+fn report(rows: &[ResultRow], width: Option<usize>) -> String {
     let names = ["CLIENT", "WANTS", "RESULT"];
-    let mut table = Table::new(names.map(|name| (name, Align::Left)));
+    let mut table = TextTable::new(names.map(|name| (name, ColumnAlign::Left)));
     for row in rows {
         table.push([&row.client, &row.sni, &row.result].map(String::clone));
     }
     let wrong = rows.iter().filter_map(|row| {
         let mistake = row.mistake.as_ref()?;
-        let Row { client, sni, .. } = row;
+        let ResultRow { client, sni, .. } = row;
         Some(format!("NOT AS EXPECTED: {client} to {sni}: {mistake}\n"))
     });
     let mut verdict: String = wrong.collect();
@@ -196,8 +196,8 @@ fn say(text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn row(result: &str, mistake: Option<&str>) -> Row {
-        Row {
+    fn row(result: &str, mistake: Option<&str>) -> ResultRow {
+        ResultRow {
             client: "alice".to_owned(),
             sni: "db".to_owned(),
             result: result.to_owned(),

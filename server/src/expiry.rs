@@ -6,10 +6,10 @@ use std::time::Duration;
 use rustls_pki_types::UnixTime;
 use tokio::time::sleep;
 
-use crate::connection_table::CUT_SPREAD;
+use crate::connection_table::END_SPREAD;
 use crate::policy::OnRevoke;
 
-/// How many connections whose certificates end together are told apart in [`CUT_SPREAD`].
+/// How many connections whose certificates end together are told apart in [`END_SPREAD`].
 const SPREAD_STEPS: u32 = 100;
 /// How often the system's time is looked at, which may be set meanwhile.
 const LOOK_AT_CLOCK: Duration = Duration::from_hours(1);
@@ -29,7 +29,7 @@ pub(crate) async fn certificate_ended(
         sleep(Duration::from_secs(left.saturating_add(1)).min(LOOK_AT_CLOCK)).await;
     }
     let step = u32::try_from(connection % u64::from(SPREAD_STEPS)).unwrap_or(0);
-    let spread = CUT_SPREAD * step / SPREAD_STEPS;
+    let spread = END_SPREAD * step / SPREAD_STEPS;
     match on_revoke() {
         (OnRevoke::Keep, _) => pending().await,
         (OnRevoke::Cut, _) => sleep(spread).await,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 mod events;
 
-use events::Events;
+use events::FileEvents;
 
 /// How long the files must be left alone before they are read: an editor writes in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -27,27 +27,27 @@ const REMIND: Duration = Duration::from_mins(1);
 
 /// Watches a set of files.
 #[derive(Debug)]
-pub struct Watch {
+pub struct FileWatch {
     files: Vec<PathBuf>,
     /// The files as they were when they were read last.
-    seen: Stamps,
+    seen: FileStamps,
     /// The files as they were looked at last.
-    last: Stamps,
+    last: FileStamps,
     /// Since when they look like that.
     since: Instant,
     /// Whether an event told of what they look like now.
     is_told: bool,
     /// When it is to be said that a writer is waited for.
     remind: Option<Instant>,
-    events: Events,
+    events: FileEvents,
 }
 
 /// One for each file that is there.
-type Stamps = Vec<Option<Stamp>>;
+type FileStamps = Vec<Option<FileStamp>>;
 
 /// What changes when a file's content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -57,7 +57,7 @@ struct Stamp {
 
 /// What a look has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum FilesSeen {
     /// Nothing has changed.
     Same,
     /// Something has changed, and may go on to, until then at least.
@@ -68,7 +68,7 @@ enum Found {
     Changed,
 }
 
-impl Watch {
+impl FileWatch {
     /// Watches these files as they are now. It must be called within a runtime.
     pub fn new(files: Vec<PathBuf>) -> Self {
         let mut watch = Self {
@@ -78,7 +78,7 @@ impl Watch {
             since: Instant::now(),
             is_told: false,
             remind: None,
-            events: Events::new(),
+            events: FileEvents::new(),
         };
         watch.follow(files);
         watch
@@ -128,10 +128,12 @@ impl Watch {
     pub async fn changed(&mut self) {
         loop {
             let wait = match self.look() {
-                Found::Changed => return,
-                Found::Same => LOOK,
-                Found::Restless(until) => until.saturating_duration_since(Instant::now()).min(LOOK),
-                Found::BeingWritten => {
+                FilesSeen::Changed => return,
+                FilesSeen::Same => LOOK,
+                FilesSeen::Restless(until) => {
+                    until.saturating_duration_since(Instant::now()).min(LOOK)
+                }
+                FilesSeen::BeingWritten => {
                     self.remind(Instant::now() + LOOK);
                     LOOK
                 }
@@ -146,11 +148,11 @@ impl Watch {
     pub async fn whole(&mut self) {
         loop {
             let wait = match self.look() {
-                Found::BeingWritten => LOOK,
-                Found::Restless(until) if !self.events.are_sure(&self.files) => {
+                FilesSeen::BeingWritten => LOOK,
+                FilesSeen::Restless(until) if !self.events.are_sure(&self.files) => {
                     until.saturating_duration_since(Instant::now())
                 }
-                Found::Restless(_) | Found::Same | Found::Changed => return,
+                FilesSeen::Restless(_) | FilesSeen::Same | FilesSeen::Changed => return,
             };
             self.remind(Instant::now());
             if timeout(wait, self.events.come()).await.is_ok() {
@@ -165,7 +167,7 @@ impl Watch {
         stamps(&self.files) == self.seen && !self.events.has_changes()
     }
 
-    fn look(&mut self) -> Found {
+    fn look(&mut self) -> FilesSeen {
         let now = Instant::now();
         self.is_told |= self.events.take();
         let stamps = stamps(&self.files);
@@ -185,10 +187,10 @@ impl Watch {
         let since = written.map_or(self.since, |written| written.max(self.since));
         if self.last == self.seen && !self.events.has_changes() {
             self.remind = None;
-            return Found::Same;
+            return FilesSeen::Same;
         }
         if self.events.has_writers() {
-            return Found::BeingWritten;
+            return FilesSeen::BeingWritten;
         }
         let rest = if self.events.are_sure(&self.files) {
             SETTLE
@@ -196,10 +198,10 @@ impl Watch {
             QUIET
         };
         if now < since + rest {
-            return Found::Restless(since + rest);
+            return FilesSeen::Restless(since + rest);
         }
         self.remind = None;
-        Found::Changed
+        FilesSeen::Changed
     }
 
     /// Says that a writer is waited for, at `first` for the first time.
@@ -216,13 +218,13 @@ impl Watch {
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Stamps {
+fn stamps(files: &[PathBuf]) -> FileStamps {
     files.iter().map(|file| stamp(file)).collect()
 }
 
-fn stamp(file: &Path) -> Option<Stamp> {
+fn stamp(file: &Path) -> Option<FileStamp> {
     let metadata = std::fs::metadata(file).ok()?;
-    Some(Stamp {
+    Some(FileStamp {
         device: metadata.dev(),
         inode: metadata.ino(),
         size: metadata.size(),
@@ -239,7 +241,7 @@ mod tests {
 
     use super::*;
 
-    async fn notices(watch: &mut Watch) {
+    async fn notices(watch: &mut FileWatch) {
         timeout(Duration::from_secs(20), watch.changed())
             .await
             .expect("a change is noticed");
@@ -252,7 +254,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("policy.yaml");
         fs::write(&file, "one").unwrap();
-        let mut watch = Watch::new(vec![file.clone()]);
+        let mut watch = FileWatch::new(vec![file.clone()]);
 
         fs::write(&file, "two").unwrap();
         notices(&mut watch).await;
@@ -271,7 +273,7 @@ mod tests {
         let (policy, named) = (dir.path().join("policy.yaml"), dir.path().join("ca.crt"));
         fs::write(&policy, "one").unwrap();
         fs::write(&named, "one").unwrap();
-        let mut watch = Watch::new(vec![policy.clone()]);
+        let mut watch = FileWatch::new(vec![policy.clone()]);
         fs::write(&policy, "another").unwrap();
         watch.follow_also(vec![policy.clone(), named.clone()]);
         notices(&mut watch).await;
@@ -288,7 +290,7 @@ mod tests {
         }
         symlink("..1", at("..data")).unwrap();
         symlink("..data/policy.yaml", at("policy.yaml")).unwrap();
-        let mut watch = Watch::new(vec![at("policy.yaml")]);
+        let mut watch = FileWatch::new(vec![at("policy.yaml")]);
 
         for folder in ["..2", "..3"] {
             symlink(folder, at("..data_tmp")).unwrap();
@@ -303,7 +305,7 @@ mod tests {
         let file = dir.path().join("policy.yaml");
         fs::write(&file, "one").unwrap();
         let mut log = fs::File::create(dir.path().join("access.log")).unwrap();
-        let mut watch = Watch::new(vec![file.clone()]);
+        let mut watch = FileWatch::new(vec![file.clone()]);
         for _ in 0..10 {
             log.write_all(b"line\n").unwrap();
         }
@@ -322,7 +324,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("policy.yaml");
         fs::write(&file, "one").unwrap();
-        let mut watch = Watch::new(vec![file]);
+        let mut watch = FileWatch::new(vec![file]);
         fs::write(dir.path().join("access.log"), "line").unwrap();
         assert!(
             timeout(Duration::from_mins(1), watch.changed())
@@ -336,7 +338,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("policy.yaml");
         fs::write(&file, "one").unwrap();
-        let mut watch = Watch::new(vec![file.clone()]);
+        let mut watch = FileWatch::new(vec![file.clone()]);
         for replace in [false, true] {
             if replace {
                 fs::remove_file(&file).unwrap();
@@ -364,7 +366,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("policy.yaml");
         fs::write(&file, "one").unwrap();
-        let mut watch = Watch::new(vec![file.clone()]);
+        let mut watch = FileWatch::new(vec![file.clone()]);
         // Within one tick of the file system's clock the two look the same.
         fs::write(&file, "two").unwrap();
         let same = super::stamps(&watch.files);

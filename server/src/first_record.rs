@@ -25,7 +25,10 @@ const LOOKAHEAD: usize = 4096;
 /// # Errors
 ///
 /// The deadline came, or the socket failed. Both say what the connection began with.
-pub(crate) async fn beginning(socket: &TcpStream, deadline: Instant) -> Result<Vec<u8>, Rejection> {
+pub(crate) async fn first_bytes(
+    socket: &TcpStream,
+    deadline: Instant,
+) -> Result<Vec<u8>, Rejection> {
     let mut bytes = Vec::new();
     let begun = timeout_at(deadline, first_flight(socket, &mut bytes)).await;
     match begun {
@@ -143,7 +146,7 @@ mod tests {
             }
         };
         let deadline = Instant::now() + patience;
-        let ((), begun) = tokio::join!(sending, beginning(&socket, deadline));
+        let ((), begun) = tokio::join!(sending, first_bytes(&socket, deadline));
         begun
     }
 

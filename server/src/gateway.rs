@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ebpf::{Bans, Loads, Place, Role};
+use ebpf::{BanTable, PinDir, Role, WorkerLoads};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -18,17 +18,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::access_record::Recorder;
 use crate::affinity;
-use crate::connection_table::Live;
-use crate::handshake_failures::Failures;
-use crate::heartbeat::Pulse;
-use crate::inherited_listeners::Inherited;
-use crate::limits::{Admission, network};
-use crate::listeners::{Bound, Doors};
-use crate::load::{LoadError, Loaded};
-use crate::policy::{Affinity, Policy};
-use crate::snapshot::Running;
-use crate::steering::{self, Steered, Unsteered};
-use crate::tls::Tls;
+use crate::connection_table::ConnectionTable;
+use crate::handshake_failures::HandshakeFailures;
+use crate::heartbeat::WorkerHeartbeats;
+use crate::inherited_listeners::InheritedListeners;
+use crate::limits::{PreAuthLimits, network};
+use crate::listeners::{BoundListeners, Listeners};
+use crate::load::{LoadError, LoadedPolicy};
+use crate::policy::{Policy, WorkerAffinity};
+use crate::snapshot::GatewaySnapshot;
+use crate::steering::{self, ActiveSteering, SteeringUnavailable};
+use crate::tls::TlsSettings;
 use crate::worker;
 
 mod admission;
@@ -39,12 +39,12 @@ mod simulation;
 mod standby;
 mod workers;
 
-pub(crate) use admission::Wait;
-pub use reload::Applied;
-pub use workers::{Queued, Workers};
+pub(crate) use admission::AdmissionWait;
+pub use reload::ReloadReport;
+pub use workers::{QueuedConnections, WorkerThreads};
 
 /// How many listeners may be on their way to one worker.
-const DOORS_WAITING: usize = 1024;
+const MOST_ASSIGNED: usize = 1024;
 /// How long accepting what is queued may take at the end.
 const CLOSE: Duration = Duration::from_secs(5);
 /// How often a failing accept is reported, at most.
@@ -53,21 +53,21 @@ const REPORT_ACCEPT: Duration = Duration::from_secs(1);
 /// What the workers of one gateway share.
 #[derive(Debug)]
 pub struct Gateway {
-    running: ArcSwap<Running>,
+    snapshot: ArcSwap<GatewaySnapshot>,
     balancer: LoadBalancer,
-    admission: Admission,
-    live: Arc<Live>,
+    limits: PreAuthLimits,
+    connections: Arc<ConnectionTable>,
     recorder: Arc<Recorder>,
     closing: CancellationToken,
-    doors: Mutex<Doors>,
-    steered: Mutex<Option<Steered>>,
-    loads: OnceLock<Arc<Loads>>,
-    standby: standby::Standby,
-    bans: OnceLock<Bans>,
-    failures: Failures,
+    listeners: Mutex<Listeners>,
+    steering: Mutex<Option<ActiveSteering>>,
+    worker_loads: OnceLock<Arc<WorkerLoads>>,
+    standby: standby::StandbyState,
+    bans: OnceLock<BanTable>,
+    handshake_failures: HandshakeFailures,
     acceptors: TaskTracker,
     drain: Drain,
-    pulse: Pulse,
+    heartbeats: WorkerHeartbeats,
     /// Whether somebody keeps the listeners when this process ends.
     leaves_listeners: AtomicBool,
     /// Whether what waits at the listeners at the end is another process's.
@@ -78,37 +78,46 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway with a policy in force, that listens nowhere yet.
-    pub fn new(loaded: Loaded, recorder: Recorder) -> Arc<Self> {
-        Self::following(loaded, recorder, 0)
+    pub fn new(loaded: LoadedPolicy, recorder: Recorder) -> Arc<Self> {
+        Self::after_generation(loaded, recorder, 0)
     }
 
     /// The same, whose first generation is the next after that of another process.
-    pub fn following(loaded: Loaded, recorder: Recorder, generation: u64) -> Arc<Self> {
+    pub fn after_generation(
+        loaded: LoadedPolicy,
+        recorder: Recorder,
+        generation: u64,
+    ) -> Arc<Self> {
         let (policy, tls) = loaded.into_parts();
         Self::with(policy, Arc::new(tls), Arc::new(recorder), generation)
     }
 
-    fn with(policy: Policy, tls: Arc<Tls>, recorder: Arc<Recorder>, generation: u64) -> Arc<Self> {
+    fn with(
+        policy: Policy,
+        tls: Arc<TlsSettings>,
+        recorder: Arc<Recorder>,
+        generation: u64,
+    ) -> Arc<Self> {
         let balancer = LoadBalancer::default();
-        let running = Running::first(policy, tls, &balancer);
-        let running = running.after(generation);
+        let running = GatewaySnapshot::first(policy, tls, &balancer);
+        let running = running.after_generation(generation);
         let closing = CancellationToken::new();
         Arc::new(Self {
-            doors: Mutex::new(Doors::new(closing.clone())),
-            steered: Mutex::new(None),
-            loads: OnceLock::new(),
-            standby: standby::Standby::default(),
+            listeners: Mutex::new(Listeners::new(closing.clone())),
+            steering: Mutex::new(None),
+            worker_loads: OnceLock::new(),
+            standby: standby::StandbyState::default(),
             bans: OnceLock::new(),
-            failures: Failures::default(),
+            handshake_failures: HandshakeFailures::default(),
             closing,
-            running: ArcSwap::from_pointee(running),
+            snapshot: ArcSwap::from_pointee(running),
             balancer,
-            admission: Admission::default(),
-            live: Arc::new(Live::default()),
+            limits: PreAuthLimits::default(),
+            connections: Arc::new(ConnectionTable::default()),
             recorder,
             acceptors: TaskTracker::new(),
             drain: Drain::new(),
-            pulse: Pulse::default(),
+            heartbeats: WorkerHeartbeats::default(),
             leaves_listeners: AtomicBool::new(false),
             leaves_queues: AtomicBool::new(false),
             accept_failures: AtomicU64::new(0),
@@ -121,19 +130,19 @@ impl Gateway {
     pub fn prepare(
         self: &Arc<Self>,
         workers: NonZeroUsize,
-        instance: Option<&(Place, Role)>,
-        mut inherited: Inherited,
-    ) -> Result<Prepared, LoadError> {
-        let mut doors = self.doors.lock();
+        instance: Option<&(PinDir, Role)>,
+        mut inherited: InheritedListeners,
+    ) -> Result<PreparedGateway, LoadError> {
+        let mut doors = self.listeners.lock();
         let mut queues = Vec::new();
         for _ in 0..workers.get() {
-            let (worker, queue) = mpsc::channel(DOORS_WAITING);
-            doors.staff(worker);
+            let (worker, queue) = mpsc::channel(MOST_ASSIGNED);
+            doors.add_worker(worker);
             queues.push(queue);
         }
-        let running = self.running();
+        let running = self.snapshot();
         if let Some((_, Role::Standby)) = instance {
-            doors.keep_closed();
+            doors.disable();
             self.standby.begin();
         }
         let bound = doors.bind(&running.policy().gateway().listen, &mut inherited)?;
@@ -145,8 +154,8 @@ impl Gateway {
             None => None,
         };
         let processors = match running.policy().gateway().workers.affinity {
-            Affinity::Off => Vec::new(),
-            Affinity::On => affinity::processors().map_err(LoadError::Thread)?,
+            WorkerAffinity::Off => Vec::new(),
+            WorkerAffinity::On => affinity::processors().map_err(LoadError::Thread)?,
         };
         let start = |(number, queue)| {
             // Workers that outnumber the processors share them evenly.
@@ -158,21 +167,21 @@ impl Gateway {
             .enumerate()
             .map(start)
             .collect::<Result<_, _>>();
-        Ok(Prepared {
+        Ok(PreparedGateway {
             bound,
             steered,
-            workers: Workers::new(threads.map_err(LoadError::Thread)?),
+            workers: WorkerThreads::new(threads.map_err(LoadError::Thread)?),
         })
     }
 
     /// Takes its place in the kernel, if it has one, and lets clients in.
-    pub fn open(&self, prepared: Prepared) -> Result<Workers, LoadError> {
-        let Prepared {
+    pub fn open(&self, prepared: PreparedGateway) -> Result<WorkerThreads, LoadError> {
+        let PreparedGateway {
             bound,
             steered,
             workers,
         } = prepared;
-        let running = self.running();
+        let running = self.snapshot();
         let steered = match steered {
             Some(steered) => steered.begin(workers.len()).inspect_err(|_| {
                 // The workers have nothing to do.
@@ -181,14 +190,14 @@ impl Gateway {
             })?,
             None => None,
         };
-        let mut doors = self.doors.lock();
+        let mut doors = self.listeners.lock();
         if let Some((mut steered, listeners)) = steered {
-            self.loads.get_or_init(|| steered.loads());
-            let bans = steered.bans().map_err(Unsteered::from)?;
+            self.worker_loads.get_or_init(|| steered.worker_loads());
+            let bans = steered.bans().map_err(SteeringUnavailable::from)?;
             self.bans.get_or_init(|| bans);
             doors.open_steered(listeners);
             steered.apply(running.policy());
-            *self.steered.lock() = Some(steered);
+            *self.steering.lock() = Some(steered);
         } else if running.policy().gateway().ban.is_some() {
             tracing::warn!("nothing is steered, so nobody is banned");
         }
@@ -198,12 +207,12 @@ impl Gateway {
 
     /// Where the gateway listens, with real ports.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.doors.lock().addresses()
+        self.listeners.lock().addresses()
     }
 
     /// What is in force now.
-    pub fn running(&self) -> Arc<Running> {
-        self.running.load_full()
+    pub fn snapshot(&self) -> Arc<GatewaySnapshot> {
+        self.snapshot.load_full()
     }
 
     /// The balancer.
@@ -212,13 +221,13 @@ impl Gateway {
     }
 
     /// The places before authentication.
-    pub fn admission(&self) -> &Admission {
-        &self.admission
+    pub fn limits(&self) -> &PreAuthLimits {
+        &self.limits
     }
 
     /// The connections that hold a permit.
-    pub fn live(&self) -> &Arc<Live> {
-        &self.live
+    pub fn connections(&self) -> &Arc<ConnectionTable> {
+        &self.connections
     }
 
     /// Where records begin.
@@ -232,37 +241,38 @@ impl Gateway {
     }
 
     /// Stops accepting, and begins the drain once what waits in the queues is accepted, if that is for this
-    /// process to do. Cancel safe: [`Gateway::shut`] does the rest at once.
-    pub async fn close(&self, queued: Queued) {
-        if let Some(steered) = self.steered.lock().as_mut()
+    /// process to do. Cancel safe: [`Gateway::close_listeners`] does the rest at once.
+    pub async fn close(&self, queued: QueuedConnections) {
+        if let Some(steered) = self.steering.lock().as_mut()
             && !self.leaves_listeners.load(Relaxed)
         {
             steered.retire();
         }
-        self.leaves_queues.store(queued == Queued::Theirs, Relaxed);
+        self.leaves_queues
+            .store(queued == QueuedConnections::Theirs, Relaxed);
         self.closing.cancel();
         // A reload must not open what nobody stands at.
-        self.doors.lock().keep_closed();
+        self.listeners.lock().disable();
         self.acceptors.close();
         // Their rest is bounded by the kernel's queues. A worker that hangs must not hold up the others.
         drop(timeout(CLOSE, self.acceptors.wait()).await);
-        self.shut();
+        self.close_listeners();
     }
 
     /// Closes the listeners and begins the drain, whether or not everything was accepted.
-    pub fn shut(&self) {
-        self.doors.lock().shut();
+    pub fn close_listeners(&self) {
+        self.listeners.lock().close();
         self.drain.begin();
     }
 
     /// Whether what waits at the listeners is for another process.
-    pub(crate) fn leaves_what_is_queued(&self) -> bool {
+    pub(crate) fn leaves_queued_connections(&self) -> bool {
         self.leaves_queues.load(Relaxed)
     }
 
     /// Leaves the kernel as it was, once the drain is over.
     pub fn end_steering(&self) {
-        if let Some(steered) = self.steered.lock().take()
+        if let Some(steered) = self.steering.lock().take()
             && !self.leaves_listeners.load(Relaxed)
         {
             steered.end();
@@ -275,28 +285,28 @@ impl Gateway {
     }
 
     /// Whether the workers live.
-    pub(crate) fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub(crate) fn heartbeats(&self) -> &WorkerHeartbeats {
+        &self.heartbeats
     }
 
     /// Whether the kernel hands connections to it on ports that it does not listen on.
     pub fn is_steered_to(&self) -> bool {
-        self.loads.get().is_some()
+        self.worker_loads.get().is_some()
     }
 
     /// How busy the workers are, if the kernel is to know.
-    pub(crate) fn loads(&self) -> Option<&Arc<Loads>> {
-        self.loads.get()
+    pub(crate) fn worker_loads(&self) -> Option<&Arc<WorkerLoads>> {
+        self.worker_loads.get()
     }
 
     /// Counts a failed handshake, and bans its source if it was one too many.
     pub(crate) fn handshake_failed(&self, source: IpAddr) {
-        let running = self.running();
+        let running = self.snapshot();
         let (Some(rule), Some(bans)) = (&running.policy().gateway().ban, self.bans.get()) else {
             return;
         };
         let source = network(source);
-        if !rule.concerns(source) || !self.failures.count(source, rule, Instant::now()) {
+        if !rule.concerns(source) || !self.handshake_failures.count(source, rule, Instant::now()) {
             return;
         }
         let (failures, seconds) = (rule.failures, rule.duration.as_secs());
@@ -337,8 +347,8 @@ impl Gateway {
 
 /// A gateway that is ready to let clients in.
 #[derive(Debug)]
-pub struct Prepared {
-    bound: Bound,
-    steered: Option<steering::Prepared>,
-    workers: Workers,
+pub struct PreparedGateway {
+    bound: BoundListeners,
+    steered: Option<steering::PreparedSteering>,
+    workers: WorkerThreads,
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::first_bytes::FirstBytes;
-use crate::hello_limits::{Excess, HelloReader, MOST_PENDING_KIB};
+use crate::hello_limits::{HelloExcess, HelloReader, MOST_PENDING_KIB};
 use crate::record_layer::{self, HEADER};
 
 /// How much of a handshake may have come without having been understood. A message is at most 64 KiB long
@@ -31,7 +31,7 @@ pub(crate) enum HandshakeError {
     Tls(#[from] rustls::Error),
     /// The client said more than is listened to. It was told so by an alert.
     #[error(transparent)]
-    Excess(#[from] Excess),
+    Excess(#[from] HelloExcess),
 }
 
 /// Why no `ClientHello` came.
@@ -49,13 +49,13 @@ impl From<io::Error> for HandshakeError {
 }
 
 /// A client's `ClientHello`, and all the bytes that came with it.
-pub(crate) struct Hello {
+pub(crate) struct ReceivedHello {
     accepted: Accepted,
     bytes: Vec<u8>,
 }
 
 /// A handshake that is over.
-pub(crate) struct Handshaken {
+pub(crate) struct CompletedHandshake {
     pub(crate) session: UnbufferedServerConnection,
     /// What came behind the client's last message.
     pub(crate) early: Vec<u8>,
@@ -65,10 +65,13 @@ pub(crate) struct Handshaken {
 
 /// Reads a `ClientHello` of which perhaps some bytes have come. A client that sends something else is told so by an
 /// alert.
-pub(crate) async fn hear(socket: &mut TcpStream, mut bytes: Vec<u8>) -> Result<Hello, NoHello> {
+pub(crate) async fn read_client_hello(
+    socket: &mut TcpStream,
+    mut bytes: Vec<u8>,
+) -> Result<ReceivedHello, NoHello> {
     let mut alert = Vec::new();
-    let error = match listen(socket, &mut bytes, &mut alert).await {
-        Ok(accepted) => return Ok(Hello { accepted, bytes }),
+    let error = match read_until_hello(socket, &mut bytes, &mut alert).await {
+        Ok(accepted) => return Ok(ReceivedHello { accepted, bytes }),
         Err(error) => error,
     };
     let first = FirstBytes::of(&bytes);
@@ -84,7 +87,7 @@ pub(crate) async fn hear(socket: &mut TcpStream, mut bytes: Vec<u8>) -> Result<H
 
 /// Reads into `bytes` until they are a `ClientHello`. rustls gets them when they are whole and within bounds; what
 /// it has to say about others is in `alert`.
-async fn listen(
+async fn read_until_hello(
     socket: &mut TcpStream,
     bytes: &mut Vec<u8>,
     alert: &mut Vec<u8>,
@@ -97,7 +100,7 @@ async fn listen(
         while is_the_parsers && shown < bytes.len() {
             // Bytes in memory can be read as long as rustls has room for them.
             let read = acceptor.read_tls(&mut &bytes[shown..]);
-            shown += read.map_err(|_| Excess::Pending)?;
+            shown += read.map_err(|_| HelloExcess::Pending)?;
             match acceptor.accept() {
                 Ok(Some(accepted)) => return Ok(accepted),
                 Ok(None) => {}
@@ -118,14 +121,13 @@ fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription
         HandshakeError::Tls(_) | HandshakeError::Excess(_) if !first.is_tls() => {
             Some(AlertDescription::UnexpectedMessage)
         }
-        HandshakeError::Excess(Excess::Protocols) => Some(AlertDescription::IllegalParameter),
-        HandshakeError::Excess(Excess::Hello | Excess::Pending) | HandshakeError::Tls(_) => {
-            Some(AlertDescription::DecodeError)
-        }
+        HandshakeError::Excess(HelloExcess::Protocols) => Some(AlertDescription::IllegalParameter),
+        HandshakeError::Excess(HelloExcess::Hello | HelloExcess::Pending)
+        | HandshakeError::Tls(_) => Some(AlertDescription::DecodeError),
     }
 }
 
-impl Hello {
+impl ReceivedHello {
     /// What the client asks for.
     pub(crate) fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
@@ -133,13 +135,13 @@ impl Hello {
 
     /// Goes through the rest of the handshake. Each flight is one write. A client with which it comes to
     /// nothing is told so by an alert.
-    pub(crate) async fn answer(
+    pub(crate) async fn finish(
         self,
         socket: &mut TcpStream,
         config: Arc<ServerConfig>,
-    ) -> Result<Handshaken, HandshakeError> {
+    ) -> Result<CompletedHandshake, HandshakeError> {
         drop(self.accepted);
-        let mut exchange = Exchange {
+        let mut exchange = HandshakeExchange {
             session: UnbufferedServerConnection::new(config)?,
             bytes: self.bytes,
             shown: 0,
@@ -147,7 +149,7 @@ impl Hello {
             hello: HelloReader::default(),
         };
         match exchange.complete(socket).await {
-            Ok(()) => Ok(Handshaken {
+            Ok(()) => Ok(CompletedHandshake {
                 session: exchange.session,
                 early: exchange.bytes,
                 late: exchange.flight,
@@ -164,7 +166,7 @@ impl Hello {
 }
 
 /// A handshake behind its first `ClientHello`.
-struct Exchange {
+struct HandshakeExchange {
     session: UnbufferedServerConnection,
     /// What came and rustls has not done with.
     bytes: Vec<u8>,
@@ -176,37 +178,37 @@ struct Exchange {
     hello: HelloReader,
 }
 
-impl Exchange {
+impl HandshakeExchange {
     async fn complete(&mut self, socket: &mut TcpStream) -> Result<(), HandshakeError> {
         loop {
             match self.step()? {
-                Next::Send if self.session.is_handshaking() => {
+                NextStep::Send if self.session.is_handshaking() => {
                     socket.write_all(&self.flight).await?;
                     self.flight.clear();
                 }
-                Next::Again | Next::Send => {}
-                Next::Done => return Ok(()),
-                Next::Wait => self.shown = self.one_more(socket).await?,
+                NextStep::Again | NextStep::Send => {}
+                NextStep::Done => return Ok(()),
+                NextStep::Wait => self.shown = self.one_more(socket).await?,
             }
         }
     }
 
     /// Shows rustls one record at a time, so that nothing behind the handshake is opened here.
-    fn step(&mut self) -> Result<Next, HandshakeError> {
+    fn step(&mut self) -> Result<NextStep, HandshakeError> {
         let UnbufferedStatus { discard, state, .. } = self
             .session
             .process_tls_records(&mut self.bytes[..self.shown]);
         let next = match state {
             Ok(ConnectionState::EncodeTlsData(data)) => {
                 encode(data, &mut self.flight)?;
-                Ok(Next::Again)
+                Ok(NextStep::Again)
             }
             Ok(ConnectionState::TransmitTlsData(data)) => {
                 data.done();
-                Ok(Next::Send)
+                Ok(NextStep::Send)
             }
-            Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
-            Ok(_) => Ok(Next::Wait),
+            Ok(ConnectionState::WriteTraffic(_)) => Ok(NextStep::Done),
+            Ok(_) => Ok(NextStep::Wait),
             Err(error) => Err(error.into()),
         };
         self.bytes.drain(..discard);
@@ -266,7 +268,7 @@ impl Exchange {
 }
 
 /// What a step of the handshake leads to.
-enum Next {
+enum NextStep {
     Again,
     Send,
     Wait,
@@ -294,7 +296,7 @@ const TOO_LONG: [u8; HEADER] = [23, 3, 3, 0xff, 0xff];
 async fn receive(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), HandshakeError> {
     let room = MOST_PENDING.saturating_sub(bytes.len()).min(READ);
     if room == 0 {
-        return Err(Excess::Pending.into());
+        return Err(HelloExcess::Pending.into());
     }
     bytes.reserve(room);
     match socket.take(room as u64).read_buf(bytes).await? {
@@ -328,8 +330,11 @@ mod tests {
         client.write_tls(&mut flight).unwrap();
         flight.extend_from_slice(behind);
         socket.write_all(&flight).await.unwrap();
-        let hello = hear(&mut server, Vec::new()).await.ok().unwrap();
-        let failed = hello.answer(&mut server, Arc::clone(&SERVER)).await;
+        let hello = read_client_hello(&mut server, Vec::new())
+            .await
+            .ok()
+            .unwrap();
+        let failed = hello.finish(&mut server, Arc::clone(&SERVER)).await;
         assert!(matches!(
             failed,
             Err(HandshakeError::Tls(_) | HandshakeError::Excess(_))
@@ -349,7 +354,11 @@ mod tests {
         let records = hello.flat_map(|byte| [22, 3, 1, 0, 1, byte]);
         let flight: Vec<u8> = records.take(4 * MOST_PENDING).collect();
         let listen = async {
-            let heard = timeout(Duration::from_secs(20), hear(&mut server, Vec::new())).await;
+            let heard = timeout(
+                Duration::from_secs(20),
+                read_client_hello(&mut server, Vec::new()),
+            )
+            .await;
             drop(server);
             heard
         };
@@ -357,7 +366,10 @@ mod tests {
         let Err(NoHello { error, first }) = heard.expect("it ends") else {
             panic!("it is no hello");
         };
-        assert!(matches!(error, HandshakeError::Excess(Excess::Pending)));
+        assert!(matches!(
+            error,
+            HandshakeError::Excess(HelloExcess::Pending)
+        ));
         assert_eq!(first, FirstBytes::Tls);
     }
 
@@ -369,9 +381,15 @@ mod tests {
         client.write_tls(&mut flight).unwrap();
         flight.extend_from_slice(&[22, 3, 3, 0, 4, 1, 0, 0x40, 1]);
         socket.write_all(&flight).await.unwrap();
-        let hello = hear(&mut server, Vec::new()).await.ok().unwrap();
-        let failed = hello.answer(&mut server, Arc::clone(&SERVER)).await;
-        assert!(matches!(failed, Err(HandshakeError::Excess(Excess::Hello))));
+        let hello = read_client_hello(&mut server, Vec::new())
+            .await
+            .ok()
+            .unwrap();
+        let failed = hello.finish(&mut server, Arc::clone(&SERVER)).await;
+        assert!(matches!(
+            failed,
+            Err(HandshakeError::Excess(HelloExcess::Hello))
+        ));
     }
 
     #[tokio::test]

@@ -6,42 +6,42 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::policy::Ban;
+use crate::policy::BanPolicy;
 
 /// The most sources that are remembered at a time; further ones are not counted.
 const MOST_SOURCES: usize = 65_536;
 
 /// Failed handshakes by source.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<Sources>);
+pub(crate) struct HandshakeFailures(Mutex<FailureSources>);
 
 #[derive(Debug, Default)]
-struct Sources {
-    windows: HashMap<IpAddr, Window>,
+struct FailureSources {
+    windows: HashMap<IpAddr, FailureWindow>,
     swept: Option<Instant>,
 }
 
 /// A source's failures since the first of them.
 #[derive(Debug, Clone, Copy)]
-struct Window {
+struct FailureWindow {
     since: Instant,
     failures: u32,
 }
 
-impl Failures {
+impl HandshakeFailures {
     /// Counts a failure of a source, and tells whether the source is to be banned for it. Then it
     /// begins anew.
-    pub(crate) fn count(&self, source: IpAddr, rule: &Ban, now: Instant) -> bool {
+    pub(crate) fn count(&self, source: IpAddr, rule: &BanPolicy, now: Instant) -> bool {
         let mut sources = self.0.lock();
         if !sources.has_room_for(source, rule.within, now) {
             return false;
         }
-        let window = sources.windows.entry(source).or_insert(Window {
+        let window = sources.windows.entry(source).or_insert(FailureWindow {
             since: now,
             failures: 0,
         });
         if !window.is_open(rule.within, now) {
-            *window = Window {
+            *window = FailureWindow {
                 since: now,
                 failures: 0,
             };
@@ -55,7 +55,7 @@ impl Failures {
     }
 }
 
-impl Sources {
+impl FailureSources {
     /// Makes room by forgetting what is over, at most once in the rule's time: with more sources than
     /// there is room for, looking through all of them for each would be what an attacker wants.
     fn has_room_for(&mut self, source: IpAddr, within: Duration, now: Instant) -> bool {
@@ -71,7 +71,7 @@ impl Sources {
     }
 }
 
-impl Window {
+impl FailureWindow {
     fn is_open(&self, within: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < within
     }
@@ -84,8 +84,8 @@ mod tests {
 
     use super::*;
 
-    fn rule() -> Ban {
-        Ban {
+    fn rule() -> BanPolicy {
+        BanPolicy {
             failures: NonZeroU32::new(3).unwrap(),
             within: Duration::from_secs(10),
             duration: Duration::from_mins(1),
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn so_many_failures_within_the_time_are_a_ban_and_then_it_begins_anew() {
-        let (failures, rule, start) = (Failures::default(), rule(), Instant::now());
+        let (failures, rule, start) = (HandshakeFailures::default(), rule(), Instant::now());
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let at = |seconds| start + Duration::from_secs(seconds);
         let told = [
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn no_more_sources_are_remembered_than_there_is_room_for() {
-        let (failures, rule, start) = (Failures::default(), rule(), Instant::now());
+        let (failures, rule, start) = (HandshakeFailures::default(), rule(), Instant::now());
         let source = |n: usize| IpAddr::from(Ipv4Addr::from(u32::try_from(n).unwrap()));
         let remembered = || failures.0.lock().windows.len();
         for n in 0..MOST_SOURCES {

@@ -8,15 +8,15 @@ use tokio::sync::watch;
 
 /// Asks the workers.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct WorkerHeartbeats {
     question: watch::Sender<u64>,
     /// A worker that has ended is missed by nobody.
     answers: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
-impl Pulse {
+impl WorkerHeartbeats {
     /// Answers whenever it is asked, for as long as the runtime that polls it does anything.
-    pub(crate) fn answer(&self) -> impl Future<Output = ()> + 'static {
+    pub(crate) fn respond(&self) -> impl Future<Output = ()> + 'static {
         let answer = Arc::new(AtomicU64::new(*self.question.borrow()));
         self.answers.lock().push(Arc::downgrade(&answer));
         let mut question = self.question.subscribe();
@@ -28,7 +28,7 @@ impl Pulse {
     }
 
     /// Asks again, and says how many have not answered since they were asked last.
-    pub(crate) fn beat(&self) -> usize {
+    pub(crate) fn check(&self) -> usize {
         let asked = *self.question.borrow();
         let mut silent = 0;
         self.answers.lock().retain(|answer| {
@@ -52,25 +52,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_hangs_is_missed_and_one_that_lives_is_not() {
-        let pulse = Pulse::default();
-        let (alive, _hangs) = (pulse.answer(), pulse.answer());
+        let pulse = WorkerHeartbeats::default();
+        let (alive, _hangs) = (pulse.respond(), pulse.respond());
         let tasks = TaskTracker::new();
         let alive = tasks.spawn(alive);
-        assert_eq!(pulse.beat(), 0, "nobody was asked before");
+        assert_eq!(pulse.check(), 0, "nobody was asked before");
         for _ in 0..3 {
             // The worker's turn.
             tokio::task::yield_now().await;
-            assert_eq!(pulse.beat(), 1);
+            assert_eq!(pulse.check(), 1);
         }
         alive.abort();
     }
 
     #[test]
     fn a_worker_that_has_ended_is_not_missed() {
-        let pulse = Pulse::default();
-        drop(pulse.answer());
+        let pulse = WorkerHeartbeats::default();
+        drop(pulse.respond());
         for _ in 0..2 {
-            assert_eq!(pulse.beat(), 0);
+            assert_eq!(pulse.check(), 0);
         }
     }
 }

@@ -22,7 +22,7 @@ const PROTOCOLS: [u8; 2] = [0, 16];
 
 /// More than is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Excess {
+pub enum HelloExcess {
     /// A `ClientHello` of more than [`LONGEST`] bytes.
     #[error("the client's ClientHello has more than {LONGEST} bytes")]
     Hello,
@@ -45,7 +45,7 @@ pub struct HelloReader {
 impl HelloReader {
     /// Looks at what came since the last time, of all `bytes` from the connection's beginning. Returns whether
     /// they are the parser's: the hello is whole, or they are something else.
-    pub fn look(&mut self, bytes: &[u8]) -> Result<bool, Excess> {
+    pub fn look(&mut self, bytes: &[u8]) -> Result<bool, HelloExcess> {
         loop {
             let (kind, length, rest) = match bytes.get(self.seen..) {
                 Some(&[kind, 3, _, high, low, ref rest @ ..]) => {
@@ -69,7 +69,7 @@ impl HelloReader {
     }
 
     /// Adds what a record carries. Returns whether the hello is whole, or something else.
-    pub fn fragment(&mut self, fragment: &[u8]) -> Result<bool, Excess> {
+    pub fn fragment(&mut self, fragment: &[u8]) -> Result<bool, HelloExcess> {
         self.message.extend_from_slice(fragment);
         let [CLIENT_HELLO, a, b, c, body @ ..] = &*self.message else {
             return Ok(self
@@ -80,13 +80,13 @@ impl HelloReader {
         let length = u32::from_be_bytes([0, *a, *b, *c]);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > LONGEST {
-            return Err(Excess::Hello);
+            return Err(HelloExcess::Hello);
         }
         let Some(body) = body.get(..length) else {
             return Ok(false);
         };
         if protocols(body).is_some_and(|offered| offered > MOST_PROTOCOLS) {
-            return Err(Excess::Protocols);
+            return Err(HelloExcess::Protocols);
         }
         Ok(true)
     }
@@ -174,8 +174,8 @@ mod tests {
         for (offered, expected) in [
             (0, Ok(true)),
             (MOST_PROTOCOLS, Ok(true)),
-            (MOST_PROTOCOLS + 1, Err(Excess::Protocols)),
-            (2000, Err(Excess::Protocols)),
+            (MOST_PROTOCOLS + 1, Err(HelloExcess::Protocols)),
+            (2000, Err(HelloExcess::Protocols)),
         ] {
             let flight = flight(offered);
             assert_eq!(HelloReader::default().look(&flight), expected);
@@ -191,8 +191,8 @@ mod tests {
             HelloReader::default().look(&[22, 3, 1, 0, 4, 1, a, b, c])
         };
         assert_eq!(hello(16 * 1024), Ok(false));
-        assert_eq!(hello(16 * 1024 + 1), Err(Excess::Hello));
-        assert_eq!(hello(0xff_ffff), Err(Excess::Hello));
+        assert_eq!(hello(16 * 1024 + 1), Err(HelloExcess::Hello));
+        assert_eq!(hello(0xff_ffff), Err(HelloExcess::Hello));
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
             let at = at.index(flight.len());
             flight[at] = to;
             let looked = HelloReader::default().look(&flight);
-            prop_assert_ne!(looked, Err(Excess::Pending));
+            prop_assert_ne!(looked, Err(HelloExcess::Pending));
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct ClientName(Arc<str>);
 
 /// Why a text is no client's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NameError {
+pub enum ClientNameError {
     /// No character at all.
     #[error("the name is empty")]
     Empty,
@@ -42,18 +42,18 @@ pub enum NameError {
 
 impl ClientName {
     /// Takes a text for a name if it can be one.
-    pub fn new(text: &str) -> Result<Self, NameError> {
+    pub fn new(text: &str) -> Result<Self, ClientNameError> {
         if text.is_empty() {
-            return Err(NameError::Empty);
+            return Err(ClientNameError::Empty);
         }
         if text.chars().nth(LONGEST_NAME).is_some() {
-            return Err(NameError::TooLong);
+            return Err(ClientNameError::TooLong);
         }
         if let Some(character) = text.chars().find(|&character| is_invisible(character)) {
-            return Err(NameError::Invisible(character));
+            return Err(ClientNameError::Invisible(character));
         }
         if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
-            return Err(NameError::OuterBlank);
+            return Err(ClientNameError::OuterBlank);
         }
         Ok(Self(Arc::from(text)))
     }
@@ -138,7 +138,7 @@ pub enum IdentityError {
     Encoding,
     /// The text is no client's name.
     #[error(transparent)]
-    Name(#[from] NameError),
+    Name(#[from] ClientNameError),
 }
 
 impl Identity {

@@ -10,31 +10,31 @@ use std::str::FromStr;
 /// What a listener is for. Its text is also its name in a service manager's file descriptor store,
 /// where colons are not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ListenerPurpose {
     /// It is open at an address, as the policy has it.
     Listen(SocketAddr),
     /// Connections are steered to it, in the slot of this number.
     Steered(usize),
     /// By its means the kernel finds those that are steered to.
-    Handle,
+    Anchor,
     /// It is the admin socket.
     Admin,
 }
 
-impl fmt::Display for Purpose {
+impl fmt::Display for ListenerPurpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(address) => {
                 write!(f, "listen-{}", address.to_string().replace(':', "_"))
             }
             Self::Steered(slot) => write!(f, "steered-{slot}"),
-            Self::Handle => f.write_str("handle"),
+            Self::Anchor => f.write_str("handle"),
             Self::Admin => f.write_str("admin"),
         }
     }
 }
 
-impl FromStr for Purpose {
+impl FromStr for ListenerPurpose {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
@@ -45,7 +45,7 @@ impl FromStr for Purpose {
                 Ok(Self::Listen(address))
             }
             Some(("steered", slot)) => number(slot).map(Self::Steered),
-            None if name == "handle" => Ok(Self::Handle),
+            None if name == "handle" => Ok(Self::Anchor),
             None if name == "admin" => Ok(Self::Admin),
             Some(_) | None => Err(()),
         }
@@ -54,18 +54,18 @@ impl FromStr for Purpose {
 
 /// Listeners that nobody stands at yet. Dropping them closes them here.
 #[derive(Debug, Default)]
-pub struct Inherited {
-    doors: Vec<(SocketAddr, TcpListener)>,
+pub struct InheritedListeners {
+    listeners: Vec<(SocketAddr, TcpListener)>,
     steered: Vec<(usize, TcpListener)>,
     handle: Option<TcpListener>,
     admin: Option<UnixListener>,
-    has_loaded: bool,
+    owns_steering: bool,
     generation: u64,
 }
 
-impl Inherited {
+impl InheritedListeners {
     /// Notes which generation of the policy the process has that is followed.
-    pub fn note_generation(&mut self, generation: u64) {
+    pub fn set_generation(&mut self, generation: u64) {
         self.generation = generation;
     }
 
@@ -75,39 +75,39 @@ impl Inherited {
     }
 
     /// Adds a socket that is known to be a listener of this purpose.
-    pub fn add(&mut self, purpose: &Purpose, socket: OwnedFd) {
+    pub fn add(&mut self, purpose: &ListenerPurpose, socket: OwnedFd) {
         match *purpose {
-            Purpose::Listen(address) => self.add_door(address, socket.into()),
-            Purpose::Steered(slot) => self.steered.push((slot, socket.into())),
-            Purpose::Handle => self.handle = Some(socket.into()),
-            Purpose::Admin => self.admin = Some(socket.into()),
+            ListenerPurpose::Listen(address) => self.add_listener(address, socket.into()),
+            ListenerPurpose::Steered(slot) => self.steered.push((slot, socket.into())),
+            ListenerPurpose::Anchor => self.handle = Some(socket.into()),
+            ListenerPurpose::Admin => self.admin = Some(socket.into()),
         }
     }
 
     /// Adds a listener that is open at an address.
-    pub fn add_door(&mut self, address: SocketAddr, listener: TcpListener) {
-        self.doors.push((address, listener));
+    pub fn add_listener(&mut self, address: SocketAddr, listener: TcpListener) {
+        self.listeners.push((address, listener));
     }
 
     /// The process that had them has loaded the kernel's half too, and would have unloaded it.
-    pub fn and_what_is_loaded(&mut self) {
-        self.has_loaded = true;
+    pub fn set_owns_steering(&mut self) {
+        self.owns_steering = true;
     }
 
     /// What each is for.
-    pub fn purposes(&self) -> impl Iterator<Item = Purpose> {
-        let doors = self.doors.iter();
+    pub fn purposes(&self) -> impl Iterator<Item = ListenerPurpose> {
+        let doors = self.listeners.iter();
         let steered = self.steered.iter();
         doors
-            .map(|(address, _)| Purpose::Listen(*address))
-            .chain(steered.map(|(slot, _)| Purpose::Steered(*slot)))
-            .chain(self.handle.as_ref().map(|_| Purpose::Handle))
+            .map(|(address, _)| ListenerPurpose::Listen(*address))
+            .chain(steered.map(|(slot, _)| ListenerPurpose::Steered(*slot)))
+            .chain(self.handle.as_ref().map(|_| ListenerPurpose::Anchor))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
         let more = usize::from(self.handle.is_some()) + usize::from(self.admin.is_some());
-        self.doors.len() + self.steered.len() + more
+        self.listeners.len() + self.steered.len() + more
     }
 
     /// Whether there are none.
@@ -116,19 +116,21 @@ impl Inherited {
     }
 
     /// Whether the kernel's half goes with whoever has them.
-    pub(crate) fn has_loaded(&self) -> bool {
-        self.has_loaded
+    pub(crate) fn owns_steering(&self) -> bool {
+        self.owns_steering
     }
 
     /// Whether some are open at an address with this port.
-    pub(crate) fn has_doors(&self, port: u16) -> bool {
-        let mut doors = self.doors.iter();
+    pub(crate) fn has_listeners(&self, port: u16) -> bool {
+        let mut doors = self.listeners.iter();
         doors.any(|(address, _)| address.port() == port)
     }
 
     /// Takes those that are open at an address.
-    pub(crate) fn take_doors(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
-        let taken = self.doors.extract_if(.., |(address, _)| *address == wanted);
+    pub(crate) fn take_listeners(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
+        let taken = self
+            .listeners
+            .extract_if(.., |(address, _)| *address == wanted);
         taken.map(|(_, listener)| listener).collect()
     }
 
@@ -153,19 +155,19 @@ mod tests {
     #[test]
     fn a_purpose_is_read_as_it_was_written_and_has_no_colon() {
         for purpose in [
-            Purpose::Listen("127.0.0.1:5432".parse().unwrap()),
-            Purpose::Listen("[2001:db8::1]:443".parse().unwrap()),
-            Purpose::Listen("[::]:0".parse().unwrap()),
-            Purpose::Steered(63),
-            Purpose::Handle,
-            Purpose::Admin,
+            ListenerPurpose::Listen("127.0.0.1:5432".parse().unwrap()),
+            ListenerPurpose::Listen("[2001:db8::1]:443".parse().unwrap()),
+            ListenerPurpose::Listen("[::]:0".parse().unwrap()),
+            ListenerPurpose::Steered(63),
+            ListenerPurpose::Anchor,
+            ListenerPurpose::Admin,
         ] {
             let name = purpose.to_string();
             assert!(!name.contains(':'), "{name}");
             assert_eq!(name.parse(), Ok(purpose));
         }
         for name in ["", "connection", "listen-x", "steered-", "steered--1"] {
-            assert_eq!(name.parse::<Purpose>(), Err(()), "{name}");
+            assert_eq!(name.parse::<ListenerPurpose>(), Err(()), "{name}");
         }
     }
 
@@ -174,15 +176,15 @@ mod tests {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (second, first, handle) = (bind(), bind(), bind());
         let slots = [&first, &second].map(|listener| listener.local_addr().unwrap());
-        let mut inherited = Inherited::default();
-        inherited.add(&Purpose::Steered(1), second.into());
-        inherited.add(&Purpose::Steered(0), first.into());
-        inherited.add(&Purpose::Handle, handle.into());
+        let mut inherited = InheritedListeners::default();
+        inherited.add(&ListenerPurpose::Steered(1), second.into());
+        inherited.add(&ListenerPurpose::Steered(0), first.into());
+        inherited.add(&ListenerPurpose::Anchor, handle.into());
         let here: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        inherited.add(&Purpose::Listen(here), bind().into());
-        inherited.add(&Purpose::Listen(here), bind().into());
+        inherited.add(&ListenerPurpose::Listen(here), bind().into());
+        inherited.add(&ListenerPurpose::Listen(here), bind().into());
         assert_eq!(inherited.len(), 5);
-        assert_eq!(inherited.take_doors(here).len(), 2);
+        assert_eq!(inherited.take_listeners(here).len(), 2);
         let (steered, _) = inherited.take_steered().unwrap();
         assert_eq!(
             steered

@@ -21,7 +21,7 @@ use crate::rejection::Rejection;
 
 mod fair_table;
 
-use fair_table::{Bounds, FairTable, Full, Slot};
+use fair_table::{FairSlot, FairTable, TableBounds, TableFull};
 
 /// How long a handshake may take before it gives way to one of a source that has fewer, when there are
 /// as many as may be.
@@ -32,12 +32,12 @@ const RELIEF: usize = 8;
 
 /// Counts silent connections, handshakes in flight and open connections.
 #[derive(Debug)]
-pub struct Admission {
+pub struct PreAuthLimits {
     silent: Arc<FairTable>,
     handshakes: Arc<FairTable>,
     connections: Arc<Counter>,
     /// Those of them that other processes have.
-    elsewhere: Arc<Counter>,
+    remote: Arc<Counter>,
     /// How many descriptors clients may use.
     descriptors: AtomicUsize,
     memory: MemoryGauge,
@@ -46,19 +46,19 @@ pub struct Admission {
 /// The slot of a connection whose `ClientHello` is not whole, returned on drop.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
-pub struct SilentSlot(Slot);
+pub struct SilentSlot(FairSlot);
 
 /// A handshake's slot, returned on drop, when the handshake is over.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
-pub struct HandshakeSlot(Slot);
+pub struct HandshakeSlot(FairSlot);
 
 /// An open connection's slot, returned on drop.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
 pub struct ConnectionSlot {
     _connection: Claim,
-    _elsewhere: Option<Claim>,
+    _remote: Option<Claim>,
 }
 
 impl SilentSlot {
@@ -75,20 +75,20 @@ impl HandshakeSlot {
     }
 }
 
-impl Default for Admission {
+impl Default for PreAuthLimits {
     fn default() -> Self {
         Self {
             silent: Arc::default(),
             handshakes: Arc::default(),
             connections: Arc::new(Counter::new()),
-            elsewhere: Arc::new(Counter::new()),
+            remote: Arc::new(Counter::new()),
             descriptors: AtomicUsize::new(usize::MAX),
             memory: MemoryGauge::default(),
         }
     }
 }
 
-impl Admission {
+impl PreAuthLimits {
     /// Takes note of how many descriptors the process may have; `None` is without limit.
     pub fn set_descriptors(&self, limit: Option<u64>) {
         let usable = limit.map(fd_limit::for_clients);
@@ -98,7 +98,7 @@ impl Admission {
     }
 
     /// Takes the slot of a connection that has just arrived. Other silent connections give way to it.
-    pub fn arrive(
+    pub fn take_silent_slot(
         &self,
         source: IpAddr,
         limits: &GatewayLimits,
@@ -120,7 +120,7 @@ impl Admission {
 
     /// Takes a handshake's slot in exchange for that of a silent connection. Silent connections give way
     /// to it when descriptors run out.
-    pub fn begin_handshake(
+    pub fn take_handshake_slot(
         &self,
         silent: SilentSlot,
         source: IpAddr,
@@ -128,42 +128,45 @@ impl Admission {
         now: Instant,
     ) -> Result<HandshakeSlot, Rejection> {
         drop(silent);
-        if self.memory.is_full(limits.memory, now) && !self.relieve() {
+        if self.memory.is_full(limits.memory, now) && !self.evict_silent() {
             return Err(Rejection::MemoryFull);
         }
-        let bounds = Bounds {
+        let bounds = TableBounds {
             all: count(limits.handshakes),
             per_source: count(limits.handshakes_per_source),
             grace: GRACE,
         };
         let slot = self.handshakes.enter_within(source, &bounds, now);
         let slot = slot.map_err(|full| match full {
-            Full::All => Rejection::HandshakesFull,
-            Full::Source => Rejection::SourceHandshakesFull,
+            TableFull::All => Rejection::HandshakesFull,
+            TableFull::Source => Rejection::SourceHandshakesFull,
         })?;
         while self.silent.len() > self.free_descriptors() && self.silent.evict() {}
         Ok(HandshakeSlot(slot))
     }
 
     /// Takes the slot of an open connection, within `limits`.
-    pub fn open(&self, limits: &GatewayLimits) -> Result<ConnectionSlot, Rejection> {
+    pub fn take_connection_slot(
+        &self,
+        limits: &GatewayLimits,
+    ) -> Result<ConnectionSlot, Rejection> {
         let connection = self.connections.claim(limit(limits.connections));
         Ok(ConnectionSlot {
             _connection: connection.ok_or(Rejection::GatewayFull)?,
-            _elsewhere: None,
+            _remote: None,
         })
     }
 
     /// Counts a connection that another process has let in, whatever the limits say.
-    pub fn adopt(&self) -> Option<ConnectionSlot> {
+    pub fn take_remote_slot(&self) -> Option<ConnectionSlot> {
         Some(ConnectionSlot {
             _connection: self.connections.claim(lb::Limit::Unlimited)?,
-            _elsewhere: Some(self.elsewhere.claim(lb::Limit::Unlimited)?),
+            _remote: Some(self.remote.claim(lb::Limit::Unlimited)?),
         })
     }
 
     /// Ends a few silent connections, since the system has no descriptor or memory left. Says whether there were any.
-    pub fn relieve(&self) -> bool {
+    pub fn evict_silent(&self) -> bool {
         (0..RELIEF).take_while(|_| self.silent.evict()).count() > 0
     }
 
@@ -185,10 +188,7 @@ impl Admission {
     /// How many descriptors are left for silent connections. A handshake counts as the connection that
     /// it may become.
     fn free_descriptors(&self) -> usize {
-        let own = self
-            .connections
-            .open()
-            .saturating_sub(self.elsewhere.open());
+        let own = self.connections.open().saturating_sub(self.remote.open());
         let pairs = self.handshakes.len().saturating_add(own as usize);
         let usable = self.descriptors.load(Relaxed);
         usable.saturating_sub(pairs.saturating_mul(fd_limit::EACH))
@@ -238,18 +238,21 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn arrive(admission: &Admission, limits: &GatewayLimits) -> Result<SilentSlot, Rejection> {
-        admission.arrive(source(1), limits, Instant::now())
+    fn arrive(admission: &PreAuthLimits, limits: &GatewayLimits) -> Result<SilentSlot, Rejection> {
+        admission.take_silent_slot(source(1), limits, Instant::now())
     }
 
-    fn begin(admission: &Admission, limits: &GatewayLimits) -> Result<HandshakeSlot, Rejection> {
+    fn begin(
+        admission: &PreAuthLimits,
+        limits: &GatewayLimits,
+    ) -> Result<HandshakeSlot, Rejection> {
         let silent = arrive(admission, limits)?;
-        admission.begin_handshake(silent, source(1), limits, Instant::now())
+        admission.take_handshake_slot(silent, source(1), limits, Instant::now())
     }
 
     #[test]
     fn each_bound_refuses_with_its_own_reason_and_gives_back_what_it_took() {
-        let admission = Admission::default();
+        let admission = PreAuthLimits::default();
         for (limits, reason) in [
             (
                 GatewayLimits {
@@ -277,23 +280,26 @@ mod tests {
             ..NO_LIMITS
         };
         let early = arrive(&admission, &limits).unwrap();
-        let held = admission.open(&limits).unwrap();
+        let held = admission.take_connection_slot(&limits).unwrap();
         assert_eq!(
             arrive(&admission, &limits).unwrap_err().reason(),
             "gateway_full"
         );
         assert_eq!(
-            admission.open(&limits).unwrap_err().reason(),
+            admission
+                .take_connection_slot(&limits)
+                .unwrap_err()
+                .reason(),
             "gateway_full"
         );
         drop((early, held));
-        drop(admission.open(&limits).unwrap());
+        drop(admission.take_connection_slot(&limits).unwrap());
         assert_eq!((admission.silent(), admission.connections()), (0, 0));
     }
 
     #[test]
     fn silent_connections_give_way_before_descriptors_run_out() {
-        let admission = Admission::default();
+        let admission = PreAuthLimits::default();
         // Half of so few are kept for what is not a client's.
         admission.set_descriptors(Some(12));
         let silent: Vec<_> = (0..6)
@@ -303,10 +309,10 @@ mod tests {
         assert_eq!(admission.silent(), 6);
         let moment = Instant::now();
         let first = admission
-            .begin_handshake(seventh, source(1), &NO_LIMITS, moment)
+            .take_handshake_slot(seventh, source(1), &NO_LIMITS, moment)
             .unwrap();
         assert_eq!(admission.silent(), 4, "it may need an upstream's socket");
-        let opened = admission.open(&NO_LIMITS).unwrap();
+        let opened = admission.take_connection_slot(&NO_LIMITS).unwrap();
         let second = begin(&admission, &NO_LIMITS).unwrap();
         assert_eq!(admission.silent(), 0);
         let refused = arrive(&admission, &NO_LIMITS).unwrap_err();
@@ -318,7 +324,7 @@ mod tests {
 
     #[test]
     fn silent_connections_give_way_when_memory_is_full_and_then_clients_are_refused() {
-        let admission = Admission::default();
+        let admission = PreAuthLimits::default();
         let full = GatewayLimits {
             memory: MemoryLimit::AtMost(std::num::NonZeroU64::MIN),
             ..NO_LIMITS
@@ -330,12 +336,12 @@ mod tests {
         assert_eq!(admission.silent(), 9, "one went for one that came");
         let now = Instant::now();
         let held = admission
-            .begin_handshake(next, source(1), &full, now)
+            .take_handshake_slot(next, source(1), &full, now)
             .unwrap();
         assert_eq!(admission.silent(), 0, "a handshake takes more");
         let last = arrive(&admission, &NO_LIMITS).unwrap();
         let refused = admission
-            .begin_handshake(last, source(1), &full, now)
+            .take_handshake_slot(last, source(1), &full, now)
             .unwrap_err();
         assert_eq!(refused.reason(), "memory_full");
         drop((silent, held));
@@ -343,23 +349,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_to_give_way_is_told_and_nobody_else() {
-        let admission = Admission::default();
+        let admission = PreAuthLimits::default();
         let held = [(); 2].map(|()| begin(&admission, &NO_LIMITS).unwrap());
         assert_eq!(admission.handshakes(), 2);
         let silent = arrive(&admission, &NO_LIMITS).unwrap();
         let moment = Duration::from_millis(1);
         assert!(timeout(moment, silent.evicted()).await.is_err());
-        assert!(admission.relieve());
+        assert!(admission.evict_silent());
         assert!(timeout(moment, silent.evicted()).await.is_ok());
         assert!(timeout(moment, held[0].evicted()).await.is_err());
-        assert!(!admission.relieve(), "there is none");
+        assert!(!admission.evict_silent(), "there is none");
     }
 
     #[test]
     fn connections_of_other_processes_count_but_take_no_descriptors() {
-        let admission = Admission::default();
+        let admission = PreAuthLimits::default();
         admission.set_descriptors(Some(4));
-        let _adopted: Vec<_> = (0..9).map(|_| admission.adopt().unwrap()).collect();
+        let _adopted: Vec<_> = (0..9)
+            .map(|_| admission.take_remote_slot().unwrap())
+            .collect();
         assert_eq!(admission.connections(), 9);
         assert!(begin(&admission, &NO_LIMITS).is_ok());
     }

@@ -8,13 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::inherited_listeners::{Inherited, Purpose};
+use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
 use crate::load::LoadError;
 use crate::worker;
 
 /// A listener on its way to its worker.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct AssignedListener {
     pub(crate) listener: TcpListener,
     /// Cancelled when no more may come in here.
     pub(crate) closing: CancellationToken,
@@ -24,18 +24,18 @@ pub(crate) struct Door {
 
 /// The doors that are open, and the workers that stand at them.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub(crate) struct Listeners {
     closing: CancellationToken,
-    workers: Vec<mpsc::Sender<Door>>,
-    open: BTreeMap<SocketAddr, Open>,
+    workers: Vec<mpsc::Sender<AssignedListener>>,
+    open: BTreeMap<SocketAddr, OpenAddress>,
     /// By the slots that the kernel knows them by.
     steered: Vec<TcpListener>,
-    stay_closed: bool,
+    are_disabled: bool,
     are_handed_over: bool,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenAddress {
     bound: SocketAddr,
     closing: CancellationToken,
     listeners: Vec<TcpListener>,
@@ -43,9 +43,9 @@ struct Open {
 
 /// Listeners that are bound, but that nobody stands at yet.
 #[derive(Debug)]
-pub(crate) struct Bound(Vec<(SocketAddr, SocketAddr, Vec<TcpListener>)>);
+pub(crate) struct BoundListeners(Vec<(SocketAddr, SocketAddr, Vec<TcpListener>)>);
 
-impl Doors {
+impl Listeners {
     /// No doors; cancelling `closing` closes all that will be opened.
     pub(crate) fn new(closing: CancellationToken) -> Self {
         Self {
@@ -53,23 +53,23 @@ impl Doors {
             workers: Vec::new(),
             open: BTreeMap::new(),
             steered: Vec::new(),
-            stay_closed: false,
+            are_disabled: false,
             are_handed_over: false,
         }
     }
 
     /// No address is to be opened, whatever is asked for.
-    pub(crate) fn keep_closed(&mut self) {
-        self.stay_closed = true;
+    pub(crate) fn disable(&mut self) {
+        self.are_disabled = true;
     }
 
     /// Whether no address is to be opened.
-    pub(crate) fn stay_closed(&self) -> bool {
-        self.stay_closed
+    pub(crate) fn are_disabled(&self) -> bool {
+        self.are_disabled
     }
 
     /// Another process is just getting them, or no longer is.
-    pub(crate) fn hand_over(&mut self, are_handed_over: bool) {
+    pub(crate) fn set_handed_over(&mut self, are_handed_over: bool) {
         self.are_handed_over = are_handed_over;
     }
 
@@ -79,7 +79,7 @@ impl Doors {
     }
 
     /// Adds a worker, which gets its listeners through this queue.
-    pub(crate) fn staff(&mut self, worker: mpsc::Sender<Door>) {
+    pub(crate) fn add_worker(&mut self, worker: mpsc::Sender<AssignedListener>) {
         self.workers.push(worker);
     }
 
@@ -88,14 +88,14 @@ impl Doors {
     pub(crate) fn bind(
         &self,
         addresses: &[SocketAddr],
-        inherited: &mut Inherited,
-    ) -> Result<Bound, LoadError> {
+        inherited: &mut InheritedListeners,
+    ) -> Result<BoundListeners, LoadError> {
         let new = addresses
             .iter()
-            .filter(|address| !self.stay_closed && !self.open.contains_key(address));
+            .filter(|address| !self.are_disabled && !self.open.contains_key(address));
         let new: Vec<_> = new.collect();
         let taken = new.iter().find(|&&&wanted| {
-            !inherited.has_doors(wanted.port())
+            !inherited.has_listeners(wanted.port())
                 && !self.shares_a_port_with(wanted)
                 && worker::is_taken(wanted)
         });
@@ -107,7 +107,7 @@ impl Doors {
                 address: wanted,
                 source,
             };
-            let mut listeners = inherited.take_doors(wanted);
+            let mut listeners = inherited.take_listeners(wanted);
             let mut address = wanted;
             for listener in &listeners {
                 listener.set_nonblocking(true).map_err(refused)?;
@@ -128,7 +128,7 @@ impl Doors {
             }
             Ok((wanted, address, listeners))
         });
-        bound.collect::<Result<_, _>>().map(Bound)
+        bound.collect::<Result<_, _>>().map(BoundListeners)
     }
 
     /// Whether one of the open addresses has the same port, and so may be what is found there.
@@ -139,11 +139,11 @@ impl Doors {
 
     /// Has the workers stand at what was bound, and closes what is not among the addresses. What
     /// already waits there is still let in.
-    pub(crate) fn open(&mut self, bound: Bound, addresses: &[SocketAddr]) {
+    pub(crate) fn open(&mut self, bound: BoundListeners, addresses: &[SocketAddr]) {
         for (wanted, bound, listeners) in bound.0 {
             let closing = self.closing.child_token();
-            self.stand(&listeners, &closing, false);
-            let open = Open {
+            self.assign(&listeners, &closing, false);
+            let open = OpenAddress {
                 bound,
                 closing,
                 listeners,
@@ -161,26 +161,28 @@ impl Doors {
 
     /// Has each worker stand at one of the listeners that are steered to, until all doors close.
     pub(crate) fn open_steered(&mut self, listeners: Vec<TcpListener>) {
-        self.stand(&listeners, &self.closing, true);
+        self.assign(&listeners, &self.closing, true);
         self.steered = listeners;
     }
 
     /// Closes the listeners, which others may have too, and opens no more. To be called once nobody
     /// stands at them any more.
-    pub(crate) fn shut(&mut self) {
-        self.keep_closed();
+    pub(crate) fn close(&mut self) {
+        self.disable();
         self.open.clear();
         self.steered.clear();
     }
 
     /// The listeners and what each is for.
-    pub(crate) fn listeners(&self) -> impl Iterator<Item = (Purpose, BorrowedFd<'_>)> {
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (ListenerPurpose, BorrowedFd<'_>)> {
         let doors = self.open.iter().flat_map(|(&wanted, open)| {
             let listeners = open.listeners.iter();
-            listeners.map(move |listener| (Purpose::Listen(wanted), listener.as_fd()))
+            listeners.map(move |listener| (ListenerPurpose::Listen(wanted), listener.as_fd()))
         });
         let steered = self.steered.iter().enumerate();
-        doors.chain(steered.map(|(slot, listener)| (Purpose::Steered(slot), listener.as_fd())))
+        doors.chain(
+            steered.map(|(slot, listener)| (ListenerPurpose::Steered(slot), listener.as_fd())),
+        )
     }
 
     /// The addresses that are open, with real ports.
@@ -190,11 +192,11 @@ impl Doors {
 
     /// Has every worker stand at one of the listeners, and somebody at each. There may be more or fewer
     /// of them than workers if they were inherited.
-    fn stand(&self, listeners: &[TcpListener], closing: &CancellationToken, steered: bool) {
+    fn assign(&self, listeners: &[TcpListener], closing: &CancellationToken, steered: bool) {
         let posts = self.workers.len().max(listeners.len());
         let each = self.workers.iter().cycle().zip(listeners.iter().cycle());
         for (worker, listener) in each.take(posts) {
-            let door = listener.try_clone().map(|listener| Door {
+            let door = listener.try_clone().map(|listener| AssignedListener {
                 listener,
                 closing: closing.clone(),
                 steered,

@@ -9,10 +9,10 @@ use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
 use crate::file;
-use crate::policy::{Change, Policy, PolicyError, TlsFiles};
-use crate::snapshot::Running;
-use crate::steering::Unsteered;
-use crate::tls::{Tls, TlsError, TlsFault};
+use crate::policy::{Policy, PolicyChange, PolicyError, TlsFiles};
+use crate::snapshot::GatewaySnapshot;
+use crate::steering::SteeringUnavailable;
+use crate::tls::{TlsError, TlsFault, TlsSettings};
 
 /// The largest policy that is read: some millions of clients.
 pub(crate) const LARGEST: u64 = 256 << 20;
@@ -55,7 +55,7 @@ pub enum LoadError {
     Taken(SocketAddr),
     /// Steering is required, and cannot be had.
     #[error("steering is required: {0}")]
-    Unsteered(#[from] Unsteered),
+    SteeringUnavailable(#[from] SteeringUnavailable),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -75,18 +75,18 @@ impl LoadError {
             // A policy that is wrong stays so, whatever else may pass.
             Self::Policy(_) => false,
             Self::Files { causes, .. } => causes.iter().all(|error| passes(error)),
-            Self::Changing | Self::Unreadable { .. } | Self::Unsteered(_) => passes(self),
+            Self::Changing | Self::Unreadable { .. } | Self::SteeringUnavailable(_) => passes(self),
         }
     }
 
     /// What is wrong with the policy and the files that it names, with its places.
-    pub fn told(&self) -> Option<&PolicyError> {
+    pub fn policy_error(&self) -> Option<&PolicyError> {
         match self {
             Self::Policy(told) | Self::Files { told, .. } => Some(told),
             Self::Unreadable { .. }
             | Self::Listen { .. }
             | Self::Taken(_)
-            | Self::Unsteered(_)
+            | Self::SteeringUnavailable(_)
             | Self::Thread(_)
             | Self::Changing
             | Self::HandingOver => None,
@@ -108,12 +108,12 @@ fn passes(error: &(dyn Error + 'static)) -> bool {
 
 /// What a policy's file and the files it names say, whole and valid.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedPolicy {
     policy: Policy,
-    tls: Tls,
+    tls: TlsSettings,
 }
 
-impl Loaded {
+impl LoadedPolicy {
     /// Reads and checks the policy's file and all that it names.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         Self::read_noting(path, |_| {})
@@ -131,7 +131,7 @@ impl Loaded {
         note: impl FnOnce(&Policy),
     ) -> Result<Self, LoadError> {
         let policy = Policy::parse(&path.display().to_string(), text).inspect(note);
-        let load = |files: &TlsFiles| Tls::load(files, base(path), UnixTime::now());
+        let load = |files: &TlsFiles| TlsSettings::load(files, base(path), UnixTime::now());
         let (policy, tls) = with_files(policy, |policy| policy, load)?;
         Ok(Self { policy, tls })
     }
@@ -139,8 +139,8 @@ impl Loaded {
     /// Reads what is to take the place of what is in force. Returns the changes of the policy as well.
     pub(crate) fn read_next(
         path: &Path,
-        running: &Running,
-    ) -> Result<(Self, Vec<Change>), LoadError> {
+        running: &GatewaySnapshot,
+    ) -> Result<(Self, Vec<PolicyChange>), LoadError> {
         let file = path.display().to_string();
         let next = running.policy().parse_next(&file, &text(path)?);
         let tls = running.tls();
@@ -156,17 +156,17 @@ impl Loaded {
 
     /// The same with some changes of the policy.
     #[must_use]
-    pub fn changed(mut self, changes: &[Change]) -> Self {
+    pub fn changed(mut self, changes: &[PolicyChange]) -> Self {
         self.policy = self.policy.apply(changes);
         self
     }
 
-    pub(crate) fn into_parts(self) -> (Policy, Tls) {
+    pub(crate) fn into_parts(self) -> (Policy, TlsSettings) {
         (self.policy, self.tls)
     }
 
     /// The TLS side.
-    pub fn tls(&self) -> &Tls {
+    pub fn tls(&self) -> &TlsSettings {
         &self.tls
     }
 }
@@ -176,8 +176,8 @@ impl Loaded {
 fn with_files<P>(
     parsed: Result<P, PolicyError>,
     policy: impl FnOnce(&P) -> &Policy,
-    load: impl FnOnce(&TlsFiles) -> Result<Tls, Vec<TlsFault>>,
-) -> Result<(P, Tls), LoadError> {
+    load: impl FnOnce(&TlsFiles) -> Result<TlsSettings, Vec<TlsFault>>,
+) -> Result<(P, TlsSettings), LoadError> {
     let told = |faults: &[TlsFault]| -> Vec<_> {
         let told = faults.iter();
         told.map(|fault| (fault.file, fault.error.to_string()))
@@ -248,8 +248,8 @@ clients: {}
 
     /// What is told of a policy: line, column and how the message ends.
     fn told(path: &Path) -> Vec<(u32, u32, String)> {
-        let error = Loaded::read(path).unwrap_err();
-        let problems = error.told().unwrap().problems().iter();
+        let error = LoadedPolicy::read(path).unwrap_err();
+        let problems = error.policy_error().unwrap().problems().iter();
         let end = |message: &str| message.rsplit('/').next().unwrap_or_default().to_owned();
         let told = problems.map(|one| (one.line, one.column, end(&one.message)));
         told.collect()

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 mod losses;
 
-use losses::Losses;
-pub use losses::Outage;
+use losses::LineLosses;
+pub use losses::LogOutage;
 
 /// How long lines gather behind those that were just written.
 const GATHER: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ const QUEUE: usize = 8192;
 /// How many bytes are gathered into one write.
 const BATCH: usize = 64 * 1024;
 /// How often the writer says how many lines were lost, at most.
-const TELL_LOST: Duration = Duration::from_secs(1);
+const REPORT_LOST: Duration = Duration::from_secs(1);
 /// How long the end of the process waits for lines that still wait.
 const FLUSH: Duration = Duration::from_secs(1);
 /// Who may read a file that is created: its owner and its group. Records say who went where.
@@ -32,7 +32,7 @@ const MODE: u32 = 0o640;
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
+pub enum LogOutput {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -41,7 +41,7 @@ pub enum Output {
     File(PathBuf),
 }
 
-impl fmt::Display for Output {
+impl fmt::Display for LogOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdout => f.write_str("standard output"),
@@ -54,12 +54,12 @@ impl fmt::Display for Output {
 /// Takes lines without ever waiting.
 #[derive(Debug, Clone)]
 pub struct Sink {
-    queue: SyncSender<Message>,
-    losses: Arc<Losses>,
+    queue: SyncSender<SinkMessage>,
+    losses: Arc<LineLosses>,
 }
 
 #[derive(Debug)]
-enum Message {
+enum SinkMessage {
     Line(Vec<u8>),
     Reopen,
     Flush(SyncSender<()>),
@@ -69,24 +69,24 @@ impl Sink {
     /// Opens the output and starts its writer.
     ///
     /// `tell_lost` words the line that says how many were lost.
-    pub fn open(output: Output, tell_lost: fn(u64) -> String) -> io::Result<Self> {
+    pub fn open(output: LogOutput, tell_lost: fn(u64) -> String) -> io::Result<Self> {
         let name = output.to_string();
-        Self::start(Target::open(output)?, name, tell_lost)
+        Self::start(OutputFile::open(output)?, name, tell_lost)
     }
 
     /// Starts a writer into anything else.
     pub fn into(file: Box<dyn WriteDebug>, tell_lost: fn(u64) -> String) -> io::Result<Self> {
-        let target = Target { file, path: None };
+        let target = OutputFile { file, path: None };
         Self::start(target, "records".to_owned(), tell_lost)
     }
 
-    fn start(target: Target, name: String, tell_lost: fn(u64) -> String) -> io::Result<Self> {
+    fn start(target: OutputFile, name: String, tell_lost: fn(u64) -> String) -> io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE);
-        let losses = Arc::new(Losses::of(name));
-        let writer = Writer {
+        let losses = Arc::new(LineLosses::of(name));
+        let writer = SinkWriter {
             target,
             losses: Arc::clone(&losses),
-            tell_lost,
+            lost_line: tell_lost,
             torn: false,
         };
         thread::Builder::new()
@@ -97,21 +97,21 @@ impl Sink {
 
     /// Hands a line over, which must end in a line feed, or counts it as lost.
     pub fn send(&self, line: Vec<u8>) {
-        if self.queue.try_send(Message::Line(line)).is_err() {
+        if self.queue.try_send(SinkMessage::Line(line)).is_err() {
             self.losses
                 .lose(1, &"its reader is too slow", Instant::now());
         }
     }
 
     /// Since when lines are lost, and how many, if that is so now.
-    pub fn outage(&self) -> Option<Outage> {
+    pub fn outage(&self) -> Option<LogOutage> {
         self.losses.outage()
     }
 
     /// Has the file opened again, after it was moved away. A file that cannot be opened leaves the
     /// old one in use.
     pub fn reopen(&self) {
-        if self.queue.try_send(Message::Reopen).is_err() {
+        if self.queue.try_send(SinkMessage::Reopen).is_err() {
             tracing::warn!("the log's writer is behind; ask again to reopen");
         }
     }
@@ -119,7 +119,7 @@ impl Sink {
     /// Waits until all lines are out, or gives up after a second.
     pub fn flush(&self) {
         let (done, waits) = sync_channel(1);
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
+        if self.queue.try_send(SinkMessage::Flush(done)).is_ok() {
             // Either way there is nothing more to be done for the lines.
             waits.recv_timeout(FLUSH).ok();
         }
@@ -139,7 +139,7 @@ impl Write for Sink {
 }
 
 #[derive(Debug)]
-struct Target {
+struct OutputFile {
     file: Box<dyn WriteDebug>,
     path: Option<PathBuf>,
 }
@@ -148,18 +148,18 @@ struct Target {
 pub trait WriteDebug: Write + Send + std::fmt::Debug {}
 impl<T: Write + Send + std::fmt::Debug> WriteDebug for T {}
 
-impl Target {
-    fn open(output: Output) -> io::Result<Self> {
+impl OutputFile {
+    fn open(output: LogOutput) -> io::Result<Self> {
         Ok(match output {
-            Output::Stdout => Self {
+            LogOutput::Stdout => Self {
                 file: Box::new(io::stdout()),
                 path: None,
             },
-            Output::Stderr => Self {
+            LogOutput::Stderr => Self {
                 file: Box::new(io::stderr()),
                 path: None,
             },
-            Output::File(path) => Self {
+            LogOutput::File(path) => Self {
                 file: Box::new(append(&path)?),
                 path: Some(path),
             },
@@ -179,18 +179,18 @@ fn append(path: &Path) -> io::Result<File> {
     options.append(true).create(true).mode(MODE).open(path)
 }
 
-struct Writer {
-    target: Target,
-    losses: Arc<Losses>,
-    tell_lost: fn(u64) -> String,
+struct SinkWriter {
+    target: OutputFile,
+    losses: Arc<LineLosses>,
+    lost_line: fn(u64) -> String,
     torn: bool,
 }
 
-impl Writer {
-    fn run(mut self, lines: &Receiver<Message>) {
+impl SinkWriter {
+    fn run(mut self, lines: &Receiver<SinkMessage>) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            match lines.recv_timeout(TELL_LOST) {
+            match lines.recv_timeout(REPORT_LOST) {
                 Ok(message) => {
                     let is_all = self.take(message, lines, &mut batch);
                     if is_all {
@@ -202,15 +202,20 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.confess();
+            self.report_lost();
         }
     }
 
     /// Writes one message and the lines that wait behind it, and says whether those were all.
-    fn take(&mut self, first: Message, lines: &Receiver<Message>, batch: &mut Vec<u8>) -> bool {
+    fn take(
+        &mut self,
+        first: SinkMessage,
+        lines: &Receiver<SinkMessage>,
+        batch: &mut Vec<u8>,
+    ) -> bool {
         let mut next = Some(first);
         let mut count = 0;
-        while let Some(Message::Line(line)) = next {
+        while let Some(SinkMessage::Line(line)) = next {
             batch.extend_from_slice(&line);
             count += 1;
             next = if batch.len() < BATCH {
@@ -225,13 +230,13 @@ impl Writer {
         }
         batch.clear();
         match next {
-            Some(Message::Reopen) => match self.target.reopen() {
+            Some(SinkMessage::Reopen) => match self.target.reopen() {
                 Ok(()) => self.torn = false,
                 Err(error) => tracing::error!(%error, "the log cannot be opened again"),
             },
             // Nobody waits any more if the receiver is gone.
-            Some(Message::Flush(done)) => drop(done.try_send(())),
-            Some(Message::Line(_)) | None => {}
+            Some(SinkMessage::Flush(done)) => drop(done.try_send(())),
+            Some(SinkMessage::Line(_)) | None => {}
         }
         is_all
     }
@@ -253,12 +258,12 @@ impl Writer {
         written
     }
 
-    fn confess(&mut self) {
-        let untold = self.losses.untold();
-        if untold > 0 && self.write((self.tell_lost)(untold).as_bytes()).is_ok() {
-            self.losses.told(untold);
+    fn report_lost(&mut self) {
+        let untold = self.losses.unreported();
+        if untold > 0 && self.write((self.lost_line)(untold).as_bytes()).is_ok() {
+            self.losses.reported(untold);
         }
-        self.losses.end_if_over(Instant::now(), TELL_LOST);
+        self.losses.end_if_over(Instant::now(), REPORT_LOST);
     }
 }
 
@@ -275,27 +280,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let file = append(&path).unwrap();
-        let target = Target {
+        let target = OutputFile {
             file: Box::new(append(Path::new("/dev/full")).unwrap()),
             path: None,
         };
-        let losses = Arc::new(Losses::of("log".to_owned()));
-        let mut writer = Writer {
+        let losses = Arc::new(LineLosses::of("log".to_owned()));
+        let mut writer = SinkWriter {
             target,
             losses: Arc::clone(&losses),
-            tell_lost: told,
+            lost_line: told,
             torn: false,
         };
 
         let (_queue, lines) = sync_channel(1);
-        let message = Message::Line(b"one\ntwo\n".to_vec());
+        let message = SinkMessage::Line(b"one\ntwo\n".to_vec());
         writer.take(message, &lines, &mut Vec::new());
-        writer.confess();
-        assert_eq!(losses.untold(), 1, "nothing could be told yet");
+        writer.report_lost();
+        assert_eq!(losses.unreported(), 1, "nothing could be told yet");
         assert_eq!(losses.outage().map(|outage| outage.lost), Some(1));
 
         writer.target.file = Box::new(file);
-        writer.confess();
+        writer.report_lost();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "\nlost 1\n");
     }
 
@@ -303,19 +308,19 @@ mod tests {
     fn a_reader_that_stalls_holds_up_nobody() {
         let (reader, pipe) = io::pipe().unwrap();
         let (queue, lines) = sync_channel(QUEUE);
-        let losses = Arc::new(Losses::of("log".to_owned()));
+        let losses = Arc::new(LineLosses::of("log".to_owned()));
         let sink = Sink {
             queue,
             losses: Arc::clone(&losses),
         };
-        let target = Target {
+        let target = OutputFile {
             file: Box::new(pipe),
             path: None,
         };
-        let writer = Writer {
+        let writer = SinkWriter {
             target,
             losses: Arc::clone(&losses),
-            tell_lost: told,
+            lost_line: told,
             torn: false,
         };
         let thread = thread::spawn(move || writer.run(&lines));
@@ -350,7 +355,7 @@ mod tests {
     fn a_file_that_was_moved_away_is_opened_again() {
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
-        let sink = Sink::open(Output::File(path.clone()), told).unwrap();
+        let sink = Sink::open(LogOutput::File(path.clone()), told).unwrap();
 
         sink.send(b"old\n".to_vec());
         sink.flush();

@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use portcullis::command::Command;
+use portcullis::command::CommandLine;
 
 fn main() -> ExitCode {
-    Command::from_environment().execute()
+    CommandLine::from_environment().execute()
 }

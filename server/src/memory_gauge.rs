@@ -24,10 +24,10 @@ const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Measures the memory that is in use, now and then, and estimates in between.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryGauge(Mutex<Option<Measured>>);
+pub(crate) struct MemoryGauge(Mutex<Option<MemoryReading>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Measured {
+struct MemoryReading {
     at: Instant,
     /// What the process has in memory.
     resident: u64,
@@ -45,9 +45,10 @@ impl MemoryGauge {
             return false;
         }
         let mut measured = self.0.lock();
-        let is_due = |measured: &Measured| now.saturating_duration_since(measured.at) >= MEASURE;
+        let is_due =
+            |measured: &MemoryReading| now.saturating_duration_since(measured.at) >= MEASURE;
         if measured.as_ref().is_none_or(is_due) {
-            *measured = Some(Measured {
+            *measured = Some(MemoryReading {
                 at: now,
                 resident: resident().unwrap_or(0),
                 left: left().unwrap_or(u64::MAX),
@@ -60,7 +61,7 @@ impl MemoryGauge {
     }
 }
 
-impl Measured {
+impl MemoryReading {
     fn is_full(&mut self, limit: MemoryLimit) -> bool {
         self.clients += 1;
         let grown = self.clients.saturating_mul(EACH);
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn between_two_measures_each_client_counts() {
-        let mut measured = Measured {
+        let mut measured = MemoryReading {
             at: Instant::now(),
             resident: 10 * EACH,
             left: 3 * EACH,

@@ -10,10 +10,10 @@ use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::policy::{Policy, TlsFile};
-use crate::policy_warning::Finding;
+use crate::policy_warning::PolicyWarning;
 use crate::tls::TlsError;
-use crate::trust::validity::Validity;
-use crate::trust::{self, Trust, has_signed};
+use crate::trust::validity::ValidityPeriod;
+use crate::trust::{self, ClientTrust, has_signed};
 
 /// How many names are listed that the certificate does not have.
 const NAMES_SHOWN: usize = 5;
@@ -24,7 +24,7 @@ const ANY_LABEL: &str = "any-name";
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     chain: Vec<CertificateDer<'static>>,
-    validity: Validity,
+    validity: ValidityPeriod,
 }
 
 impl OwnCertificate {
@@ -56,7 +56,7 @@ impl OwnCertificate {
         if purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any) {
             return Err("is not for servers (no serverAuth)".to_owned());
         }
-        let validity = Validity::read(&parsed);
+        let validity = ValidityPeriod::read(&parsed);
         Ok(Self { chain, validity })
     }
 
@@ -71,18 +71,23 @@ impl OwnCertificate {
     }
 
     /// What an operator should know about it now.
-    pub(crate) fn findings(&self, policy: &Policy, trust: &Trust, now: UnixTime) -> Vec<Finding> {
+    pub(crate) fn warnings(
+        &self,
+        policy: &Policy,
+        trust: &ClientTrust,
+        now: UnixTime,
+    ) -> Vec<PolicyWarning> {
         let dates = self.lapse(now).or_else(|| self.validity.ending(now));
         dates
             .into_iter()
             .chain(self.missing_chain(trust))
             .chain(self.missing_names(policy))
-            .map(|what| Finding::new(TlsFile::Certificate, what))
+            .map(|what| PolicyWarning::new(TlsFile::Certificate, what))
             .collect()
     }
 
     /// What is to be said of a chain that does not lead to where clients begin.
-    fn missing_chain(&self, trust: &Trust) -> Option<String> {
+    fn missing_chain(&self, trust: &ClientTrust) -> Option<String> {
         for (index, pair) in self.chain.windows(2).enumerate() {
             let [certificate, issuer] = pair else {
                 continue;

@@ -1,7 +1,7 @@
 //! The policy: who may reach what, how often and how fast.
 //!
 //! A text is parsed once into a [`Policy`], which is valid for ever and never changes. Two policies
-//! become a list of [`Change`]s, and applying a change makes a new policy that shares all else with
+//! become a list of [`PolicyChange`]s, and applying a change makes a new policy that shares all else with
 //! the old one, at a cost that grows with the change and not with the policy.
 
 use std::fmt;
@@ -35,26 +35,27 @@ mod workers;
 mod yaml;
 mod yaml_chunks;
 
-pub use ban::Ban;
-pub use change::Change;
-pub use client::{Client, Rate, WhenFull};
-pub use decide::{Decision, DenyReason, Rule};
-pub use diff::{Difference, difference};
+pub use ban::BanPolicy;
+pub use change::PolicyChange;
+pub use client::{ClientPolicy, RatePolicy, WhenFull};
+pub use decide::{DecidingRule, Decision, DenyReason};
+pub use diff::{PolicyDifference, difference};
 pub use explain::{Explanation, explain};
 pub use format::schema::schema;
 pub use gateway::{
-    ExpiredCrl, Gateway, GatewayLimits, OnRevoke, Timeouts, TlsFile, TlsFiles, TlsPlaces,
+    ExpiredCrl, GatewayLimits, GatewayPolicy, GatewayTimeouts, OnRevoke, TlsFile, TlsFiles,
+    TlsPositions,
 };
 pub use generate::generate;
 pub use group::{
-    Check, Group, GroupTimeouts, Health, OnDown, ProxyProtocol, Upstream, UpstreamState,
-    WhenAllDown,
+    CheckPolicy, GroupPolicy, GroupTimeouts, HealthPolicy, OnDown, ProxyProtocol, UpstreamPolicy,
+    UpstreamState, WhenAllDown,
 };
 pub use name::{SniName, SniNameError};
 pub use problem::{PolicyError, Problem};
 pub use size::MemoryLimit;
-pub use steer::{Steer, SteerMode};
-pub use workers::{Affinity, WorkerPolicy};
+pub use steer::{SteerMode, SteerPolicy};
+pub use workers::{WorkerAffinity, WorkerPolicy};
 
 /// Who may reach what: one revision, immutable and cheap to clone.
 ///
@@ -62,37 +63,37 @@ pub use workers::{Affinity, WorkerPolicy};
 #[derive(Clone)]
 pub struct Policy {
     file: Arc<str>,
-    gateway: Arc<Gateway>,
-    groups: HashMap<Arc<str>, Arc<Group>>,
-    clients: HashMap<Arc<str>, Arc<Client>>,
-    index: decide::Index,
+    gateway: Arc<GatewayPolicy>,
+    groups: HashMap<Arc<str>, Arc<GroupPolicy>>,
+    clients: HashMap<Arc<str>, Arc<ClientPolicy>>,
+    index: decide::GroupIndex,
     /// The different lists of application protocols that groups have, and how many groups have each.
     protocols: OrdMap<Arc<[Vec<u8>]>, usize>,
 }
 
 impl Policy {
     /// What holds for the whole gateway.
-    pub fn gateway(&self) -> &Arc<Gateway> {
+    pub fn gateway(&self) -> &Arc<GatewayPolicy> {
         &self.gateway
     }
 
     /// The group of this name.
-    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+    pub fn group(&self, name: &str) -> Option<&Arc<GroupPolicy>> {
         self.groups.get(name)
     }
 
     /// All groups, in no order.
-    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<GroupPolicy>> {
         self.groups.values()
     }
 
     /// The client of this name.
-    pub fn client(&self, name: &str) -> Option<&Arc<Client>> {
+    pub fn client(&self, name: &str) -> Option<&Arc<ClientPolicy>> {
         self.clients.get(name)
     }
 
     /// All clients, in no order.
-    pub fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<ClientPolicy>> {
         self.clients.values()
     }
 
@@ -163,10 +164,10 @@ impl Serialize for Quota {
 /// All are equal: that a line moved is no change of the policy. So what did not change keeps the
 /// line that it had when it was first read.
 #[derive(Debug, Clone, Copy)]
-pub struct Line(u32);
+pub struct SourceLine(u32);
 
-impl Line {
-    fn of(at: problem::At) -> Self {
+impl SourceLine {
+    fn of(at: problem::TextPosition) -> Self {
         Self(at.line)
     }
 
@@ -176,10 +177,10 @@ impl Line {
     }
 }
 
-impl PartialEq for Line {
+impl PartialEq for SourceLine {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Line {}
+impl Eq for SourceLine {}

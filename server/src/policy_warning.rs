@@ -6,18 +6,18 @@ use crate::policy::TlsFile;
 
 /// Something that an operator should look at. `check` prints it as a warning; start and reload log it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct PolicyWarning {
     file: TlsFile,
-    place: Option<String>,
+    subject: Option<String>,
     what: String,
 }
 
-impl Finding {
+impl PolicyWarning {
     /// A finding about a file that the policy names.
     pub fn new(file: TlsFile, what: impl fmt::Display) -> Self {
         Self {
             file,
-            place: None,
+            subject: None,
             what: what.to_string(),
         }
     }
@@ -25,7 +25,7 @@ impl Finding {
     /// The same at a place in the file, as its path has it.
     #[must_use]
     pub fn within(mut self, place: impl fmt::Display) -> Self {
-        self.place = Some(place.to_string());
+        self.subject = Some(place.to_string());
         self
     }
 
@@ -35,8 +35,8 @@ impl Finding {
     }
 
     /// Where it was found: a place in the file, or the policy's key that names the file.
-    pub fn place(&self) -> &str {
-        self.place.as_deref().unwrap_or(self.file.key())
+    pub fn subject(&self) -> &str {
+        self.subject.as_deref().unwrap_or(self.file.key())
     }
 
     /// What it is.
@@ -45,8 +45,8 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for PolicyWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place(), self.what)
+        write!(f, "{}: {}", self.subject(), self.what)
     }
 }

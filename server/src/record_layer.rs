@@ -1,8 +1,8 @@
 //! TLS 1.3's record layer after the handshake (RFC 8446, section 5), for a server.
 //!
 //! rustls makes the handshake and goes on to derive the keys; this seals and opens records with them in
-//! buffers that others own. It does no input or output: what a peer sends goes into [`Session::open`],
-//! what it is to get comes out of [`Session::seal`].
+//! buffers that others own. It does no input or output: what a peer sends goes into [`RecordLayer::open`],
+//! what it is to get comes out of [`RecordLayer::seal`].
 //!
 //! A kernel that does TLS by itself would take the place of the keys of both directions: it wants the same
 //! secrets, and leaves the same messages to its user.
@@ -24,13 +24,13 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{AlertDescription, ContentType};
 use thiserror::Error;
 
-use keys::Keys;
-use post_handshake::Updates;
+use keys::RecordKeys;
+use post_handshake::PostHandshakeState;
 
 /// The most plaintext that a record carries (5.1).
-const MOST_PLAINTEXT: usize = 1 << 14;
+const MAX_PLAINTEXT: usize = 1 << 14;
 /// The most that may follow a record's header (5.2).
-const MOST_CIPHERTEXT: usize = MOST_PLAINTEXT + 256;
+const MAX_CIPHERTEXT: usize = MAX_PLAINTEXT + 256;
 /// The length of a record's header (5.2).
 pub const HEADER: usize = 5;
 /// The length of an AEAD's tag, which is the same for all suites that are spoken here.
@@ -38,11 +38,11 @@ const TAG: usize = 16;
 /// How much longer a record is than what it carries: header, type and tag.
 pub const OVERHEAD: usize = HEADER + 1 + TAG;
 /// The length of the longest record.
-pub const LONGEST: usize = HEADER + MOST_CIPHERTEXT;
+pub const LONGEST: usize = HEADER + MAX_CIPHERTEXT;
 
 /// How a peer broke the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Breach {
+pub enum RecordError {
     /// A record is longer than it may be.
     #[error("a record is longer than TLS allows")]
     Oversized,
@@ -69,7 +69,7 @@ pub enum Breach {
     Alert(AlertDescription),
 }
 
-impl Breach {
+impl RecordError {
     /// What the peer is told (RFC 8446, 6.2), unless it was itself who said so.
     pub fn alert(self) -> Option<AlertDescription> {
         match self {
@@ -85,26 +85,26 @@ impl Breach {
     }
 }
 
-impl From<Breach> for io::Error {
-    fn from(breach: Breach) -> Self {
+impl From<RecordError> for io::Error {
+    fn from(breach: RecordError) -> Self {
         Self::new(io::ErrorKind::InvalidData, breach)
     }
 }
 
 /// What came of opening records.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpenedRecords {
     /// How many bytes of data there are now where the records began.
     pub data: usize,
     /// Where the records are, or the beginning of one, that were not opened.
     pub rest: Range<usize>,
     /// Why no more can be opened, if that is so. The peer's orderly end is no breach: whatever it sends
     /// behind that is ignored (6.1).
-    pub end: Option<Result<(), Breach>>,
+    pub end: Option<Result<(), RecordError>>,
 }
 
 /// What a record was.
-enum Content {
+enum RecordContent {
     /// So many bytes of data.
     Data(usize),
     /// Nothing for whoever reads the stream.
@@ -116,22 +116,22 @@ enum Content {
 }
 
 /// One connection's record layer, both directions.
-pub struct Session {
+pub struct RecordLayer {
     schedule: KernelConnection<ServerConnectionData>,
-    opening: Keys,
-    sealing: Keys,
+    opening: RecordKeys,
+    sealing: RecordKeys,
     /// How many records one key may seal (5.5).
     limit: u64,
-    updates: Updates,
+    updates: PostHandshakeState,
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for RecordLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").finish_non_exhaustive()
     }
 }
 
-impl Session {
+impl RecordLayer {
     /// Goes on where rustls is after a handshake: its configuration has to allow that secrets are
     /// extracted, and all that it has to say must have been said.
     pub fn after(handshake: UnbufferedServerConnection) -> Result<Self, rustls::Error> {
@@ -140,19 +140,19 @@ impl Session {
             return Err(rustls::Error::General("not a session of TLS 1.3".into()));
         };
         Ok(Self {
-            opening: Keys::new(secrets.rx)?,
-            sealing: Keys::new(secrets.tx)?,
+            opening: RecordKeys::new(secrets.rx)?,
+            sealing: RecordKeys::new(secrets.tx)?,
             limit: suite.common.confidentiality_limit,
             schedule,
-            updates: Updates::default(),
+            updates: PostHandshakeState::default(),
         })
     }
 
     /// Opens all whole records in `space`. Their data comes to lie where `space` begins, without gaps.
     ///
     /// `now` is only asked for records that bring no data, of which there are so many per time.
-    pub fn open(&mut self, space: &mut [u8], now: impl Fn() -> Instant) -> Opened {
-        let mut opened = Opened {
+    pub fn open(&mut self, space: &mut [u8], now: impl Fn() -> Instant) -> OpenedRecords {
+        let mut opened = OpenedRecords {
             data: 0,
             rest: 0..space.len(),
             end: None,
@@ -172,10 +172,10 @@ impl Session {
     fn open_next(
         &mut self,
         space: &mut [u8],
-        opened: &mut Opened,
+        opened: &mut OpenedRecords,
         key: &mut Option<LessSafeKey>,
         now: impl Fn() -> Instant,
-    ) -> Result<bool, Breach> {
+    ) -> Result<bool, RecordError> {
         let length = length(&space[opened.rest.clone()])?;
         let Some(length) = length.filter(|&length| length <= opened.rest.len()) else {
             return Ok(false);
@@ -186,14 +186,16 @@ impl Session {
         let space = &mut space[opened.data..opened.rest.start];
         let inner = self.opening.open(expanded, space, gap)?;
         match self.updates.take(inner, now)? {
-            Content::Data(length) => opened.data += length,
-            Content::Nothing => {}
-            Content::KeyUpdate => {
+            RecordContent::Data(length) => opened.data += length,
+            RecordContent::Nothing => {}
+            RecordContent::KeyUpdate => {
                 let next = self.schedule.update_rx_secret();
-                self.opening = next.and_then(Keys::new).map_err(|_| Breach::Unexpected)?;
+                self.opening = next
+                    .and_then(RecordKeys::new)
+                    .map_err(|_| RecordError::Unexpected)?;
                 *key = None;
             }
-            Content::CloseNotify => opened.end = Some(Ok(())),
+            RecordContent::CloseNotify => opened.end = Some(Ok(())),
         }
         Ok(true)
     }
@@ -211,7 +213,7 @@ impl Session {
                 key = self.sealing.expand();
             }
             let room = (out.len() - written).saturating_sub(OVERHEAD);
-            let length = (plain.len() - taken).min(MOST_PLAINTEXT).min(room);
+            let length = (plain.len() - taken).min(MAX_PLAINTEXT).min(room);
             if length == 0 {
                 break;
             }
@@ -252,7 +254,7 @@ impl Session {
     /// has sealed all that it may but the key update.
     fn is_stale(&self) -> bool {
         let used = self.sealing.used();
-        self.updates.is_owed() || used > 0 && used + 1 >= self.limit
+        self.updates.is_key_update_pending() || used > 0 && used + 1 >= self.limit
     }
 
     /// Seals a key update, and everything after it with the next key. Returns how long the record is.
@@ -263,25 +265,23 @@ impl Session {
             &post_handshake::KEY_UPDATE,
             out,
         )?;
-        self.sealing = Keys::new(self.schedule.update_tx_secret()?)?;
-        self.updates.paid();
+        self.sealing = RecordKeys::new(self.schedule.update_tx_secret()?)?;
+        self.updates.clear_key_update();
         Ok(written)
     }
 }
 
 /// How long the record is that begins here, as soon as that can be told.
-pub fn length(bytes: &[u8]) -> Result<Option<usize>, Breach> {
+pub fn length(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
     match *bytes {
         // The outer type of every record that is sealed; none is not.
         [kind, ..] if ContentType::from(kind) != ContentType::ApplicationData => {
-            Err(Breach::Unexpected)
+            Err(RecordError::Unexpected)
         }
         [_, _, _, high, low, ..] => match usize::from(u16::from_be_bytes([high, low])) {
-            0..TAG => Err(Breach::Forged),
-            TAG..=MOST_CIPHERTEXT => {
-                Ok(Some(HEADER + usize::from(u16::from_be_bytes([high, low]))))
-            }
-            _ => Err(Breach::Oversized),
+            0..TAG => Err(RecordError::Forged),
+            TAG..=MAX_CIPHERTEXT => Ok(Some(HEADER + usize::from(u16::from_be_bytes([high, low])))),
+            _ => Err(RecordError::Oversized),
         },
         _ => Ok(None),
     }

@@ -26,7 +26,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// Whom a refusal concerns.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Subject<'a> {
+pub(crate) enum RefusalSubject<'a> {
     /// A client whose certificate is from an authority, by its name.
     Client(&'a str),
     /// Anybody from this address or network.
@@ -34,45 +34,45 @@ pub(crate) enum Subject<'a> {
 }
 
 /// The records that were not written, by reason.
-pub(crate) type Suppressed = BTreeMap<&'static str, u64>;
+pub(crate) type SuppressedCounts = BTreeMap<&'static str, u64>;
 
 /// What has been written and what has not.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<State>);
+pub(crate) struct RefusalSampler(Mutex<SamplerState>);
 
 #[derive(Debug, Default)]
-struct State {
-    reasons: HashMap<&'static str, Reason>,
-    suppressed: Suppressed,
+struct SamplerState {
+    reasons: HashMap<&'static str, ReasonBudgets>,
+    suppressed: SuppressedCounts,
     /// The first record that was not written since one was; it can still be.
     held: Option<(&'static str, Vec<u8>)>,
 }
 
 #[derive(Debug)]
-struct Reason {
+struct ReasonBudgets {
     sources: Budget,
     other_clients: Budget,
-    by_client: Table<Box<str>>,
-    by_source: Table<IpAddr>,
+    by_client: BudgetTable<Box<str>>,
+    by_source: BudgetTable<IpAddr>,
 }
 
 /// Budgets of those who have spent something of theirs.
 #[derive(Debug)]
-struct Table<K> {
+struct BudgetTable<K> {
     budgets: HashMap<K, Budget>,
     swept: Option<Instant>,
 }
 
-impl Refusals {
+impl RefusalSampler {
     /// Whether a record may be written, and if so what was suppressed before it. Otherwise it is counted,
     /// and kept if no other is.
     pub(crate) fn admit(
         &self,
         reason: &'static str,
-        subject: Subject<'_>,
+        subject: RefusalSubject<'_>,
         now: Instant,
         line: impl FnOnce() -> Vec<u8>,
-    ) -> Option<(Vec<u8>, Suppressed)> {
+    ) -> Option<(Vec<u8>, SuppressedCounts)> {
         let mut state = self.0.lock();
         let budgets = state.reasons.entry(reason).or_default();
         if budgets.spend(subject, now) {
@@ -89,20 +89,20 @@ impl Refusals {
     }
 
     /// What was suppressed before a record that is written in any case.
-    pub(crate) fn before_another(&self) -> Suppressed {
+    pub(crate) fn before_another(&self) -> SuppressedCounts {
         self.0.lock().take_suppressed()
     }
 
     /// The first record that was suppressed, if nothing was written since, and how many others were.
-    pub(crate) fn take_held(&self) -> Option<(Vec<u8>, Suppressed)> {
+    pub(crate) fn take_held(&self) -> Option<(Vec<u8>, SuppressedCounts)> {
         let mut state = self.0.lock();
         let (_, line) = state.held.take()?;
         Some((line, std::mem::take(&mut state.suppressed)))
     }
 }
 
-impl State {
-    fn take_suppressed(&mut self) -> Suppressed {
+impl SamplerState {
+    fn take_suppressed(&mut self) -> SuppressedCounts {
         if let Some((reason, _)) = self.held.take() {
             *self.suppressed.entry(reason).or_default() += 1;
         }
@@ -110,25 +110,25 @@ impl State {
     }
 }
 
-impl Default for Reason {
+impl Default for ReasonBudgets {
     fn default() -> Self {
         Self {
             sources: TOGETHER,
             other_clients: TOGETHER,
-            by_client: Table::default(),
-            by_source: Table::default(),
+            by_client: BudgetTable::default(),
+            by_source: BudgetTable::default(),
         }
     }
 }
 
-impl Reason {
-    fn spend(&mut self, subject: Subject<'_>, now: Instant) -> bool {
+impl ReasonBudgets {
+    fn spend(&mut self, subject: RefusalSubject<'_>, now: Instant) -> bool {
         match subject {
-            Subject::Client(name) => match self.by_client.budget(name, now) {
+            RefusalSubject::Client(name) => match self.by_client.budget(name, now) {
                 Some(budget) => budget.spend(now),
                 None => self.other_clients.spend(now),
             },
-            Subject::Source(source) => {
+            RefusalSubject::Source(source) => {
                 let own = self.by_source.budget(&source, now);
                 own.is_none_or(|budget| budget.spend(now)) && self.sources.spend(now)
             }
@@ -136,7 +136,7 @@ impl Reason {
     }
 }
 
-impl<K> Default for Table<K> {
+impl<K> Default for BudgetTable<K> {
     fn default() -> Self {
         Self {
             budgets: HashMap::new(),
@@ -145,7 +145,7 @@ impl<K> Default for Table<K> {
     }
 }
 
-impl<K: Eq + Hash> Table<K> {
+impl<K: Eq + Hash> BudgetTable<K> {
     /// Somebody's budget, unless there is no room for one.
     fn budget<Q>(&mut self, who: &Q, now: Instant) -> Option<&mut Budget>
     where
@@ -185,9 +185,9 @@ mod tests {
 
     /// How many of so many records are written.
     fn written(
-        refusals: &Refusals,
+        refusals: &RefusalSampler,
         reason: &'static str,
-        subject: Subject<'_>,
+        subject: RefusalSubject<'_>,
         of: usize,
     ) -> usize {
         let now = *START;
@@ -195,15 +195,18 @@ mod tests {
         (0..of).filter(admit).count()
     }
 
-    fn source(n: usize) -> Subject<'static> {
+    fn source(n: usize) -> RefusalSubject<'static> {
         let [.., a, b] = n.to_be_bytes();
-        Subject::Source([192, 0, a, b].into())
+        RefusalSubject::Source([192, 0, a, b].into())
     }
 
     #[test]
     fn one_clients_refusals_are_bounded_and_hide_no_other_ones() {
-        let refusals = Refusals::default();
-        let (loud, other) = (Subject::Client("loud"), Subject::Client("other"));
+        let refusals = RefusalSampler::default();
+        let (loud, other) = (
+            RefusalSubject::Client("loud"),
+            RefusalSubject::Client("other"),
+        );
         assert_eq!(written(&refusals, "client_rate", loud, 1000), 20);
         assert_eq!(written(&refusals, "client_rate", other, 15), 15);
         assert_eq!(written(&refusals, REVOKED, loud, 15), 15, "another reason");
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn strangers_are_bounded_by_source_and_together_and_hide_no_client() {
-        let refusals = Refusals::default();
+        let refusals = RefusalSampler::default();
         assert_eq!(written(&refusals, NOISE, source(0), 1000), 20);
         let noise: usize = (1..1000)
             .map(|n| written(&refusals, NOISE, source(n), 9))
@@ -219,11 +222,11 @@ mod tests {
         assert_eq!(noise, 80, "100 of all sources together");
         let names = (0..2000).map(|n| n.to_string());
         let many: usize = names
-            .map(|name| written(&refusals, "x", Subject::Client(&name), 1))
+            .map(|name| written(&refusals, "x", RefusalSubject::Client(&name), 1))
             .sum();
         assert_eq!(many, MOST + 100, "there is room for so many names");
         assert_eq!(
-            written(&refusals, REVOKED, Subject::Client("mallory"), 20),
+            written(&refusals, REVOKED, RefusalSubject::Client("mallory"), 20),
             20
         );
         let state = refusals.0.lock();
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn whoever_was_quiet_is_forgotten_and_makes_room() {
-        let (mut table, now) = (Table::<IpAddr>::default(), Instant::now());
+        let (mut table, now) = (BudgetTable::<IpAddr>::default(), Instant::now());
         let address = |n: usize| IpAddr::from([10, 0, n.to_be_bytes()[6], n.to_be_bytes()[7]]);
         for n in 0..MOST {
             assert!(table.budget(&address(n), now).unwrap().spend(now));
@@ -251,22 +254,25 @@ mod tests {
 
     #[test]
     fn what_is_not_written_is_counted_by_reason_and_the_first_of_it_kept() {
-        let refusals = Refusals::default();
-        let spent = [(NOISE, source(1)), (REVOKED, Subject::Client("m"))];
+        let refusals = RefusalSampler::default();
+        let spent = [(NOISE, source(1)), (REVOKED, RefusalSubject::Client("m"))];
         for times in [20, 3] {
             for (reason, subject) in spent {
                 written(&refusals, reason, subject, times);
             }
         }
         let (_, suppressed) = refusals.take_held().unwrap();
-        assert_eq!(suppressed, Suppressed::from([(NOISE, 2), (REVOKED, 3)]));
+        assert_eq!(
+            suppressed,
+            SuppressedCounts::from([(NOISE, 2), (REVOKED, 3)])
+        );
         assert!(refusals.take_held().is_none(), "nothing is left");
 
         written(&refusals, NOISE, source(1), 3);
         let before = refusals.before_another();
         assert_eq!(
             before,
-            Suppressed::from([(NOISE, 3)]),
+            SuppressedCounts::from([(NOISE, 3)]),
             "the one that is kept as well"
         );
         assert!(refusals.take_held().is_none());

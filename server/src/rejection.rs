@@ -2,15 +2,15 @@
 
 use std::io;
 
-use lb::{Denied, DialError};
+use lb::{ClientDenied, DialError};
 use thiserror::Error;
 
 use crate::first_bytes::FirstBytes;
-use crate::hello_limits::Excess;
+use crate::hello_limits::HelloExcess;
 use crate::identity::IdentityError;
 use crate::policy::DenyReason;
 use crate::tls_messages;
-use crate::trust::Untrusted;
+use crate::trust::UntrustedChain;
 
 /// Why a client was turned away before any byte of its moved.
 ///
@@ -52,7 +52,7 @@ pub enum Rejection {
     Tls(rustls::Error),
     /// The client sent more than is looked at.
     #[error("the TLS handshake failed: {0}")]
-    Excess(Excess),
+    Excess(HelloExcess),
     /// The client showed no certificate.
     #[error("the client showed no certificate")]
     NoCertificate,
@@ -61,7 +61,7 @@ pub enum Rejection {
     KeyNotProven,
     /// The certificate's chain is not trusted.
     #[error(transparent)]
-    Untrusted(Untrusted),
+    Untrusted(UntrustedChain),
     /// The certificate is trusted but names nobody.
     #[error(transparent)]
     Identity(IdentityError),
@@ -73,7 +73,7 @@ pub enum Rejection {
     Protocol,
     /// The client's own limits are reached.
     #[error(transparent)]
-    Limited(Denied),
+    Limited(ClientDenied),
     /// The client left while it waited for a place.
     #[error("the client left while it waited for one of its connections to end")]
     LeftWaiting,
@@ -82,7 +82,7 @@ pub enum Rejection {
     Dial(DialError),
     /// The permit lapsed between the handshake and the relay.
     #[error("the permit lapsed before the first byte")]
-    Lapsed,
+    Revoked,
     /// The upstream closed before it took the PROXY header.
     #[error("the upstream did not take the PROXY header: {0}")]
     Header(io::Error),
@@ -118,7 +118,7 @@ impl Rejection {
             | Self::SourceHandshakesFull
             | Self::HandshakeEvicted => false,
             // Its handshake is over, and its own limits hold it.
-            Self::Limited(_) | Self::LeftWaiting | Self::Lapsed => false,
+            Self::Limited(_) | Self::LeftWaiting | Self::Revoked => false,
             // An upstream is the cause.
             Self::Dial(_) | Self::Header(_) => false,
         }
@@ -150,13 +150,13 @@ impl Rejection {
             Self::Policy(DenyReason::NoName) => "no_sni",
             Self::Policy(DenyReason::NotGranted) => "not_granted",
             Self::Protocol => "alpn_mismatch",
-            Self::Limited(Denied::ClientConnections { .. }) => "client_connections",
-            Self::Limited(Denied::ClientRate { .. }) => "client_rate",
+            Self::Limited(ClientDenied::ClientConnections { .. }) => "client_connections",
+            Self::Limited(ClientDenied::ClientRate { .. }) => "client_rate",
             Self::LeftWaiting => "client_left",
             Self::Dial(DialError::GroupFull { .. }) => "group_connections",
             Self::Dial(DialError::NoneHealthy) => "none_healthy",
             Self::Dial(DialError::AllFailed { .. }) => "dial_failed",
-            Self::Lapsed => "revoked",
+            Self::Revoked => "revoked",
             Self::Header(_) => "dial_failed",
         }
     }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn only_what_an_honest_client_does_not_do_counts_towards_a_ban() {
         let header = || Rejection::Header(io::ErrorKind::BrokenPipe.into());
-        let connections = Denied::ClientConnections {
+        let connections = ClientDenied::ClientConnections {
             limit: lb::Limit::Unlimited,
         };
         for (rejection, counts) in [
@@ -224,7 +224,7 @@ mod tests {
             (Rejection::Limited(connections), false),
             (Rejection::LeftWaiting, false),
             (Rejection::Dial(DialError::NoneHealthy), false),
-            (Rejection::Lapsed, false),
+            (Rejection::Revoked, false),
             (header(), false),
         ] {
             assert_eq!(rejection.counts_towards_ban(), counts, "{rejection:?}");

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf::{Place, Role};
+use ebpf::{PinDir, Role};
 use lb::Drained;
 use sd_notify::NotifyState;
 use tokio::runtime;
@@ -15,16 +15,16 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Asked, Upgrade};
+use crate::admin::{AdminSocket, PendingRequest, UpgradeRequest};
 use crate::fd_limit;
-use crate::file_watch::Watch;
-use crate::gateway::{Gateway, Queued, Workers};
+use crate::file_watch::FileWatch;
+use crate::gateway::{Gateway, QueuedConnections, WorkerThreads};
 use crate::load::base;
 use crate::log_writer::Sink;
 use crate::policy::Policy;
 use crate::program;
-use crate::systemd::{self, Store};
-use crate::upgrade::{Child, Elder, Orders, SuccessionError};
+use crate::systemd::{self, DescriptorStore};
+use crate::upgrade::{ForwardedCommands, InheritError, OldProcess, ParentLink};
 
 mod draining;
 mod first_verdicts;
@@ -38,19 +38,19 @@ mod start;
 
 pub use start::StartError;
 
-use pending_upgrade::Attempt;
-use reload::Reloads;
-use shutdown::Ending;
-use signals::{Signals, Watchdog};
+use pending_upgrade::PendingUpgrade;
+use reload::ReloadThread;
+use shutdown::GatewayShutdown;
+use signals::{ProcessSignals, Watchdog};
 
 /// How often it is said how many records were suppressed.
-const CONFESS: Duration = Duration::from_secs(10);
+const REPORT_SUPPRESSED: Duration = Duration::from_secs(10);
 /// How long the workers may take to end once nothing is left for them to do.
 const WORKERS_END: Duration = Duration::from_secs(5);
 
 /// How a gateway is to run.
 #[derive(Debug)]
-pub struct Settings {
+pub struct RunSettings {
     /// The policy's file.
     pub policy: PathBuf,
     /// How many workers; as many as the process may use processors if absent.
@@ -58,12 +58,12 @@ pub struct Settings {
     /// Where access records go.
     pub records: Sink,
     /// Where the kernel's half is pinned, and what the gateway is to it; without it nothing is steered.
-    pub instance: Option<(Place, Role)>,
+    pub instance: Option<(PinDir, Role)>,
 }
 
 /// Runs a gateway until a signal ends it, or until another process has followed it and its last
 /// connection has ended.
-pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
+pub fn run(settings: RunSettings, succeed: bool) -> Result<RunEnd, StartError> {
     // Before the working directory or the search path can change.
     let program = program::started_from();
     // Before there are threads: it changes the environment.
@@ -74,36 +74,37 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
     runtime.block_on(async {
         let descriptors = fd_limit::raise();
         if !succeed {
-            let mut signals = Signals::listen()?;
+            let mut signals = ProcessSignals::listen()?;
             // It waits for upstreams, which may be away.
             let begun = tokio::select! {
-                begun = Run::begin(settings, kept, None, descriptors) => begun,
+                begun = GatewayProcess::begin(settings, kept, None, descriptors) => begun,
                 () = signals.end() => {
                     tracing::info!("ended before it served");
-                    return Ok(Ended::Drained(Drained::Clean));
+                    return Ok(RunEnd::Drained(Drained::Clean));
                 }
             };
             let mut running = begun?;
             running.program = program;
             return running.until_ended(signals).await;
         }
-        let mut elder = Elder::at_standard_input()?;
+        let mut elder = OldProcess::at_standard_input()?;
         let begun = async {
-            let signals = Signals::listen()?;
-            let inherited = elder.inherit().await?;
-            let begun = Run::begin(settings, inherited, Some(&mut elder), descriptors).await;
+            let signals = ProcessSignals::listen()?;
+            let inherited = elder.receive_listeners().await?;
+            let begun =
+                GatewayProcess::begin(settings, inherited, Some(&mut elder), descriptors).await;
             Ok((begun?, signals))
         };
         match begun.await {
             Ok((mut running, signals)) => {
                 running.program = program;
-                running.have_parent(elder.take_parent())?;
-                running.follow(elder);
+                running.attach_parent(elder.take_parent())?;
+                running.count_old_process(elder);
                 running.until_ended(signals).await
             }
-            Err(StartError::Succession(SuccessionError::Dismissed)) => Ok(Ended::Dismissed),
+            Err(StartError::Inherit(InheritError::Dismissed)) => Ok(RunEnd::Dismissed),
             Err(error) => {
-                elder.fail(error.to_string()).await;
+                elder.report_failure(error.to_string()).await;
                 Err(error)
             }
         }
@@ -112,7 +113,7 @@ pub fn run(settings: Settings, succeed: bool) -> Result<Ended, StartError> {
 
 /// How a process of a gateway came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunEnd {
     /// It was only to be seen able to serve.
     Dismissed,
     /// It has no connections any more.
@@ -123,40 +124,41 @@ pub enum Ended {
 
 /// A gateway that serves, with what it takes to reload, upgrade and end it.
 #[derive(Debug)]
-pub struct Run {
+pub struct GatewayProcess {
     gateway: Arc<Gateway>,
-    workers: Workers,
+    workers: WorkerThreads,
     policy: PathBuf,
     role: Role,
     /// The files as they were read; the thread that reloads takes it.
-    watch: Option<Watch>,
+    watch: Option<FileWatch>,
     tasks: TaskTracker,
     /// What an upgrade runs if it is told no other.
     program: Option<PathBuf>,
-    admin: Option<Admin>,
-    asked: mpsc::Receiver<Asked>,
-    orders: watch::Sender<Orders>,
+    admin: Option<AdminSocket>,
+    upgrade_requests: mpsc::Receiver<PendingRequest>,
+    forwarded: watch::Sender<ForwardedCommands>,
     /// An older process has passed on that the gateway is to end.
     end_passed_on: Arc<Notify>,
-    store: Option<Store>,
-    ending: Ending,
+    descriptor_store: Option<DescriptorStore>,
+    shutdown: GatewayShutdown,
     /// The way to the process that was started first, if that stays as the parent of all.
-    parent: Option<Child>,
+    parent: Option<ParentLink>,
     /// Whether another process serves now.
-    is_followed: bool,
+    is_upgraded: bool,
     /// Whether that one decides about this one's connections too.
-    is_decided_elsewhere: bool,
+    is_decided_remotely: bool,
 }
 
-impl Run {
+impl GatewayProcess {
     /// Counts the connections of the process that was followed, until it ends.
-    fn follow(&self, elder: Elder) {
+    fn count_old_process(&self, elder: OldProcess) {
         if let Some(stay) = self.gateway.drain().enter() {
             let gateway = Arc::clone(&self.gateway);
-            let orders = self.orders.subscribe();
+            let orders = self.forwarded.subscribe();
             let end = Arc::clone(&self.end_passed_on);
-            self.tasks.spawn(elder.follow(gateway, orders, end, stay));
-            self.cut_what_it_would_not_let_in();
+            self.tasks
+                .spawn(elder.count_connections(gateway, orders, end, stay));
+            self.end_revoked_remote();
         }
     }
 
@@ -174,95 +176,99 @@ impl Run {
     ///
     /// Nothing in here waits but the one `select!`: what takes time is a task or a thread, whose end is one
     /// more thing to wait for.
-    async fn until_ended(mut self, mut signals: Signals) -> Result<Ended, StartError> {
+    async fn until_ended(mut self, mut signals: ProcessSignals) -> Result<RunEnd, StartError> {
         let mut reloads = self.begin_to_reload()?;
-        let mut confess = interval(CONFESS);
+        let mut confess = interval(REPORT_SUPPRESSED);
         confess.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new(systemd::watchdog());
-        let mut attempt = Attempt::default();
+        let mut attempt = PendingUpgrade::default();
         loop {
             tokio::select! {
-                report = reloads.report() => self.heed(report),
+                report = reloads.report() => self.handle_reload(report),
                 _ = signals.reload.recv() => self.reload(&reloads),
                 _ = signals.reopen.recv() => self.reopen(),
-                _ = confess.tick() => self.gateway.recorder().confess(),
-                () = watchdog.tick() => Watchdog::tell(self.gateway.pulse()),
-                _ = signals.upgrade.recv() => self.try_upgrade(&mut attempt, Upgrade::default(), None),
-                Some(asked) = self.asked.recv() => {
+                _ = confess.tick() => self.gateway.recorder().report_suppressed(),
+                () = watchdog.tick() => Watchdog::tell(self.gateway.heartbeats()),
+                _ = signals.upgrade.recv() => self.try_upgrade(&mut attempt, UpgradeRequest::default(), None),
+                Some(asked) = self.upgrade_requests.recv() => {
                     self.try_upgrade(&mut attempt, asked.upgrade, Some(asked.answer));
                 }
                 stage = attempt.next() => {
-                    if let Some(successor) = self.go_on(&mut attempt, stage) {
-                        return Ok(self.be_followed(successor, signals, reloads).await);
+                    if let Some(successor) = self.continue_upgrade(&mut attempt, stage) {
+                        return Ok(self.drain_after_upgrade(successor, signals, reloads).await);
                     }
                 }
                 // A process that is just taking over does so or fails first, which takes seconds at most.
                 _ = signals.terminate.recv(), if !attempt.is_handing_over() => self.end(),
                 _ = signals.interrupt.recv(), if !attempt.is_handing_over() => self.end(),
                 () = self.end_passed_on.notified(), if !attempt.is_handing_over() => self.end_as_passed_on(),
-                drained = self.ending.over() => return Ok(Ended::Drained(self.wind_up(drained).await)),
+                drained = self.shutdown.finished() => return Ok(RunEnd::Drained(self.wind_up(drained).await)),
             }
-            if self.ending.is_limited() {
-                attempt.give_up();
+            if self.shutdown.is_limited() {
+                attempt.cancel();
             }
         }
     }
 
     /// Starts the thread that keeps what the files say in force.
-    fn begin_to_reload(&mut self) -> io::Result<Reloads> {
-        let watch = self.watch.take().unwrap_or_else(|| Watch::new(Vec::new()));
-        Reloads::start(Arc::clone(&self.gateway), self.policy.clone(), watch)
+    fn begin_to_reload(&mut self) -> io::Result<ReloadThread> {
+        let watch = self
+            .watch
+            .take()
+            .unwrap_or_else(|| FileWatch::new(Vec::new()));
+        ReloadThread::start(Arc::clone(&self.gateway), self.policy.clone(), watch)
     }
 
     /// Reads the policy again, here and in the processes that drain.
-    fn reload(&self, reloads: &Reloads) {
-        self.orders.send_modify(|orders| orders.reloads += 1);
+    fn reload(&self, reloads: &ReloadThread) {
+        self.forwarded.send_modify(|orders| orders.reloads += 1);
         reloads.ask();
     }
 
     /// Opens the file of access records again, here and in the processes that drain.
     fn reopen(&self) {
-        self.orders.send_modify(|orders| orders.reopens += 1);
+        self.forwarded.send_modify(|orders| orders.reopens += 1);
         self.gateway.recorder().sink().reopen();
     }
 
     /// Begins the end, or has what is left of it happen at once.
     fn end(&mut self) {
-        if let Some(limit) = self.ending.next_limit(self.drain_limit()) {
+        if let Some(limit) = self.shutdown.next_limit(self.drain_limit()) {
             self.drain(limit);
         }
     }
 
     /// Begins the end, unless it has begun.
     fn end_as_passed_on(&mut self) {
-        if !self.ending.is_limited() {
+        if !self.shutdown.is_limited() {
             self.end();
-            self.ending.was_passed_on();
+            self.shutdown.note_forwarded();
         }
     }
 
     /// How long a drain may take.
     fn drain_limit(&self) -> Duration {
-        self.gateway.running().policy().gateway().timeouts.drain
+        self.gateway.snapshot().policy().gateway().timeouts.drain
     }
 
     /// Begins to drain, unless it has begun, and has it end within `limit`.
     fn drain(&mut self, limit: Duration) {
         tracing::info!(open = self.gateway.drain().open(), deadline = ?limit, "draining");
         self.tell(&[NotifyState::Stopping]);
-        self.orders.send_modify(|orders| orders.drain = true);
-        self.asked.close();
+        self.forwarded.send_modify(|orders| orders.drain = true);
+        self.upgrade_requests.close();
         if let Some(admin) = self.admin.take() {
             admin.close();
         }
-        self.ending.begin(&self.tasks, &self.gateway, Queued::Ours);
-        self.ending.limit(limit);
+        self.shutdown
+            .begin(&self.tasks, &self.gateway, QueuedConnections::Ours);
+        self.shutdown.limit(limit);
     }
 
     /// Drains until `deadline`.
     pub async fn stop(mut self, deadline: Duration) -> Drained {
         self.drain(deadline);
-        let drained = self.ending.over().await;
+        let drained = self.shutdown.finished().await;
         self.wind_up(drained).await
     }
 
@@ -276,26 +282,26 @@ impl Run {
             "the balancer has no connections of its own"
         );
         gateway.end_steering();
-        gateway.recorder().confess();
+        gateway.recorder().report_suppressed();
         gateway.recorder().sink().flush();
         drained
     }
 
     /// Where the admin socket is to be, by the policy that is in force.
     fn admin_path(&self) -> Option<PathBuf> {
-        admin_path(&self.policy, self.gateway.running().policy(), self.role)
+        admin_path(&self.policy, self.gateway.snapshot().policy(), self.role)
     }
 
     /// Tells the service manager, unless that is for another process to do.
     fn tell(&self, news: &[NotifyState<'_>]) {
-        if !self.is_followed {
+        if !self.is_upgraded {
             systemd::tell(news);
         }
     }
 
     /// Has the service manager keep what is listened at now, if it keeps anything.
     fn keep_listeners(&mut self) {
-        if let Some(store) = &mut self.store {
+        if let Some(store) = &mut self.descriptor_store {
             match self.gateway.listeners() {
                 Ok((listeners, _)) => store.keep(&listeners),
                 Err(error) => tracing::warn!(%error, "the listeners cannot be kept"),

@@ -8,39 +8,43 @@ use rustls_pki_types::UnixTime;
 
 use crate::balancer_config;
 use crate::identity::Identity;
-use crate::policy::{Change, Client, Decision, Group, Policy};
+use crate::policy::{ClientPolicy, Decision, GroupPolicy, Policy, PolicyChange};
 use crate::rejection::Rejection;
-use crate::tls::Tls;
+use crate::tls::TlsSettings;
 use crate::verifier::Destination;
 
 /// One revision of all that decides. A connection takes one and never sees half of another.
 #[derive(Debug)]
-pub struct Running {
+pub struct GatewaySnapshot {
     generation: u64,
     policy: Policy,
-    tls: Arc<Tls>,
-    groups: HashMap<Arc<str>, Arc<lb::Group>>,
+    tls: Arc<TlsSettings>,
+    groups: HashMap<Arc<str>, Arc<lb::UpstreamGroup>>,
 }
 
 /// Proof that a client was authorized to reach a group.
 ///
-/// Only [`Running::authorize`] makes one, so whoever takes a `Permit` has nothing left to check.
+/// Only [`GatewaySnapshot::authorize`] makes one, so whoever takes a `Permit` has nothing left to check.
 #[derive(Debug)]
 pub struct Permit {
     identity: Identity,
     destination: Destination,
     generation: u64,
-    client: Arc<Client>,
-    group: Arc<Group>,
-    upstreams: Arc<lb::Group>,
+    client: Arc<ClientPolicy>,
+    group: Arc<GroupPolicy>,
+    upstreams: Arc<lb::UpstreamGroup>,
     /// When the first certificate ends that proves the identity.
-    ends: Option<UnixTime>,
+    expires: Option<UnixTime>,
 }
 
-impl Running {
+impl GatewaySnapshot {
     /// The first revision; the groups begin in `balancer`.
-    pub fn first(policy: Policy, tls: Arc<Tls>, balancer: &LoadBalancer) -> Self {
-        let changes: Vec<Change> = policy.groups().cloned().map(Change::PutGroup).collect();
+    pub fn first(policy: Policy, tls: Arc<TlsSettings>, balancer: &LoadBalancer) -> Self {
+        let changes: Vec<PolicyChange> = policy
+            .groups()
+            .cloned()
+            .map(PolicyChange::PutGroup)
+            .collect();
         let gateway = Arc::clone(policy.gateway());
         let base = Self {
             generation: 1,
@@ -54,7 +58,7 @@ impl Running {
 
     /// The same revision as the next after another process's generation.
     #[must_use]
-    pub fn after(self, generation: u64) -> Self {
+    pub fn after_generation(self, generation: u64) -> Self {
         Self {
             generation: generation + 1,
             ..self
@@ -62,24 +66,28 @@ impl Running {
     }
 
     /// The next revision: `policy`, to which `changes` lead. What they add is in `balancer` afterwards; what
-    /// they remove must be taken out with [`Running::retire`] once nobody reads this revision.
+    /// they remove must be taken out with [`GatewaySnapshot::retire`] once nobody reads this revision.
     #[must_use]
     pub fn next(
         &self,
         policy: Policy,
-        changes: &[Change],
-        tls: Arc<Tls>,
+        changes: &[PolicyChange],
+        tls: Arc<TlsSettings>,
         balancer: &LoadBalancer,
     ) -> Self {
         let gateway = Arc::clone(policy.gateway());
         let timeouts_changed = gateway.timeouts != self.policy.gateway().timeouts;
         let mut groups = self.put_groups(changes, &gateway, balancer);
         if timeouts_changed {
-            let all: Vec<Change> = policy.groups().cloned().map(Change::PutGroup).collect();
+            let all: Vec<PolicyChange> = policy
+                .groups()
+                .cloned()
+                .map(PolicyChange::PutGroup)
+                .collect();
             groups = self.put_groups(&all, &gateway, balancer);
         }
         for change in changes {
-            if let Change::RemoveGroup(name) = change {
+            if let PolicyChange::RemoveGroup(name) = change {
                 groups.remove(name.as_ref() as &str);
             }
         }
@@ -92,37 +100,39 @@ impl Running {
     }
 
     /// Takes what `changes` removed out of `balancer`.
-    pub fn retire(changes: &[Change], balancer: &LoadBalancer) {
+    pub fn retire(changes: &[PolicyChange], balancer: &LoadBalancer) {
         let removed = changes.iter().filter_map(|change| match change {
-            Change::RemoveGroup(name) => Some(lb::Change::RemoveGroup(Arc::clone(name))),
-            Change::Gateway(_)
-            | Change::PutGroup(_)
-            | Change::PutClient(_)
-            | Change::RemoveClient(_) => None,
+            PolicyChange::RemoveGroup(name) => {
+                Some(lb::BalancerChange::RemoveGroup(Arc::clone(name)))
+            }
+            PolicyChange::Gateway(_)
+            | PolicyChange::PutGroup(_)
+            | PolicyChange::PutClient(_)
+            | PolicyChange::RemoveClient(_) => None,
         });
         balancer.apply(removed).expect("a group can always go");
     }
 
     fn put_groups(
         &self,
-        changes: &[Change],
-        gateway: &crate::policy::Gateway,
+        changes: &[PolicyChange],
+        gateway: &crate::policy::GatewayPolicy,
         balancer: &LoadBalancer,
-    ) -> HashMap<Arc<str>, Arc<lb::Group>> {
-        let put: Vec<&Arc<Group>> = changes
+    ) -> HashMap<Arc<str>, Arc<lb::UpstreamGroup>> {
+        let put: Vec<&Arc<GroupPolicy>> = changes
             .iter()
             .filter_map(|change| match change {
-                Change::PutGroup(group) => Some(group),
-                Change::Gateway(_)
-                | Change::RemoveGroup(_)
-                | Change::PutClient(_)
-                | Change::RemoveClient(_) => None,
+                PolicyChange::PutGroup(group) => Some(group),
+                PolicyChange::Gateway(_)
+                | PolicyChange::RemoveGroup(_)
+                | PolicyChange::PutClient(_)
+                | PolicyChange::RemoveClient(_) => None,
             })
             .collect();
         let put_groups = put.iter();
         let put_groups = put_groups.map(|group| balancer_config::group(group, gateway));
         balancer
-            .apply(put_groups.map(lb::Change::PutGroup))
+            .apply(put_groups.map(lb::BalancerChange::PutGroup))
             .expect("whatever a policy can say, a balancer can do");
         let mut groups = self.groups.clone();
         for group in put {
@@ -143,7 +153,7 @@ impl Running {
     }
 
     /// The TLS side of this revision.
-    pub fn tls(&self) -> &Arc<Tls> {
+    pub fn tls(&self) -> &Arc<TlsSettings> {
         &self.tls
     }
 
@@ -174,7 +184,7 @@ impl Running {
                     client,
                     upstreams: Arc::clone(upstreams),
                     group,
-                    ends: None,
+                    expires: None,
                 })
             }
             Decision::Deny { reason } => Err(Rejection::Policy(reason)),
@@ -186,13 +196,13 @@ impl Permit {
     /// The same permit of a client whose first certificate ends then.
     #[must_use]
     pub(crate) fn until(mut self, ends: UnixTime) -> Self {
-        self.ends = Some(ends);
+        self.expires = Some(ends);
         self
     }
 
     /// When the first certificate of the client's chain ends.
-    pub(crate) fn ends(&self) -> Option<UnixTime> {
-        self.ends
+    pub(crate) fn expires(&self) -> Option<UnixTime> {
+        self.expires
     }
 
     /// Who was authorized.
@@ -211,17 +221,17 @@ impl Permit {
     }
 
     /// The client's line of the policy.
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &ClientPolicy {
         &self.client
     }
 
     /// The group that the client may reach.
-    pub fn group(&self) -> &Group {
+    pub fn group(&self) -> &GroupPolicy {
         &self.group
     }
 
     /// The group's live state.
-    pub fn upstreams(&self) -> &Arc<lb::Group> {
+    pub fn upstreams(&self) -> &Arc<lb::UpstreamGroup> {
         &self.upstreams
     }
 }

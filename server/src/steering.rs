@@ -5,16 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use ebpf::{Applied, Bans, Loads, Place, Role, Start, SteerError, Steering};
+use ebpf::{BanTable, BindingChanges, PinDir, Role, RoleOrigin, SteerError, Steering, WorkerLoads};
 use thiserror::Error;
 
-use crate::inherited_listeners::Inherited;
+use crate::inherited_listeners::InheritedListeners;
 use crate::policy::{Policy, SteerMode};
 use crate::worker;
 
 /// Why nothing can be steered.
 #[derive(Debug, Error)]
-pub enum Unsteered {
+pub enum SteeringUnavailable {
     /// The kernel's half cannot be had.
     #[error(transparent)]
     Kernel(#[from] SteerError),
@@ -28,22 +28,22 @@ pub enum Unsteered {
 
 /// The kernel's half of a gateway that serves.
 #[derive(Debug)]
-pub(crate) struct Steered {
+pub(crate) struct ActiveSteering {
     steering: Steering,
     /// By its means the kernel finds the workers' listeners; nobody accepts from it.
-    handle: TcpListener,
+    anchor: TcpListener,
     /// Whether it goes when the gateway does.
     is_own: bool,
 }
 
 /// What it takes to have the kernel steer to this gateway. Nothing has changed in the kernel yet.
 #[derive(Debug)]
-pub(crate) struct Prepared {
-    place: Place,
+pub(crate) struct PreparedSteering {
+    pin_dir: PinDir,
     role: Role,
     listeners: Vec<TcpListener>,
-    handle: TcpListener,
-    start: Start,
+    anchor: TcpListener,
+    start: RoleOrigin,
     is_required: bool,
     /// Whether the process that served before had loaded it.
     was_own: bool,
@@ -51,33 +51,33 @@ pub(crate) struct Prepared {
 
 /// Prepares to take an instance's place in the kernel, if the policy wants to steer.
 pub(crate) fn prepare(
-    place: &Place,
+    place: &PinDir,
     role: Role,
     policy: &Policy,
     workers: usize,
-    inherited: &mut Inherited,
-) -> Result<Option<Prepared>, Unsteered> {
+    inherited: &mut InheritedListeners,
+) -> Result<Option<PreparedSteering>, SteeringUnavailable> {
     let mode = policy.gateway().steer.as_ref().map(|steer| steer.mode);
     let is_required = match (mode, role) {
         (None | Some(SteerMode::Off), Role::Primary) => return Ok(None),
-        (None | Some(SteerMode::Off), Role::Standby) => return Err(Unsteered::NoStandby),
+        (None | Some(SteerMode::Off), Role::Standby) => return Err(SteeringUnavailable::NoStandby),
         (Some(SteerMode::Required), _) | (_, Role::Standby) => true,
         (Some(SteerMode::Auto), Role::Primary) => false,
     };
-    let was_own = inherited.has_loaded();
+    let was_own = inherited.owns_steering();
     let prepared = match inherited.take_steered() {
         Some((listeners, handle)) => join(listeners, &handle, workers)
-            .map(|listeners| (listeners, handle, Start::Inherited))
-            .map_err(Unsteered::from),
+            .map(|listeners| (listeners, handle, RoleOrigin::Inherited))
+            .map_err(SteeringUnavailable::from),
         None => group(place, role, workers),
     };
     optional(
         is_required,
-        prepared.map(|(listeners, handle, start)| Prepared {
-            place: place.clone(),
+        prepared.map(|(listeners, handle, start)| PreparedSteering {
+            pin_dir: place.clone(),
             role,
             listeners,
-            handle,
+            anchor: handle,
             start,
             is_required,
             was_own,
@@ -85,23 +85,26 @@ pub(crate) fn prepare(
     )
 }
 
-impl Prepared {
+impl PreparedSteering {
     /// Takes the instance's place. What is not loaded there is loaded, if that is allowed. Returns the
     /// workers' listeners too, by their slots.
     pub(crate) fn begin(
         self,
         workers: usize,
-    ) -> Result<Option<(Steered, Vec<TcpListener>)>, Unsteered> {
+    ) -> Result<Option<(ActiveSteering, Vec<TcpListener>)>, SteeringUnavailable> {
         let is_required = self.is_required;
-        optional(is_required, self.take_place(workers))
+        optional(is_required, self.take_role(workers))
     }
 
-    fn take_place(self, workers: usize) -> Result<(Steered, Vec<TcpListener>), Unsteered> {
+    fn take_role(
+        self,
+        workers: usize,
+    ) -> Result<(ActiveSteering, Vec<TcpListener>), SteeringUnavailable> {
         let Self {
-            place,
+            pin_dir: place,
             role,
             listeners,
-            handle,
+            anchor: handle,
             start,
             was_own,
             ..
@@ -109,7 +112,7 @@ impl Prepared {
         let (mut steering, is_own) = match Steering::open(&place, role) {
             Err(SteerError::NotLoaded(_)) if role == Role::Primary => {
                 let foreign = ebpf::load(&place, None)?;
-                if let Some(warning) = rivals(&foreign) {
+                if let Some(warning) = other_programs_warning(&foreign) {
                     tracing::warn!("{warning}");
                 }
                 (Steering::open(&place, role)?, true)
@@ -118,9 +121,9 @@ impl Prepared {
         };
         let serving: Vec<_> = listeners.iter().take(workers).collect();
         steering.serve(&serving, &handle, start)?;
-        let steered = Steered {
+        let steered = ActiveSteering {
             steering,
-            handle,
+            anchor: handle,
             is_own,
         };
         Ok((steered, listeners))
@@ -128,7 +131,10 @@ impl Prepared {
 }
 
 /// An error is one only if steering is required.
-fn optional<T>(is_required: bool, result: Result<T, Unsteered>) -> Result<Option<T>, Unsteered> {
+fn optional<T>(
+    is_required: bool,
+    result: Result<T, SteeringUnavailable>,
+) -> Result<Option<T>, SteeringUnavailable> {
     match result {
         Ok(done) => Ok(Some(done)),
         Err(error) if is_required => Err(error),
@@ -139,15 +145,15 @@ fn optional<T>(is_required: bool, result: Result<T, Unsteered>) -> Result<Option
     }
 }
 
-impl Steered {
+impl ActiveSteering {
     /// How busy the workers are, as the kernel is to know.
-    pub(crate) fn loads(&self) -> Arc<Loads> {
+    pub(crate) fn worker_loads(&self) -> Arc<WorkerLoads> {
         self.steering.loads()
     }
 
     /// The sources that are banned.
-    pub(crate) fn bans(&self) -> Result<Bans, SteerError> {
-        Bans::open(self.steering.place())
+    pub(crate) fn bans(&self) -> Result<BanTable, SteerError> {
+        BanTable::open(self.steering.pin_dir())
     }
 
     /// Has the kernel steer what the policy names, from now on. If it cannot, that is logged, and
@@ -156,12 +162,12 @@ impl Steered {
         let rules = policy.bindings();
         let all = rules.len();
         match self.steering.apply(rules) {
-            Ok(Applied {
+            Ok(BindingChanges {
                 added: 0,
                 removed: 0,
             }) => {}
-            Ok(Applied { added, removed }) => {
-                let instance = self.steering.place().path().display();
+            Ok(BindingChanges { added, removed }) => {
+                let instance = self.steering.pin_dir().path().display();
                 tracing::info!(rules = all, added, removed, %instance, "steering");
             }
             Err(error) => tracing::error!(%error, "not all that the policy names is steered"),
@@ -169,8 +175,8 @@ impl Steered {
     }
 
     /// By its means the kernel finds the workers' listeners.
-    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
+    pub(crate) fn anchor(&self) -> BorrowedFd<'_> {
+        self.anchor.as_fd()
     }
 
     /// Whether it goes when the gateway does.
@@ -179,13 +185,13 @@ impl Steered {
     }
 
     /// Leaves the gateway's role to the process that has the same listeners.
-    pub(crate) fn leave(&mut self) {
-        self.steering.leave();
+    pub(crate) fn release(&mut self) {
+        self.steering.release();
     }
 
     /// Takes the role back, and has the kernel steer what the policy names.
-    pub(crate) fn come_back(&mut self, policy: &Policy) {
-        if let Err(error) = self.steering.come_back() {
+    pub(crate) fn restore(&mut self, policy: &Policy) {
+        if let Err(error) = self.steering.restore() {
             tracing::error!(%error, "steering is not as it was");
         }
         self.apply(policy);
@@ -201,14 +207,14 @@ impl Steered {
     /// Leaves the kernel as it was found, unless another gateway stands by there.
     pub(crate) fn end(self) {
         let is_left = self.is_own && !self.steering.has_standby().unwrap_or(false);
-        if is_left && let Err(error) = ebpf::unload(self.steering.place()) {
+        if is_left && let Err(error) = ebpf::unload(self.steering.pin_dir()) {
             tracing::error!(%error, "steering stays loaded");
         }
     }
 }
 
 /// What is to be said of other programs that decide where connections go, by their numbers.
-pub fn rivals(foreign: &[u32]) -> Option<String> {
+pub fn other_programs_warning(foreign: &[u32]) -> Option<String> {
     (!foreign.is_empty()).then(|| {
         format!(
             "other sk_lookup programs are attached to this network namespace and may decide first: \
@@ -223,10 +229,10 @@ pub fn rivals(foreign: &[u32]) -> Option<String> {
 /// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
 /// and is itself reached from this machine at most.
 fn group(
-    place: &Place,
+    place: &PinDir,
     role: Role,
     workers: usize,
-) -> Result<(Vec<TcpListener>, TcpListener, Start), Unsteered> {
+) -> Result<(Vec<TcpListener>, TcpListener, RoleOrigin), SteeringUnavailable> {
     let known = match Steering::open(place, role) {
         Err(SteerError::NotLoaded(_)) if role == Role::Primary => None,
         opened => opened?.group()?,
@@ -239,7 +245,7 @@ fn group(
         None | Some(Err(_)) => worker::bind(loopback(0))?,
     };
     let listeners = join(Vec::new(), &handle, workers)?;
-    Ok((listeners, handle, Start::Fresh))
+    Ok((listeners, handle, RoleOrigin::Fresh))
 }
 
 /// Binds what is missing of a listener for each worker, in one group with the handle.

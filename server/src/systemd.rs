@@ -12,26 +12,26 @@ use sd_notify::NotifyState;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::inherited_listeners::{Inherited, Purpose};
+use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
 
 /// The listeners that the service manager has opened for this process, or has kept from one before.
 ///
 /// A listener of a socket unit is for the address that it is open at, whatever its name.
-pub fn inherited() -> io::Result<Inherited> {
+pub fn inherited() -> io::Result<InheritedListeners> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     // This takes the variables away: they are not for the processes that this one starts.
     let mut given = ListenFd::from_env();
-    let mut inherited = Inherited::default();
+    let mut inherited = InheritedListeners::default();
     for index in 0..given.len() {
-        let purpose = names.next().unwrap_or_default().parse::<Purpose>();
+        let purpose = names.next().unwrap_or_default().parse::<ListenerPurpose>();
         let Some(listener) = given.take_tcp_listener(index)? else {
             continue;
         };
         listener.set_nonblocking(true)?;
         match purpose {
             Ok(purpose) => inherited.add(&purpose, listener.into()),
-            Err(()) => inherited.add_door(listener.local_addr()?, listener),
+            Err(()) => inherited.add_listener(listener.local_addr()?, listener),
         }
     }
     Ok(inherited)
@@ -44,7 +44,7 @@ pub fn keeps_listeners() -> bool {
 }
 
 /// The variable in which systemd says which process it has started itself (systemd 248 and later).
-pub(crate) const STARTED: &str = "SYSTEMD_EXEC_PID";
+pub(crate) const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
 /// How long a service manager may take to read what it is told.
 const READ: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,9 @@ const READ: Duration = Duration::from_secs(5);
 /// process 1 is the only one that the manager outside can know.
 pub(crate) async fn follows_the_main_process() -> bool {
     let own = std::process::id();
-    let started = env::var(STARTED).ok().map(|started| started.parse());
+    let started = env::var(SYSTEMD_EXEC_PID)
+        .ok()
+        .map(|started| started.parse());
     let is_main = own != 1 && started.is_none_or(|started| started == Ok(own));
     if !is_main || env::var_os("NOTIFY_SOCKET").is_none() {
         return false;
@@ -93,14 +95,14 @@ pub(crate) fn tell(news: &[NotifyState<'_>]) {
 
 /// What the service manager keeps.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct DescriptorStore {
     /// How many listeners it has of each purpose.
     kept: BTreeMap<String, usize>,
 }
 
-impl Store {
+impl DescriptorStore {
     /// What it keeps already.
-    pub(crate) fn new(inherited: &Inherited) -> Self {
+    pub(crate) fn new(inherited: &InheritedListeners) -> Self {
         let mut kept = BTreeMap::new();
         for purpose in inherited.purposes() {
             *kept.entry(purpose.to_string()).or_default() += 1;
@@ -109,7 +111,7 @@ impl Store {
     }
 
     /// Has it keep these listeners and no others.
-    pub(crate) fn keep(&mut self, listeners: &[(Purpose, OwnedFd)]) {
+    pub(crate) fn keep(&mut self, listeners: &[(ListenerPurpose, OwnedFd)]) {
         let mut wanted: BTreeMap<String, Vec<BorrowedFd<'_>>> = BTreeMap::new();
         for (purpose, listener) in listeners {
             let name = purpose.to_string();

@@ -10,7 +10,7 @@ const GAP: usize = 2;
 
 /// How a column is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Align {
+pub(crate) enum ColumnAlign {
     /// Text.
     Left,
     /// Numbers.
@@ -19,14 +19,14 @@ pub(crate) enum Align {
 
 /// Rows of cells below a header.
 #[derive(Debug)]
-pub(crate) struct Table<const COLUMNS: usize> {
-    header: [(&'static str, Align); COLUMNS],
+pub(crate) struct TextTable<const COLUMNS: usize> {
+    header: [(&'static str, ColumnAlign); COLUMNS],
     rows: Vec<[String; COLUMNS]>,
 }
 
-impl<const COLUMNS: usize> Table<COLUMNS> {
+impl<const COLUMNS: usize> TextTable<COLUMNS> {
     /// A table without rows.
-    pub(crate) fn new(header: [(&'static str, Align); COLUMNS]) -> Self {
+    pub(crate) fn new(header: [(&'static str, ColumnAlign); COLUMNS]) -> Self {
         Self {
             header,
             rows: Vec::new(),
@@ -74,15 +74,15 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
 }
 
 fn line<const COLUMNS: usize>(
-    header: [(&'static str, Align); COLUMNS],
+    header: [(&'static str, ColumnAlign); COLUMNS],
     cells: [&str; COLUMNS],
     widths: [usize; COLUMNS],
 ) -> String {
     let mut text = String::new();
     for ((cell, width), (_, align)) in cells.iter().zip(widths).zip(header) {
         let padded = match align {
-            Align::Left => format!("{cell:width$}"),
-            Align::Right => format!("{cell:>width$}"),
+            ColumnAlign::Left => format!("{cell:width$}"),
+            ColumnAlign::Right => format!("{cell:>width$}"),
         };
         text += &padded;
         text += &" ".repeat(GAP);
@@ -104,8 +104,11 @@ pub(crate) fn terminal_width() -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn table() -> Table<2> {
-        let mut table = Table::new([("DESTINATION", Align::Left), ("STEERED", Align::Right)]);
+    fn table() -> TextTable<2> {
+        let mut table = TextTable::new([
+            ("DESTINATION", ColumnAlign::Left),
+            ("STEERED", ColumnAlign::Right),
+        ]);
         table.push(["192.0.2.0/24:443".to_owned(), "7".to_owned()]);
         table.push(["[2001:db8::1]:443".to_owned(), "1200".to_owned()]);
         table

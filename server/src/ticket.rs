@@ -22,7 +22,7 @@ pub(crate) struct TicketKeys(Arc<dyn ProducesTickets>);
 
 /// For whom a ticket is good, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ticket {
+pub(crate) struct TicketContents {
     /// When the client proved that it has the key.
     pub(crate) proven: UnixTime,
     /// The certificate that it showed then.
@@ -35,17 +35,17 @@ impl TicketKeys {
     }
 
     /// Seals a ticket with what rustls wants to find again.
-    pub(crate) fn seal(&self, ticket: Ticket, session: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn seal(&self, ticket: TicketContents, session: &[u8]) -> Option<Vec<u8>> {
         self.0.encrypt(&ticket.encode(session))
     }
 
     /// Opens what was sealed here.
-    pub(crate) fn open(&self, sealed: &[u8]) -> Option<(Ticket, Vec<u8>)> {
-        Ticket::decode(&self.0.decrypt(sealed)?)
+    pub(crate) fn open(&self, sealed: &[u8]) -> Option<(TicketContents, Vec<u8>)> {
+        TicketContents::decode(&self.0.decrypt(sealed)?)
     }
 }
 
-impl Ticket {
+impl TicketContents {
     /// How long it is good from now on, if it is.
     pub(crate) fn left(self, now: UnixTime) -> Option<Duration> {
         let age = now.as_secs().checked_sub(self.proven.as_secs())?;
@@ -83,8 +83,8 @@ mod tests {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
     }
 
-    fn ticket(proven: u64, certificate: &[u8]) -> Ticket {
-        Ticket {
+    fn ticket(proven: u64, certificate: &[u8]) -> TicketContents {
+        TicketContents {
             proven: at(proven),
             certificate: Fingerprint::of(certificate),
         }
@@ -103,7 +103,7 @@ mod tests {
 
         #[test]
         fn bytes_are_a_ticket_or_none(bytes: Vec<u8>) {
-            if let Some((ticket, session)) = Ticket::decode(&bytes) {
+            if let Some((ticket, session)) = TicketContents::decode(&bytes) {
                 prop_assert_eq!(ticket.encode(&session), bytes);
             }
         }

@@ -15,40 +15,40 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use crate::identity::{Fingerprint, Identity};
 use crate::own_certificate::{OwnCertificate, private_key};
 use crate::policy::{Policy, TlsFile, TlsFiles};
-use crate::policy_warning::Finding;
+use crate::policy_warning::PolicyWarning;
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
-use crate::trust::chain_cache::{Known, Memory};
-use crate::trust::{self, Trust};
+use crate::trust::chain_cache::{CachedChain, VerifiedChainCache};
+use crate::trust::{self, ClientTrust};
 use crate::verifier::{Destination, Verifier};
 
 mod faults;
 
-use faults::Faults;
+use faults::TlsFaults;
 pub use faults::{TlsError, TlsFault};
 
 /// The gateway's own certificate and whom it believes, as loaded at one moment.
 #[derive(Debug)]
-pub struct Tls {
+pub struct TlsSettings {
     provider: Arc<CryptoProvider>,
     certificate: Arc<SingleCertAndKey>,
     own: OwnCertificate,
-    trust: Trust,
-    memory: Arc<Memory>,
+    trust: ClientTrust,
+    chain_cache: Arc<VerifiedChainCache>,
     tickets: TicketKeys,
-    imitation: hmac::Key,
+    alpn_key: hmac::Key,
 }
 
 /// Whom a certificate names whose chain holds. Whether the client has its key is another question.
 #[derive(Debug)]
-pub(crate) struct Identified {
+pub(crate) struct IdentifiedClient {
     identity: Identity,
     certificates_end: UnixTime,
     /// What is to be remembered, unless it is already.
-    fresh: Option<Known>,
+    fresh: Option<CachedChain>,
 }
 
-impl Identified {
+impl IdentifiedClient {
     /// Who the client says it is.
     pub(crate) fn claim(&self) -> &Identity {
         &self.identity
@@ -60,7 +60,7 @@ impl Identified {
     }
 
     /// What the memory has.
-    fn known(known: Known) -> Self {
+    fn known(known: CachedChain) -> Self {
         Self {
             identity: known.identity,
             certificates_end: known.certificates_end,
@@ -69,7 +69,7 @@ impl Identified {
     }
 }
 
-impl Tls {
+impl TlsSettings {
     /// Loads certificate, key, authorities and revocations; relative paths start at `base`.
     ///
     /// # Errors
@@ -96,10 +96,10 @@ impl Tls {
     ) -> Result<Self, Vec<TlsFault>> {
         let mut next = Self::read(&files.resolved(base))?;
         next.check_dates(files, base, Some(self), now)?;
-        let mut faults = Faults::default();
+        let mut faults = TlsFaults::default();
         faults.note(TlsFile::Crl(0), next.trust.follow(&self.trust));
         faults.found()?;
-        Ok(next.following(self))
+        Ok(next.reusing(self))
     }
 
     fn check_dates(
@@ -109,7 +109,7 @@ impl Tls {
         former: Option<&Self>,
         now: UnixTime,
     ) -> Result<(), Vec<TlsFault>> {
-        let mut faults = Faults::default();
+        let mut faults = TlsFaults::default();
         let is_new = former.is_none_or(|former| former.leaf() != self.leaf());
         if let Some(what) = self.own.lapse(now).filter(|_| is_new) {
             let path = base.join(&files.certificate);
@@ -127,19 +127,19 @@ impl Tls {
     /// Reads files with paths that are resolved.
     fn read(files: &TlsFiles) -> Result<Self, Vec<TlsFault>> {
         let provider = Arc::new(provider());
-        let mut faults = Faults::default();
+        let mut faults = TlsFaults::default();
         let own = faults.note(TlsFile::Certificate, own_certificate(&files.certificate));
         let key = faults.note(TlsFile::Key, private_key(&files.key));
         let tickets = TicketKeys::new().map_err(TlsError::Random);
         let tickets = faults.note(TlsFile::Key, tickets);
-        let trust = Trust::load(&files.client_ca, &files.crl, files.expired_crl);
+        let trust = ClientTrust::load(&files.client_ca, &files.crl, files.expired_crl);
         let trust = trust.map_err(|found| {
             for (file, error) in found {
                 faults.note::<()>(file, Err(error));
             }
         });
         let own = own.zip(key).and_then(|((own, chain), key)| {
-            let imitation = imitation(&key);
+            let imitation = alpn_key(&key);
             let certified = CertifiedKey::from_der(chain, key, &provider);
             let certified = certified.map_err(|what| TlsError::Mismatch {
                 key: files.key.display().to_string(),
@@ -155,9 +155,9 @@ impl Tls {
                 certificate: Arc::new(SingleCertAndKey::from(certified)),
                 own,
                 trust,
-                memory: Arc::default(),
+                chain_cache: Arc::default(),
                 tickets,
-                imitation,
+                alpn_key: imitation,
             }),
             _ => Err(faults.0),
         }
@@ -166,16 +166,16 @@ impl Tls {
     /// Goes on with what was learnt by what this takes the place of, if it is of the same certificates and
     /// revocations: the chains that were found good, and the keys of tickets.
     #[must_use]
-    fn following(mut self, former: &Self) -> Self {
+    fn reusing(mut self, former: &Self) -> Self {
         if self.leaf() == former.leaf() && self.trust.is_the_same(&former.trust) {
-            self.memory = Arc::clone(&former.memory);
+            self.chain_cache = Arc::clone(&former.chain_cache);
             self.tickets = former.tickets.clone();
         }
         self
     }
 
     /// Whom the gateway believes.
-    pub fn trust(&self) -> &Trust {
+    pub fn trust(&self) -> &ClientTrust {
         &self.trust
     }
 
@@ -185,9 +185,9 @@ impl Tls {
     }
 
     /// What an operator should know now about the files, beside this policy.
-    pub fn findings(&self, policy: &Policy, now: UnixTime) -> Vec<Finding> {
-        let mut findings = self.own.findings(policy, &self.trust, now);
-        findings.extend(self.trust.findings(now));
+    pub fn warnings(&self, policy: &Policy, now: UnixTime) -> Vec<PolicyWarning> {
+        let mut findings = self.own.warnings(policy, &self.trust, now);
+        findings.extend(self.trust.warnings(now));
         findings
     }
 
@@ -198,23 +198,23 @@ impl Tls {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Identified, Rejection> {
+    ) -> Result<IdentifiedClient, Rejection> {
         trust::bound(leaf, intermediates).map_err(Rejection::Untrusted)?;
-        if let Some(known) = self.memory.recall_chain(leaf, intermediates, now) {
-            return Ok(Identified::known(known));
+        if let Some(known) = self.chain_cache.get_chain(leaf, intermediates, now) {
+            return Ok(IdentifiedClient::known(known));
         }
         let verified = self.trust.verify(leaf, intermediates, now);
         let verified = verified.map_err(Rejection::Untrusted)?;
         let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
         let path = verified.intermediates.iter();
-        let fresh = Some(Known {
+        let fresh = Some(CachedChain {
             identity: identity.clone(),
             path: path.map(Fingerprint::of).collect(),
             since: now,
             until: verified.holds_until(),
             certificates_end: verified.certificates_end,
         });
-        Ok(Identified {
+        Ok(IdentifiedClient {
             identity,
             certificates_end: verified.certificates_end,
             fresh,
@@ -222,30 +222,30 @@ impl Tls {
     }
 
     /// Whom a certificate names whose chain was found good, and would still be.
-    pub(crate) fn recall(&self, leaf: Fingerprint, now: UnixTime) -> Option<Identified> {
-        self.memory.recall(leaf, now).map(Identified::known)
+    pub(crate) fn cached(&self, leaf: Fingerprint, now: UnixTime) -> Option<IdentifiedClient> {
+        self.chain_cache.get(leaf, now).map(IdentifiedClient::known)
     }
 
     /// Remembers the chain of a client that has proven who it is. Not before: certificates are no secret, and
     /// anybody could have the memory filled by showing those of others.
-    pub(crate) fn remember(&self, proven: Identified) -> Identity {
+    pub(crate) fn cache(&self, proven: IdentifiedClient) -> Identity {
         match proven.fresh {
-            Some(known) => self.memory.keep(known),
-            None => self.memory.renew(proven.identity.fingerprint()),
+            Some(known) => self.chain_cache.insert(known),
+            None => self.chain_cache.touch(proven.identity.fingerprint()),
         }
         proven.identity
     }
 
     /// How many chains are remembered.
     #[cfg(test)]
-    pub(crate) fn remembered(&self) -> usize {
-        self.memory.len()
+    pub(crate) fn cached_chains(&self) -> usize {
+        self.chain_cache.len()
     }
 
     /// How well a list of application protocols suits a destination that leads nowhere. Nobody can foresee it who
     /// has not the gateway's key, and it is the same in all processes that have.
     pub(crate) fn rank(&self, destination: &Destination, protocols: &[Vec<u8>]) -> u64 {
-        let mut context = hmac::Context::with_key(&self.imitation);
+        let mut context = hmac::Context::with_key(&self.alpn_key);
         match &destination.sni {
             Some(name) => {
                 let name = name.strip_suffix('.').unwrap_or(name);
@@ -311,7 +311,7 @@ fn own_certificate(
 }
 
 /// A secret that all processes with this key have, to answer alike for names that lead nowhere.
-fn imitation(key: &PrivateKeyDer<'_>) -> hmac::Key {
+fn alpn_key(key: &PrivateKeyDer<'_>) -> hmac::Key {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
     let secret = hmac::sign(&key, b"portcullis application protocols");
     hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())

@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::Fingerprint;
 use crate::policy::{ExpiredCrl, TlsFile};
-use crate::policy_warning::Finding;
+use crate::policy_warning::PolicyWarning;
 
 mod authority;
 pub(crate) mod chain_cache;
@@ -22,16 +22,16 @@ mod untrusted;
 pub(crate) mod validity;
 mod warnings;
 
-use authority::{Authority, is_signed_by, keep_those_signed_by};
-use crl::List;
+use authority::{ClientAuthority, is_signed_by, keep_those_signed_by};
+use crl::VerifiedCrl;
 pub(crate) use crl::has_signed;
 use files::{CERTIFICATE, REVOCATION_LIST};
-pub use files::{Certificate, TrustError, certificates};
+pub use files::{FileCertificate, TrustError, certificates};
 pub(crate) use files::{foreign, sections};
-use revocations::Revocations;
-pub use revocations::Rollback;
-pub use untrusted::Untrusted;
-use validity::{Validity, unix};
+pub use revocations::CrlRollback;
+use revocations::RevocationLists;
+pub use untrusted::UntrustedChain;
+use validity::{ValidityPeriod, unix};
 
 /// The most intermediates that a client may show.
 pub const MOST_INTERMEDIATES: usize = 3;
@@ -40,22 +40,22 @@ pub const LARGEST_CHAIN: usize = 16 * 1024;
 
 /// The client authorities and their revocations, as loaded at one moment.
 #[derive(Debug)]
-pub struct Trust {
+pub struct ClientTrust {
     anchors: Vec<TrustAnchor<'static>>,
     /// What else the anchors' certificates say, in the same order.
-    authorities: Vec<Authority>,
+    authorities: Vec<ClientAuthority>,
     /// The DER of the names of those authorities that have an issuer of their own.
     intermediates: Vec<Vec<u8>>,
     subjects: Vec<DistinguishedName>,
-    revocations: Revocations,
+    revocations: RevocationLists,
     expired_crl: ExpiredCrl,
     content: Vec<Fingerprint>,
-    findings: Vec<Finding>,
+    findings: Vec<PolicyWarning>,
 }
 
 /// A client's chain that holds.
 #[derive(Debug)]
-pub(crate) struct Verified {
+pub(crate) struct VerifiedChain {
     /// Those of the intermediates that lead to an authority.
     pub(crate) intermediates: Vec<CertificateDer<'static>>,
     /// When the first certificate on the path ends, the authority's among them.
@@ -64,7 +64,7 @@ pub(crate) struct Verified {
     lists_end: Option<UnixTime>,
 }
 
-impl Verified {
+impl VerifiedChain {
     /// Until when verifying the chain again would come to the same.
     pub(crate) fn holds_until(&self) -> UnixTime {
         self.lists_end
@@ -72,7 +72,7 @@ impl Verified {
     }
 }
 
-impl Trust {
+impl ClientTrust {
     /// Loads authorities from one PEM file and revocation lists from any number.
     ///
     /// All or nothing: a file that is missing, empty, half written or holds anything else is an
@@ -126,12 +126,12 @@ impl Trust {
             authorities: Vec::new(),
             intermediates: Vec::new(),
             subjects: Vec::new(),
-            revocations: Revocations::default(),
+            revocations: RevocationLists::default(),
             expired_crl,
             content: Vec::new(),
             findings: Vec::new(),
         };
-        for Certificate { der, line } in &certificates {
+        for FileCertificate { der, line } in &certificates {
             trust
                 .add_authority(der)
                 .map_err(|what| TrustError::NotAuthority {
@@ -151,7 +151,7 @@ impl Trust {
         let anchor = webpki::anchor_from_trusted_cert(certificate)
             .map_err(|_| "it cannot be an anchor")?
             .to_owned();
-        self.authorities.push(Authority::of(&parsed));
+        self.authorities.push(ClientAuthority::of(&parsed));
         if parsed.issuer().as_raw() != parsed.subject().as_raw() {
             self.intermediates.push(parsed.subject().as_raw().to_vec());
         }
@@ -194,10 +194,11 @@ impl Trust {
                 line: section.line,
                 what,
             };
-            let (issuer, list) = List::read(&section.der, &issuers).map_err(refused)?;
+            let (issuer, list) = VerifiedCrl::read(&section.der, &issuers).map_err(refused)?;
             if let Some(unused) = self.revocations.add(issuer, list) {
                 let place = format!("{}:{}", path.display(), section.line);
-                self.findings.push(Finding::new(file, unused).within(place));
+                self.findings
+                    .push(PolicyWarning::new(file, unused).within(place));
             }
         }
         Ok(issuers.split_off(authorities.len()))
@@ -263,7 +264,7 @@ impl Trust {
     }
 
     /// Takes the place of `former`, unless that had a newer revocation list.
-    pub fn follow(&mut self, former: &Self) -> Result<(), Rollback> {
+    pub fn follow(&mut self, former: &Self) -> Result<(), CrlRollback> {
         self.revocations.follow(&former.revocations)
     }
 
@@ -274,9 +275,9 @@ impl Trust {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<Verified, Untrusted> {
+    ) -> Result<VerifiedChain, UntrustedChain> {
         bound(leaf, intermediates)?;
-        let leaf = EndEntityCert::try_from(leaf).map_err(Untrusted::Chain)?;
+        let leaf = EndEntityCert::try_from(leaf).map_err(UntrustedChain::Chain)?;
         let lists_end = Cell::new(None);
         let verify_path = |path: &VerifiedPath<'_>| {
             self.anchor_ends(path, now)?;
@@ -294,19 +295,19 @@ impl Trust {
                 None,
                 Some(&verify_path),
             )
-            .map_err(Untrusted::Chain)?;
+            .map_err(UntrustedChain::Chain)?;
         let anchor_ends = self.anchor_ends(&path, now);
-        let mut certificates_end = anchor_ends.map_err(Untrusted::Chain)?;
+        let mut certificates_end = anchor_ends.map_err(UntrustedChain::Chain)?;
         let used = path.intermediate_certificates();
         let used: Vec<_> = used.map(|one| one.der().into_owned()).collect();
         let leaf = leaf.der();
         for (index, certificate) in std::iter::once(&leaf).chain(&used).enumerate() {
             let (_, parsed) = X509Certificate::from_der(certificate)
-                .map_err(|_| Untrusted::Chain(webpki::Error::BadDer))?;
-            profile::check_shown(&parsed, index == 0).map_err(Untrusted::Chain)?;
-            certificates_end = certificates_end.min(unix(Validity::read(&parsed).not_after));
+                .map_err(|_| UntrustedChain::Chain(webpki::Error::BadDer))?;
+            profile::check_shown(&parsed, index == 0).map_err(UntrustedChain::Chain)?;
+            certificates_end = certificates_end.min(unix(ValidityPeriod::read(&parsed).not_after));
         }
-        Ok(Verified {
+        Ok(VerifiedChain {
             intermediates: used,
             certificates_end,
             lists_end: lists_end.get(),
@@ -323,7 +324,7 @@ impl Trust {
     ) -> bool {
         matches!(
             self.verify(leaf, intermediates, now),
-            Ok(_) | Err(Untrusted::Chain(webpki::Error::CrlExpired { .. }))
+            Ok(_) | Err(UntrustedChain::Chain(webpki::Error::CrlExpired { .. }))
         )
     }
 
@@ -354,10 +355,10 @@ impl Trust {
 pub(crate) fn bound(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-) -> Result<(), Untrusted> {
+) -> Result<(), UntrustedChain> {
     let bytes = leaf.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
     if intermediates.len() > MOST_INTERMEDIATES || bytes > LARGEST_CHAIN {
-        return Err(Untrusted::TooLarge {
+        return Err(UntrustedChain::TooLarge {
             intermediates: intermediates.len(),
             bytes,
         });

@@ -17,9 +17,9 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::identity::Identity;
 use crate::policy::DenyReason;
 use crate::rejection::Rejection;
-use crate::snapshot::{Permit, Running};
-use crate::ticket::Ticket;
-use crate::tls::Identified;
+use crate::snapshot::{GatewaySnapshot, Permit};
+use crate::ticket::TicketContents;
+use crate::tls::IdentifiedClient;
 use crate::trust;
 
 /// The suites that are spoken here (RFC 8446, B.4).
@@ -43,38 +43,38 @@ const MOST_TICKETS: usize = 4;
 /// their owners may reach. Every refusal by the policy looks the same from outside.
 #[derive(Debug)]
 pub struct Verifier {
-    running: Arc<Running>,
+    running: Arc<GatewaySnapshot>,
     destination: Destination,
     protocols: Vec<Vec<u8>>,
     /// Whether the client's processor is better at `ChaCha20` than at AES, as its order of suites says.
     prefers_chacha: bool,
-    state: Mutex<State>,
+    state: Mutex<VerifierState>,
     /// How many tickets the client has shown.
     tickets: AtomicUsize,
 }
 
 /// What is known about the client of a connection.
 #[derive(Debug, Default)]
-enum State {
+enum VerifierState {
     #[default]
     Unknown,
     /// The client says who it is: by a certificate with a good chain, or by a ticket that was sealed here.
     /// Until it has proven that, nothing is decided.
-    Claimed(Claim),
+    Claimed(ClaimedClient),
     /// The client has proven who it is, and may.
     Allowed {
         permit: Permit,
-        proof: Proof,
-        ticket: Ticket,
+        proof: ProofKind,
+        ticket: TicketContents,
     },
-    Refused(Refusal),
+    Refused(ClientRefusal),
 }
 
 /// Who a client says it is.
 #[derive(Debug)]
-struct Claim {
-    client: Identified,
-    proof: Proof,
+struct ClaimedClient {
+    client: IdentifiedClient,
+    proof: ProofKind,
     /// When the client has proven that it has the certificate's key: now, if it comes to that, or before it got
     /// its ticket.
     proven: UnixTime,
@@ -82,23 +82,23 @@ struct Claim {
 
 /// What a client proves who it is with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
+enum ProofKind {
     Certificate,
     Ticket,
 }
 
 /// Why a client is refused, and whom its certificate names.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ClientRefusal {
     /// Why, if it was the verifier that refused.
     pub rejection: Option<Rejection>,
     /// Who the client is, or says that it is.
-    pub client: Option<Named>,
+    pub client: Option<NamedClient>,
 }
 
 /// Whom a certificate names.
 #[derive(Debug, Clone)]
-pub enum Named {
+pub enum NamedClient {
     /// The client showed the certificate, and has not proven that it is its own.
     Claimed(Identity),
     /// The client proved that it has the certificate's key.
@@ -119,7 +119,7 @@ impl Verifier {
     ///
     /// ALPN is answered before the client is known: with the client's first protocol that the group speaks which
     /// the name leads to. A name that leads nowhere is answered as if it led to some group.
-    pub fn new(running: Arc<Running>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
+    pub fn new(running: Arc<GatewaySnapshot>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
         let sni = hello.server_name().map(str::to_ascii_lowercase);
         let first = hello
             .cipher_suites()
@@ -183,95 +183,101 @@ impl Verifier {
     ///
     /// It can be taken once. It is worth something only after the handshake has proven that the client has
     /// the certificate's key, or the secret of the ticket: ask for it then and not before.
-    pub fn take_permit(&self, handshake: HandshakeKind) -> Result<Permit, Refusal> {
+    pub fn take_permit(&self, handshake: HandshakeKind) -> Result<Permit, ClientRefusal> {
         let expected = match handshake {
-            HandshakeKind::Resumed => Proof::Ticket,
-            HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => Proof::Certificate,
+            HandshakeKind::Resumed => ProofKind::Ticket,
+            HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => {
+                ProofKind::Certificate
+            }
         };
         let mut state = self.state.lock();
-        if expected == Proof::Ticket {
+        if expected == ProofKind::Ticket {
             self.resume(&mut state);
         }
         match std::mem::take(&mut *state) {
-            State::Allowed { permit, proof, .. } if proof == expected => Ok(permit),
-            State::Refused(refusal) => Err(refusal),
-            State::Allowed { .. } | State::Claimed(_) | State::Unknown => Err(Refusal {
-                rejection: Some(Rejection::NoCertificate),
-                client: None,
-            }),
+            VerifierState::Allowed { permit, proof, .. } if proof == expected => Ok(permit),
+            VerifierState::Refused(refusal) => Err(refusal),
+            VerifierState::Allowed { .. } | VerifierState::Claimed(_) | VerifierState::Unknown => {
+                Err(ClientRefusal {
+                    rejection: Some(Rejection::NoCertificate),
+                    client: None,
+                })
+            }
         }
     }
 
     /// What is known about a client whose handshake failed.
-    pub fn take_refusal(&self) -> Refusal {
+    pub fn take_refusal(&self) -> ClientRefusal {
         let (rejection, client) = match std::mem::take(&mut *self.state.lock()) {
-            State::Refused(refusal) => return refusal,
-            State::Allowed { permit, .. } => (None, Some(Named::Proven(permit.identity().clone()))),
-            State::Claimed(claim) => {
-                let named = claim.client.claim().clone();
-                (None, Some(Named::Claimed(named)))
+            VerifierState::Refused(refusal) => return refusal,
+            VerifierState::Allowed { permit, .. } => {
+                (None, Some(NamedClient::Proven(permit.identity().clone())))
             }
-            State::Unknown => (None, None),
+            VerifierState::Claimed(claim) => {
+                let named = claim.client.claim().clone();
+                (None, Some(NamedClient::Claimed(named)))
+            }
+            VerifierState::Unknown => (None, None),
         };
-        Refusal { rejection, client }
+        ClientRefusal { rejection, client }
     }
 
     /// The client of this claim has proven that it is who it says: only now is it remembered, and only now is
     /// the policy asked.
-    fn authorize(&self, claim: Claim) -> State {
-        let Claim {
+    fn authorize(&self, claim: ClaimedClient) -> VerifierState {
+        let ClaimedClient {
             client,
             proof,
             proven,
         } = claim;
         let certificates_end = client.certificates_end();
-        let identity = self.running.tls().remember(client);
+        let identity = self.running.tls().cache(client);
         let certificate = identity.fingerprint();
         match self.running.authorize(identity.clone(), &self.destination) {
-            Ok(permit) => State::Allowed {
+            Ok(permit) => VerifierState::Allowed {
                 permit: permit.until(certificates_end),
                 proof,
-                ticket: Ticket {
+                ticket: TicketContents {
                     proven,
                     certificate,
                 },
             },
-            Err(rejection) => State::Refused(Refusal {
+            Err(rejection) => VerifierState::Refused(ClientRefusal {
                 rejection: Some(rejection),
-                client: Some(Named::Proven(identity)),
+                client: Some(NamedClient::Proven(identity)),
             }),
         }
     }
 
     /// Authorizes a client that came with a ticket, as if it had shown its certificate. The handshake is over:
     /// before its end a copy of somebody's `ClientHello` would do.
-    fn resume(&self, state: &mut State) {
-        if let State::Claimed(claim) = state
-            && claim.proof == Proof::Ticket
-            && let State::Claimed(claim) = std::mem::take(state)
+    fn resume(&self, state: &mut VerifierState) {
+        if let VerifierState::Claimed(claim) = state
+            && claim.proof == ProofKind::Ticket
+            && let VerifierState::Claimed(claim) = std::mem::take(state)
         {
             *state = self.authorize(claim);
         }
     }
 
     /// What a ticket of this connection says. rustls gives tickets at the handshake's end.
-    fn ticket(&self) -> Option<Ticket> {
+    fn ticket(&self) -> Option<TicketContents> {
         let mut state = self.state.lock();
         self.resume(&mut state);
         match &*state {
-            State::Allowed { ticket, .. } => Some(*ticket),
-            State::Claimed(_) | State::Refused(_) | State::Unknown => None,
+            VerifierState::Allowed { ticket, .. } => Some(*ticket),
+            VerifierState::Claimed(_) | VerifierState::Refused(_) | VerifierState::Unknown => None,
         }
     }
 
     /// Who a client with this ticket says that it is, if a certificate is not needed to know.
-    fn claim(&self, ticket: Ticket, now: UnixTime) -> Option<Claim> {
+    fn claim(&self, ticket: TicketContents, now: UnixTime) -> Option<ClaimedClient> {
         ticket.left(now)?;
         // Known by this certificate under these authorities and revocations, and until the first of them ends.
-        let client = self.running.tls().recall(ticket.certificate, now)?;
-        Some(Claim {
+        let client = self.running.tls().cached(ticket.certificate, now)?;
+        Some(ClaimedClient {
             client,
-            proof: Proof::Ticket,
+            proof: ProofKind::Ticket,
             proven: ticket.proven,
         })
     }
@@ -279,11 +285,11 @@ impl Verifier {
     /// The answer to a signature that is not of the certificate's key, or cannot be looked at.
     fn unproven(&self, error: &rustls::Error) {
         let mut state = self.state.lock();
-        if let State::Claimed(claim) = std::mem::take(&mut *state) {
+        if let VerifierState::Claimed(claim) = std::mem::take(&mut *state) {
             let is_wrong = matches!(error, rustls::Error::InvalidCertificate(_));
-            *state = State::Refused(Refusal {
+            *state = VerifierState::Refused(ClientRefusal {
                 rejection: is_wrong.then_some(Rejection::KeyNotProven),
-                client: Some(Named::Claimed(claim.client.claim().clone())),
+                client: Some(NamedClient::Claimed(claim.client.claim().clone())),
             });
         }
     }
@@ -307,7 +313,7 @@ impl ProducesTickets for Verifier {
         let (tls, now) = (self.running.tls(), UnixTime::now());
         // One that would not be taken back is not given.
         ticket.left(now)?;
-        tls.recall(ticket.certificate, now)?;
+        tls.cached(ticket.certificate, now)?;
         tls.tickets().seal(ticket, session)
     }
 
@@ -315,12 +321,12 @@ impl ProducesTickets for Verifier {
     /// the client knows its secret. If it does not, the certificate's claim takes the place of this one.
     fn decrypt(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
-        *state = State::Unknown;
+        *state = VerifierState::Unknown;
         if self.tickets.fetch_add(1, Relaxed) >= MOST_TICKETS {
             return None;
         }
         let (ticket, session) = self.running.tls().tickets().open(sealed)?;
-        *state = State::Claimed(self.claim(ticket, UnixTime::now())?);
+        *state = VerifierState::Claimed(self.claim(ticket, UnixTime::now())?);
         Some(session)
     }
 }
@@ -338,12 +344,15 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let (state, answer) = match self.running.tls().identify(leaf, intermediates, now) {
             Ok(client) => {
-                let claim = Claim {
+                let claim = ClaimedClient {
                     client,
-                    proof: Proof::Certificate,
+                    proof: ProofKind::Certificate,
                     proven: now,
                 };
-                (State::Claimed(claim), Ok(ClientCertVerified::assertion()))
+                (
+                    VerifierState::Claimed(claim),
+                    Ok(ClientCertVerified::assertion()),
+                )
             }
             Err(rejection) => {
                 let error = if let Rejection::Untrusted(untrusted) = &rejection {
@@ -351,11 +360,11 @@ impl ClientCertVerifier for Verifier {
                 } else {
                     CertificateError::ApplicationVerificationFailure.into()
                 };
-                let refusal = Refusal {
+                let refusal = ClientRefusal {
                     rejection: Some(rejection),
                     client: claimed(leaf),
                 };
-                (State::Refused(refusal), Err(error))
+                (VerifierState::Refused(refusal), Err(error))
             }
         };
         *self.state.lock() = state;
@@ -381,12 +390,12 @@ impl ClientCertVerifier for Verifier {
         let valid = verify_tls13_signature(message, certificate, signature, algorithms)
             .inspect_err(|error| self.unproven(error))?;
         let mut state = self.state.lock();
-        if let State::Claimed(claim) = std::mem::take(&mut *state) {
+        if let VerifierState::Claimed(claim) = std::mem::take(&mut *state) {
             *state = self.authorize(claim);
         }
         match &*state {
-            State::Allowed { .. } => Ok(valid),
-            State::Claimed(_) | State::Refused(_) | State::Unknown => {
+            VerifierState::Allowed { .. } => Ok(valid),
+            VerifierState::Claimed(_) | VerifierState::Refused(_) | VerifierState::Unknown => {
                 Err(CertificateError::ApplicationVerificationFailure.into())
             }
         }
@@ -398,11 +407,11 @@ impl ClientCertVerifier for Verifier {
 }
 
 /// Whom a certificate names that is not trusted.
-fn claimed(leaf: &CertificateDer<'_>) -> Option<Named> {
+fn claimed(leaf: &CertificateDer<'_>) -> Option<NamedClient> {
     if leaf.len() > trust::LARGEST_CHAIN {
         return None;
     }
-    Identity::of(leaf).ok().map(Named::Claimed)
+    Identity::of(leaf).ok().map(NamedClient::Claimed)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use ebpf::Loads;
+use ebpf::WorkerLoads;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -21,13 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::affinity;
-use crate::connection::carry;
+use crate::connection::handle;
 use crate::gateway::Gateway;
-use crate::listeners::Door;
+use crate::listeners::AssignedListener;
 
 mod tick;
 
-use tick::Ticks;
+use tick::WorkerTicks;
 
 /// How many connections may wait to be accepted; the kernel's `somaxconn` lowers it.
 const BACKLOG: i32 = 4096;
@@ -83,7 +83,7 @@ pub(crate) fn start(
     number: usize,
     processor: Option<usize>,
     gateway: Arc<Gateway>,
-    doors: mpsc::Receiver<Door>,
+    doors: mpsc::Receiver<AssignedListener>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -96,9 +96,9 @@ pub(crate) fn start(
             {
                 tracing::warn!(worker = number, processor, %error, "a worker does not stay on its processor");
             }
-            let post = Post {
+            let post = Acceptor {
                 gateway,
-                number,
+                worker: number,
                 ticks: Arc::default(),
             };
             let work = || runtime.block_on(work(post, doors));
@@ -112,15 +112,15 @@ pub(crate) fn start(
 
 /// A worker's place in the gateway.
 #[derive(Debug, Clone)]
-struct Post {
+struct Acceptor {
     gateway: Arc<Gateway>,
-    number: usize,
-    ticks: Arc<Ticks>,
+    worker: usize,
+    ticks: Arc<WorkerTicks>,
 }
 
 /// Works until the end of the drain, and says all the while that it is alive.
-async fn work(post: Post, doors: mpsc::Receiver<Door>) {
-    let answering = post.gateway.pulse().answer();
+async fn work(post: Acceptor, doors: mpsc::Receiver<AssignedListener>) {
+    let answering = post.gateway.heartbeats().respond();
     let ticks = Arc::clone(&post.ticks);
     tokio::select! {
         () = answering => {}
@@ -129,7 +129,7 @@ async fn work(post: Post, doors: mpsc::Receiver<Door>) {
     }
 }
 
-async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
+async fn serve(post: Acceptor, mut doors: mpsc::Receiver<AssignedListener>) {
     let tasks = TaskTracker::new();
     let gateway = Arc::clone(&post.gateway);
     loop {
@@ -144,7 +144,7 @@ async fn serve(post: Post, mut doors: mpsc::Receiver<Door>) {
                     let (closing, listener) = (door.closing.clone(), Arc::clone(&listener));
                     accept(of.clone(), listener, closing, door.steered, own.clone())
                 };
-                let accepting = go_on(post.number, tasks.clone(), accepting);
+                let accepting = restart_on_panic(post.worker, tasks.clone(), accepting);
                 tasks.spawn(gateway.acceptors().track_future(accepting));
             }
             Err(error) => tracing::error!(%error, "a listener cannot be served"),
@@ -164,7 +164,7 @@ fn listen(listener: StdListener) -> io::Result<TcpListener> {
 
 /// Does something until it ends, and again if it panics: nobody else accepts from a worker's listener, and the
 /// kernel would go on to hand clients to it.
-async fn go_on<T>(worker: usize, tasks: TaskTracker, doing: impl Fn() -> T)
+async fn restart_on_panic<T>(worker: usize, tasks: TaskTracker, doing: impl Fn() -> T)
 where
     T: Future<Output = ()> + Send + 'static,
 {
@@ -179,14 +179,14 @@ where
 
 /// Accepts until the door closes, and then what had already been queued, if that is for this process.
 async fn accept(
-    post: Post,
+    post: Acceptor,
     listener: Arc<TcpListener>,
     closing: CancellationToken,
     steered: bool,
     tasks: TaskTracker,
 ) {
     let mut pause = PAUSE;
-    let mut turn = Turn::default();
+    let mut turn = AcceptTurn::default();
     let mut closed = pin!(closing.cancelled());
     loop {
         // The end comes first: whoever connects without pause must not put it off.
@@ -199,15 +199,15 @@ async fn accept(
             Ok((socket, peer)) => {
                 pause = PAUSE;
                 if steered {
-                    post.gateway.steered_client_came();
+                    post.gateway.note_steered_client();
                 }
                 post.receive(&tasks, socket, peer);
-                turn.taken().await;
+                turn.accepted().await;
             }
-            Err(error) if is_the_clients(&error) => turn.taken().await,
+            Err(error) if is_the_clients(&error) => turn.accepted().await,
             Err(error) => {
                 post.gateway.accept_failed(&error);
-                if post.gateway.admission().relieve() {
+                if post.gateway.limits().evict_silent() {
                     pause = PAUSE;
                 }
                 // Cut short by the end.
@@ -219,7 +219,7 @@ async fn accept(
             }
         }
     }
-    if post.gateway.leaves_what_is_queued() {
+    if post.gateway.leaves_queued_connections() {
         return;
     }
     // No more than could be: others may go on to come if another process has the listener too.
@@ -228,17 +228,17 @@ async fn accept(
             Some((socket, peer)) => post.receive(&tasks, socket, peer),
             None => return,
         }
-        turn.taken().await;
+        turn.accepted().await;
     }
 }
 
 /// The turn of a loop that accepts, after which those that were accepted get theirs.
 #[derive(Debug, Default)]
-struct Turn(u32);
+struct AcceptTurn(u32);
 
-impl Turn {
+impl AcceptTurn {
     /// One more was accepted.
-    async fn taken(&mut self) {
+    async fn accepted(&mut self) {
         self.0 += 1;
         if self.0 == ACCEPTED_AT_ONCE {
             self.0 = 0;
@@ -247,33 +247,38 @@ impl Turn {
     }
 }
 
-impl Post {
+impl Acceptor {
     fn receive(&self, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
-        self.ticks.come();
-        let busy = self.gateway.loads().map(|loads| {
-            loads.enter(self.number);
-            Busy(Arc::clone(loads), self.number)
+        self.ticks.note_connection();
+        let busy = self.gateway.worker_loads().map(|loads| {
+            loads.increment(self.worker);
+            WorkerLoadGuard(Arc::clone(loads), self.worker)
         });
         // The drain begins after the last connection was accepted.
         if let Some(stay) = self.gateway.drain().enter() {
-            tasks.spawn(carry(Arc::clone(&self.gateway), socket, peer, (stay, busy)));
+            tasks.spawn(handle(
+                Arc::clone(&self.gateway),
+                socket,
+                peer,
+                (stay, busy),
+            ));
         }
     }
 }
 
 /// One connection of a worker, as long as it is counted.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Loads>, usize);
+pub(crate) struct WorkerLoadGuard(Arc<WorkerLoads>, usize);
 
-impl Drop for Busy {
+impl Drop for WorkerLoadGuard {
     fn drop(&mut self) {
-        self.0.leave(self.1);
+        self.0.decrement(self.1);
     }
 }
 
 /// The next connection. A worker that finds none waiting has all that the kernel has given it.
 async fn next(
-    post: &Post,
+    post: &Acceptor,
     listener: &TcpListener,
     steered: bool,
 ) -> io::Result<(TcpStream, SocketAddr)> {
@@ -281,9 +286,9 @@ async fn next(
         let accepted = listener.poll_accept(cx);
         if steered
             && accepted.is_pending()
-            && let Some(loads) = post.gateway.loads()
+            && let Some(loads) = post.gateway.worker_loads()
         {
-            loads.settle(post.number);
+            loads.reset_chosen(post.worker);
         }
         accepted
     })

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certgen::{Authority, Issued};
+use certgen::{Authority, IssuedCertificate};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -23,7 +23,7 @@ pub(crate) struct Client(Arc<ClientConfig>);
 
 impl Client {
     /// The client with this certificate.
-    pub(crate) fn of(authority: &Authority, issued: &Issued) -> Self {
+    pub(crate) fn of(authority: &Authority, issued: &IssuedCertificate) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.certificate_der().clone()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))

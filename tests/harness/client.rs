@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use certgen::{Authority, Issued};
+use certgen::{Authority, IssuedCertificate};
 use parking_lot::Mutex;
 use rustls::client::{
     ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
@@ -31,7 +31,7 @@ pub(crate) struct Identity(Arc<ClientConfig>);
 
 impl Identity {
     /// A client with this certificate.
-    pub(crate) fn of(authority: &Authority, issued: &Issued) -> Self {
+    pub(crate) fn of(authority: &Authority, issued: &IssuedCertificate) -> Self {
         Self(Arc::new(
             Self::builder(authority)
                 .with_client_auth_cert(vec![issued.certificate_der()], issued.key_der())
@@ -63,7 +63,7 @@ impl Identity {
     }
 
     /// A client with a certificate and what is shown behind it.
-    pub(crate) fn with_chain(issued: &Issued, chain: &[&Authority]) -> Self {
+    pub(crate) fn with_chain(issued: &IssuedCertificate, chain: &[&Authority]) -> Self {
         let mut shown = vec![issued.certificate_der()];
         shown.extend(chain.iter().map(|one| one.certificate_der().clone()));
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&issued.key_der()).unwrap();
@@ -71,7 +71,7 @@ impl Identity {
     }
 
     /// A client who shows somebody's certificate and has another's key.
-    pub(crate) fn thief(certificate: &Issued, key: &Issued) -> Self {
+    pub(crate) fn thief(certificate: &IssuedCertificate, key: &IssuedCertificate) -> Self {
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.key_der()).unwrap();
         let shown = CertifiedKey::new(vec![certificate.certificate_der()], key);
         Self::showing(RootCertStore::empty(), shown)
@@ -87,7 +87,7 @@ impl Identity {
     }
 
     /// A client whose processor does these suites best, in this order.
-    pub(crate) fn preferring(issued: &Issued, suites: &[SupportedCipherSuite]) -> Self {
+    pub(crate) fn preferring(issued: &IssuedCertificate, suites: &[SupportedCipherSuite]) -> Self {
         let provider = CryptoProvider {
             cipher_suites: suites.to_vec(),
             ..default_provider()

@@ -80,7 +80,7 @@ pub(crate) struct Stage {
     flapping: Option<Upstream>,
     flapping_address: std::net::SocketAddr,
     reloads: u64,
-    revoked: Vec<certgen::Issued>,
+    revoked: Vec<certgen::IssuedCertificate>,
 }
 
 impl Stage {

@@ -2,8 +2,8 @@ use time::Duration;
 use x509_parser::extensions::KeyUsage;
 
 use super::*;
-use crate::Usage;
-use crate::certificate_facts::Facts;
+use crate::LeafUsage;
+use crate::certificate_facts::CertificateFacts;
 use crate::check::signed_by;
 use crate::spec::now;
 
@@ -43,7 +43,7 @@ fn an_authority_signs_leaves_and_lists_and_nothing_else() {
 #[test]
 fn two_authorities_have_two_names_unless_they_are_given_one() {
     let name = |authority: &Authority| {
-        let facts = Facts::parse(authority.certificate_der()).unwrap();
+        let facts = CertificateFacts::parse(authority.certificate_der()).unwrap();
         facts.common_name().unwrap().to_owned()
     };
     let (one, other) = (authority(), authority());
@@ -67,7 +67,7 @@ fn a_leaf_has_one_usage_and_may_not_sign_certificates() {
         let der = issued.certificate_der();
         let leaf = parsed(&der);
         assert!(signed_by(&leaf, &parsed(authority.certificate_der())));
-        assert_eq!(Facts::parse(&der).unwrap().usages(), [usage]);
+        assert_eq!(CertificateFacts::parse(&der).unwrap().usages(), [usage]);
         assert_eq!(key_usage(&leaf).flags, 1, "digitalSignature");
         assert!(!leaf.is_ca());
         let key = KeyPair::from_pem(issued.key_pem()).unwrap();
@@ -95,7 +95,9 @@ fn a_leaf_never_outlives_its_authority() {
     })
     .unwrap();
     let leaf = authority.client("billing").unwrap();
-    let end = Facts::parse(&leaf.certificate_der()).unwrap().not_after();
+    let end = CertificateFacts::parse(&leaf.certificate_der())
+        .unwrap()
+        .not_after();
     assert_eq!(end, authority.not_after());
 }
 
@@ -147,7 +149,7 @@ fn what_a_test_asks_for_is_signed_as_it_is() {
     let mut params = CertificateParams::default();
     params.serial_number = Some(7_u64.into());
     let issued = authority().issue_custom(params).unwrap();
-    let facts = Facts::parse(&issued.certificate_der()).unwrap();
+    let facts = CertificateFacts::parse(&issued.certificate_der()).unwrap();
     assert_eq!(issued.serial().to_string(), "07");
     assert_eq!(facts.serial(), issued.serial());
     assert!(facts.usages().is_empty());
@@ -225,7 +227,7 @@ fn a_leaf_of_an_intermediate_brings_the_chain_that_its_peers_need() {
     std::fs::write(dir.path().join("billing.crt"), leaf_alone).unwrap();
     let failed = || {
         let checks = crate::verify(dir.path(), &dir.path().join("billing.crt")).unwrap();
-        checks.iter().any(crate::Check::failed)
+        checks.iter().any(crate::CertificateCheck::failed)
     };
     assert!(failed(), "peers would miss the intermediate");
     loaded
@@ -300,7 +302,7 @@ fn a_list_ends_after_it_starts() {
 fn nothing_that_is_printed_for_debugging_shows_a_key() {
     let authority = authority();
     let issued = authority.issue(&LeafSpec::client("billing")).unwrap();
-    assert_eq!(LeafSpec::client("billing").usage, Usage::Client);
+    assert_eq!(LeafSpec::client("billing").usage, LeafUsage::Client);
     assert!(!format!("{authority:?}{issued:?}").contains("PRIVATE"));
     assert!(format!("{authority:?}").contains("elided"));
 }

@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use certgen::{
-    Authority, AuthoritySpec, CA_STEM, CertgenError, Directory, Grant, LeafSpec, Overwrite,
-    PolicyFileError, SERVER_STEM, check_file_stem, crl_path,
+    Authority, AuthorityDirectory, AuthoritySpec, CA_STEM, CertgenError, GrantEdit, LeafSpec,
+    Overwrite, PolicyFileError, SERVER_STEM, check_file_stem, crl_path,
 };
 use clap::Args;
 use time::{Duration, OffsetDateTime};
 
-use crate::command::{Failure, announce, usage};
+use crate::command::{CommandError, announce, usage};
 
 /// What stands for a group in what is printed, where none was named.
 const ANY_GROUP: &str = "GROUP";
@@ -31,13 +31,13 @@ pub(crate) struct NewAuthority {
 }
 
 impl NewAuthority {
-    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), CommandError> {
         let authority = Authority::new(&AuthoritySpec {
             common_name: self.name.clone(),
             not_after: OffsetDateTime::now_utc() + Duration::days(self.days.into()),
             ..AuthoritySpec::default()
         })?;
-        let directory = Directory::lock_new(dir)?;
+        let directory = AuthorityDirectory::lock_new(dir)?;
         let had_list = self.force && crl_path(dir).exists();
         directory.create(&authority, overwrite(self.force))?;
         announce(dir, CA_STEM, out)?;
@@ -62,13 +62,14 @@ pub(crate) struct NewServer {
 }
 
 impl NewServer {
-    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), CommandError> {
         if self.name != SERVER_STEM {
             check_stem(&self.name)?;
         }
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let leaf = (self.name.clone(), LeafSpec::server(&names)?);
-        self.leaf.issue(&Directory::lock(dir)?, vec![leaf])?;
+        self.leaf
+            .issue(&AuthorityDirectory::lock(dir)?, vec![leaf])?;
         Ok(announce(dir, &self.name, out)?)
     }
 }
@@ -92,10 +93,10 @@ pub(crate) struct NewClients {
 }
 
 impl NewClients {
-    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), CommandError> {
         let names = self.all_names()?;
         let clients: Vec<&str> = names.iter().map(String::as_str).collect();
-        let directory = Directory::lock(dir)?;
+        let directory = AuthorityDirectory::lock(dir)?;
         // What would keep the policy from changing should be known before anything is issued.
         let grant = self.plan(&clients)?;
         let leaves = names
@@ -123,7 +124,7 @@ impl NewClients {
     }
 
     /// The names of the command line and of the file, none of them twice.
-    fn all_names(&self) -> Result<Vec<String>, Failure> {
+    fn all_names(&self) -> Result<Vec<String>, CommandError> {
         let text = match &self.from {
             Some(path) => text_of(path)?,
             None => String::new(),
@@ -139,26 +140,26 @@ impl NewClients {
         for name in &names {
             check_stem(name)?;
             if !seen.insert(name) {
-                return Err(Failure::Twice(name.clone()));
+                return Err(CommandError::Twice(name.clone()));
             }
         }
         if names.is_empty() {
-            return Err(Failure::NoClient);
+            return Err(CommandError::NoClient);
         }
         Ok(names)
     }
 
-    fn plan(&self, clients: &[&str]) -> Result<Option<(&Path, Grant)>, PolicyFileError> {
+    fn plan(&self, clients: &[&str]) -> Result<Option<(&Path, GrantEdit)>, PolicyFileError> {
         let (Some(path), Some(group)) = (&self.add_to, &self.group) else {
             return Ok(None);
         };
-        Ok(Some((path, Grant::plan(path, clients, group)?)))
+        Ok(Some((path, GrantEdit::plan(path, clients, group)?)))
     }
 }
 
 /// Says whether files may have this name.
-fn check_stem(name: &str) -> Result<(), Failure> {
-    check_file_stem(name).map_err(|source| Failure::FileName {
+fn check_stem(name: &str) -> Result<(), CommandError> {
+    check_file_stem(name).map_err(|source| CommandError::FileName {
         name: name.to_owned(),
         source,
     })
@@ -193,7 +194,7 @@ struct NewLeaf {
 impl NewLeaf {
     fn issue(
         &self,
-        directory: &Directory,
+        directory: &AuthorityDirectory,
         leaves: Vec<(String, LeafSpec)>,
     ) -> Result<(), CertgenError> {
         let authority = directory.authority()?;

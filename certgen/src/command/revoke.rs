@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 
-use certgen::{Directory, Reach, Serial, Target, crl_path};
+use certgen::{AuthorityDirectory, CertificateSerial, MatchCount, RevocationTarget, crl_path};
 use clap::Args;
 use time::Duration;
 
-use crate::command::{Failure, span};
+use crate::command::{CommandError, span};
 
 #[derive(Debug, Args)]
-pub(crate) struct Revoke {
+pub(crate) struct RevokeArguments {
     /// Certificates: files, serials (hexadecimal, with or without colons) or the names of clients
     /// or servers; none to sign the list with fresh dates.
     #[arg(value_name = "FILE|SERIAL|NAME")]
@@ -26,18 +26,23 @@ pub(crate) struct Revoke {
     next_update: Option<Duration>,
 }
 
-impl Revoke {
-    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-        let directory = Directory::lock(dir)?;
+impl RevokeArguments {
+    pub(crate) fn run(&self, dir: &Path, out: &mut dyn Write) -> Result<(), CommandError> {
+        let directory = AuthorityDirectory::lock(dir)?;
         let authority = directory.authority()?;
-        let reach = if self.all { Reach::All } else { Reach::One };
+        let reach = if self.all {
+            MatchCount::All
+        } else {
+            MatchCount::One
+        };
         // All of them are found first, so that a bad one leaves the list as it is.
         let mut targets = directory.targets(&authority, &self.targets, reach)?;
         for text in &self.serials {
-            let serial = Serial::parse(text).ok_or_else(|| Failure::Serial(text.clone()))?;
-            targets.push(Target::of_serial(serial));
+            let serial =
+                CertificateSerial::parse(text).ok_or_else(|| CommandError::Serial(text.clone()))?;
+            targets.push(RevocationTarget::of_serial(serial));
         }
-        let serials: Vec<Serial> = targets
+        let serials: Vec<CertificateSerial> = targets
             .iter()
             .map(|target| target.serial().clone())
             .collect();
@@ -60,8 +65,8 @@ pub(crate) fn sign_list(
     dir: &Path,
     next_update: Option<Duration>,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let revoke = Revoke {
+) -> Result<(), CommandError> {
+    let revoke = RevokeArguments {
         targets: Vec::new(),
         serials: Vec::new(),
         all: false,

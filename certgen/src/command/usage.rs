@@ -3,20 +3,20 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use certgen::{Addition, CA_STEM, certificate_path, key_path};
+use certgen::{CA_STEM, GrantAddition, certificate_path, key_path};
 
 /// Says what happened to the policy file.
 pub(crate) fn granted(
     policy: &Path,
-    addition: Addition,
+    addition: GrantAddition,
     client: &str,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let policy = policy.display();
     match addition {
-        Addition::Client => writeln!(out, "added {client} to {policy}"),
-        Addition::Group => writeln!(out, "added the group to {client} in {policy}"),
-        Addition::Nothing => writeln!(out, "{client} already has that group in {policy}"),
+        GrantAddition::Client => writeln!(out, "added {client} to {policy}"),
+        GrantAddition::Group => writeln!(out, "added the group to {client} in {policy}"),
+        GrantAddition::Nothing => writeln!(out, "{client} already has that group in {policy}"),
     }
 }
 

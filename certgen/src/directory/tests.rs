@@ -5,7 +5,7 @@ use rustix::process::geteuid;
 
 use super::*;
 use crate::store::crl_path;
-use crate::{AuthoritySpec, Reach, State};
+use crate::{AuthoritySpec, CertificateState, MatchCount};
 
 fn stage() -> (tempfile::TempDir, Authority) {
     let dir = tempfile::tempdir().unwrap();
@@ -14,7 +14,12 @@ fn stage() -> (tempfile::TempDir, Authority) {
     (dir, authority)
 }
 
-fn client(dir: &Directory, authority: &Authority, name: &str, overwrite: Overwrite) -> Issued {
+fn client(
+    dir: &AuthorityDirectory,
+    authority: &Authority,
+    name: &str,
+    overwrite: Overwrite,
+) -> IssuedCertificate {
     let leaf = (name.to_owned(), LeafSpec::client(name));
     dir.issue(authority, &[leaf], overwrite).unwrap().remove(0)
 }
@@ -22,13 +27,13 @@ fn client(dir: &Directory, authority: &Authority, name: &str, overwrite: Overwri
 #[test]
 fn the_lock_is_for_the_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Directory::lock_new(dir.path()).unwrap());
+    drop(AuthorityDirectory::lock_new(dir.path()).unwrap());
     let path = dir.path().join("ca.lock");
     let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
     assert_eq!(mode(), 0o600);
 
     fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-    drop(Directory::lock_new(dir.path()).unwrap());
+    drop(AuthorityDirectory::lock_new(dir.path()).unwrap());
     assert_eq!(mode(), 0o600);
 }
 
@@ -40,7 +45,7 @@ fn a_lock_that_root_makes_belongs_to_the_owner_of_the_directory() {
     let other = Some(65_534);
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(dir.path(), other, other).unwrap();
-    drop(Directory::lock_new(dir.path()).unwrap());
+    drop(AuthorityDirectory::lock_new(dir.path()).unwrap());
     index::append(dir.path(), "").unwrap();
     let path = dir.path().join("ca.lock");
     let owner = |path: &Path| fs::metadata(path).unwrap().uid();
@@ -49,7 +54,7 @@ fn a_lock_that_root_makes_belongs_to_the_owner_of_the_directory() {
 
     std::os::unix::fs::chown(&path, Some(65_533), None).unwrap();
     assert!(matches!(
-        Directory::lock_new(dir.path()),
+        AuthorityDirectory::lock_new(dir.path()),
         Err(CertgenError::NotOurs { .. })
     ));
 }
@@ -59,7 +64,7 @@ fn a_lock_on_the_directory_itself_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let stranger = File::open(dir.path()).unwrap();
     stranger.lock().unwrap();
-    drop(Directory::lock_new(dir.path()).unwrap());
+    drop(AuthorityDirectory::lock_new(dir.path()).unwrap());
 }
 
 #[test]
@@ -69,18 +74,18 @@ fn a_lock_that_somebody_else_placed_is_not_used() {
     fs::write(&victim, "").unwrap();
     symlink(&victim, &path).unwrap();
     assert!(matches!(
-        Directory::lock_new(dir.path()),
+        AuthorityDirectory::lock_new(dir.path()),
         Err(CertgenError::Io { .. })
     ));
     fs::remove_file(&path).unwrap();
     fs::hard_link(&victim, &path).unwrap();
     assert!(matches!(
-        Directory::lock_new(dir.path()),
+        AuthorityDirectory::lock_new(dir.path()),
         Err(CertgenError::NotOurs { .. })
     ));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    Directory::lock_new(dir.path()).unwrap_err();
+    AuthorityDirectory::lock_new(dir.path()).unwrap_err();
 }
 
 #[test]
@@ -103,7 +108,7 @@ fn a_lock_that_lost_its_name_is_none() {
 #[test]
 fn a_directory_is_locked_by_one_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Directory::lock_new(dir.path()).unwrap();
+    let first = AuthorityDirectory::lock_new(dir.path()).unwrap();
     let second = File::open(dir.path().join("ca.lock")).unwrap();
     assert!(second.try_lock().is_err());
     drop(first);
@@ -113,14 +118,14 @@ fn a_directory_is_locked_by_one_at_a_time() {
 #[test]
 fn the_index_keeps_what_was_replaced() {
     let (dir, authority) = stage();
-    let directory = Directory::lock(dir.path()).unwrap();
+    let directory = AuthorityDirectory::lock(dir.path()).unwrap();
     let old = client(&directory, &authority, "a", Overwrite::Refuse);
     let forced = client(&directory, &authority, "a", Overwrite::Replace);
     let renewed = directory.renew(&authority, &dir.path().join("a.crt"), None);
     let renewed = renewed.unwrap();
 
-    let index = Index::load(dir.path()).unwrap();
-    let found: Vec<(&Serial, State)> = index
+    let index = CertificateIndex::load(dir.path()).unwrap();
+    let found: Vec<(&CertificateSerial, CertificateState)> = index
         .entries()
         .iter()
         .map(|entry| (&entry.serial, index.state(entry)))
@@ -128,13 +133,13 @@ fn the_index_keeps_what_was_replaced() {
     assert_eq!(
         found,
         [
-            (old.serial(), State::Replaced),
-            (forced.serial(), State::Replaced),
-            (renewed.serial(), State::Valid)
+            (old.serial(), CertificateState::Replaced),
+            (forced.serial(), CertificateState::Replaced),
+            (renewed.serial(), CertificateState::Valid)
         ]
     );
-    let targets = |text: &str| directory.targets(&authority, &[text.to_owned()], Reach::One);
-    let serials = |text: &str| -> Vec<Serial> {
+    let targets = |text: &str| directory.targets(&authority, &[text.to_owned()], MatchCount::One);
+    let serials = |text: &str| -> Vec<CertificateSerial> {
         let found = targets(text).unwrap();
         found.iter().map(|target| target.serial().clone()).collect()
     };
@@ -160,18 +165,23 @@ fn an_authority_from_before_the_index_is_adopted() {
         .unwrap();
     }
     fs::write(dir.path().join("junk.crt"), "junk").unwrap();
-    let directory = Directory::lock(dir.path()).unwrap();
-    assert!(Index::load(dir.path()).unwrap().entries().is_empty());
+    let directory = AuthorityDirectory::lock(dir.path()).unwrap();
+    assert!(
+        CertificateIndex::load(dir.path())
+            .unwrap()
+            .entries()
+            .is_empty()
+    );
 
     client(&directory, &authority, "c", Overwrite::Refuse);
 
-    let index = Index::load(dir.path()).unwrap();
+    let index = CertificateIndex::load(dir.path()).unwrap();
     let mut names: Vec<&str> = index.entries().iter().map(|entry| &*entry.name).collect();
     names[..2].sort_unstable();
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(index.entries()[0].kind, "client");
     let bound = directory
-        .targets(&authority, &["a".to_owned()], Reach::One)
+        .targets(&authority, &["a".to_owned()], MatchCount::One)
         .unwrap();
     assert_eq!(bound.len(), 1);
 }
@@ -179,7 +189,7 @@ fn an_authority_from_before_the_index_is_adopted() {
 #[test]
 fn a_replaced_certificate_from_elsewhere_comes_into_the_index() {
     let (dir, authority) = stage();
-    let directory = Directory::lock(dir.path()).unwrap();
+    let directory = AuthorityDirectory::lock(dir.path()).unwrap();
     client(&directory, &authority, "a", Overwrite::Refuse);
     let elsewhere = tempfile::tempdir().unwrap();
     let old = authority.client("b").unwrap();
@@ -188,9 +198,9 @@ fn a_replaced_certificate_from_elsewhere_comes_into_the_index() {
 
     let new = directory.renew(&authority, &file, None).unwrap();
 
-    let index = Index::load(dir.path()).unwrap();
+    let index = CertificateIndex::load(dir.path()).unwrap();
     let entry = index.get(old.serial()).unwrap();
-    assert_eq!(index.state(entry), State::Replaced);
+    assert_eq!(index.state(entry), CertificateState::Replaced);
     assert_eq!(entry.file, file.display().to_string());
     assert_eq!(index.replaced(new.serial()), [entry]);
 }
@@ -206,12 +216,20 @@ fn the_index_of_a_new_authority_does_not_know_the_old_one() {
     authority
         .revoke(dir.path(), &[], Duration::days(1))
         .unwrap();
-    assert_eq!(Index::load(dir.path()).unwrap().entries().len(), 1);
+    assert_eq!(
+        CertificateIndex::load(dir.path()).unwrap().entries().len(),
+        1
+    );
 
     let next = Authority::new(&AuthoritySpec::default()).unwrap();
     next.save(dir.path(), Overwrite::Replace).unwrap();
 
-    assert!(Index::load(dir.path()).unwrap().entries().is_empty());
+    assert!(
+        CertificateIndex::load(dir.path())
+            .unwrap()
+            .entries()
+            .is_empty()
+    );
     assert!(!crl_path(dir.path()).exists());
 }
 
@@ -221,23 +239,31 @@ fn a_leaf_that_is_saved_elsewhere_is_not_indexed_there() {
     let (other, _) = stage();
     let leaf = authority.client("a").unwrap();
     leaf.save(other.path(), "a", Overwrite::Refuse).unwrap();
-    assert!(Index::load(other.path()).unwrap().entries().is_empty());
+    assert!(
+        CertificateIndex::load(other.path())
+            .unwrap()
+            .entries()
+            .is_empty()
+    );
     leaf.save(dir.path(), "a", Overwrite::Refuse).unwrap();
-    assert_eq!(Index::load(dir.path()).unwrap().entries().len(), 1);
+    assert_eq!(
+        CertificateIndex::load(dir.path()).unwrap().entries().len(),
+        1
+    );
 }
 
 #[test]
 fn a_short_hexadecimal_word_is_no_serial_unless_the_index_knows_it() {
     let (dir, authority) = stage();
-    let directory = Directory::lock(dir.path()).unwrap();
-    let found = |text: &str| directory.targets(&authority, &[text.to_owned()], Reach::One);
+    let directory = AuthorityDirectory::lock(dir.path()).unwrap();
+    let found = |text: &str| directory.targets(&authority, &[text.to_owned()], MatchCount::One);
     for name in ["ada", "beef", "0123456789abcde"] {
         assert!(matches!(found(name), Err(CertgenError::UnknownTarget(_))));
     }
     for serial in ["0123456789abcdef", "ad:a0", "01:23:45:67:89:ab:cd:ef"] {
         assert_eq!(
             found(serial).unwrap()[0].serial(),
-            &Serial::parse(serial).unwrap()
+            &CertificateSerial::parse(serial).unwrap()
         );
     }
     client(&directory, &authority, "beef", Overwrite::Refuse);
@@ -250,22 +276,22 @@ fn a_renewal_beside_a_revocation_never_brings_a_client_back() {
     let file = dir.path().join("a.crt");
     for _ in 0..20 {
         drop(client(
-            &Directory::lock(dir.path()).unwrap(),
+            &AuthorityDirectory::lock(dir.path()).unwrap(),
             &authority,
             "a",
             Overwrite::Replace,
         ));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let directory = Directory::lock(dir.path()).unwrap();
+                let directory = AuthorityDirectory::lock(dir.path()).unwrap();
                 // It is renewed or refused, by who comes first.
                 drop(directory.renew(&authority, &file, None));
             });
             scope.spawn(|| {
-                let directory = Directory::lock(dir.path()).unwrap();
+                let directory = AuthorityDirectory::lock(dir.path()).unwrap();
                 let found =
-                    directory.targets(&authority, &[file.display().to_string()], Reach::One);
-                let serials: Vec<Serial> = found
+                    directory.targets(&authority, &[file.display().to_string()], MatchCount::One);
+                let serials: Vec<CertificateSerial> = found
                     .unwrap()
                     .into_iter()
                     .map(|target| target.serial().clone())
@@ -273,9 +299,9 @@ fn a_renewal_beside_a_revocation_never_brings_a_client_back() {
                 directory.revoke(&authority, &serials, None).unwrap();
             });
         });
-        let index = Index::load(dir.path()).unwrap();
+        let index = CertificateIndex::load(dir.path()).unwrap();
         for entry in index.entries() {
-            assert_eq!(index.state(entry), State::Revoked, "{entry:?}");
+            assert_eq!(index.state(entry), CertificateState::Revoked, "{entry:?}");
         }
     }
 }

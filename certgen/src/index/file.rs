@@ -13,14 +13,14 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::certificate_facts::date;
 use crate::error::CertgenError;
-use crate::index::Entry;
+use crate::index::IndexEntry;
 use crate::lock;
-use crate::serial::Serial;
+use crate::serial::CertificateSerial;
 use crate::store::{self, CA_STEM};
 
 /// A line of the file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
+struct IndexLine {
     serial: String,
     name: String,
     kind: String,
@@ -32,8 +32,8 @@ struct Line {
     replaces: Option<String>,
 }
 
-impl Line {
-    fn of(entry: &Entry) -> Self {
+impl IndexLine {
+    fn of(entry: &IndexEntry) -> Self {
         Self {
             serial: entry.serial.to_string(),
             name: entry.name.clone(),
@@ -46,13 +46,13 @@ impl Line {
         }
     }
 
-    fn entry(self) -> Option<Entry> {
+    fn entry(self) -> Option<IndexEntry> {
         let replaces = match self.replaces {
-            Some(text) => Some(Serial::parse(&text)?),
+            Some(text) => Some(CertificateSerial::parse(&text)?),
             None => None,
         };
-        Some(Entry {
-            serial: Serial::parse(&self.serial)?,
+        Some(IndexEntry {
+            serial: CertificateSerial::parse(&self.serial)?,
             name: self.name,
             kind: self.kind,
             file: self.file,
@@ -70,10 +70,10 @@ pub(crate) fn exists(dir: &Path) -> bool {
 }
 
 /// The file's lines for these certificates.
-pub(crate) fn lines(entries: &[Entry]) -> Result<String, CertgenError> {
+pub(crate) fn lines(entries: &[IndexEntry]) -> Result<String, CertgenError> {
     let mut text = String::new();
     for entry in entries {
-        let line = serde_json::to_string(&Line::of(entry))
+        let line = serde_json::to_string(&IndexLine::of(entry))
             .map_err(|_| CertgenError::NotUtf8(entry.file.clone().into()))?;
         text.push_str(&line);
         text.push('\n');
@@ -148,13 +148,13 @@ fn text(dir: &Path) -> Result<String, CertgenError> {
     }
 }
 
-pub(super) fn read(dir: &Path) -> Result<Vec<Entry>, CertgenError> {
+pub(super) fn read(dir: &Path) -> Result<Vec<IndexEntry>, CertgenError> {
     let text = text(dir)?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let entry = |(number, line): (usize, &str)| {
-        serde_json::from_str::<Line>(line)
+        serde_json::from_str::<IndexLine>(line)
             .ok()
-            .and_then(Line::entry)
+            .and_then(IndexLine::entry)
             .ok_or_else(|| CertgenError::IndexLine {
                 path: path(dir),
                 line: number + 1,

@@ -3,25 +3,25 @@ use std::fs;
 use super::file::{path, read};
 use super::*;
 
-fn entry(serial: &str, name: &str, replaces: Option<&str>) -> Entry {
-    Entry {
-        serial: Serial::parse(serial).unwrap(),
+fn entry(serial: &str, name: &str, replaces: Option<&str>) -> IndexEntry {
+    IndexEntry {
+        serial: CertificateSerial::parse(serial).unwrap(),
         name: name.to_owned(),
         kind: "client".to_owned(),
         file: format!("{name}.crt"),
         from: now(),
         until: now() + time::Duration::days(1),
         authority: "ours".to_owned(),
-        replaces: replaces.map(|serial| Serial::parse(serial).unwrap()),
+        replaces: replaces.map(|serial| CertificateSerial::parse(serial).unwrap()),
     }
 }
 
-fn index(entries: Vec<Entry>) -> Index {
+fn index(entries: Vec<IndexEntry>) -> CertificateIndex {
     let replaced_by = entries
         .iter()
         .filter_map(|entry| Some((entry.replaces.clone()?, entry.serial.clone())))
         .collect();
-    Index {
+    CertificateIndex {
         entries,
         revoked: BTreeSet::new(),
         replaced_by,
@@ -89,7 +89,7 @@ fn those_that_a_certificate_replaced_are_found_one_after_the_other() {
         entry("04", "b", None),
     ]);
     let replaced = |serial: &str| -> Vec<String> {
-        let found = index.replaced(&Serial::parse(serial).unwrap());
+        let found = index.replaced(&CertificateSerial::parse(serial).unwrap());
         found.iter().map(|entry| entry.serial.to_string()).collect()
     };
     assert_eq!(replaced("03"), ["02", "01"]);
@@ -105,7 +105,12 @@ fn an_index_that_goes_round_ends() {
         entry("01", "a", Some("02")),
         entry("02", "a", Some("01")),
     ]);
-    assert_eq!(index.replaced(&Serial::parse("01").unwrap()).len(), 2);
+    assert_eq!(
+        index
+            .replaced(&CertificateSerial::parse("01").unwrap())
+            .len(),
+        2
+    );
 }
 
 #[test]
@@ -118,18 +123,28 @@ fn a_state_says_the_worst_that_became_of_a_certificate() {
         entry("03", "a", Some("02")),
         entry("04", "a", None),
     ]);
-    index.revoked.insert(Serial::parse("04").unwrap());
-    index.revoked.insert(Serial::parse("99").unwrap());
-    let states: Vec<State> = index
+    index
+        .revoked
+        .insert(CertificateSerial::parse("04").unwrap());
+    index
+        .revoked
+        .insert(CertificateSerial::parse("99").unwrap());
+    let states: Vec<CertificateState> = index
         .entries()
         .iter()
         .map(|entry| index.state(entry))
         .collect();
     assert_eq!(
         states,
-        [State::Ended, State::Replaced, State::Valid, State::Revoked]
+        [
+            CertificateState::Ended,
+            CertificateState::Replaced,
+            CertificateState::Valid,
+            CertificateState::Revoked
+        ]
     );
-    let live: Vec<&Serial> = index.named("a").iter().map(|entry| &entry.serial).collect();
+    let live: Vec<&CertificateSerial> =
+        index.named("a").iter().map(|entry| &entry.serial).collect();
     assert_eq!(live, [&index.entries[1].serial, &index.entries[2].serial]);
     assert!(
         index

@@ -4,11 +4,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::authority::belongs;
 use crate::certificate_facts;
-use crate::directory::Directory;
-use crate::{Authority, AuthoritySpec, Index, Issued};
+use crate::directory::AuthorityDirectory;
+use crate::{Authority, AuthoritySpec, CertificateIndex, IssuedCertificate};
 
 /// A directory with an authority and its client `a`, and a second certificate of that client's.
-fn stage() -> (TempDir, Authority, Issued) {
+fn stage() -> (TempDir, Authority, IssuedCertificate) {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new(&AuthoritySpec::default()).unwrap();
     authority.save(dir.path(), Overwrite::Refuse).unwrap();
@@ -19,15 +19,20 @@ fn stage() -> (TempDir, Authority, Issued) {
 }
 
 /// The change that puts a client's certificate in place.
-fn change(dir: &Path, leaf: &Issued, stem: &str, overwrite: Overwrite) -> Change {
+fn change(
+    dir: &Path,
+    leaf: &IssuedCertificate,
+    stem: &str,
+    overwrite: Overwrite,
+) -> DirectoryChange {
     let file = store::certificate_path(dir, stem);
-    let draft = |path: &Path, text: &str| Draft::new(path, text, Secrecy::Owner).unwrap();
-    let mut change = Change::new(overwrite);
+    let draft = |path: &Path, text: &str| DraftFile::new(path, text, FileAccess::Owner).unwrap();
+    let mut change = DirectoryChange::new(overwrite);
     change.pair(
         draft(&store::key_path(dir, stem), leaf.key_pem()),
         draft(&file, leaf.certificate_pem()),
     );
-    change.index(Entry::of(
+    change.index(IndexEntry::of(
         &leaf.certificate_der(),
         leaf.issuer(),
         &file,
@@ -54,12 +59,12 @@ fn drafts(dir: &Path) -> usize {
 }
 
 /// Does the first so many of the single things that a change does to the files.
-fn take_some(dir: &Path, steps: &[Step], count: usize) {
+fn take_some(dir: &Path, steps: &[JournalStep], count: usize) {
     let mut turns = 0..count;
     let mut next = || turns.next().is_some();
     for step in steps {
         match step {
-            Step::Pair {
+            JournalStep::Pair {
                 key,
                 certificate,
                 overwrite,
@@ -70,9 +75,9 @@ fn take_some(dir: &Path, steps: &[Step], count: usize) {
                     }
                 }
             }
-            Step::Index(_) | Step::Remove(_) => {
+            JournalStep::Index(_) | JournalStep::Remove(_) => {
                 if next() {
-                    step.take(dir, Run::First).unwrap();
+                    step.take(dir, StepAttempt::First).unwrap();
                 }
             }
         }
@@ -94,12 +99,12 @@ fn a_change_that_was_cut_off_anywhere_is_finished_by_the_next_command() {
             assert_eq!(steps.len(), 3, "index, pair, removal");
             take_some(dir, &steps, taken);
 
-            drop(Directory::lock(dir).unwrap());
+            drop(AuthorityDirectory::lock(dir).unwrap());
 
             assert!(is_pair(dir, stem), "{overwrite:?} after {taken}");
             let there = certificate_facts::load(&store::certificate_path(dir, stem)).unwrap();
             assert_eq!(there, leaf.certificate_der());
-            let index = Index::load(dir).unwrap();
+            let index = CertificateIndex::load(dir).unwrap();
             let serials = index.entries().iter().map(|entry| &entry.serial);
             assert_eq!(serials.filter(|serial| *serial == leaf.serial()).count(), 1);
             assert_eq!(drafts(dir), 0);
@@ -133,9 +138,9 @@ fn a_file_that_appears_at_the_last_moment_is_not_overwritten() {
             fs::write(dir.join(name), "theirs").unwrap();
 
             if killed {
-                drop(Directory::lock(dir).unwrap());
+                drop(AuthorityDirectory::lock(dir).unwrap());
             } else {
-                let refused = finish(dir, &steps, Run::First);
+                let refused = finish(dir, &steps, StepAttempt::First);
                 assert!(matches!(refused, Err(CertgenError::Exists(_))));
             }
 
@@ -177,11 +182,11 @@ fn a_change_that_cannot_be_finished_is_told_and_not_forgotten() {
     fs::rename(&certificate, &gone).unwrap();
     fs::create_dir(&certificate).unwrap();
 
-    let refused = Directory::lock(dir);
+    let refused = AuthorityDirectory::lock(dir);
     assert!(matches!(refused, Err(CertgenError::Unfinished { .. })));
 
     fs::remove_dir(&certificate).unwrap();
-    drop(Directory::lock(dir).unwrap());
+    drop(AuthorityDirectory::lock(dir).unwrap());
     assert!(is_pair(dir, "a"));
 }
 
@@ -191,12 +196,12 @@ fn a_journal_that_is_a_link_is_not_followed() {
     let elsewhere = dir.path().join("elsewhere");
     fs::write(&elsewhere, "[]").unwrap();
     std::os::unix::fs::symlink(&elsewhere, path(dir.path())).unwrap();
-    let refused = Directory::lock(dir.path());
+    let refused = AuthorityDirectory::lock(dir.path());
     assert!(matches!(refused, Err(CertgenError::Io { .. })));
 
     fs::remove_file(path(dir.path())).unwrap();
     fs::hard_link(&elsewhere, path(dir.path())).unwrap();
-    let refused = Directory::lock(dir.path());
+    let refused = AuthorityDirectory::lock(dir.path());
     assert!(matches!(refused, Err(CertgenError::NotOurs { .. })));
 }
 
@@ -208,15 +213,15 @@ fn a_journal_of_another_user_is_not_done() {
     let (dir, _, _) = stage();
     let victim = dir.path().join("victim");
     fs::write(&victim, "").unwrap();
-    let steps = [Step::Remove(victim.clone())];
+    let steps = [JournalStep::Remove(victim.clone())];
     fs::write(path(dir.path()), serde_json::to_string(&steps).unwrap()).unwrap();
     std::os::unix::fs::chown(path(dir.path()), Some(65_534), None).unwrap();
-    let refused = Directory::lock(dir.path());
+    let refused = AuthorityDirectory::lock(dir.path());
     assert!(matches!(refused, Err(CertgenError::NotOurs { .. })));
     assert!(victim.exists());
 
     std::os::unix::fs::chown(path(dir.path()), Some(0), None).unwrap();
-    drop(Directory::lock(dir.path()).unwrap());
+    drop(AuthorityDirectory::lock(dir.path()).unwrap());
     assert!(!victim.exists());
 }
 
@@ -226,10 +231,10 @@ fn an_authority_that_was_cut_off_is_finished() {
     let dir = dir.path();
     let authority = Authority::new(&AuthoritySpec::default()).unwrap();
     let (key, certificate) = authority.drafts(dir).unwrap();
-    let mut change = Change::new(Overwrite::Refuse);
+    let mut change = DirectoryChange::new(Overwrite::Refuse);
     change.pair(key, certificate);
     take_some(dir, &change.begin(dir).unwrap(), 1);
     assert!(!dir.join("ca.crt").exists());
-    let finished = Directory::lock(dir).unwrap().authority().unwrap();
+    let finished = AuthorityDirectory::lock(dir).unwrap().authority().unwrap();
     assert_eq!(finished.certificate_der(), authority.certificate_der());
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::yaml::{self, Node, Shape};
+use crate::yaml::{self, FlowNode, FlowValue};
 
 /// How far entries are indented where there is none to go by.
 const INDENT: &str = "  ";
@@ -22,8 +22,8 @@ pub(super) fn add_client(text: &str, client: &str, group: &str) -> String {
         };
         return format!("{text}{gap}clients:{newline}{INDENT}{entry}{newline}");
     };
-    if let Some(Node {
-        shape: Shape::Mapping(entries),
+    if let Some(FlowNode {
+        shape: FlowValue::Mapping(entries),
         ..
     }) = clients.flow(text)
         && let Some((_, last)) = entries.last()
@@ -51,8 +51,8 @@ pub(super) fn add_client(text: &str, client: &str, group: &str) -> String {
 /// The text with a group added to a client's list of them.
 pub(super) fn add_group(text: &str, client: &str, group: &str) -> Option<String> {
     let clients = find(text, 0..text.len(), "", "clients")?;
-    if let Some(Node {
-        shape: Shape::Mapping(entries),
+    if let Some(FlowNode {
+        shape: FlowValue::Mapping(entries),
         ..
     }) = clients.flow(text)
     {
@@ -66,14 +66,14 @@ pub(super) fn add_group(text: &str, client: &str, group: &str) -> Option<String>
 }
 
 /// A line that has the key that was looked for.
-struct Found {
+struct FoundKey {
     line: Range<usize>,
     value: usize,
 }
 
-impl Found {
+impl FoundKey {
     /// The collection on the same line.
-    fn flow(&self, text: &str) -> Option<Node> {
+    fn flow(&self, text: &str) -> Option<FlowNode> {
         let line = &text[self.line.clone()];
         let blanks = line[self.value..].len() - line[self.value..].trim_start().len();
         yaml::flow(line, self.value + blanks)
@@ -81,14 +81,14 @@ impl Found {
 }
 
 /// The one line in a part of the text that has this indent and this key.
-fn find(text: &str, part: Range<usize>, indent: &str, key: &str) -> Option<Found> {
+fn find(text: &str, part: Range<usize>, indent: &str, key: &str) -> Option<FoundKey> {
     lines(text, part).find_map(|line| {
         let content = text[line.clone()].strip_prefix(indent)?;
         if content.starts_with([' ', '\t']) {
             return None;
         }
         let (name, value) = yaml::key(content)?;
-        (name == key).then_some(Found {
+        (name == key).then_some(FoundKey {
             line,
             value: value + indent.len(),
         })
@@ -140,12 +140,12 @@ fn clear(line: &str, value: usize) -> String {
 }
 
 /// The text with a group at the end of the list that a grant has.
-fn lengthen(text: &str, base: usize, grant: Node, group: &str) -> Option<String> {
-    let Shape::Mapping(entries) = grant.shape else {
+fn lengthen(text: &str, base: usize, grant: FlowNode, group: &str) -> Option<String> {
+    let FlowValue::Mapping(entries) = grant.shape else {
         return None;
     };
     let (_, groups) = entries.into_iter().find(|(name, _)| name == "groups")?;
-    let Shape::Sequence(items) = groups.shape else {
+    let FlowValue::Sequence(items) = groups.shape else {
         return None;
     };
     let group = yaml::quoted(group);

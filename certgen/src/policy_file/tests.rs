@@ -16,11 +16,15 @@ tests: []   # last
 ";
 
 /// The file after the grant, or what was wrong; a file that is left alone is also checked.
-fn grant(text: &str, client: &str, group: &str) -> Result<(String, Addition), PolicyFileError> {
+fn grant(
+    text: &str,
+    client: &str,
+    group: &str,
+) -> Result<(String, GrantAddition), PolicyFileError> {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("policy.yaml");
     fs::write(&path, text).unwrap();
-    let granted = Grant::plan(&path, &[client], group).and_then(|grant| {
+    let granted = GrantEdit::plan(&path, &[client], group).and_then(|grant| {
         let addition = grant.additions()[0];
         grant.write().map(|()| addition)
     });
@@ -41,7 +45,7 @@ fn grant(text: &str, client: &str, group: &str) -> Result<(String, Addition), Po
 
 fn new_client(text: &str) -> String {
     let (text, addition) = grant(text, "billing", "ui-servers").unwrap();
-    assert_eq!(addition, Addition::Client);
+    assert_eq!(addition, GrantAddition::Client);
     text
 }
 
@@ -106,7 +110,7 @@ fn the_layout_of_the_neighbours_is_taken_over() {
 #[test]
 fn a_known_client_gets_one_more_group() {
     let (text, addition) = grant(POLICY, "free-trial-client", "more").unwrap();
-    assert_eq!(addition, Addition::Group);
+    assert_eq!(addition, GrantAddition::Group);
     assert_eq!(text, POLICY.replace("[ui-servers]", "[ui-servers, more]"));
 
     let (text, _) = grant(POLICY, "standard client", "7").unwrap();
@@ -119,9 +123,9 @@ fn a_known_client_gets_one_more_group() {
 #[test]
 fn a_group_that_is_there_already_changes_nothing() {
     let (text, addition) = grant(POLICY, "free-trial-client", "ui-servers").unwrap();
-    assert_eq!((text.as_str(), addition), (POLICY, Addition::Nothing));
+    assert_eq!((text.as_str(), addition), (POLICY, GrantAddition::Nothing));
     let block = "clients:\n  a:\n    groups:\n    - b\n";
-    assert_eq!(grant(block, "a", "b").unwrap().1, Addition::Nothing);
+    assert_eq!(grant(block, "a", "b").unwrap().1, GrantAddition::Nothing);
 }
 
 #[test]
@@ -204,7 +208,7 @@ fn the_mode_stays_and_a_link_stays_a_link() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     symlink("real.yaml", &link).unwrap();
 
-    Grant::plan(&link, &["billing"], "ui-servers")
+    GrantEdit::plan(&link, &["billing"], "ui-servers")
         .unwrap()
         .write()
         .unwrap();
@@ -222,7 +226,7 @@ fn a_file_that_changed_in_the_meantime_is_left_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("policy.yaml");
     fs::write(&path, POLICY).unwrap();
-    let grant = Grant::plan(&path, &["billing"], "ui-servers").unwrap();
+    let grant = GrantEdit::plan(&path, &["billing"], "ui-servers").unwrap();
     fs::write(&path, "version: 2\n").unwrap();
     assert!(matches!(grant.write(), Err(PolicyFileError::Changed(_))));
     assert_eq!(fs::read_to_string(&path).unwrap(), "version: 2\n");
@@ -233,13 +237,13 @@ fn what_is_no_file_is_left_alone() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("policy.yaml");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let refused = Grant::plan(&path, &["a"], "b");
+    let refused = GrantEdit::plan(&path, &["a"], "b");
     assert!(matches!(
         refused,
         Err(PolicyFileError::File(CertgenError::NotAFile(_)))
     ));
     drop(listener);
-    let refused = Grant::plan(dir.path(), &["a"], "b");
+    let refused = GrantEdit::plan(dir.path(), &["a"], "b");
     assert!(matches!(
         refused,
         Err(PolicyFileError::File(CertgenError::NotAFile(_)))
@@ -252,12 +256,12 @@ fn many_clients_are_granted_in_one_change() {
     let path = dir.path().join("policy.yaml");
     fs::write(&path, POLICY).unwrap();
     let clients = ["a", "standard client", "b", "free-trial-client"];
-    let grant = Grant::plan(&path, &clients, "ui-servers").unwrap();
+    let grant = GrantEdit::plan(&path, &clients, "ui-servers").unwrap();
     let expected = [
-        Addition::Client,
-        Addition::Group,
-        Addition::Client,
-        Addition::Nothing,
+        GrantAddition::Client,
+        GrantAddition::Group,
+        GrantAddition::Client,
+        GrantAddition::Nothing,
     ];
     assert_eq!(grant.additions(), expected);
     grant.write().unwrap();

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use certgen::{Facts, Revocations};
+use certgen::{CertificateFacts, CrlContents};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tempfile::TempDir;
@@ -71,14 +71,14 @@ impl Desk {
             & 0o7777
     }
 
-    pub(crate) fn facts(&self, name: &str) -> Facts {
-        Facts::load(&self.path(name)).expect(STAGE)
+    pub(crate) fn facts(&self, name: &str) -> CertificateFacts {
+        CertificateFacts::load(&self.path(name)).expect(STAGE)
     }
 
-    pub(crate) fn revocations(&self) -> Revocations {
+    pub(crate) fn revocations(&self) -> CrlContents {
         let pem = fs::read(self.path("ca.crt")).expect(STAGE);
         let authority = CertificateDer::from_pem_slice(&pem).expect(STAGE);
-        Revocations::load(&self.path("ca.crl"), &authority).expect(STAGE)
+        CrlContents::load(&self.path("ca.crl"), &authority).expect(STAGE)
     }
 
     pub(crate) fn files(&self) -> Vec<String> {

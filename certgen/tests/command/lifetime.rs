@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use certgen::Serial;
+use certgen::CertificateSerial;
 
 use crate::desk::Desk;
 
@@ -48,7 +48,7 @@ fn revocations_add_up_and_their_number_grows() {
     let serial = |client: &str| desk.facts(&format!("{client}.crt")).serial().clone();
     let listed = || {
         let list = desk.revocations();
-        let serials: Vec<Serial> = list
+        let serials: Vec<CertificateSerial> = list
             .entries()
             .iter()
             .map(|entry| entry.serial().clone())

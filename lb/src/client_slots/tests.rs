@@ -23,28 +23,28 @@ fn at_most(n: u32) -> Limit {
     Limit::AtMost(NonZeroU32::new(n).unwrap())
 }
 
-fn name() -> Name {
+fn name() -> SharedName {
     "billing".into()
 }
 
 /// The place of one who waits, if it was given one.
-fn given(waiting: &mut Waiting) -> Option<Admission> {
-    match pin!(waiting.place()).poll(&mut Context::from_waker(Waker::noop())) {
+fn given(waiting: &mut QueuedSlot) -> Option<ClientSlot> {
+    match pin!(waiting.granted()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(admission) => Some(admission),
         Poll::Pending => None,
     }
 }
 
-fn wait(places: &Places, limit: u32) -> Waiting {
+fn wait(places: &ClientSlots, limit: u32) -> QueuedSlot {
     match places.claim_or_wait(&name(), at_most(limit), Instant::now()) {
-        Some(Place::Taken(waiting)) => waiting,
+        Some(SlotOutcome::Queued(waiting)) => waiting,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn a_place_goes_to_whoever_came_first_and_nobody_overtakes() {
-    let places = Places::default();
+    let places = ClientSlots::default();
     let held = places.claim(&name(), at_most(2)).unwrap();
     let also = places.claim(&name(), at_most(2)).unwrap();
     let (mut first, mut second) = (wait(&places, 2), wait(&places, 2));
@@ -63,15 +63,15 @@ fn a_place_goes_to_whoever_came_first_and_nobody_overtakes() {
 
 #[test]
 fn an_older_turn_comes_first_whoever_asks_later() {
-    let places = Places::default();
+    let places = ClientSlots::default();
     let held = places.claim(&name(), at_most(2)).unwrap();
     let also = places.claim(&name(), at_most(2)).unwrap();
     let now = Instant::now();
     let line = |since| places.claim_or_wait(&name(), at_most(2), since);
-    let Some(Place::Taken(mut young)) = line(now) else {
+    let Some(SlotOutcome::Queued(mut young)) = line(now) else {
         panic!("all places are taken");
     };
-    let Some(Place::Taken(mut old)) = line(now - Duration::from_secs(1)) else {
+    let Some(SlotOutcome::Queued(mut old)) = line(now - Duration::from_secs(1)) else {
         panic!("all places are taken");
     };
     assert!(line(now).is_none(), "as many wait as may be open");
@@ -83,14 +83,14 @@ fn an_older_turn_comes_first_whoever_asks_later() {
 
 #[test]
 fn a_raised_limit_lets_those_in_who_wait_and_one_who_leaves_holds_up_nobody() {
-    let places = Places::default();
+    let places = ClientSlots::default();
     let _held = places.claim(&name(), at_most(1)).unwrap();
     let mut first = wait(&places, 1);
-    first.limit(at_most(2));
+    first.set_limit(at_most(2));
     let _second = given(&mut first).expect("there is room now");
     let blocking = wait(&places, 2);
     let mut behind = wait(&places, 2);
-    behind.limit(at_most(3));
+    behind.set_limit(at_most(3));
     assert!(given(&mut behind).is_none(), "it is not first");
     drop(blocking);
     assert!(given(&mut behind).is_some());
@@ -125,10 +125,10 @@ proptest! {
     /// The model: so many are in, and those in line are let in from the front as soon as there is room.
     #[test]
     fn places_are_given_in_turn_and_never_above_the_limit(limit in 1_u32..4, steps in vec(any_step(), 0..60)) {
-        let places = Places::default();
+        let places = ClientSlots::default();
         let limited = at_most(limit);
-        let mut open: Vec<Admission> = Vec::new();
-        let mut line: Vec<Waiting> = Vec::new();
+        let mut open: Vec<ClientSlot> = Vec::new();
+        let mut line: Vec<QueuedSlot> = Vec::new();
         // How many of the line, from the front, have been given a place that they have not looked for.
         let mut granted = 0;
         for step in steps {
@@ -141,17 +141,17 @@ proptest! {
                     open.extend(came);
                 }
                 Step::Wait => match places.claim_or_wait(&name(), limited, Instant::now()) {
-                    Some(Place::Free(admission)) => {
+                    Some(SlotOutcome::Granted(admission)) => {
                         prop_assert!(taken < limit);
                         open.push(admission);
                     }
-                    Some(Place::Taken(waiting)) => {
+                    Some(SlotOutcome::Queued(waiting)) => {
                         prop_assert!(taken >= limit && waits < limit as usize);
                         line.push(waiting);
                     }
                     None => prop_assert!(waits >= limit as usize),
                 },
-                Step::Adopt => open.push(places.adopt(&name())),
+                Step::Adopt => open.push(places.claim_unlimited(&name())),
                 Step::Leave(which) if !open.is_empty() => drop(open.remove(which % open.len())),
                 Step::GiveUp(which) if !line.is_empty() => {
                     let which = which % line.len();
@@ -182,15 +182,15 @@ proptest! {
 }
 
 /// Comes, waits if it must, but not always to the end, and stays for a moment.
-async fn visit(places: &Places, inside: &AtomicU32, number: usize) -> bool {
+async fn visit(places: &ClientSlots, inside: &AtomicU32, number: usize) -> bool {
     let patience = Duration::from_micros(if number.is_multiple_of(3) {
         1
     } else {
         5_000_000
     });
     let place = match places.claim_or_wait(&name(), at_most(LIMIT), Instant::now()) {
-        Some(Place::Free(admission)) => Some(admission),
-        Some(Place::Taken(mut waiting)) => timeout(patience, waiting.place()).await.ok(),
+        Some(SlotOutcome::Granted(admission)) => Some(admission),
+        Some(SlotOutcome::Queued(mut waiting)) => timeout(patience, waiting.granted()).await.ok(),
         None => None,
     };
     let is_in = place.is_some();
@@ -208,7 +208,7 @@ async fn visit(places: &Places, inside: &AtomicU32, number: usize) -> bool {
 
 #[test]
 fn threads_that_come_wait_and_give_up_lose_no_place_and_are_never_too_many() {
-    let (places, inside) = (Places::default(), AtomicU32::new(0));
+    let (places, inside) = (ClientSlots::default(), AtomicU32::new(0));
     let come_and_go = || {
         let runtime = runtime::Builder::new_current_thread().enable_time().build();
         runtime.unwrap().block_on(async {

@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::{
     group_config::{DialConfig, GroupConfig, HealthConfig, UpstreamConfig},
-    health::Health,
-    probe::Check,
+    health::UpstreamHealth,
+    probe::ProbeKind,
 };
 
 async fn listening() -> (TcpListener, SocketAddr) {
@@ -38,20 +38,20 @@ async fn silent() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
     (socket, queued, address)
 }
 
-fn group(upstreams: &[SocketAddr], dial: DialConfig) -> Arc<Group> {
+fn group(upstreams: &[SocketAddr], dial: DialConfig) -> Arc<UpstreamGroup> {
     let upstreams = upstreams.iter().copied().map(UpstreamConfig::new).collect();
     let health = HealthConfig {
-        check: Check::Off,
+        check: ProbeKind::Off,
         ..HealthConfig::default()
     };
-    Arc::new(Group::new(GroupConfig {
+    Arc::new(UpstreamGroup::new(GroupConfig {
         health,
         dial,
         ..GroupConfig::new("ledger", upstreams)
     }))
 }
 
-fn open(group: &Group) -> Vec<u32> {
+fn open(group: &UpstreamGroup) -> Vec<u32> {
     group
         .upstreams()
         .iter()
@@ -112,7 +112,7 @@ async fn failed_dials_take_an_upstream_out_and_then_nobody_waits() {
     for _ in 0..3 {
         assert!(dial(&group, &mut DialReport::default()).await.is_err());
     }
-    assert_eq!(group.health(refuses), Some(Health::Down));
+    assert_eq!(group.health(refuses), Some(UpstreamHealth::Down));
     let mut report = DialReport::default();
     let refusal = dial(&group, &mut report).await.unwrap_err();
     assert!(matches!(refusal, DialError::NoneHealthy), "{refusal:?}");
@@ -180,7 +180,7 @@ async fn a_dial_counts_while_it_is_under_way_and_not_after_it_was_cancelled() {
 }
 
 /// A group of one upstream that goes down with its first failed dial.
-fn brittle(upstream: SocketAddr, dial: DialConfig) -> Arc<Group> {
+fn brittle(upstream: SocketAddr, dial: DialConfig) -> Arc<UpstreamGroup> {
     let group = group(&[upstream], dial);
     let config = GroupConfig::clone(&group.config());
     group.alter(GroupConfig {
@@ -197,12 +197,12 @@ fn brittle(upstream: SocketAddr, dial: DialConfig) -> Arc<Group> {
 async fn a_dial_that_fails_for_want_of_something_here_takes_no_upstream_down() {
     // EMFILE, ENFILE, ENOMEM, ENOBUFS and EADDRNOTAVAIL are ours; ECONNREFUSED is the upstream's.
     for (number, health) in [
-        (24, Health::Up),
-        (23, Health::Up),
-        (12, Health::Up),
-        (105, Health::Up),
-        (99, Health::Up),
-        (111, Health::Down),
+        (24, UpstreamHealth::Up),
+        (23, UpstreamHealth::Up),
+        (12, UpstreamHealth::Up),
+        (105, UpstreamHealth::Up),
+        (99, UpstreamHealth::Up),
+        (111, UpstreamHealth::Down),
     ] {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 9));
         let group = brittle(upstream, DialConfig::default());
@@ -216,7 +216,10 @@ async fn a_dial_that_fails_for_want_of_something_here_takes_no_upstream_down() {
 #[tokio::test(start_paused = true)]
 async fn only_a_dial_that_was_given_its_time_is_held_against_the_upstream() {
     let second = Duration::from_secs(1);
-    for (budget, health) in [(second / 2, Health::Up), (second, Health::Down)] {
+    for (budget, health) in [
+        (second / 2, UpstreamHealth::Up),
+        (second, UpstreamHealth::Down),
+    ] {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 9));
         let dials = DialConfig {
             connect: second,

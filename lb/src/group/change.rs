@@ -4,22 +4,22 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use parking_lot::MutexGuard;
 
-use super::{Group, report::Vacated, state::Book};
+use super::{UpstreamGroup, report::VacatedUpstream, state::GroupState};
 use crate::{
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
-    probe::{Check, Prober},
+    probe::{ProbeKind, Prober},
 };
 
 /// How many upstreams are changed before leases that wait have their turn.
 const STRETCH: usize = 64;
 
 /// What is other in a new configuration.
-struct Difference {
+struct GroupDifference {
     put: Vec<UpstreamConfig>,
     removed: Vec<SocketAddr>,
 }
 
-impl Difference {
+impl GroupDifference {
     fn new(before: &[UpstreamConfig], after: &[UpstreamConfig]) -> Self {
         // Of two with one address, the last one counts.
         let by_address = |upstreams: &[UpstreamConfig]| -> HashMap<SocketAddr, UpstreamConfig> {
@@ -40,17 +40,17 @@ impl Difference {
     }
 }
 
-impl Group {
+impl UpstreamGroup {
     /// Changes the configuration by difference, upstream by upstream: a lease waits for some of them at
     /// most, and what is added is there before anything is removed. One thread changes a group at a time.
     ///
-    /// Other health settings stop the probes; [`Group::probe`] starts them in the new way.
+    /// Other health settings stop the probes; [`UpstreamGroup::probe`] starts them in the new way.
     pub(crate) fn alter(&self, config: GroupConfig) {
         let before = self.config.load_full();
         let unchanged = *before == config;
-        let difference = Difference::new(&before.upstreams, &config.upstreams);
+        let difference = GroupDifference::new(&before.upstreams, &config.upstreams);
         let all_anew = before.health != config.health;
-        let mut book = self.book.lock();
+        let mut book = self.state.lock();
         book.retired = false;
         if unchanged {
             return;
@@ -79,7 +79,7 @@ impl Group {
             Some(known) => *known = upstream,
             None => config.upstreams.push(upstream),
         }
-        let mut book = self.book.lock();
+        let mut book = self.state.lock();
         let vacated = book.put(upstream);
         self.altered(book, config, vacated);
     }
@@ -88,16 +88,16 @@ impl Group {
     pub(crate) fn remove_upstream(&self, upstream: SocketAddr) {
         let mut config = GroupConfig::clone(&self.config.load());
         config.upstreams.retain(|known| known.address != upstream);
-        let mut book = self.book.lock();
+        let mut book = self.state.lock();
         let vacated = book.remove(upstream);
         self.altered(book, config, vacated);
     }
 
     fn altered(
         &self,
-        mut book: MutexGuard<'_, Book>,
+        mut book: MutexGuard<'_, GroupState>,
         config: GroupConfig,
-        vacated: impl IntoIterator<Item = Vacated>,
+        vacated: impl IntoIterator<Item = VacatedUpstream>,
     ) {
         book.await_verdict();
         self.config.store(Arc::new(config));
@@ -111,7 +111,7 @@ impl Group {
         let config = self.config.load_full();
         let mut known = config.upstreams.iter();
         let known = known.rfind(|known| known.address == upstream);
-        let is_wanted = config.health.check != Check::Off
+        let is_wanted = config.health.check != ProbeKind::Off
             && known.is_some_and(|known| known.state != UpstreamState::Maint);
         let mut running = self.probes.lock();
         if is_wanted {

@@ -5,27 +5,27 @@ use std::net::SocketAddr;
 use parking_lot::MutexGuard;
 use tracing::{info, warn};
 
-use super::{Group, state::Book};
-use crate::{cause::Cause, health::Health};
+use super::{UpstreamGroup, state::GroupState};
+use crate::{cause::FailureCause, health::UpstreamHealth};
 
 /// How many upstreams without connections one change names, at most.
 const VACATED_NAMED: usize = 20;
 
 /// An upstream that gets no connections any more and has lost its last one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Vacated {
+pub(super) struct VacatedUpstream {
     pub(super) upstream: SocketAddr,
     /// Why it gets none.
     pub(super) state: &'static str,
 }
 
-impl Group {
+impl UpstreamGroup {
     /// Says that an upstream came up or went down, if it did, after the lock was let go.
     pub(super) fn report(
         &self,
-        book: MutexGuard<'_, Book>,
+        book: MutexGuard<'_, GroupState>,
         upstream: SocketAddr,
-        moved: Option<(Health, Health)>,
+        moved: Option<(UpstreamHealth, UpstreamHealth)>,
     ) {
         let Some((from, to)) = moved else {
             return;
@@ -35,19 +35,22 @@ impl Group {
         drop(book);
         let group = &*self.name;
         match to {
-            Health::Up => info!(group, %upstream, "upstream is up"),
-            Health::Down => {
-                let cause = cause.as_ref().map(Cause::to_string).unwrap_or_default();
+            UpstreamHealth::Up => info!(group, %upstream, "upstream is up"),
+            UpstreamHealth::Down => {
+                let cause = cause
+                    .as_ref()
+                    .map(FailureCause::to_string)
+                    .unwrap_or_default();
                 warn!(group, %upstream, %from, cause, "upstream is down");
             }
-            Health::Unknown => {}
+            UpstreamHealth::Unknown => {}
         }
     }
 
     /// Says which upstreams may be taken away now: no connection of the group is on them any more.
-    pub(super) fn report_vacated(&self, vacated: impl IntoIterator<Item = Vacated>) {
+    pub(super) fn report_vacated(&self, vacated: impl IntoIterator<Item = VacatedUpstream>) {
         let group = &*self.name;
-        for Vacated { upstream, state } in vacated.into_iter().take(VACATED_NAMED) {
+        for VacatedUpstream { upstream, state } in vacated.into_iter().take(VACATED_NAMED) {
             info!(group, %upstream, state, "upstream has lost its last connection");
         }
     }

@@ -10,15 +10,15 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{UpstreamStatus, first_verdict::FIRST_VERDICT, report::Vacated};
+use super::{UpstreamStatus, first_verdict::FIRST_VERDICT, report::VacatedUpstream};
 use crate::{
     balancer::{Balancer, STEPS, Tier},
-    cause::Cause,
+    cause::FailureCause,
     group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig, UpstreamState, WhenAllDown},
-    health::{Condition, Health},
+    health::{HealthState, UpstreamHealth},
     lease::NoLease,
     limit::Limit,
-    probe::Check,
+    probe::ProbeKind,
 };
 
 /// The state of an upstream that its group does not have any more, in logs.
@@ -34,11 +34,11 @@ const EASED_AT_ONCE: usize = 16;
 
 /// The state of a group.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct GroupState {
     pub(super) balancer: Balancer,
-    standings: HashMap<SocketAddr, Standing>,
+    upstreams: HashMap<SocketAddr, UpstreamEntry>,
     /// Upstreams without probes that failed, and when they are tried again.
-    resting: BTreeSet<(Instant, SocketAddr)>,
+    cooling_down: BTreeSet<(Instant, SocketAddr)>,
     /// Connections that came to nothing and count as load, and until when.
     failed: VecDeque<(Instant, SocketAddr)>,
     /// Newcomers, and when their load is to count less.
@@ -57,46 +57,46 @@ pub(super) struct Book {
 }
 
 #[derive(Debug)]
-struct Standing {
+struct UpstreamEntry {
     config: UpstreamConfig,
-    condition: Condition,
-    cause: Option<Cause>,
+    health: HealthState,
+    cause: Option<FailureCause>,
     /// Cancelled when it goes down, if there are connections that end then.
     down: Option<CancellationToken>,
     /// It went down by what a client may have caused, and nothing else has said so yet.
     is_suspected: bool,
 }
 
-impl Standing {
+impl UpstreamEntry {
     fn tier(&self) -> Tier {
-        match (self.config.state, self.condition.health()) {
+        match (self.config.state, self.health.health()) {
             (UpstreamState::Drain | UpstreamState::Maint, _) => Tier::Out,
-            (UpstreamState::Ready, Health::Unknown) => Tier::Out,
-            (UpstreamState::Ready, Health::Down) => Tier::Down,
-            (UpstreamState::Ready, Health::Up) if self.config.backup => Tier::Backup,
-            (UpstreamState::Ready, Health::Up) => Tier::Primary,
+            (UpstreamState::Ready, UpstreamHealth::Unknown) => Tier::Out,
+            (UpstreamState::Ready, UpstreamHealth::Down) => Tier::Down,
+            (UpstreamState::Ready, UpstreamHealth::Up) if self.config.backup => Tier::Backup,
+            (UpstreamState::Ready, UpstreamHealth::Up) => Tier::Primary,
         }
     }
 
     fn is_undecided(&self) -> bool {
-        self.config.state == UpstreamState::Ready && self.condition.health() == Health::Unknown
+        self.config.state == UpstreamState::Ready && self.health.health() == UpstreamHealth::Unknown
     }
 }
 
-impl Book {
+impl GroupState {
     /// An upstream, and what is cancelled when it goes down, if its connections end then.
     pub(super) fn choose(
         &mut self,
         tried: &[SocketAddr],
     ) -> Result<(SocketAddr, Option<CancellationToken>), NoLease> {
-        self.end_rests();
+        self.end_cool_downs();
         self.forget_failed();
         self.ease();
         if !self.limit.allows(self.balancer.open()) {
             return Err(NoLease::GroupFull { limit: self.limit });
         }
         let address = self.balancer.choose(tried, self.when_all_down)?;
-        let down = match (self.health.on_down, self.standings.get_mut(&address)) {
+        let down = match (self.health.on_down, self.upstreams.get_mut(&address)) {
             (OnDown::Cut, Some(standing)) => Some(standing.down.get_or_insert_default().clone()),
             (OnDown::Cut | OnDown::Keep, _) => None,
         };
@@ -109,18 +109,18 @@ impl Book {
         reason = "each upstream is placed by itself, in whatever order"
     )]
     pub(super) fn configure(&mut self, config: &GroupConfig) {
-        let was_off = self.health.check == Check::Off;
+        let was_off = self.health.check == ProbeKind::Off;
         self.health = config.health.clone();
         self.limit = config.max_connections;
         self.when_all_down = config.when_all_down;
         self.slow_start = config.slow_start;
-        if was_off || self.health.check != Check::Off {
+        if was_off || self.health.check != ProbeKind::Off {
             return;
         }
         // Without probes nothing speaks against any of them.
-        for (&address, standing) in &mut self.standings {
-            if standing.condition.health() != Health::Up {
-                standing.condition = Condition::UP;
+        for (&address, standing) in &mut self.upstreams {
+            if standing.health.health() != UpstreamHealth::Up {
+                standing.health = HealthState::UP;
                 let (weight, tier) = (standing.config.weight, standing.tier());
                 self.balancer.put(address, weight, tier);
             }
@@ -128,7 +128,7 @@ impl Book {
     }
 
     /// Adds an upstream or alters it, and says whether it lost its last connection by that.
-    pub(super) fn put(&mut self, config: UpstreamConfig) -> Option<Vacated> {
+    pub(super) fn put(&mut self, config: UpstreamConfig) -> Option<VacatedUpstream> {
         let UpstreamConfig {
             address,
             weight,
@@ -136,12 +136,14 @@ impl Book {
             ..
         } = config;
         let assumed = match self.health.check {
-            Check::Off => Condition::UP,
-            Check::Tcp | Check::SendExpect { .. } | Check::Custom(_) => Condition::UNKNOWN,
+            ProbeKind::Off => HealthState::UP,
+            ProbeKind::Tcp | ProbeKind::SendExpect { .. } | ProbeKind::Custom(_) => {
+                HealthState::UNKNOWN
+            }
         };
-        let standing = self.standings.entry(address).or_insert(Standing {
+        let standing = self.upstreams.entry(address).or_insert(UpstreamEntry {
             config,
-            condition: assumed,
+            health: assumed,
             cause: None,
             down: None,
             is_suspected: false,
@@ -149,24 +151,24 @@ impl Book {
         let stops = standing.config.state == UpstreamState::Ready && state != UpstreamState::Ready;
         standing.config = config;
         if state == UpstreamState::Maint {
-            standing.condition = assumed;
+            standing.health = assumed;
         }
         let tier = standing.tier();
         self.place(address, weight, tier);
         let is_vacated = stops && self.balancer.active(address) == 0;
-        is_vacated.then_some(Vacated {
+        is_vacated.then_some(VacatedUpstream {
             upstream: address,
             state: state.as_str(),
         })
     }
 
     /// Removes an upstream, whose connections go on, and says whether it has none.
-    pub(super) fn remove(&mut self, upstream: SocketAddr) -> Option<Vacated> {
-        self.standings.remove(&upstream)?;
+    pub(super) fn remove(&mut self, upstream: SocketAddr) -> Option<VacatedUpstream> {
+        self.upstreams.remove(&upstream)?;
         let is_vacated = self.balancer.active(upstream) == 0;
         self.balancer.remove(upstream);
         let state = REMOVED;
-        is_vacated.then_some(Vacated { upstream, state })
+        is_vacated.then_some(VacatedUpstream { upstream, state })
     }
 
     /// Puts an upstream into its tier. One that comes to serve beside others starts slowly.
@@ -197,47 +199,47 @@ impl Book {
     }
 
     /// Counts the end of a connection, and says whether its upstream was to lose all.
-    pub(super) fn give_back(&mut self, upstream: SocketAddr) -> Option<Vacated> {
+    pub(super) fn give_back(&mut self, upstream: SocketAddr) -> Option<VacatedUpstream> {
         if self.balancer.give_back(upstream) > 0 {
             return None;
         }
-        let state = match self.standings.get(&upstream).map(|it| it.config.state) {
+        let state = match self.upstreams.get(&upstream).map(|it| it.config.state) {
             Some(_) | None if self.retired => REMOVED,
             Some(UpstreamState::Ready) => return None,
             Some(state @ (UpstreamState::Drain | UpstreamState::Maint)) => state.as_str(),
             None => REMOVED,
         };
-        Some(Vacated { upstream, state })
+        Some(VacatedUpstream { upstream, state })
     }
 
     /// The group was removed: says which upstreams have no connections.
-    pub(super) fn retire(&mut self) -> Vec<Vacated> {
+    pub(super) fn retire(&mut self) -> Vec<VacatedUpstream> {
         self.retired = true;
-        let mut vacated: Vec<_> = self.standings.keys().copied().collect();
+        let mut vacated: Vec<_> = self.upstreams.keys().copied().collect();
         vacated.retain(|&upstream| self.balancer.active(upstream) == 0);
         vacated.sort_unstable();
         let state = REMOVED;
         let vacated = vacated.into_iter();
         vacated
-            .map(|upstream| Vacated { upstream, state })
+            .map(|upstream| VacatedUpstream { upstream, state })
             .collect()
     }
 
     /// Remembers why an upstream failed, or forgets it.
-    pub(super) fn explain(&mut self, upstream: SocketAddr, cause: Option<Cause>) {
-        if let Some(standing) = self.standings.get_mut(&upstream) {
+    pub(super) fn explain(&mut self, upstream: SocketAddr, cause: Option<FailureCause>) {
+        if let Some(standing) = self.upstreams.get_mut(&upstream) {
             standing.cause = cause;
         }
     }
 
     /// Why the upstream failed last.
-    pub(super) fn cause(&self, upstream: SocketAddr) -> Option<&Cause> {
-        self.standings.get(&upstream)?.cause.as_ref()
+    pub(super) fn cause(&self, upstream: SocketAddr) -> Option<&FailureCause> {
+        self.upstreams.get(&upstream)?.cause.as_ref()
     }
 
     /// What is known about the upstream.
-    pub(super) fn health(&self, upstream: SocketAddr) -> Option<Health> {
-        Some(self.standings.get(&upstream)?.condition.health())
+    pub(super) fn health(&self, upstream: SocketAddr) -> Option<UpstreamHealth> {
+        Some(self.upstreams.get(&upstream)?.health.health())
     }
 
     /// From now on the first verdict is awaited, if it is not there and can come.
@@ -253,7 +255,7 @@ impl Book {
     }
 
     fn is_undecided(&self) -> bool {
-        !self.balancer.serves() && self.standings.values().any(Standing::is_undecided)
+        !self.balancer.serves() && self.upstreams.values().any(UpstreamEntry::is_undecided)
     }
 
     /// Moves an upstream's condition, and says what its health was and is if that differs. If it goes
@@ -261,10 +263,10 @@ impl Book {
     pub(super) fn observe(
         &mut self,
         address: SocketAddr,
-        next: impl FnOnce(Condition, &HealthConfig) -> Condition,
-    ) -> Option<(Health, Health)> {
+        next: impl FnOnce(HealthState, &HealthConfig) -> HealthState,
+    ) -> Option<(UpstreamHealth, UpstreamHealth)> {
         let moved = self.shift(address, next);
-        if matches!(moved, Some((_, Health::Down))) {
+        if matches!(moved, Some((_, UpstreamHealth::Down))) {
             self.cut(address);
         }
         moved
@@ -273,7 +275,7 @@ impl Book {
     /// A probe or a dial failed, which confirms what was only suspected.
     pub(super) fn confirm(&mut self, address: SocketAddr) {
         if self
-            .standings
+            .upstreams
             .get(&address)
             .is_some_and(|it| it.is_suspected)
         {
@@ -283,7 +285,7 @@ impl Book {
 
     /// Ends the upstream's connections, if that is wanted of them.
     fn cut(&mut self, address: SocketAddr) {
-        if let Some(standing) = self.standings.get_mut(&address) {
+        if let Some(standing) = self.upstreams.get_mut(&address) {
             standing.is_suspected = false;
             if let Some(down) = standing.down.take() {
                 down.cancel();
@@ -294,23 +296,23 @@ impl Book {
     fn shift(
         &mut self,
         address: SocketAddr,
-        next: impl FnOnce(Condition, &HealthConfig) -> Condition,
-    ) -> Option<(Health, Health)> {
-        let standing = self.standings.get_mut(&address)?;
+        next: impl FnOnce(HealthState, &HealthConfig) -> HealthState,
+    ) -> Option<(UpstreamHealth, UpstreamHealth)> {
+        let standing = self.upstreams.get_mut(&address)?;
         if standing.config.state == UpstreamState::Maint {
             return None;
         }
-        let before = standing.condition.health();
-        standing.condition = next(standing.condition, &self.health);
-        let after = standing.condition.health();
+        let before = standing.health.health();
+        standing.health = next(standing.health, &self.health);
+        let after = standing.health.health();
         if before == after {
             return None;
         }
         standing.is_suspected = false;
         let (weight, tier) = (standing.config.weight, standing.tier());
         self.place(address, weight, tier);
-        if after == Health::Down && self.health.check == Check::Off {
-            self.resting
+        if after == UpstreamHealth::Down && self.health.check == ProbeKind::Off {
+            self.cooling_down
                 .insert((Instant::now() + self.health.interval, address));
         }
         Some((before, after))
@@ -321,18 +323,20 @@ impl Book {
     pub(super) fn suspect(
         &mut self,
         address: SocketAddr,
-        next: impl FnOnce(Condition, &HealthConfig) -> Condition,
-    ) -> Option<(Health, Health)> {
+        next: impl FnOnce(HealthState, &HealthConfig) -> HealthState,
+    ) -> Option<(UpstreamHealth, UpstreamHealth)> {
         let is_last = self.balancer.serving() <= 1;
         let moved = self.shift(address, |condition, health| {
             let next = next(condition, health);
-            if is_last && next.health() == Health::Down {
+            if is_last && next.health() == UpstreamHealth::Down {
                 condition
             } else {
                 next
             }
         });
-        if let (Some((_, Health::Down)), Some(it)) = (moved, self.standings.get_mut(&address)) {
+        if let (Some((_, UpstreamHealth::Down)), Some(it)) =
+            (moved, self.upstreams.get_mut(&address))
+        {
             it.is_suspected = true;
         }
         moved
@@ -359,18 +363,20 @@ impl Book {
     }
 
     /// Puts on trial those upstreams without probes that have rested long enough.
-    pub(super) fn end_rests(&mut self) {
-        if self.resting.is_empty() {
+    pub(super) fn end_cool_downs(&mut self) {
+        if self.cooling_down.is_empty() {
             return;
         }
         let now = Instant::now();
-        while let Some(&(_, address)) = self.resting.first().filter(|rest| rest.0 <= now) {
-            self.resting.pop_first();
-            let Some(standing) = self.standings.get_mut(&address) else {
+        while let Some(&(_, address)) = self.cooling_down.first().filter(|rest| rest.0 <= now) {
+            self.cooling_down.pop_first();
+            let Some(standing) = self.upstreams.get_mut(&address) else {
                 continue;
             };
-            if standing.condition.health() == Health::Down && self.health.check == Check::Off {
-                standing.condition = Condition::on_trial(self.health.thresholds());
+            if standing.health.health() == UpstreamHealth::Down
+                && self.health.check == ProbeKind::Off
+            {
+                standing.health = HealthState::half_open(self.health.thresholds());
                 let (weight, tier) = (standing.config.weight, standing.tier());
                 self.place(address, weight, tier);
             }
@@ -378,13 +384,13 @@ impl Book {
     }
 
     pub(super) fn status(&self, address: SocketAddr) -> Option<UpstreamStatus> {
-        let Standing {
+        let UpstreamEntry {
             config,
-            condition,
+            health: condition,
             cause,
             down: _,
             is_suspected: _,
-        } = self.standings.get(&address)?;
+        } = self.upstreams.get(&address)?;
         Some(UpstreamStatus {
             address,
             health: condition.health(),

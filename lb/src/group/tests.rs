@@ -27,7 +27,7 @@ fn number(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap()
 }
 
-fn config(upstreams: Vec<UpstreamConfig>, check: Check) -> GroupConfig {
+fn config(upstreams: Vec<UpstreamConfig>, check: ProbeKind) -> GroupConfig {
     let health = HealthConfig {
         check,
         rise: number(RISE),
@@ -49,11 +49,11 @@ fn upstreams(ports: impl IntoIterator<Item = u16>) -> Vec<UpstreamConfig> {
         .collect()
 }
 
-fn group(config: GroupConfig) -> Arc<Group> {
-    Arc::new(Group::new(config))
+fn group(config: GroupConfig) -> Arc<UpstreamGroup> {
+    Arc::new(UpstreamGroup::new(config))
 }
 
-fn health(group: &Group, port: u16) -> Health {
+fn health(group: &UpstreamGroup, port: u16) -> UpstreamHealth {
     group.health(address(port)).unwrap()
 }
 
@@ -174,11 +174,11 @@ impl Known {
         }
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> UpstreamHealth {
         match self.is_up {
-            None => Health::Unknown,
-            Some(true) => Health::Up,
-            Some(false) => Health::Down,
+            None => UpstreamHealth::Unknown,
+            Some(true) => UpstreamHealth::Up,
+            Some(false) => UpstreamHealth::Down,
         }
     }
 }
@@ -234,7 +234,7 @@ impl Model {
     }
 }
 
-fn arrive(group: &Arc<Group>, model: &Model, tried: &[u16], held: &mut Vec<Lease>) {
+fn arrive(group: &Arc<UpstreamGroup>, model: &Model, tried: &[u16], held: &mut Vec<Lease>) {
     let tried: Vec<_> = tried.iter().map(|&port| address(port)).collect();
     let limit = model.limit;
     let full = matches!(limit, Limit::AtMost(limit) if held.len() >= limit.get() as usize);
@@ -269,7 +269,7 @@ fn take_out(held: &mut Vec<Lease>, which: usize) -> Option<Lease> {
     (!held.is_empty()).then(|| held.swap_remove(which % held.len()))
 }
 
-fn take_step(group: &Arc<Group>, model: &mut Model, step: Step, held: &mut Vec<Lease>) {
+fn take_step(group: &Arc<UpstreamGroup>, model: &mut Model, step: Step, held: &mut Vec<Lease>) {
     match step {
         Step::Arrive { tried } => arrive(group, model, &tried, held),
         Step::Adopt(port) => held.push(group.adopt(address(port))),
@@ -284,14 +284,18 @@ fn take_step(group: &Arc<Group>, model: &mut Model, step: Step, held: &mut Vec<L
         }
         Step::FailDial(which) => {
             if let Some(lease) = take_out(held, which) {
-                group.dialed(lease.address(), Err(Cause::Refused));
+                group.dialed(lease.address(), Err(FailureCause::Refused));
                 if let Some(known) = model.upstreams.get_mut(&lease.address().port()) {
                     known.dial_failed();
                 }
             }
         }
         Step::Probe(port, passed) => {
-            let probe = if passed { Ok(()) } else { Err(Cause::Refused) };
+            let probe = if passed {
+                Ok(())
+            } else {
+                Err(FailureCause::Refused)
+            };
             group.probed(address(port), probe);
             if let Some(known) = model.upstreams.get_mut(&port) {
                 known.probed(passed);
@@ -307,13 +311,13 @@ fn take_step(group: &Arc<Group>, model: &mut Model, step: Step, held: &mut Vec<L
             group.alter(GroupConfig {
                 max_connections: limit,
                 when_all_down,
-                ..config(upstreams, Check::Tcp)
+                ..config(upstreams, ProbeKind::Tcp)
             });
         }
     }
 }
 
-fn assert_agree(group: &Group, model: &Model, held: &[Lease]) {
+fn assert_agree(group: &UpstreamGroup, model: &Model, held: &[Lease]) {
     assert_eq!(group.open() as usize, held.len());
     let status = group.upstreams();
     assert_eq!(status.len(), model.upstreams.len());
@@ -336,7 +340,7 @@ proptest! {
     fn counts_and_health_equal_what_happened_and_the_least_loaded_is_chosen(
         steps in vec(any_step(), 1..120)
     ) {
-        let group = group(config(upstreams(0..4), Check::Tcp));
+        let group = group(config(upstreams(0..4), ProbeKind::Tcp));
         let mut model = Model::new(upstreams(0..4));
         let mut held = Vec::new();
         for step in steps {
@@ -351,7 +355,7 @@ proptest! {
     fn whatever_threads_do_at_once_every_count_holds(
         plans in vec(vec(any_step(), 1..60), 2..4)
     ) {
-        let group = group(config(upstreams(0..4), Check::Tcp));
+        let group = group(config(upstreams(0..4), ProbeKind::Tcp));
         (0..4).for_each(|port| group.probed(address(port), Ok(())));
         let held: Vec<Lease> = thread::scope(|scope| {
             let threads: Vec<_> = plans
@@ -387,7 +391,7 @@ proptest! {
 
 #[test]
 fn an_upstream_takes_no_connection_before_it_passed_a_probe() {
-    let group = group(config(upstreams([1]), Check::Tcp));
+    let group = group(config(upstreams([1]), ProbeKind::Tcp));
     assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
     group.probed(address(1), Ok(()));
     assert_eq!(group.lease(&[]).unwrap().address(), address(1));
@@ -395,21 +399,21 @@ fn an_upstream_takes_no_connection_before_it_passed_a_probe() {
 
 #[test]
 fn what_another_process_knows_serves_before_the_first_probe() {
-    let group = group(config(upstreams([1, 2]), Check::Tcp));
-    group.assume(address(1), Health::Up);
-    group.assume(address(7), Health::Up);
+    let group = group(config(upstreams([1, 2]), ProbeKind::Tcp));
+    group.assume(address(1), UpstreamHealth::Up);
+    group.assume(address(7), UpstreamHealth::Up);
     assert_eq!(group.lease(&[]).unwrap().address(), address(1));
-    assert_eq!(health(&group, 2), Health::Unknown);
+    assert_eq!(health(&group, 2), UpstreamHealth::Unknown);
 }
 
 #[test]
 fn a_reload_keeps_health_and_counts_of_upstreams_that_stay() {
-    let group = group(config(upstreams([1, 2]), Check::Tcp));
+    let group = group(config(upstreams([1, 2]), ProbeKind::Tcp));
     group.probed(address(1), Ok(()));
     let lease = group.lease(&[]).unwrap();
-    group.alter(config(upstreams([1, 3]), Check::Tcp));
-    assert_eq!(health(&group, 1), Health::Up);
-    assert_eq!(health(&group, 3), Health::Unknown);
+    group.alter(config(upstreams([1, 3]), ProbeKind::Tcp));
+    assert_eq!(health(&group, 1), UpstreamHealth::Up);
+    assert_eq!(health(&group, 3), UpstreamHealth::Unknown);
     assert_eq!(group.health(address(2)), None);
     assert_eq!(group.upstreams()[0].open, 1);
     drop(lease);
@@ -418,38 +422,38 @@ fn a_reload_keeps_health_and_counts_of_upstreams_that_stay() {
 
 #[test]
 fn an_upstream_that_drains_keeps_its_connections_and_gets_no_new_ones() {
-    let group = group(config(upstreams([1]), Check::Off));
+    let group = group(config(upstreams([1]), ProbeKind::Off));
     let lease = group.lease(&[]).unwrap();
     let draining = UpstreamConfig {
         state: UpstreamState::Drain,
         ..UpstreamConfig::new(address(1))
     };
-    group.alter(config(vec![draining], Check::Off));
+    group.alter(config(vec![draining], ProbeKind::Off));
     assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
     assert_eq!((group.open(), lease.address()), (1, address(1)));
     assert_eq!(
         health(&group, 1),
-        Health::Up,
+        UpstreamHealth::Up,
         "draining says nothing about health"
     );
 }
 
 #[test]
 fn an_upstream_must_pass_again_after_maintenance() {
-    let group = group(config(upstreams([1]), Check::Tcp));
+    let group = group(config(upstreams([1]), ProbeKind::Tcp));
     group.probed(address(1), Ok(()));
     let maint = UpstreamConfig {
         state: UpstreamState::Maint,
         ..UpstreamConfig::new(address(1))
     };
-    group.alter(config(vec![maint], Check::Tcp));
+    group.alter(config(vec![maint], ProbeKind::Tcp));
     group.probed(address(1), Ok(()));
     assert_eq!(
         health(&group, 1),
-        Health::Unknown,
+        UpstreamHealth::Unknown,
         "a late probe does not count"
     );
-    group.alter(config(upstreams([1]), Check::Tcp));
+    group.alter(config(upstreams([1]), ProbeKind::Tcp));
     assert_eq!(group.lease(&[]).unwrap_err(), NoLease::NoneHealthy);
     group.probed(address(1), Ok(()));
     assert!(group.lease(&[]).is_ok());
@@ -457,33 +461,33 @@ fn an_upstream_must_pass_again_after_maintenance() {
 
 #[test]
 fn probes_that_are_switched_off_leave_every_upstream_up() {
-    let group = group(config(upstreams([1, 2]), Check::Tcp));
-    group.probed(address(1), Err(Cause::Refused));
-    group.probed(address(1), Err(Cause::Refused));
+    let group = group(config(upstreams([1, 2]), ProbeKind::Tcp));
+    group.probed(address(1), Err(FailureCause::Refused));
+    group.probed(address(1), Err(FailureCause::Refused));
     assert_eq!(
         (health(&group, 1), health(&group, 2)),
-        (Health::Down, Health::Unknown)
+        (UpstreamHealth::Down, UpstreamHealth::Unknown)
     );
-    group.alter(config(upstreams([1, 2]), Check::Off));
+    group.alter(config(upstreams([1, 2]), ProbeKind::Off));
     assert_eq!(
         (health(&group, 1), health(&group, 2)),
-        (Health::Up, Health::Up)
+        (UpstreamHealth::Up, UpstreamHealth::Up)
     );
-    group.alter(config(upstreams([1, 2]), Check::Tcp));
+    group.alter(config(upstreams([1, 2]), ProbeKind::Tcp));
     assert_eq!(
         health(&group, 1),
-        Health::Up,
+        UpstreamHealth::Up,
         "and up they stay until a probe says otherwise"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unprobed_upstream_rests_after_failed_dials_and_is_tried_again() {
-    let group = group(config(upstreams([1]), Check::Off));
+    let group = group(config(upstreams([1]), ProbeKind::Off));
     let interval = group.config().health.interval;
-    let fail = || group.dialed(address(1), Err(Cause::Refused));
+    let fail = || group.dialed(address(1), Err(FailureCause::Refused));
     fail();
-    assert_eq!(health(&group, 1), Health::Up);
+    assert_eq!(health(&group, 1), UpstreamHealth::Up);
     fail();
     assert_eq!(
         group.lease(&[]).unwrap_err(),
@@ -492,7 +496,7 @@ async fn an_unprobed_upstream_rests_after_failed_dials_and_is_tried_again() {
     );
     group.alter(GroupConfig {
         max_connections: Limit::AtMost(number(5)),
-        ..config(upstreams([1]), Check::Off)
+        ..config(upstreams([1]), ProbeKind::Off)
     });
     tokio::time::advance(interval.saturating_sub(Duration::from_millis(1))).await;
     assert_eq!(
@@ -509,7 +513,7 @@ async fn an_unprobed_upstream_rests_after_failed_dials_and_is_tried_again() {
         "one failure is enough now"
     );
     tokio::time::advance(interval).await;
-    assert_eq!(group.upstreams()[0].health, Health::Up);
+    assert_eq!(group.upstreams()[0].health, UpstreamHealth::Up);
 }
 
 #[tokio::test(start_paused = true)]
@@ -517,7 +521,7 @@ async fn a_newcomer_gets_its_share_at_first_and_what_it_lacks_little_by_little()
     let slow_start = Duration::from_secs(16);
     let config = |ports| GroupConfig {
         slow_start,
-        ..config(upstreams(ports), Check::Off)
+        ..config(upstreams(ports), ProbeKind::Off)
     };
     let group = group(config(1..=4));
     let mut held: Vec<_> = (0..400).map(|_| group.lease(&[]).unwrap()).collect();
@@ -548,7 +552,7 @@ async fn a_newcomer_gets_its_share_at_first_and_what_it_lacks_little_by_little()
 fn racing_threads_never_double_up_and_leave_nothing_behind() {
     let group = group(GroupConfig {
         max_connections: Limit::AtMost(number(4)),
-        ..config(upstreams(1..=4), Check::Off)
+        ..config(upstreams(1..=4), ProbeKind::Off)
     });
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -566,7 +570,7 @@ fn racing_threads_never_double_up_and_leave_nothing_behind() {
 
 #[test]
 fn upstreams_that_are_changed_one_by_one_and_all_at_once_end_up_the_same() {
-    let one = group(config(upstreams(1..=3), Check::Off));
+    let one = group(config(upstreams(1..=3), ProbeKind::Off));
     let lease = one.lease(&[address(2), address(3)]).unwrap();
     let drained = UpstreamConfig {
         state: UpstreamState::Drain,
@@ -578,8 +582,8 @@ fn upstreams_that_are_changed_one_by_one_and_all_at_once_end_up_the_same() {
     one.remove_upstream(address(9));
     let mut same = upstreams(2..=4);
     same[0] = drained;
-    let other = group(config(upstreams(1..=3), Check::Off));
-    other.alter(config(same, Check::Off));
+    let other = group(config(upstreams(1..=3), ProbeKind::Off));
+    other.alter(config(same, ProbeKind::Off));
     assert_eq!(
         (one.upstreams(), one.config()),
         (other.upstreams(), other.config())
@@ -596,10 +600,10 @@ fn of_two_upstreams_with_one_address_the_last_counts() {
             weight: number(weight),
             ..UpstreamConfig::new(address(1))
         });
-        config(upstreams.into(), Check::Off)
+        config(upstreams.into(), ProbeKind::Off)
     };
     let group = group(twice([1, 2]));
-    let weight = |group: &Group| group.upstreams()[0].weight.get();
+    let weight = |group: &UpstreamGroup| group.upstreams()[0].weight.get();
     assert_eq!(weight(&group), 2);
     group.alter(twice([5, 2]));
     assert_eq!(weight(&group), 2, "that one has not changed");
@@ -613,16 +617,16 @@ fn of_two_upstreams_with_one_address_the_last_counts() {
 
 #[test]
 fn reloads_that_race_connections_lose_no_count() {
-    let group = group(config(upstreams(1..=4), Check::Off));
+    let group = group(config(upstreams(1..=4), ProbeKind::Off));
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| (0..5_000).for_each(|_| drop(group.lease(&[]))));
         }
         for round in 0..2_000 {
-            group.alter(config(upstreams(1..=1 + round % 4), Check::Off));
+            group.alter(config(upstreams(1..=1 + round % 4), ProbeKind::Off));
         }
     });
     assert_eq!(group.open(), 0);
-    group.alter(config(upstreams(1..=4), Check::Off));
+    group.alter(config(upstreams(1..=4), ProbeKind::Off));
     assert!(group.upstreams().iter().all(|upstream| upstream.open == 0));
 }

@@ -45,8 +45,8 @@ struct Model {
 struct World {
     limiter: Limiter<FakeRelativeClock>,
     clock: FakeRelativeClock,
-    names: [Name; 2],
-    held: [Vec<Admission>; 2],
+    names: [SharedName; 2],
+    held: [Vec<ClientSlot>; 2],
     models: [Model; 2],
 }
 
@@ -85,7 +85,7 @@ impl World {
             Step::One(client) => self.come(client, 1, None),
             Step::Two(client) => self.come(client, 2, Some(Rate::per_second(NonZeroU32::MIN))),
             Step::Adopt(client) => {
-                self.held[client].push(self.limiter.adopt(&self.names[client]));
+                self.held[client].push(self.limiter.admit_unlimited(&self.names[client]));
                 self.models[client].open += 1;
                 true
             }

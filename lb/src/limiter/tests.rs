@@ -24,7 +24,7 @@ fn per_second(n: u32) -> ClientLimits {
     }
 }
 
-fn limiter() -> (Limiter<FakeRelativeClock>, FakeRelativeClock, Name) {
+fn limiter() -> (Limiter<FakeRelativeClock>, FakeRelativeClock, SharedName) {
     let clock = FakeRelativeClock::default();
     (Limiter::new(clock.clone()), clock, "billing".into())
 }
@@ -37,7 +37,7 @@ fn a_client_may_have_its_limit_open_and_no_more() {
     let limit = at_most(2).connections;
     assert_eq!(
         limiter.admit(&client, &at_most(2)).unwrap_err(),
-        Denied::ClientConnections { limit }
+        ClientDenied::ClientConnections { limit }
     );
     drop(first);
     assert!(
@@ -75,9 +75,12 @@ fn lowering_a_limit_refuses_new_connections_and_cuts_none() {
 #[test]
 fn an_adopted_connection_counts_beyond_the_limit_and_towards_it() {
     let (limiter, _, client) = limiter();
-    let adopted = [limiter.adopt(&client), limiter.adopt(&client)];
+    let adopted = [
+        limiter.admit_unlimited(&client),
+        limiter.admit_unlimited(&client),
+    ];
     assert!(limiter.admit(&client, &at_most(2)).is_err());
-    let _beyond = limiter.adopt(&client);
+    let _beyond = limiter.admit_unlimited(&client);
     drop(adopted);
     assert!(limiter.admit(&client, &at_most(2)).is_ok());
     assert_eq!(limiter.open("billing"), 1);
@@ -89,7 +92,7 @@ fn a_client_may_come_as_often_as_its_rate_and_again_later() {
     let come = || limiter.admit(&client, &per_second(5)).map(drop);
     assert!((0..5).all(|_| come().is_ok()), "a burst of five");
     let rate = Rate::per_second(number(5));
-    assert_eq!(come(), Err(Denied::ClientRate { rate }));
+    assert_eq!(come(), Err(ClientDenied::ClientRate { rate }));
     clock.advance(Duration::from_millis(200));
     assert!(
         come().is_ok(),
@@ -113,7 +116,7 @@ fn a_refusal_by_rate_gives_the_connection_back() {
     let _held = limiter.admit(&client, &limits).unwrap();
     assert!(matches!(
         limiter.admit(&client, &limits),
-        Err(Denied::ClientRate { .. })
+        Err(ClientDenied::ClientRate { .. })
     ));
     assert_eq!(limiter.open("billing"), 1);
 }
@@ -128,7 +131,7 @@ fn a_refusal_by_count_does_not_use_up_the_rate() {
     let held = limiter.admit(&client, &limits).unwrap();
     assert!(matches!(
         limiter.admit(&client, &limits),
-        Err(Denied::ClientConnections { .. })
+        Err(ClientDenied::ClientConnections { .. })
     ));
     drop(held);
     assert!(
@@ -159,7 +162,7 @@ fn idle_clients_and_unused_rates_are_forgotten_but_not_recent_ones() {
 #[test]
 fn a_panic_returns_the_admission() {
     let limiter = Limiter::default();
-    let client: Name = "billing".into();
+    let client: SharedName = "billing".into();
     let panicked = thread::scope(|scope| {
         let connection = scope.spawn(|| {
             let _admission = limiter.admit(&client, &at_most(1)).unwrap();
@@ -175,7 +178,7 @@ fn a_panic_returns_the_admission() {
 #[tokio::test(start_paused = true)]
 async fn rates_go_by_tokios_clock() {
     let limiter = Limiter::default();
-    let client: Name = "billing".into();
+    let client: SharedName = "billing".into();
     let come = || limiter.admit(&client, &per_second(1)).is_ok();
     assert!(come() && !come());
     tokio::time::advance(Duration::from_millis(999)).await;
@@ -201,7 +204,7 @@ fn every_rate_is_counted_however_slow_or_fast() {
 #[test]
 fn racing_clients_never_exceed_their_limit_and_leave_nothing_behind() {
     let limiter = Limiter::default();
-    let names: [Name; 2] = ["billing".into(), "reports".into()];
+    let names: [SharedName; 2] = ["billing".into(), "reports".into()];
     let come_and_go = || {
         for client in names.iter().cycle().take(20_000) {
             let admission = limiter.admit(client, &at_most(2));
@@ -224,7 +227,7 @@ fn in_a_second(n: u32) -> ClientLimits {
 #[tokio::test(start_paused = true)]
 async fn one_more_connection_waits_for_one_that_ends_as_long_as_its_limits_say() {
     let limiter = Limiter::default();
-    let (client, limits): (Name, _) = ("billing".into(), in_a_second(1));
+    let (client, limits): (SharedName, _) = ("billing".into(), in_a_second(1));
     let held = limiter.admit_within(&client, &limits).await.unwrap();
     let begin = Instant::now();
     let leave = async {
@@ -238,7 +241,7 @@ async fn one_more_connection_waits_for_one_that_ends_as_long_as_its_limits_say()
 
     let limit = limits.connections;
     let denied = limiter.admit_within(&client, &limits).await.unwrap_err();
-    assert_eq!(denied, Denied::ClientConnections { limit });
+    assert_eq!(denied, ClientDenied::ClientConnections { limit });
     assert_eq!(begin.elapsed(), Duration::from_millis(1400));
     let denied = limiter.admit_within(&client, &at_most(1)).await;
     assert!(denied.is_err() && begin.elapsed() == Duration::from_millis(1400));
@@ -248,7 +251,7 @@ async fn one_more_connection_waits_for_one_that_ends_as_long_as_its_limits_say()
 #[tokio::test(start_paused = true)]
 async fn a_client_over_its_rate_does_not_wait_and_gives_its_place_on() {
     let limiter = Limiter::default();
-    let client: Name = "billing".into();
+    let client: SharedName = "billing".into();
     let limits = ClientLimits {
         rate: per_second(1).rate,
         ..in_a_second(1)
@@ -261,7 +264,10 @@ async fn a_client_over_its_rate_does_not_wait_and_gives_its_place_on() {
         limiter.admit_within(&client, &at_any_rate),
         leave
     );
-    assert!(matches!(fast, Err(Denied::ClientRate { .. })), "{fast:?}");
+    assert!(
+        matches!(fast, Err(ClientDenied::ClientRate { .. })),
+        "{fast:?}"
+    );
     assert!(slow.is_err(), "no more wait than may be open");
     assert!(limiter.admit_within(&client, &at_most(1)).await.is_ok());
 }

@@ -18,17 +18,17 @@ async fn a_removed_group_is_probed_no_more_however_long_its_connections_last() {
     let balancer = LoadBalancer::default();
     balancer.start().unwrap();
     balancer
-        .apply([Change::PutGroup(probed("ledger"))])
+        .apply([BalancerChange::PutGroup(probed("ledger"))])
         .unwrap();
     // As a connection does.
     let kept = balancer.group("ledger").unwrap();
     assert_eq!(kept.probe_ids().len(), 1);
     balancer
-        .apply([Change::RemoveGroup("ledger".into())])
+        .apply([BalancerChange::RemoveGroup("ledger".into())])
         .unwrap();
     assert!(kept.probe_ids().is_empty());
     balancer
-        .apply([Change::PutGroup(probed("ledger"))])
+        .apply([BalancerChange::PutGroup(probed("ledger"))])
         .unwrap();
     assert_eq!(kept.probe_ids().len(), 1, "it came back, and is the same");
 }
@@ -50,7 +50,10 @@ async fn clients_that_are_idle_are_forgotten_once_in_a_while() {
 #[test]
 fn a_load_balancer_says_why_it_cannot_start() {
     let refused = LoadBalancer::default().start().unwrap_err();
-    assert!(matches!(refused, StartError::NoRuntime(_)), "{refused:?}");
+    assert!(
+        matches!(refused, ProbeStartError::NoRuntime(_)),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -58,7 +61,7 @@ async fn a_load_balancer_that_was_stopped_does_not_start() {
     let balancer = LoadBalancer::default();
     assert_eq!(balancer.stop(Duration::ZERO).await, Drained::Clean);
     let refused = balancer.start().unwrap_err();
-    assert!(matches!(refused, StartError::Stopped), "{refused:?}");
+    assert!(matches!(refused, ProbeStartError::Stopped), "{refused:?}");
 }
 
 #[test]
@@ -71,15 +74,15 @@ fn changes_of_which_one_is_wrong_change_nothing() {
     };
     let refused = balancer
         .apply([
-            Change::PutGroup(probed("right")),
-            Change::PutGroup(wrong.clone()),
+            BalancerChange::PutGroup(probed("right")),
+            BalancerChange::PutGroup(wrong.clone()),
         ])
         .unwrap_err();
     assert_eq!(&*refused.group, "wrong");
     assert!(balancer.groups().is_empty());
-    let config = Config {
+    let config = LoadBalancerConfig {
         groups: vec![wrong],
-        ..Config::default()
+        ..LoadBalancerConfig::default()
     };
     assert_eq!(LoadBalancer::new(config).unwrap_err(), refused);
 }
@@ -87,18 +90,21 @@ fn changes_of_which_one_is_wrong_change_nothing() {
 #[test]
 fn whoever_finds_upstreams_loses_none_that_others_find() {
     let balancer = LoadBalancer::default();
-    let group: Name = "ledger".into();
+    let group: SharedName = "ledger".into();
     balancer
-        .apply([Change::PutGroup(GroupConfig::new("ledger", Vec::new()))])
+        .apply([BalancerChange::PutGroup(GroupConfig::new(
+            "ledger",
+            Vec::new(),
+        ))])
         .unwrap();
     let found = |finder: u8, port: u16| UpstreamConfig::new(([127, 0, 0, finder], port).into());
     std::thread::scope(|scope| {
         for finder in 1..=2 {
-            let (balancer, group) = (&balancer, Name::clone(&group));
+            let (balancer, group) = (&balancer, SharedName::clone(&group));
             scope.spawn(move || {
                 for port in 1..=500 {
-                    let (group, upstream) = (Name::clone(&group), found(finder, port));
-                    let put = Change::PutUpstream { group, upstream };
+                    let (group, upstream) = (SharedName::clone(&group), found(finder, port));
+                    let put = BalancerChange::PutUpstream { group, upstream };
                     balancer.apply([put]).unwrap();
                 }
             });
@@ -110,8 +116,8 @@ fn whoever_finds_upstreams_loses_none_that_others_find() {
         (1000, 1000)
     );
     let upstream = found(1, 1).address;
-    let remove = |group: &Name| Change::RemoveUpstream {
-        group: Name::clone(group),
+    let remove = |group: &SharedName| BalancerChange::RemoveUpstream {
+        group: SharedName::clone(group),
         upstream,
     };
     balancer.apply([remove(&group)]).unwrap();
@@ -121,7 +127,10 @@ fn whoever_finds_upstreams_loses_none_that_others_find() {
         refused.to_string(),
         "group `nobody`: there is no such group"
     );
-    let gone = balancer.apply([Change::RemoveGroup(Name::clone(&group)), remove(&group)]);
+    let gone = balancer.apply([
+        BalancerChange::RemoveGroup(SharedName::clone(&group)),
+        remove(&group),
+    ]);
     assert!(
         gone.is_err() && balancer.group("ledger").is_some(),
         "none is applied"
@@ -133,13 +142,13 @@ async fn an_upstream_that_is_added_is_probed_and_one_that_is_removed_is_not() {
     let balancer = LoadBalancer::default();
     balancer.start().unwrap();
     balancer
-        .apply([Change::PutGroup(probed("ledger"))])
+        .apply([BalancerChange::PutGroup(probed("ledger"))])
         .unwrap();
     let live = balancer.group("ledger").unwrap();
     let upstream = UpstreamConfig::new(([127, 0, 0, 1], 2).into());
-    let group: Name = "ledger".into();
-    let put = |upstream| Change::PutUpstream {
-        group: Name::clone(&group),
+    let group: SharedName = "ledger".into();
+    let put = |upstream| BalancerChange::PutUpstream {
+        group: SharedName::clone(&group),
         upstream,
     };
     balancer.apply([put(upstream)]).unwrap();

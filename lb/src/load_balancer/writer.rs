@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::Change;
+use super::BalancerChange;
 use crate::{
     config_error::{ConfigError, ConfigFault},
-    group::Group,
+    group::UpstreamGroup,
     group_config::{GroupConfig, UpstreamConfig},
-    limit::Name,
+    limit::SharedName,
     probe::Prober,
 };
 
@@ -20,40 +20,41 @@ const RETIRED_KEPT: usize = 1024;
 
 /// Who changes groups, one change at a time.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(super) struct GroupWriter {
     pub(super) prober: Option<Prober>,
     /// Removed groups, found again by their connections if they come back.
-    retired: HashMap<Name, Weak<Group>>,
+    retired: HashMap<SharedName, Weak<UpstreamGroup>>,
 }
 
 /// Whether every upstream that changes is one of a group that is there by then.
 pub(super) fn check_groups(
-    changes: &[Change],
-    groups: &imbl::HashMap<Name, Arc<Group>>,
+    changes: &[BalancerChange],
+    groups: &imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
 ) -> Result<(), ConfigError> {
-    let mut moved: HashMap<&Name, bool> = HashMap::new();
+    let mut moved: HashMap<&SharedName, bool> = HashMap::new();
     for change in changes {
         match change {
-            Change::PutGroup(config) => drop(moved.insert(&config.name, true)),
-            Change::RemoveGroup(name) => drop(moved.insert(name, false)),
-            Change::PutUpstream { group, .. } | Change::RemoveUpstream { group, .. } => {
+            BalancerChange::PutGroup(config) => drop(moved.insert(&config.name, true)),
+            BalancerChange::RemoveGroup(name) => drop(moved.insert(name, false)),
+            BalancerChange::PutUpstream { group, .. }
+            | BalancerChange::RemoveUpstream { group, .. } => {
                 let moved = moved.get(group).copied();
                 if !moved.unwrap_or_else(|| groups.contains_key(group)) {
                     let (group, fault) = (Arc::clone(group), ConfigFault::NoGroup);
                     return Err(ConfigError { group, fault });
                 }
             }
-            Change::Connections(_) | Change::Client(_) => {}
+            BalancerChange::Connections(_) | BalancerChange::Client(_) => {}
         }
     }
     Ok(())
 }
 
-impl Writer {
+impl GroupWriter {
     /// Adds a group or alters it.
     pub(super) fn put(
         &mut self,
-        groups: &mut imbl::HashMap<Name, Arc<Group>>,
+        groups: &mut imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
         config: GroupConfig,
     ) {
         let name = Arc::clone(&config.name);
@@ -63,7 +64,7 @@ impl Writer {
                 group.alter(config);
                 group
             }
-            None => Arc::new(Group::new(config)),
+            None => Arc::new(UpstreamGroup::new(config)),
         };
         if let Some(prober) = &self.prober {
             group.probe(prober);
@@ -74,8 +75,8 @@ impl Writer {
     /// Adds an upstream to a group, or alters it.
     pub(super) fn put_upstream(
         &self,
-        groups: &imbl::HashMap<Name, Arc<Group>>,
-        group: &Name,
+        groups: &imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
+        group: &SharedName,
         upstream: UpstreamConfig,
     ) {
         if let Some(group) = groups.get(group) {
@@ -87,8 +88,8 @@ impl Writer {
     /// Removes an upstream from a group.
     pub(super) fn remove_upstream(
         &self,
-        groups: &imbl::HashMap<Name, Arc<Group>>,
-        group: &Name,
+        groups: &imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
+        group: &SharedName,
         upstream: SocketAddr,
     ) {
         if let Some(group) = groups.get(group) {
@@ -97,14 +98,18 @@ impl Writer {
         }
     }
 
-    fn probe_one(&self, group: &Arc<Group>, upstream: SocketAddr) {
+    fn probe_one(&self, group: &Arc<UpstreamGroup>, upstream: SocketAddr) {
         if let Some(prober) = &self.prober {
             group.probe_one(prober, upstream);
         }
     }
 
     /// Removes a group, whose connections go on.
-    pub(super) fn remove(&mut self, groups: &mut imbl::HashMap<Name, Arc<Group>>, name: &Name) {
+    pub(super) fn remove(
+        &mut self,
+        groups: &mut imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
+        name: &SharedName,
+    ) {
         let Some(group) = groups.remove(name) else {
             return;
         };
@@ -123,9 +128,9 @@ mod tests {
 
     #[test]
     fn removed_groups_are_forgotten_unless_they_have_connections() {
-        let (mut writer, mut groups) = (Writer::default(), imbl::HashMap::new());
+        let (mut writer, mut groups) = (GroupWriter::default(), imbl::HashMap::new());
         let mut come_and_go = |name: String| {
-            let name: Name = name.into();
+            let name: SharedName = name.into();
             writer.put(&mut groups, GroupConfig::new(&*name, Vec::new()));
             let group = groups.get(&name).map(Arc::clone);
             writer.remove(&mut groups, &name);

@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    fn config(&self, check: Check) -> GroupConfig {
+    fn config(&self, check: ProbeKind) -> GroupConfig {
         let health = HealthConfig {
             check,
             interval: Duration::from_millis(20),
@@ -37,13 +37,13 @@ impl World {
         }
     }
 
-    fn group(&self, check: Check) -> Arc<Group> {
-        let group = Arc::new(Group::new(self.config(check)));
+    fn group(&self, check: ProbeKind) -> Arc<UpstreamGroup> {
+        let group = Arc::new(UpstreamGroup::new(self.config(check)));
         group.probe(&self.prober);
         group
     }
 
-    async fn becomes(&self, group: &Group, health: Health) {
+    async fn becomes(&self, group: &UpstreamGroup, health: UpstreamHealth) {
         let reached = async {
             while group.health(self.address) != Some(health) {
                 sleep(Duration::from_millis(5)).await;
@@ -66,8 +66,8 @@ impl World {
     }
 }
 
-fn ping() -> Check {
-    Check::SendExpect {
+fn ping() -> ProbeKind {
+    ProbeKind::SendExpect {
         send: b"PING".to_vec(),
         expect: b"+PONG".to_vec(),
     }
@@ -76,10 +76,10 @@ fn ping() -> Check {
 #[tokio::test]
 async fn an_upstream_that_listens_comes_up_and_goes_down_when_it_stops() {
     let mut world = World::new().await;
-    let group = world.group(Check::Tcp);
-    world.becomes(&group, Health::Up).await;
+    let group = world.group(ProbeKind::Tcp);
+    world.becomes(&group, UpstreamHealth::Up).await;
     world.listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    world.becomes(&group, Health::Down).await;
+    world.becomes(&group, UpstreamHealth::Down).await;
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn an_upstream_that_answers_as_expected_comes_up() {
     let group = world.group(ping());
     tokio::select! {
         () = world.answer(b"+PONG and more") => {}
-        () = world.becomes(&group, Health::Up) => {}
+        () = world.becomes(&group, UpstreamHealth::Up) => {}
     }
 }
 
@@ -98,7 +98,7 @@ async fn an_upstream_that_answers_otherwise_goes_down() {
     let group = world.group(ping());
     tokio::select! {
         () = world.answer(b"-LOADING") => {}
-        () = world.becomes(&group, Health::Down) => {}
+        () = world.becomes(&group, UpstreamHealth::Down) => {}
     }
 }
 
@@ -107,9 +107,9 @@ async fn an_upstream_that_accepts_and_says_nothing_goes_down() {
     let world = World::new().await;
     let mut config = world.config(ping());
     config.health.timeout = Duration::from_millis(20);
-    let group = Arc::new(Group::new(config));
+    let group = Arc::new(UpstreamGroup::new(config));
     group.probe(&world.prober);
-    world.becomes(&group, Health::Down).await;
+    world.becomes(&group, UpstreamHealth::Down).await;
 }
 
 /// Panics first, and passes then.
@@ -136,18 +136,18 @@ impl Probe for Moody {
 async fn a_probe_that_panics_has_failed_and_is_asked_again() {
     let world = World::new().await;
     let moody = Arc::new(Moody::default());
-    let group = world.group(Check::Custom(Arc::clone(&moody) as Arc<dyn Probe>));
-    world.becomes(&group, Health::Up).await;
+    let group = world.group(ProbeKind::Custom(Arc::clone(&moody) as Arc<dyn Probe>));
+    world.becomes(&group, UpstreamHealth::Up).await;
     assert!(moody.0.load(Relaxed) >= 2, "one panic and one pass");
 }
 
 #[tokio::test]
 async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() {
     let world = World::new().await;
-    let group = world.group(Check::Tcp);
+    let group = world.group(ProbeKind::Tcp);
     assert_eq!(world.prober.tasks.len(), 1);
     let other = UpstreamConfig::new(([127, 0, 0, 1], 1).into());
-    let mut config = world.config(Check::Tcp);
+    let mut config = world.config(ProbeKind::Tcp);
     config.upstreams.push(other);
     let before = group.probe_ids();
     group.alter(config.clone());
@@ -166,7 +166,7 @@ async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() 
         group.probe_ids().is_empty(),
         "neither maintained nor removed ones are probed"
     );
-    group.alter(world.config(Check::Off));
+    group.alter(world.config(ProbeKind::Off));
     group.probe(&world.prober);
     assert!(group.probe_ids().is_empty());
     world.prober.tasks.close();
@@ -176,9 +176,9 @@ async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() 
 #[tokio::test]
 async fn other_health_settings_begin_the_probes_anew() {
     let world = World::new().await;
-    let group = world.group(Check::Tcp);
+    let group = world.group(ProbeKind::Tcp);
     let before = group.probe_ids();
-    let mut config = world.config(Check::Tcp);
+    let mut config = world.config(ProbeKind::Tcp);
     config.health.interval = Duration::from_secs(7);
     group.alter(config);
     group.probe(&world.prober);
@@ -190,7 +190,7 @@ async fn other_health_settings_begin_the_probes_anew() {
 #[tokio::test]
 async fn probes_end_with_their_group() {
     let world = World::new().await;
-    drop(world.group(Check::Tcp));
+    drop(world.group(ProbeKind::Tcp));
     world.prober.tasks.close();
     timeout(BOUND, world.prober.tasks.wait()).await.unwrap();
 }
@@ -212,32 +212,32 @@ fn pauses_are_jittered_and_short_while_nothing_is_known() {
     let config = HealthConfig::default();
     let millis = |health, chance| config.pause(health, chance).as_millis();
     assert_eq!(
-        [0.0, 0.5, 1.0].map(|chance| millis(Health::Up, chance)),
+        [0.0, 0.5, 1.0].map(|chance| millis(UpstreamHealth::Up, chance)),
         [4500, 5000, 5500]
     );
-    assert_eq!(millis(Health::Down, 0.5), 5000);
-    assert_eq!(millis(Health::Unknown, 0.5), 200);
+    assert_eq!(millis(UpstreamHealth::Down, 0.5), 5000);
+    assert_eq!(millis(UpstreamHealth::Unknown, 0.5), 200);
     let fast = HealthConfig {
         interval: Duration::from_millis(50),
         ..config
     };
-    assert_eq!(fast.pause(Health::Unknown, 0.5).as_millis(), 50);
+    assert_eq!(fast.pause(UpstreamHealth::Unknown, 0.5).as_millis(), 50);
 }
 
 #[test]
 fn checks_are_equal_when_they_ask_the_same() {
-    let custom = || Check::Custom(Arc::new(Moody::default()));
+    let custom = || ProbeKind::Custom(Arc::new(Moody::default()));
     assert_eq!(custom(), custom(), "two probes with one key");
     assert_eq!(ping(), ping());
     assert_ne!(
         ping(),
-        Check::SendExpect {
+        ProbeKind::SendExpect {
             send: Vec::new(),
             expect: b"+PONG".to_vec()
         }
     );
-    assert_ne!(Check::Tcp, Check::Off);
-    assert_ne!(custom(), Check::Tcp);
+    assert_ne!(ProbeKind::Tcp, ProbeKind::Off);
+    assert_ne!(custom(), ProbeKind::Tcp);
 }
 
 /// When it was asked, by tokio's clock, and about whom.
@@ -265,7 +265,7 @@ async fn neither_first_probes_nor_later_ones_are_in_step() {
     const UPSTREAMS: usize = 12;
     let world = World::new().await;
     let diary = Arc::new(Diary::default());
-    let mut config = world.config(Check::Custom(Arc::clone(&diary) as Arc<dyn Probe>));
+    let mut config = world.config(ProbeKind::Custom(Arc::clone(&diary) as Arc<dyn Probe>));
     config.health.interval = Duration::from_secs(100);
     let mut listeners = Vec::new();
     for _ in 0..UPSTREAMS {
@@ -276,7 +276,7 @@ async fn neither_first_probes_nor_later_ones_are_in_step() {
         .map(|it| it.local_addr().unwrap())
         .collect();
     config.upstreams = addresses.iter().copied().map(UpstreamConfig::new).collect();
-    let group = Arc::new(Group::new(config));
+    let group = Arc::new(UpstreamGroup::new(config));
     group.probe(&world.prober);
     // A few rounds: each takes from 90 to 110 s.
     sleep(Duration::from_secs(350)).await;
@@ -302,12 +302,16 @@ async fn neither_first_probes_nor_later_ones_are_in_step() {
 }
 
 /// What a probe says of an upstream that takes so many bytes and answers so.
-async fn said(preface: &[u8], taken: usize, answer: &'static [u8]) -> (Vec<u8>, Option<Cause>) {
+async fn said(
+    preface: &[u8],
+    taken: usize,
+    answer: &'static [u8],
+) -> (Vec<u8>, Option<FailureCause>) {
     let world = World::new().await;
     let mut config = world.config(ping());
     config.health.preface = preface.to_vec();
     config.health.fall = std::num::NonZeroU32::MIN;
-    let group = Arc::new(Group::new(config));
+    let group = Arc::new(UpstreamGroup::new(config));
     group.probe(&world.prober);
     let (mut stream, _) = world.listener.accept().await.unwrap();
     let mut question = vec![0; taken];
@@ -315,7 +319,7 @@ async fn said(preface: &[u8], taken: usize, answer: &'static [u8]) -> (Vec<u8>, 
     stream.write_all(answer).await.unwrap();
     stream.shutdown().await.unwrap();
     let told = async {
-        while group.health(world.address) == Some(Health::Unknown) {
+        while group.health(world.address) == Some(UpstreamHealth::Unknown) {
             sleep(Duration::from_millis(5)).await;
         }
         group.upstreams()[0].cause.clone()
@@ -327,8 +331,8 @@ async fn said(preface: &[u8], taken: usize, answer: &'static [u8]) -> (Vec<u8>, 
 async fn a_probe_says_the_preface_first_and_tells_each_answer_apart() {
     assert_eq!(said(b"", 4, b"+PONG!").await, (b"PING".to_vec(), None));
     assert_eq!(said(b"HI ", 7, b"+PONG").await, (b"HI PING".to_vec(), None));
-    assert_eq!(said(b"", 4, b"").await.1, Some(Cause::Closed));
-    let unexpected = |answer: &[u8]| Some(Cause::UnexpectedAnswer(Excerpt::of(answer)));
+    assert_eq!(said(b"", 4, b"").await.1, Some(FailureCause::Closed));
+    let unexpected = |answer: &[u8]| Some(FailureCause::UnexpectedAnswer(Excerpt::of(answer)));
     assert_eq!(said(b"", 4, b"+PO").await.1, unexpected(b"+PO"));
     assert_eq!(
         said(b"", 4, b"-LOADING it").await.1,
@@ -342,23 +346,23 @@ async fn an_answer_that_cannot_become_the_expected_one_is_not_waited_for() {
     let mut config = world.config(ping());
     config.health.timeout = Duration::from_hours(1);
     config.health.fall = std::num::NonZeroU32::MIN;
-    let group = Arc::new(Group::new(config));
+    let group = Arc::new(UpstreamGroup::new(config));
     group.probe(&world.prober);
     let (mut stream, _) = world.listener.accept().await.unwrap();
     stream.write_all(b"-E").await.unwrap();
-    world.becomes(&group, Health::Down).await;
-    let told = Cause::UnexpectedAnswer(Excerpt::of(b"-E"));
+    world.becomes(&group, UpstreamHealth::Down).await;
+    let told = FailureCause::UnexpectedAnswer(Excerpt::of(b"-E"));
     assert_eq!(group.upstreams()[0].cause, Some(told));
 }
 
 #[test]
 fn what_only_we_lack_is_no_failure_of_an_upstream() {
     const NO_DESCRIPTORS: i32 = 24;
-    let ours = Failure::from(io::Error::from_raw_os_error(NO_DESCRIPTORS));
-    assert!(matches!(ours, Failure::Ours(_)), "{ours:?}");
-    let theirs = Failure::from(io::Error::from(io::ErrorKind::ConnectionRefused));
+    let ours = ProbeFailure::from(io::Error::from_raw_os_error(NO_DESCRIPTORS));
+    assert!(matches!(ours, ProbeFailure::Ours(_)), "{ours:?}");
+    let theirs = ProbeFailure::from(io::Error::from(io::ErrorKind::ConnectionRefused));
     assert!(
-        matches!(theirs, Failure::Theirs(Cause::Refused)),
+        matches!(theirs, ProbeFailure::Theirs(FailureCause::Refused)),
         "{theirs:?}"
     );
 }
@@ -366,7 +370,7 @@ fn what_only_we_lack_is_no_failure_of_an_upstream() {
 #[tokio::test]
 async fn an_upstream_is_starting_until_its_first_probe_has_ended() {
     let world = World::new().await;
-    let _group = world.group(Check::Tcp);
+    let _group = world.group(ProbeKind::Tcp);
     assert_eq!(world.prober.starting.load(Relaxed), 1);
     let ended = async {
         while world.prober.starting.load(Relaxed) > 0 {
@@ -399,11 +403,11 @@ impl Probe for Stuck {
 async fn a_probe_that_takes_too_long_is_ended() {
     let world = World::new().await;
     let held = Arc::new(());
-    let mut config = world.config(Check::Custom(Arc::new(Stuck(Arc::clone(&held)))));
+    let mut config = world.config(ProbeKind::Custom(Arc::new(Stuck(Arc::clone(&held)))));
     config.health.timeout = Duration::from_millis(20);
-    let group = Arc::new(Group::new(config));
+    let group = Arc::new(UpstreamGroup::new(config));
     group.probe(&world.prober);
-    world.becomes(&group, Health::Down).await;
+    world.becomes(&group, UpstreamHealth::Down).await;
     group.stop_probes();
     drop(group);
     let ended = async {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    ends::{FAREWELL, Limit, Over, Rule},
+    ends::{EndCondition, EndRule, LINGER, SilenceLimit},
     group_config::RelayConfig,
 };
 
@@ -30,7 +30,7 @@ const EARLY: Duration = Duration::from_secs(1);
 
 /// What it is time for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Due {
+pub(super) enum WakeReason {
     /// The end of the lifetime.
     Lifetime,
     /// The end of the silence that the rule allows.
@@ -49,7 +49,7 @@ pub(super) enum Due {
 
 /// Whether a side takes what is sent to it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taking {
+pub(super) struct DeliveryProgress {
     /// When it was last seen to take something, or to be given something.
     since: Instant,
     /// How much was queued for it when that was last looked at.
@@ -60,7 +60,7 @@ pub(super) struct Taking {
 
 /// How much of what was sent to a side it has taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Taken {
+pub(super) enum DeliveryState {
     /// All of it.
     All,
     /// Something since the last look.
@@ -71,7 +71,7 @@ pub(super) enum Taken {
     WrittenFor(Duration),
 }
 
-impl Taking {
+impl DeliveryProgress {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
@@ -81,46 +81,51 @@ impl Taking {
     }
 
     /// Looks: so much is queued in the kernel, if that is known, and perhaps bytes wait before it.
-    pub(super) fn look(&mut self, queued: Option<u32>, is_waiting: bool, now: Instant) -> Taken {
+    pub(super) fn look(
+        &mut self,
+        queued: Option<u32>,
+        is_waiting: bool,
+        now: Instant,
+    ) -> DeliveryState {
         let nothing = now.saturating_duration_since(self.since);
         match queued {
-            Some(0) if !is_waiting => Taken::All,
+            Some(0) if !is_waiting => DeliveryState::All,
             Some(queued) => {
                 let before = self.seen.replace(queued);
                 if before.is_some_and(|before| queued < before) {
                     self.since = now;
-                    return Taken::Some;
+                    return DeliveryState::Some;
                 }
-                Taken::NothingFor(nothing)
+                DeliveryState::NothingFor(nothing)
             }
-            None if is_waiting => Taken::NothingFor(nothing),
-            None => Taken::WrittenFor(nothing),
+            None if is_waiting => DeliveryState::NothingFor(nothing),
+            None => DeliveryState::WrittenFor(nothing),
         }
     }
 }
 
 /// When a connection has been silent, half-closed, stalled, or alive for too long.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct RelayClock {
     idle: Option<Duration>,
     half_closed: Option<Duration>,
     stall: Option<Duration>,
     last_moved: Instant,
     end: Option<Instant>,
-    rule: Rule,
+    rule: EndRule,
     /// Since when the rule holds.
     since: Instant,
     look: Option<Instant>,
     pause: Duration,
-    pub(super) client: Taking,
-    pub(super) upstream: Taking,
+    pub(super) client: DeliveryProgress,
+    pub(super) upstream: DeliveryProgress,
     kept: Option<Instant>,
     settled: Option<Instant>,
 }
 
-impl Clock {
+impl RelayClock {
     /// Chance, from 0 to 1, only shortens the lifetime: the configured one is never exceeded.
-    pub(super) fn new(config: &RelayConfig, rule: Rule, now: Instant, chance: f64) -> Self {
+    pub(super) fn new(config: &RelayConfig, rule: EndRule, now: Instant, chance: f64) -> Self {
         let share = 1.0 - config.lifetime_jitter.clamp(0.0, 1.0) * chance;
         let end = config
             .lifetime
@@ -135,8 +140,8 @@ impl Clock {
             since: now,
             look: None,
             pause: FIRST_PAUSE,
-            client: Taking::new(now),
-            upstream: Taking::new(now),
+            client: DeliveryProgress::new(now),
+            upstream: DeliveryProgress::new(now),
             kept: None,
             settled: Some(now + SETTLED.min(config.keepalive)),
         }
@@ -158,7 +163,7 @@ impl Clock {
     }
 
     /// The rule that holds.
-    pub(super) fn rule(&self) -> Rule {
+    pub(super) fn rule(&self) -> EndRule {
         self.rule
     }
 
@@ -168,7 +173,11 @@ impl Clock {
     }
 
     /// Bytes were written to a side; whether the alarm has to ring earlier than before.
-    pub(super) fn wrote(taking: &mut Taking, step: Option<Duration>, now: Instant) -> bool {
+    pub(super) fn wrote(
+        taking: &mut DeliveryProgress,
+        step: Option<Duration>,
+        now: Instant,
+    ) -> bool {
         taking.since = now;
         taking.seen = None;
         if taking.next.is_some() || step.is_none() {
@@ -185,18 +194,18 @@ impl Clock {
     }
 
     /// Another rule holds from now on.
-    pub(super) fn enter(&mut self, rule: Rule, now: Instant) {
+    pub(super) fn enter(&mut self, rule: EndRule, now: Instant) {
         self.rule = rule;
         self.since = now;
         self.last_moved = now;
         (self.client.since, self.upstream.since) = (now, now);
         self.pause = FIRST_PAUSE;
         let first = match rule.over {
-            Over::ByPeers => FIRST_LOOK_AT_PEERS,
-            Over::WhenTaken(_) | Over::Now => FIRST_PAUSE,
+            EndCondition::ByPeers => FIRST_LOOK_AT_PEERS,
+            EndCondition::WhenTaken(_) | EndCondition::Now => FIRST_PAUSE,
         };
         // A client that has not ended its stream is read, which says all.
-        self.look = (rule.limit != Limit::Told).then_some(now + first);
+        self.look = (rule.limit != SilenceLimit::EndSent).then_some(now + first);
     }
 
     /// How long one of the sides may take nothing of what was left behind for it.
@@ -210,9 +219,9 @@ impl Clock {
         most.is_some_and(|most| most <= now)
     }
 
-    /// Whether nothing has taken anything for [`FAREWELL`].
+    /// Whether nothing has taken anything for [`LINGER`].
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_moved) >= FAREWELL
+        now.saturating_duration_since(self.last_moved) >= LINGER
     }
 
     /// How long nobody may take a byte before it is said that the side takes nothing.
@@ -222,12 +231,12 @@ impl Clock {
 
     fn silence(&self) -> Option<Instant> {
         let limit = match self.rule.limit {
-            Limit::Idle => self.idle,
+            SilenceLimit::Idle => self.idle,
             // Then silence is judged by what arrives.
-            _ if matches!(self.rule.over, Over::WhenTaken(_)) => None,
-            Limit::HalfClosed => sooner(self.half_closed, self.idle),
-            Limit::Told => sooner(self.half_closed.map(|limit| limit / 3), self.idle),
-            Limit::Farewell => Some(FAREWELL),
+            _ if matches!(self.rule.over, EndCondition::WhenTaken(_)) => None,
+            SilenceLimit::HalfClosed => sooner(self.half_closed, self.idle),
+            SilenceLimit::EndSent => sooner(self.half_closed.map(|limit| limit / 3), self.idle),
+            SilenceLimit::Linger => Some(LINGER),
         };
         limit.and_then(|limit| self.last_moved.checked_add(limit))
     }
@@ -250,38 +259,38 @@ impl Clock {
     }
 
     /// What it is time for, one thing at a time. What recurs is put off.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<WakeReason> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.end) {
-            return Some(Due::Lifetime);
+            return Some(WakeReason::Lifetime);
         }
         if is_due(self.kept.take_if(|at| *at <= now)) {
-            return Some(Due::Kept);
+            return Some(WakeReason::Kept);
         }
         if is_due(self.settled.take_if(|at| *at <= now)) {
-            return Some(Due::Settled);
+            return Some(WakeReason::Settled);
         }
         if is_due(self.look) {
             let longest = match self.rule.over {
-                Over::WhenTaken(_) => LONGEST_PAUSE_WHILE_ARRIVING,
-                Over::ByPeers | Over::Now => LONGEST_PAUSE,
+                EndCondition::WhenTaken(_) => LONGEST_PAUSE_WHILE_ARRIVING,
+                EndCondition::ByPeers | EndCondition::Now => LONGEST_PAUSE,
             };
             self.pause = (self.pause * 2).min(longest);
             self.look = Some(now + self.pause);
-            return Some(Due::Look);
+            return Some(WakeReason::Look);
         }
         let step = self.step();
         if put_off(&mut self.client, step, now) {
-            return Some(Due::ClientTaking);
+            return Some(WakeReason::ClientTaking);
         }
         if put_off(&mut self.upstream, step, now) {
-            return Some(Due::UpstreamTaking);
+            return Some(WakeReason::UpstreamTaking);
         }
-        is_due(self.silence()).then_some(Due::Silence)
+        is_due(self.silence()).then_some(WakeReason::Silence)
     }
 }
 
-impl Taking {
+impl DeliveryProgress {
     /// Whether it had not taken all when that was last looked at.
     pub(super) fn was_behind(&self) -> bool {
         self.seen.is_some_and(|queued| queued > 0)
@@ -295,7 +304,7 @@ impl Taking {
 
 /// Whether it is time to look whether a side takes what it is sent. If bytes were written meanwhile,
 /// the look is only put off.
-fn put_off(taking: &mut Taking, step: Option<Duration>, now: Instant) -> bool {
+fn put_off(taking: &mut DeliveryProgress, step: Option<Duration>, now: Instant) -> bool {
     let (Some(at), Some(step)) = (taking.next, step) else {
         return false;
     };

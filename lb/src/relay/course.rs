@@ -11,12 +11,12 @@ use std::{
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Downstream, Finished, RelayError, Sides, Traffic,
-    clock::Clock,
-    pump::{Event, Moved, Pump},
+    Downstream, RelayEnd, RelayError, SidesGuard, Traffic,
+    clock::RelayClock,
+    pump::{Pump, PumpEvent, PumpProgress},
 };
 use crate::{
-    ends::{self, Over, Side, Stream, Verdict},
+    ends::{self, EndCondition, RelayVerdict, SideState, StreamState},
     lease::Lease,
     tcp,
 };
@@ -34,7 +34,7 @@ const MUCH: u64 = 128 * 1024;
 
 /// What the kernel was told to hold no more of.
 #[derive(Debug, Default)]
-struct Bounded {
+struct BoundedQueues {
     /// Of what is sent to the client.
     client: bool,
     /// Of what is sent to the upstream.
@@ -44,24 +44,24 @@ struct Bounded {
 }
 
 /// A relay under way.
-pub(super) struct Course<'a, D: Downstream> {
-    pub(super) sides: Sides<'a, D>,
+pub(super) struct RelayCourse<'a, D: Downstream> {
+    pub(super) sides: SidesGuard<'a, D>,
     pub(super) up: Pump,
     pub(super) down: Pump,
-    pub(super) client: Side,
-    pub(super) upstream: Side,
+    pub(super) client: SideState,
+    pub(super) upstream: SideState,
     /// What broke first.
     pub(super) first: Option<RelayError>,
     pub(super) nudged: bool,
-    bounded: Bounded,
+    bounded: BoundedQueues,
     pub(super) keepalive: Duration,
     pub(super) traffic: &'a Traffic,
     pub(super) lease: Option<&'a Lease>,
 }
 
-impl<'a, D: Downstream> Course<'a, D> {
+impl<'a, D: Downstream> RelayCourse<'a, D> {
     pub(super) fn new(
-        sides: Sides<'a, D>,
+        sides: SidesGuard<'a, D>,
         keepalive: Duration,
         traffic: &'a Traffic,
         lease: Option<&'a Lease>,
@@ -70,11 +70,11 @@ impl<'a, D: Downstream> Course<'a, D> {
             sides,
             up: Pump::new(FROM_CLIENT),
             down: Pump::new(TO_CLIENT),
-            client: Side::default(),
-            upstream: Side::default(),
+            client: SideState::default(),
+            upstream: SideState::default(),
             first: None,
             nudged: false,
-            bounded: Bounded::default(),
+            bounded: BoundedQueues::default(),
             keepalive,
             traffic,
             lease,
@@ -85,9 +85,9 @@ impl<'a, D: Downstream> Course<'a, D> {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        clock: &mut Clock,
+        clock: &mut RelayClock,
         mut alarm: Pin<&mut Sleep>,
-    ) -> Poll<Result<Finished, RelayError>> {
+    ) -> Poll<Result<RelayEnd, RelayError>> {
         while self.turn(cx, clock) {
             if let Some(ended) = self.judge(clock) {
                 return Poll::Ready(ended);
@@ -111,7 +111,7 @@ impl<'a, D: Downstream> Course<'a, D> {
     }
 
     /// Moves what can be moved. Whether something ended or broke.
-    fn turn(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> bool {
+    fn turn(&mut self, cx: &mut Context<'_>, clock: &mut RelayClock) -> bool {
         let upward = self.up.poll(
             cx,
             self.sides.downstream,
@@ -120,8 +120,8 @@ impl<'a, D: Downstream> Course<'a, D> {
         );
         let mut changed = true;
         match upward {
-            Poll::Ready(Event::ReaderEnded(ended)) => self.client_ended(ended),
-            Poll::Ready(Event::WriterLost(error)) => self.upstream_lost(error),
+            Poll::Ready(PumpEvent::ReaderEnded(ended)) => self.client_ended(ended),
+            Poll::Ready(PumpEvent::WriterLost(error)) => self.upstream_lost(error),
             Poll::Pending => changed = false,
         }
         // Only now, since what the write was told the read will not be.
@@ -133,8 +133,8 @@ impl<'a, D: Downstream> Course<'a, D> {
         );
         changed |= downward.is_ready();
         match downward {
-            Poll::Ready(Event::ReaderEnded(ended)) => self.upstream_ended(ended, clock),
-            Poll::Ready(Event::WriterLost(error)) => self.client_lost(error),
+            Poll::Ready(PumpEvent::ReaderEnded(ended)) => self.upstream_ended(ended, clock),
+            Poll::Ready(PumpEvent::WriterLost(error)) => self.client_lost(error),
             Poll::Pending => {}
         }
         changed
@@ -142,15 +142,15 @@ impl<'a, D: Downstream> Course<'a, D> {
 
     fn client_ended(&mut self, ended: io::Result<()>) {
         self.client.stream = match ended {
-            Ok(()) => Stream::Ended,
+            Ok(()) => StreamState::Ended,
             Err(error) => {
                 let is_quiet = error.kind() == io::ErrorKind::UnexpectedEof && !self.client.gone;
                 self.broke(RelayError::Downstream(error));
                 if is_quiet {
-                    Stream::Unannounced
+                    StreamState::Unannounced
                 } else {
                     self.down.discard();
-                    Stream::Broken
+                    StreamState::Broken
                 }
             }
         };
@@ -160,19 +160,19 @@ impl<'a, D: Downstream> Course<'a, D> {
         self.client.gone = true;
         self.up.lose_reader();
         // A client that said goodbye need not wait for more.
-        if self.client.stream != Stream::Ended {
+        if self.client.stream != StreamState::Ended {
             self.broke(RelayError::Downstream(error));
         }
     }
 
-    fn upstream_ended(&mut self, ended: io::Result<()>, clock: &mut Clock) {
+    fn upstream_ended(&mut self, ended: io::Result<()>, clock: &mut RelayClock) {
         self.observe_end(&ended, clock);
         self.upstream.stream = match ended {
-            Ok(()) => Stream::Ended,
+            Ok(()) => StreamState::Ended,
             Err(error) => {
                 self.broke(RelayError::Upstream(error));
                 self.up.discard();
-                Stream::Broken
+                StreamState::Broken
             }
         };
     }
@@ -189,34 +189,34 @@ impl<'a, D: Downstream> Course<'a, D> {
     }
 
     /// What the ends so far come to, if the connection is over.
-    pub(super) fn judge(&mut self, clock: &mut Clock) -> Option<Result<Finished, RelayError>> {
+    pub(super) fn judge(&mut self, clock: &mut RelayClock) -> Option<Result<RelayEnd, RelayError>> {
         let rule = ends::rule(self.client, self.upstream);
         let now = Instant::now();
         if rule != clock.rule() {
             clock.enter(rule, now);
         }
         match rule.over {
-            Over::Now => Some(self.conclude(rule.verdict)),
-            Over::WhenTaken(rest) if self.is_taken(rest, clock, now) => {
+            EndCondition::Now => Some(self.conclude(rule.verdict)),
+            EndCondition::WhenTaken(rest) if self.is_taken(rest, clock, now) => {
                 Some(self.conclude(rule.verdict))
             }
-            Over::WhenTaken(_) | Over::ByPeers => None,
+            EndCondition::WhenTaken(_) | EndCondition::ByPeers => None,
         }
     }
 
     /// Ends the relay so.
-    pub(super) fn conclude(&mut self, verdict: Verdict) -> Result<Finished, RelayError> {
+    pub(super) fn conclude(&mut self, verdict: RelayVerdict) -> Result<RelayEnd, RelayError> {
         let finished = match verdict {
-            Verdict::Finished => Finished::Both,
-            Verdict::ClientLeft => Finished::ClientLeft,
-            Verdict::Idle => return Err(RelayError::Idle),
-            Verdict::HalfClosed => return Err(RelayError::HalfClosed),
-            Verdict::Broke => {
+            RelayVerdict::Finished => RelayEnd::Both,
+            RelayVerdict::ClientLeft => RelayEnd::ClientLeft,
+            RelayVerdict::Idle => return Err(RelayError::Idle),
+            RelayVerdict::HalfClosed => return Err(RelayError::HalfClosed),
+            RelayVerdict::Broke => {
                 let unsaid = || RelayError::Downstream(io::ErrorKind::BrokenPipe.into());
                 return Err(self.first.take().unwrap_or_else(unsaid));
             }
         };
-        if let (Finished::Both, Some(lease)) = (finished, self.lease) {
+        if let (RelayEnd::Both, Some(lease)) = (finished, self.lease) {
             lease.finished();
         }
         self.sides.finished = Some(finished);
@@ -224,20 +224,20 @@ impl<'a, D: Downstream> Course<'a, D> {
     }
 
     /// Takes note of what has moved. Whether the alarm has to ring earlier than it would.
-    fn note_moves(&mut self, clock: &mut Clock) -> bool {
+    fn note_moves(&mut self, clock: &mut RelayClock) -> bool {
         let (upward, downward) = (self.up.take_moved(), self.down.take_moved());
-        if upward.max(downward) == Moved::Nothing {
+        if upward.max(downward) == PumpProgress::Nothing {
             return false;
         }
         let now = Instant::now();
         clock.moved(now);
         let step = clock.step();
         let mut is_earlier = false;
-        if upward == Moved::Written {
-            is_earlier |= Clock::wrote(&mut clock.upstream, step, now);
+        if upward == PumpProgress::Written {
+            is_earlier |= RelayClock::wrote(&mut clock.upstream, step, now);
         }
-        if downward == Moved::Written {
-            is_earlier |= Clock::wrote(&mut clock.client, step, now);
+        if downward == PumpProgress::Written {
+            is_earlier |= RelayClock::wrote(&mut clock.client, step, now);
             if clock.awaits_proof() {
                 self.upstream_serves(clock);
             }

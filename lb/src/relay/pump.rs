@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::buffer::{Buffer, BufferUse};
+use crate::buffer::{BufferUse, PooledBuffer};
 
 /// How many buffers a pump moves before it lets other connections of its thread have a turn.
 pub(super) const BUFFERS_A_TURN: u32 = 16;
@@ -19,7 +19,7 @@ const READ_ROOM: usize = 32 * 1024;
 
 /// What a pump has come to.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum PumpEvent {
     /// The reader's stream ended or broke. All that came before is written, and an orderly end was
     /// passed on.
     ReaderEnded(io::Result<()>),
@@ -29,7 +29,7 @@ pub(super) enum Event {
 
 /// What a pump has done since somebody last asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(super) enum Moved {
+pub(super) enum PumpProgress {
     /// Nothing.
     #[default]
     Nothing,
@@ -45,7 +45,7 @@ pub(super) struct Pump {
     /// How much of a buffer is filled.
     most: usize,
     /// Bytes in flight, if any.
-    pub(super) buffer: Option<Buffer>,
+    pub(super) buffer: Option<PooledBuffer>,
     start: usize,
     end: usize,
     /// What the reader said last, to be passed on when everything before it is written.
@@ -56,7 +56,7 @@ pub(super) struct Pump {
     is_reader_lost: bool,
     /// How many bytes were dropped, if the writer takes none.
     dropped: Option<u64>,
-    moved: Moved,
+    moved: PumpProgress,
 }
 
 impl Pump {
@@ -74,7 +74,7 @@ impl Pump {
     }
 
     /// What has moved since this was last asked.
-    pub(super) fn take_moved(&mut self) -> Moved {
+    pub(super) fn take_moved(&mut self) -> PumpProgress {
         std::mem::take(&mut self.moved)
     }
 
@@ -110,7 +110,7 @@ impl Pump {
         reader: &mut R,
         writer: &mut W,
         count: &AtomicU64,
-    ) -> Poll<Event>
+    ) -> Poll<PumpEvent>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -124,11 +124,11 @@ impl Pump {
                 Ok(None) => {}
                 Ok(Some(ended)) => {
                     self.done = true;
-                    return Poll::Ready(Event::ReaderEnded(ended));
+                    return Poll::Ready(PumpEvent::ReaderEnded(ended));
                 }
                 Err(error) => {
                     self.discard();
-                    return Poll::Ready(Event::WriterLost(error));
+                    return Poll::Ready(PumpEvent::WriterLost(error));
                 }
             }
         }
@@ -185,7 +185,7 @@ impl Pump {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.start += written;
-            self.moved = Moved::Written;
+            self.moved = PumpProgress::Written;
             self.unflushed = true;
             count.fetch_add(written as u64, Relaxed);
         }
@@ -206,7 +206,7 @@ impl Pump {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut buffer = Buffer::take(BufferUse::Read);
+        let mut buffer = PooledBuffer::take(BufferUse::Read);
         while self.ending.is_none() && self.most - self.end >= READ_ROOM {
             let mut room = ReadBuf::new(&mut buffer[self.end..self.most]);
             match Pin::new(&mut *reader).poll_read(cx, &mut room) {
@@ -226,7 +226,7 @@ impl Pump {
         if self.end > 0 {
             // Bytes that are to be dropped keep no connection alive.
             if self.dropped.is_none() {
-                self.moved = self.moved.max(Moved::Read);
+                self.moved = self.moved.max(PumpProgress::Read);
             }
             self.buffer = Some(buffer);
         }

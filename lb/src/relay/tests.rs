@@ -23,18 +23,18 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    clock::{Due, NEVER},
+    clock::{NEVER, WakeReason},
     course::TO_CLIENT,
-    pump::{BUFFERS_A_TURN, Event, Pump},
+    pump::{BUFFERS_A_TURN, Pump, PumpEvent},
     *,
 };
 use crate::{
-    cause::Cause,
+    cause::FailureCause,
     dial::{DialReport, dial},
-    group::Group,
+    group::UpstreamGroup,
     group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig},
-    health::Health,
-    probe::Check,
+    health::UpstreamHealth,
+    probe::ProbeKind,
 };
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -53,7 +53,7 @@ struct World {
     client: TcpStream,
     upstream: TcpStream,
     traffic: Arc<Traffic>,
-    relay: JoinHandle<Result<Finished, RelayError>>,
+    relay: JoinHandle<Result<RelayEnd, RelayError>>,
 }
 
 impl World {
@@ -79,7 +79,7 @@ impl World {
         Self::new(RelayConfig::default()).await
     }
 
-    async fn ended(self) -> (Result<Finished, RelayError>, u64, u64) {
+    async fn ended(self) -> (Result<RelayEnd, RelayError>, u64, u64) {
         let ended = timeout(BOUND, self.relay).await.unwrap().unwrap();
         (ended, self.traffic.sent(), self.traffic.received())
     }
@@ -116,7 +116,7 @@ async fn a_client_that_has_said_everything_still_gets_its_answer() {
     world.upstream.write_all(b"the answer").await.unwrap();
     world.upstream.shutdown().await.unwrap();
     assert_eq!(read_to_end(&mut world.client).await.unwrap(), b"the answer");
-    assert!(matches!(world.ended().await, (Ok(Finished::Both), 10, 8)));
+    assert!(matches!(world.ended().await, (Ok(RelayEnd::Both), 10, 8)));
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn an_upstream_that_has_said_everything_still_listens() {
     world.client.write_all(b"thanks").await.unwrap();
     world.client.shutdown().await.unwrap();
     assert_eq!(read_to_end(&mut world.upstream).await.unwrap(), b"thanks");
-    assert!(matches!(world.ended().await, (Ok(Finished::Both), 8, 6)));
+    assert!(matches!(world.ended().await, (Ok(RelayEnd::Both), 8, 6)));
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn much_traffic_both_ways_arrives_whole_and_is_counted_to_the_byte() {
     timeout(BOUND, both).await.unwrap();
     assert_eq!(
         timeout(BOUND, relay).await.unwrap().unwrap().unwrap(),
-        Finished::Both
+        RelayEnd::Both
     );
     assert_eq!(
         (traffic.sent(), traffic.received()),
@@ -287,23 +287,23 @@ fn traffic_puts_idleness_off_but_not_the_end_of_the_lifetime() {
     };
     let start = Instant::now();
     let at = |seconds| start + seconds * second;
-    let open = ends::rule(Side::default(), Side::default());
-    let mut clock = Clock::new(&config, open, start, 0.0);
+    let open = ends::rule(SideState::default(), SideState::default());
+    let mut clock = RelayClock::new(&config, open, start, 0.0);
     assert_eq!(clock.next(), at(10), "idle, and time to set keepalive");
     clock.moved(at(7));
-    assert_eq!(clock.due(at(10)), Some(Due::Settled));
+    assert_eq!(clock.due(at(10)), Some(WakeReason::Settled));
     assert_eq!(clock.due(at(10)), None);
     assert_eq!(clock.next(), at(17));
-    assert_eq!(clock.due(at(17)), Some(Due::Silence));
+    assert_eq!(clock.due(at(17)), Some(WakeReason::Silence));
     clock.moved(at(95));
     assert_eq!(clock.next(), at(100));
-    assert_eq!(clock.due(at(100)), Some(Due::Lifetime));
+    assert_eq!(clock.due(at(100)), Some(WakeReason::Lifetime));
 
-    let mut shortened = Clock::new(&config, open, start, 1.0);
+    let mut shortened = RelayClock::new(&config, open, start, 1.0);
     shortened.moved(at(90));
     assert_eq!(
         shortened.due(at(90)),
-        Some(Due::Lifetime),
+        Some(WakeReason::Lifetime),
         "chance only shortens"
     );
     let unbounded = RelayConfig {
@@ -311,7 +311,7 @@ fn traffic_puts_idleness_off_but_not_the_end_of_the_lifetime() {
         lifetime: None,
         ..config
     };
-    let mut clock = Clock::new(&unbounded, open, start, 0.5);
+    let mut clock = RelayClock::new(&unbounded, open, start, 0.5);
     clock.due(at(10));
     assert_eq!(clock.next(), start + NEVER);
 }
@@ -323,8 +323,8 @@ where
 {
     let mut cx = Context::from_waker(Waker::noop());
     match pump.poll(&mut cx, reader, writer, count) {
-        Poll::Ready(Event::ReaderEnded(Ok(()))) => true,
-        Poll::Ready(Event::ReaderEnded(Err(error)) | Event::WriterLost(error)) => {
+        Poll::Ready(PumpEvent::ReaderEnded(Ok(()))) => true,
+        Poll::Ready(PumpEvent::ReaderEnded(Err(error)) | PumpEvent::WriterLost(error)) => {
             panic!("{error}")
         }
         Poll::Pending => false,

@@ -5,40 +5,40 @@ use std::{io, os::fd::AsFd, task::Context, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Downstream, Finished, RelayError,
-    clock::{Clock, Due, Taken, Taking},
-    course::Course,
+    Downstream, RelayEnd, RelayError,
+    clock::{DeliveryProgress, DeliveryState, RelayClock, WakeReason},
+    course::RelayCourse,
 };
 use crate::{
-    cause::Cause,
+    cause::FailureCause,
     dial::is_ours,
-    ends::{MOST_DROPPED, Rest, Stream, Verdict},
-    tcp::{self, Presence},
+    ends::{MOST_DROPPED, PendingDelivery, RelayVerdict, StreamState},
+    tcp::{self, PeerPresence},
 };
 
 /// How long is waited for what a peer takes if the kernel does not say how much that is.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
-impl<D: Downstream> Course<'_, D> {
+impl<D: Downstream> RelayCourse<'_, D> {
     /// It is time for something.
     pub(super) fn ring(
         &mut self,
         cx: &mut Context<'_>,
-        due: Due,
-        clock: &mut Clock,
+        due: WakeReason,
+        clock: &mut RelayClock,
         now: Instant,
-    ) -> Option<Result<Finished, RelayError>> {
+    ) -> Option<Result<RelayEnd, RelayError>> {
         match due {
-            Due::Lifetime => Some(Err(RelayError::Lifetime)),
-            Due::Silence => Some(self.conclude(clock.rule().verdict)),
-            Due::Look => self.look(cx, clock),
-            Due::ClientTaking => self.ask_client(clock, now),
-            Due::UpstreamTaking => self.ask_upstream(clock, now),
-            Due::Kept => {
+            WakeReason::Lifetime => Some(Err(RelayError::Lifetime)),
+            WakeReason::Silence => Some(self.conclude(clock.rule().verdict)),
+            WakeReason::Look => self.look(cx, clock),
+            WakeReason::ClientTaking => self.ask_client(clock, now),
+            WakeReason::UpstreamTaking => self.ask_upstream(clock, now),
+            WakeReason::Kept => {
                 self.upstream_serves(clock);
                 None
             }
-            Due::Settled => {
+            WakeReason::Settled => {
                 tcp::keep_alive(self.sides.upstream.as_fd(), self.keepalive);
                 if let Some(client) = self.sides.downstream.socket() {
                     tcp::keep_alive(client, self.keepalive);
@@ -52,70 +52,78 @@ impl<D: Downstream> Course<'_, D> {
     fn look(
         &mut self,
         cx: &mut Context<'_>,
-        clock: &mut Clock,
-    ) -> Option<Result<Finished, RelayError>> {
-        let has_ended = matches!(self.client.stream, Stream::Ended | Stream::Unannounced);
+        clock: &mut RelayClock,
+    ) -> Option<Result<RelayEnd, RelayError>> {
+        let has_ended = matches!(
+            self.client.stream,
+            StreamState::Ended | StreamState::Unannounced
+        );
         if has_ended && !self.client.gone {
             match self.client_presence() {
-                Presence::Gone => {
+                PeerPresence::Gone => {
                     self.client.gone = true;
                     self.down.discard();
                 }
-                Presence::Ended if !self.nudged && !self.down.is_waiting() => {
+                PeerPresence::Ended if !self.nudged && !self.down.is_waiting() => {
                     self.nudged = true;
                     self.sides.downstream.nudge(cx);
                 }
-                Presence::Ended | Presence::Sending => {}
+                PeerPresence::Ended | PeerPresence::Sending => {}
             }
         }
         if self.client.gone && self.down.dropped() > MOST_DROPPED {
             self.broke(RelayError::Downstream(io::ErrorKind::BrokenPipe.into()));
-            if self.client.stream == Stream::Ended {
-                return Some(self.conclude(Verdict::Broke));
+            if self.client.stream == StreamState::Ended {
+                return Some(self.conclude(RelayVerdict::Broke));
             }
         }
         self.judge(clock)
     }
 
-    fn client_presence(&self) -> Presence {
+    fn client_presence(&self) -> PeerPresence {
         let socket = self.sides.downstream.socket();
-        socket.map_or(Presence::Sending, tcp::presence)
+        socket.map_or(PeerPresence::Sending, tcp::presence)
     }
 
-    fn client_taken(&self, taking: &mut Taking, now: Instant) -> Taken {
+    fn client_taken(&self, taking: &mut DeliveryProgress, now: Instant) -> DeliveryState {
         let queued = self.sides.downstream.socket().and_then(tcp::queued);
         taking.look(queued, self.down.is_waiting(), now)
     }
 
-    fn upstream_taken(&self, taking: &mut Taking, now: Instant) -> Taken {
+    fn upstream_taken(&self, taking: &mut DeliveryProgress, now: Instant) -> DeliveryState {
         let queued = tcp::queued(self.sides.upstream.as_fd());
         taking.look(queued, self.up.is_waiting(), now)
     }
 
     /// Whether all has arrived that has to, or nothing of it will.
-    pub(super) fn is_taken(&self, rest: Rest, clock: &mut Clock, now: Instant) -> bool {
+    pub(super) fn is_taken(
+        &self,
+        rest: PendingDelivery,
+        clock: &mut RelayClock,
+        now: Instant,
+    ) -> bool {
         if clock.is_overdue(now) {
             return true;
         }
-        let mut taken = [Taken::All; 2];
+        let mut taken = [DeliveryState::All; 2];
         if rest.client {
             taken[0] = self.client_taken(&mut clock.client, now);
         }
         if rest.upstream {
             taken[1] = self.upstream_taken(&mut clock.upstream, now);
         }
-        if taken.contains(&Taken::Some) {
+        if taken.contains(&DeliveryState::Some) {
             clock.moved(now);
         }
         let patience = clock.patience();
-        let has_given_up = |taken: &Taken| match *taken {
-            Taken::NothingFor(time) => patience.is_some_and(|patience| time >= patience),
-            Taken::All | Taken::Some | Taken::WrittenFor(_) => false,
+        let has_given_up = |taken: &DeliveryState| match *taken {
+            DeliveryState::NothingFor(time) => patience.is_some_and(|patience| time >= patience),
+            DeliveryState::All | DeliveryState::Some | DeliveryState::WrittenFor(_) => false,
         };
-        let has_arrived = |taken: &Taken| match *taken {
-            Taken::All => true,
-            Taken::WrittenFor(time) => time >= UNKNOWN,
-            Taken::Some | Taken::NothingFor(_) => false,
+        let has_arrived = |taken: &DeliveryState| match *taken {
+            DeliveryState::All => true,
+            DeliveryState::WrittenFor(time) => time >= UNKNOWN,
+            DeliveryState::Some | DeliveryState::NothingFor(_) => false,
         };
         taken.iter().any(has_given_up)
             || taken.iter().all(has_arrived) && (!rest.answers || clock.is_quiet(now))
@@ -123,14 +131,14 @@ impl<D: Downstream> Course<'_, D> {
 
     fn ask_client(
         &mut self,
-        clock: &mut Clock,
+        clock: &mut RelayClock,
         now: Instant,
-    ) -> Option<Result<Finished, RelayError>> {
+    ) -> Option<Result<RelayEnd, RelayError>> {
         let was_behind = clock.client.was_behind();
         let taken = self.client_taken(&mut clock.client, now);
-        let Taken::NothingFor(time) = taken else {
+        let DeliveryState::NothingFor(time) = taken else {
             // The connection is not silent while the kernel's queue drains.
-            if taken == Taken::Some || was_behind {
+            if taken == DeliveryState::Some || was_behind {
                 clock.moved(now);
             }
             settle(&mut clock.client, taken);
@@ -141,14 +149,14 @@ impl<D: Downstream> Course<'_, D> {
 
     fn ask_upstream(
         &mut self,
-        clock: &mut Clock,
+        clock: &mut RelayClock,
         now: Instant,
-    ) -> Option<Result<Finished, RelayError>> {
+    ) -> Option<Result<RelayEnd, RelayError>> {
         let was_behind = clock.upstream.was_behind();
         let taken = self.upstream_taken(&mut clock.upstream, now);
-        let Taken::NothingFor(time) = taken else {
+        let DeliveryState::NothingFor(time) = taken else {
             // The connection is not silent while the kernel's queue drains.
-            if taken == Taken::Some || was_behind {
+            if taken == DeliveryState::Some || was_behind {
                 clock.moved(now);
             }
             settle(&mut clock.upstream, taken);
@@ -156,19 +164,19 @@ impl<D: Downstream> Course<'_, D> {
         };
         if is_up(clock.stall(), time) {
             if let Some(lease) = self.lease {
-                lease.broke(Cause::Stalled);
+                lease.broke(FailureCause::Stalled);
             }
             return Some(Err(RelayError::UpstreamStalled));
         }
         // Nobody waits any more for what the upstream does not take.
-        if is_up(clock.patience(), time) && self.client_presence() == Presence::Gone {
+        if is_up(clock.patience(), time) && self.client_presence() == PeerPresence::Gone {
             let gone = io::ErrorKind::ConnectionReset.into();
             return Some(Err(RelayError::Downstream(gone)));
         }
         None
     }
 
-    pub(super) fn upstream_serves(&self, clock: &mut Clock) {
+    pub(super) fn upstream_serves(&self, clock: &mut RelayClock) {
         clock.proved();
         if let Some(lease) = self.lease {
             lease.served();
@@ -176,36 +184,41 @@ impl<D: Downstream> Course<'_, D> {
     }
 
     /// What it says about the upstream that its stream ended.
-    pub(super) fn observe_end(&mut self, ended: &io::Result<()>, clock: &mut Clock) {
+    pub(super) fn observe_end(&mut self, ended: &io::Result<()>, clock: &mut RelayClock) {
         let Some(lease) = self.lease else {
             return;
         };
-        if ended.as_ref().is_err_and(is_ours) || self.client.stream != Stream::Open {
+        if ended.as_ref().is_err_and(is_ours) || self.client.stream != StreamState::Open {
             return;
         }
         if clock.awaits_proof() && self.traffic.sent() == 0 {
             clock.proved();
-            lease.fell_short(ended.as_ref().err().map_or(Cause::Closed, Cause::of));
+            lease.fell_short(
+                ended
+                    .as_ref()
+                    .err()
+                    .map_or(FailureCause::Closed, FailureCause::of),
+            );
             // That is all it says, also if it ends in order now.
             self.lease = None;
         } else if let (Err(error), false) = (ended, self.upstream.gone) {
-            lease.broke(Cause::of(error));
+            lease.broke(FailureCause::of(error));
         }
     }
 
     /// What it says about the upstream that it takes no more.
     pub(super) fn observe_loss(&self, error: &io::Error) {
-        let is_its_own = self.upstream.stream == Stream::Open
-            && self.client.stream == Stream::Open
+        let is_its_own = self.upstream.stream == StreamState::Open
+            && self.client.stream == StreamState::Open
             && !is_ours(error);
         if let (true, Some(lease)) = (is_its_own, self.lease) {
-            lease.broke(Cause::of(error));
+            lease.broke(FailureCause::of(error));
         }
     }
 }
 
-fn settle(taking: &mut Taking, taken: Taken) {
-    if matches!(taken, Taken::All | Taken::WrittenFor(_)) {
+fn settle(taking: &mut DeliveryProgress, taken: DeliveryState) {
+    if matches!(taken, DeliveryState::All | DeliveryState::WrittenFor(_)) {
         taking.rest();
     }
 }

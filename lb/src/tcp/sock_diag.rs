@@ -31,11 +31,11 @@ const TCP: u8 = 6;
 const NO_ENTRY: i32 = -2;
 
 thread_local! {
-    static KERNEL: RefCell<Kernel> = const { RefCell::new(Kernel { socket: None, sequence: 0 }) };
+    static KERNEL: RefCell<DiagSocket> = const { RefCell::new(DiagSocket { socket: None, sequence: 0 }) };
 }
 
 /// A thread's line to the kernel.
-struct Kernel {
+struct DiagSocket {
     socket: Option<OwnedFd>,
     sequence: u32,
 }
@@ -51,7 +51,7 @@ pub(crate) fn queued(socket: BorrowedFd<'_>) -> Option<u32> {
     KERNEL.with_borrow_mut(|kernel| kernel.ask(local, peer.as_socket()?))
 }
 
-impl Kernel {
+impl DiagSocket {
     fn ask(&mut self, local: SocketAddr, peer: SocketAddr) -> Option<u32> {
         self.sequence = self.sequence.wrapping_add(1);
         let request = request(self.sequence, local, peer);

@@ -71,7 +71,7 @@ fn upstreams_are_what_the_policy_says_of_each() {
 fn probes_are_what_the_policy_says_of_them() {
     let own = configured("own").health;
     let (send, expect) = (b"ask".to_vec(), b"told".to_vec());
-    assert_eq!(own.check, Check::SendExpect { send, expect });
+    assert_eq!(own.check, ProbeKind::SendExpect { send, expect });
     assert_eq!(own.preface, proxy_header::local());
     let seconds = Duration::from_secs;
     assert_eq!((own.interval, own.timeout), (seconds(11), seconds(12)));
@@ -82,10 +82,10 @@ fn probes_are_what_the_policy_says_of_them() {
 
     let usual = configured("usual").health;
     assert_eq!(usual.on_down, OnDown::Keep);
-    assert_eq!((usual.check, usual.preface), (Check::Tcp, Vec::new()));
-    assert_eq!(configured("off").health.check, Check::Off);
+    assert_eq!((usual.check, usual.preface), (ProbeKind::Tcp, Vec::new()));
+    assert_eq!(configured("off").health.check, ProbeKind::Off);
     for (name, asked_for) in [("tls", "b.c"), ("named", "d.e")] {
-        let probe = Check::Custom(Arc::new(TlsProbe::new(Some(asked_for))));
+        let probe = ProbeKind::Custom(Arc::new(TlsProbe::new(Some(asked_for))));
         assert_eq!(configured(name).health.check, probe, "{name}");
     }
 }

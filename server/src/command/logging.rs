@@ -14,11 +14,11 @@ use tracing_subscriber::{Registry, filter::Targets};
 
 use super::json_events::JsonEvents;
 use super::{fail, log_filter};
-use crate::log_writer::{Output, Sink};
+use crate::log_writer::{LogOutput, Sink};
 
 /// The options of the commands that write log events.
 #[derive(Debug, Args)]
-pub(super) struct Logging {
+pub(super) struct LogArguments {
     /// How log events are written to standard error [default: human on a terminal, else json].
     #[arg(long, env = "PORTCULLIS_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -36,11 +36,11 @@ enum LogFormat {
     Json,
 }
 
-impl Logging {
+impl LogArguments {
     /// Does `action` with log events going to standard error, none of which it waits for. `usual` is
     /// the level if neither the command line nor the environment names one.
     pub(super) fn logged(&self, usual: &str, action: impl FnOnce() -> ExitCode) -> ExitCode {
-        let sink = match Sink::open(Output::Stderr, |lost| {
+        let sink = match Sink::open(LogOutput::Stderr, |lost| {
             format!("{lost} log events were lost\n")
         }) {
             Ok(sink) => sink,

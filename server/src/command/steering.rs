@@ -7,19 +7,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use ebpf::{Attachment, Bans, Counters, Owner, Place, Role, RoleHolder, Steering};
+use ebpf::{AttachmentState, BanTable, Counters, PinDir, PinOwner, Role, RoleHolder, Steering};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{FAILED, fail, print, say};
-use crate::steering::rivals;
-use crate::table::{Align, Table, terminal_width};
+use crate::steering::other_programs_warning;
+use crate::table::{ColumnAlign, TextTable, terminal_width};
 
 /// Which of the kernel's halves is meant.
 #[derive(Debug, Args)]
-pub(super) struct Instance {
+pub(super) struct InstanceArguments {
     /// The name that steering is pinned under; gateways with different names share a machine.
     #[arg(long, default_value = "default", value_parser = instance, global = true)]
     instance: String,
@@ -28,21 +28,21 @@ pub(super) struct Instance {
     bpffs: PathBuf,
 }
 
-impl Instance {
+impl InstanceArguments {
     /// Its folder.
-    pub(super) fn place(&self) -> Place {
-        Place::new(&self.bpffs, &self.instance).expect("the name was looked at")
+    pub(super) fn pin_dir(&self) -> PinDir {
+        PinDir::new(&self.bpffs, &self.instance).expect("the name was looked at")
     }
 }
 
 fn instance(name: &str) -> Result<String, String> {
-    let named = Place::new(&PathBuf::new(), name).map(|_| name.to_owned());
+    let named = PinDir::new(&PathBuf::new(), name).map(|_| name.to_owned());
     named.ok_or_else(|| "expected letters, digits, `-` and `_`".to_owned())
 }
 
 /// What can be done with the kernel's half.
 #[derive(Debug, Subcommand)]
-pub(super) enum Action {
+pub(super) enum SteerCommand {
     /// Load it into this network namespace, or exchange the programs of one that is loaded.
     ///
     /// Needs `CAP_BPF` and `CAP_NET_ADMIN`, and a gateway that runs as `--user` needs no privileges
@@ -50,7 +50,7 @@ pub(super) enum Action {
     Load {
         /// The user that gateways run as, by name or number.
         #[arg(long, value_parser = owner)]
-        user: Option<Owner>,
+        user: Option<PinOwner>,
     },
     /// Tell whether it is loaded, and which processes are its primary and its standby.
     Status {
@@ -62,13 +62,13 @@ pub(super) enum Action {
     Unload,
 }
 
-fn owner(user: &str) -> Result<Owner, String> {
+fn owner(user: &str) -> Result<PinOwner, String> {
     let found = match user.parse() {
         Ok(number) => User::from_uid(Uid::from_raw(number)),
         Err(_) => User::from_name(user),
     };
     match found {
-        Ok(Some(user)) => Ok(Owner {
+        Ok(Some(user)) => Ok(PinOwner {
             user: user.uid.as_raw(),
             group: user.gid.as_raw(),
         }),
@@ -79,12 +79,12 @@ fn owner(user: &str) -> Result<Owner, String> {
 
 /// Whether the kernel's half is loaded.
 #[derive(Debug, Serialize)]
-pub(super) struct Status {
-    place: PathBuf,
+pub(super) struct SteeringStatus {
+    pin_path: PathBuf,
     /// Whether it is there, and decides for this network namespace as far as can be seen.
     loaded: bool,
-    attached: Attached,
-    rules: usize,
+    attached: AttachedWhere,
+    bindings: usize,
     /// None if nothing is loaded.
     gateways: Vec<GatewayStatus>,
 }
@@ -115,7 +115,7 @@ enum GatewayState {
 }
 
 impl GatewayStatus {
-    fn of(place: &Place, role: Role) -> Result<Self, ebpf::SteerError> {
+    fn of(place: &PinDir, role: Role) -> Result<Self, ebpf::SteerError> {
         let (state, pid, since) = match RoleHolder::of(place, role)? {
             RoleHolder::Nobody => (GatewayState::None, None, None),
             RoleHolder::Process { pid, since } => (GatewayState::Attached, Some(pid), Some(since)),
@@ -157,38 +157,38 @@ impl fmt::Display for GatewayStatus {
 /// Where the programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Attached {
+enum AttachedWhere {
     Here,
     Elsewhere,
     Nowhere,
     Hidden,
 }
 
-impl Status {
+impl SteeringStatus {
     /// Looks.
-    pub(super) fn of(place: &Place) -> Result<Self, ebpf::SteerError> {
-        let rules = match Steering::rules(place) {
+    pub(super) fn of(place: &PinDir) -> Result<Self, ebpf::SteerError> {
+        let rules = match Steering::bindings(place) {
             Ok(rules) => Some(rules.len()),
             Err(ebpf::SteerError::NotLoaded(_)) => None,
             Err(error) => return Err(error),
         };
-        let attached = match Attachment::of(place)? {
-            Attachment::Here => Attached::Here,
-            Attachment::Elsewhere => Attached::Elsewhere,
-            Attachment::Nowhere => Attached::Nowhere,
-            Attachment::Hidden => Attached::Hidden,
+        let attached = match AttachmentState::of(place)? {
+            AttachmentState::Here => AttachedWhere::Here,
+            AttachmentState::Elsewhere => AttachedWhere::Elsewhere,
+            AttachmentState::Nowhere => AttachedWhere::Nowhere,
+            AttachmentState::Hidden => AttachedWhere::Hidden,
         };
         let all = [Role::Primary, Role::Standby].into_iter();
         let gateways = all
             .filter(|_| rules.is_some())
             .map(|role| GatewayStatus::of(place, role))
             .collect::<Result<_, _>>()?;
-        let is_attached = matches!(attached, Attached::Here | Attached::Hidden);
+        let is_attached = matches!(attached, AttachedWhere::Here | AttachedWhere::Hidden);
         Ok(Self {
-            place: place.path().to_owned(),
+            pin_path: place.path().to_owned(),
             loaded: rules.is_some() && is_attached,
             attached,
-            rules: rules.unwrap_or(0),
+            bindings: rules.unwrap_or(0),
             gateways,
         })
     }
@@ -199,25 +199,25 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for SteeringStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place.display();
-        let rules = match self.rules {
+        let place = self.pin_path.display();
+        let rules = match self.bindings {
             1 => "1 rule".to_owned(),
             rules => format!("{rules} rules"),
         };
         match self.attached {
-            Attached::Here if self.loaded => writeln!(f, "{place}: loaded, with {rules}"),
-            Attached::Hidden if self.loaded => writeln!(
+            AttachedWhere::Here if self.loaded => writeln!(f, "{place}: loaded, with {rules}"),
+            AttachedWhere::Hidden if self.loaded => writeln!(
                 f,
                 "{place}: loaded, with {rules}; only root can see whether it is attached"
             ),
-            Attached::Elsewhere => writeln!(f, "{place}: loaded in another network namespace"),
-            Attached::Nowhere if self.rules > 0 => writeln!(
+            AttachedWhere::Elsewhere => writeln!(f, "{place}: loaded in another network namespace"),
+            AttachedWhere::Nowhere if self.bindings > 0 => writeln!(
                 f,
                 "{place}: not attached, {rules} are without effect: run `portcullis steer load`"
             ),
-            Attached::Here | Attached::Nowhere | Attached::Hidden => {
+            AttachedWhere::Here | AttachedWhere::Nowhere | AttachedWhere::Hidden => {
                 writeln!(f, "{place}: nothing is loaded")
             }
         }?;
@@ -227,26 +227,26 @@ impl fmt::Display for Status {
 
 /// What is steered, and what came there.
 #[derive(Debug, Serialize)]
-pub(super) struct Bindings(Vec<Binding>);
+pub(super) struct BindingsReport(Vec<BindingCounts>);
 
 #[derive(Debug, Serialize)]
-struct Binding {
-    rule: String,
+struct BindingCounts {
+    binding: String,
     /// Of the rule's port, at all addresses.
     steered: u64,
     unserved: u64,
     banned: u64,
 }
 
-impl Bindings {
+impl BindingsReport {
     /// Reads them out of the kernel.
-    pub(super) fn of(place: &Place) -> Result<Self, ebpf::SteerError> {
-        let rules = Steering::rules(place)?;
+    pub(super) fn of(place: &PinDir) -> Result<Self, ebpf::SteerError> {
+        let rules = Steering::bindings(place)?;
         let counters: BTreeMap<u16, Counters> = Steering::counters(place)?.into_iter().collect();
         let bindings = rules.into_iter().map(|rule| {
             let counted = counters.get(&rule.port()).copied().unwrap_or_default();
-            Binding {
-                rule: rule.to_string(),
+            BindingCounts {
+                binding: rule.to_string(),
                 steered: counted.steered,
                 unserved: counted.unserved,
                 banned: counted.banned,
@@ -256,18 +256,18 @@ impl Bindings {
     }
 }
 
-impl fmt::Display for Bindings {
+impl fmt::Display for BindingsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new([
-            ("DESTINATION", Align::Left),
-            ("STEERED", Align::Right),
-            ("UNSERVED", Align::Right),
-            ("BANNED", Align::Right),
+        let mut table = TextTable::new([
+            ("DESTINATION", ColumnAlign::Left),
+            ("STEERED", ColumnAlign::Right),
+            ("UNSERVED", ColumnAlign::Right),
+            ("BANNED", ColumnAlign::Right),
         ]);
         for binding in &self.0 {
             let counted = [binding.steered, binding.unserved, binding.banned];
             let [steered, unserved, banned] = counted.map(|count| count.to_string());
-            table.push([binding.rule.clone(), steered, unserved, banned]);
+            table.push([binding.binding.clone(), steered, unserved, banned]);
         }
         f.write_str(&table.to_text(terminal_width()))
     }
@@ -275,7 +275,7 @@ impl fmt::Display for Bindings {
 
 /// Who is banned, and how many seconds longer.
 #[derive(Debug, Serialize)]
-pub(super) struct Banned(Vec<BannedSource>);
+pub(super) struct BansReport(Vec<BannedSource>);
 
 #[derive(Debug, Serialize)]
 struct BannedSource {
@@ -283,10 +283,10 @@ struct BannedSource {
     seconds: f64,
 }
 
-impl Banned {
+impl BansReport {
     /// Reads it out of the kernel.
-    pub(super) fn of(place: &Place) -> Result<Self, ebpf::SteerError> {
-        let all = Bans::open(place)?.all()?.into_iter();
+    pub(super) fn of(place: &PinDir) -> Result<Self, ebpf::SteerError> {
+        let all = BanTable::open(place)?.all()?.into_iter();
         let sources = all.map(|(source, left)| BannedSource {
             source,
             seconds: left.as_secs_f64(),
@@ -295,7 +295,7 @@ impl Banned {
     }
 }
 
-impl fmt::Display for Banned {
+impl fmt::Display for BansReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for BannedSource { source, seconds } in &self.0 {
             let bits = if source.is_ipv6() { "/64" } else { "" };
@@ -306,8 +306,8 @@ impl fmt::Display for Banned {
 }
 
 /// Lifts the ban of a source.
-pub(super) fn unban(place: &Place, source: IpAddr) -> ExitCode {
-    match Bans::open(place).and_then(|bans| bans.lift(source)) {
+pub(super) fn unban(place: &PinDir, source: IpAddr) -> ExitCode {
+    match BanTable::open(place).and_then(|bans| bans.lift(source)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => fail(&format!("{source} is not banned")),
         Err(error) => fail(&error),
@@ -315,17 +315,17 @@ pub(super) fn unban(place: &Place, source: IpAddr) -> ExitCode {
 }
 
 /// Does what is asked of the kernel's half.
-pub(super) fn steer(place: &Place, action: &Action) -> ExitCode {
+pub(super) fn steer(place: &PinDir, action: &SteerCommand) -> ExitCode {
     let done = match *action {
-        Action::Load { user } => ebpf::load(place, user).map(|foreign| {
+        SteerCommand::Load { user } => ebpf::load(place, user).map(|foreign| {
             let path = place.path().display();
             let mut text = format!("{path}: loaded\n");
-            if let Some(warning) = rivals(&foreign) {
+            if let Some(warning) = other_programs_warning(&foreign) {
                 text = format!("{text}{warning}\n");
             }
             say(&text)
         }),
-        Action::Status { json } => Status::of(place).map(|status| {
+        SteerCommand::Status { json } => SteeringStatus::of(place).map(|status| {
             print(&status, json);
             if status.is_loaded() {
                 ExitCode::SUCCESS
@@ -333,7 +333,7 @@ pub(super) fn steer(place: &Place, action: &Action) -> ExitCode {
                 ExitCode::from(FAILED)
             }
         }),
-        Action::Unload => ebpf::unload(place).map(|()| ExitCode::SUCCESS),
+        SteerCommand::Unload => ebpf::unload(place).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| fail(&error))
 }

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{fail, load, print};
-use crate::admin::{self, Upgrade};
+use crate::admin::{self, UpgradeRequest};
 use crate::load::base;
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct UpgradeArguments {
     /// The program of the new process [default: the path that the gateway was started from, with its links as they are now].
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
+pub(super) fn upgrade(arguments: &UpgradeArguments) -> ExitCode {
     let socket = match &arguments.socket {
         Some(socket) => socket.clone(),
         None => match policys_socket(&arguments.policy) {
@@ -48,7 +48,7 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         Ok(binary) => binary,
         Err(error) => return fail(&error),
     };
-    let wanted = Upgrade {
+    let wanted = UpgradeRequest {
         binary,
         dry_run: arguments.dry_run,
         timeout_seconds: arguments.timeout,

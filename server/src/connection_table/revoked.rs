@@ -6,32 +6,32 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{CUT_SPREAD, Elsewhere};
+use super::{END_SPREAD, RemoteDetails};
 use crate::policy::OnRevoke;
 
 /// Connections whose permit has lapsed.
 #[derive(Debug)]
-pub struct Lapsed {
-    pub(super) connections: Vec<Ending>,
+pub struct RevokedConnections {
+    pub(super) connections: Vec<EndSignal>,
 }
 
 /// How a connection is ended.
 #[derive(Debug)]
-pub(super) enum Ending {
-    Here(CancellationToken),
-    Elsewhere(Arc<Elsewhere>),
+pub(super) enum EndSignal {
+    Local(CancellationToken),
+    Remote(Arc<RemoteDetails>),
 }
 
-impl Ending {
+impl EndSignal {
     fn end(&self) {
         match self {
-            Self::Here(token) => token.cancel(),
-            Self::Elsewhere(elsewhere) => elsewhere.end(),
+            Self::Local(token) => token.cancel(),
+            Self::Remote(elsewhere) => elsewhere.end(),
         }
     }
 }
 
-impl Lapsed {
+impl RevokedConnections {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.connections.len()
@@ -47,8 +47,8 @@ impl Lapsed {
         let begin = Instant::now();
         let (wait, spread) = match how {
             OnRevoke::Keep => return,
-            OnRevoke::Cut => (Duration::ZERO, CUT_SPREAD),
-            OnRevoke::Drain => (drain, CUT_SPREAD),
+            OnRevoke::Cut => (Duration::ZERO, END_SPREAD),
+            OnRevoke::Drain => (drain, END_SPREAD),
         };
         let step = spread / u32::try_from(self.connections.len().max(1)).unwrap_or(u32::MAX);
         for (index, connection) in self.connections.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use certgen::{Authority, Issued};
+use certgen::{Authority, IssuedCertificate};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -14,20 +14,20 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{DemoError, PATIENCE, Row};
+use super::{DemoError, PATIENCE, ResultRow};
 
 /// A visit and what is expected of it.
 #[derive(Debug)]
-pub(super) struct Visit {
-    pub(super) who: Who,
+pub(super) struct DemoVisit {
+    pub(super) who: DemoClient,
     pub(super) sni: &'static str,
-    pub(super) answer: Answer,
+    pub(super) answer: ClientResult,
     pub(super) reason: &'static str,
 }
 
 /// Who comes.
 #[derive(Debug)]
-pub(super) enum Who {
+pub(super) enum DemoClient {
     /// A client with a certificate of the right authority.
     Client(&'static str),
     /// A client with such a name, of an authority that nobody knows.
@@ -38,7 +38,7 @@ pub(super) enum Who {
 
 /// What a client sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ClientResult {
     /// An upstream's answer.
     Served,
     /// The alert `access_denied`.
@@ -53,13 +53,13 @@ pub(super) enum Answer {
     Other,
 }
 
-impl Visit {
+impl DemoVisit {
     /// A client that is to be served.
     pub(super) fn served(name: &'static str, sni: &'static str) -> Self {
         Self {
-            who: Who::Client(name),
+            who: DemoClient::Client(name),
             sni,
-            answer: Answer::Served,
+            answer: ClientResult::Served,
             reason: "finished",
         }
     }
@@ -67,17 +67,17 @@ impl Visit {
     /// A client that is to be denied what it wants, for `reason`.
     pub(super) fn denied(name: &'static str, sni: &'static str, reason: &'static str) -> Self {
         Self {
-            who: Who::Client(name),
+            who: DemoClient::Client(name),
             sni,
-            answer: Answer::Denied,
+            answer: ClientResult::Denied,
             reason,
         }
     }
 
     pub(super) fn of_stranger(name: &'static str, sni: &'static str) -> Self {
-        let (answer, reason) = (Answer::UnknownAuthority, "unknown_authority");
+        let (answer, reason) = (ClientResult::UnknownAuthority, "unknown_authority");
         Self {
-            who: Who::Stranger(name),
+            who: DemoClient::Stranger(name),
             sni,
             answer,
             reason,
@@ -85,9 +85,9 @@ impl Visit {
     }
 
     pub(super) fn without_certificate(sni: &'static str) -> Self {
-        let (answer, reason) = (Answer::CertificateRequired, "no_certificate");
+        let (answer, reason) = (ClientResult::CertificateRequired, "no_certificate");
         Self {
-            who: Who::Nobody,
+            who: DemoClient::Nobody,
             sni,
             answer,
             reason,
@@ -96,9 +96,9 @@ impl Visit {
 
     pub(super) fn name(&self) -> String {
         match self.who {
-            Who::Client(name) => name.to_owned(),
-            Who::Stranger(name) => format!("{name}, forged"),
-            Who::Nobody => "no certificate".to_owned(),
+            DemoClient::Client(name) => name.to_owned(),
+            DemoClient::Stranger(name) => format!("{name}, forged"),
+            DemoClient::Nobody => "no certificate".to_owned(),
         }
     }
 }
@@ -106,7 +106,7 @@ impl Visit {
 /// A client's TLS configuration: the demo's authority, and a certificate if it has one.
 pub(super) fn configuration(
     authority: &Authority,
-    certificate: Option<&Issued>,
+    certificate: Option<&IssuedCertificate>,
 ) -> Result<Arc<ClientConfig>, DemoError> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate_der().clone())?;
@@ -124,13 +124,13 @@ pub(super) fn configuration(
 
 /// A connection that was served, held open.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServedConnection {
     stream: BufReader<TlsStream<TcpStream>>,
     pub(super) source: SocketAddr,
     pub(super) said: String,
 }
 
-impl Served {
+impl ServedConnection {
     /// Ends the connection as a client should.
     pub(super) async fn leave(mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown().await?;
@@ -142,23 +142,28 @@ impl Served {
 
 /// A connection that was refused.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RefusedConnection {
     pub(super) source: Option<SocketAddr>,
-    pub(super) answer: Answer,
+    pub(super) answer: ClientResult,
     pub(super) said: String,
 }
 
 /// How one visit ended, as its client and the gateway's record have it.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) answer: Answer,
+pub(super) struct VisitOutcome {
+    pub(super) answer: ClientResult,
     pub(super) said: String,
     pub(super) reason: String,
 }
 
-impl Seen {
+impl VisitOutcome {
     /// The table's row, beside what was expected: an answer and the record's reason.
-    pub(super) fn row(self, client: String, sni: &str, expected: (Answer, &str)) -> Row {
+    pub(super) fn row(
+        self,
+        client: String,
+        sni: &str,
+        expected: (ClientResult, &str),
+    ) -> ResultRow {
         let Self {
             answer,
             said,
@@ -167,11 +172,11 @@ impl Seen {
         let is_expected = (answer, reason.as_str()) == expected;
         let mistake = || format!("{} expected; the client saw: {said}", expected.1);
         let upstream = said.split(':').next().unwrap_or_default();
-        Row {
+        ResultRow {
             client,
             sni: sni.to_owned(),
             mistake: (!is_expected).then(mistake),
-            result: if answer == Answer::Served {
+            result: if answer == ClientResult::Served {
                 format!("served by {upstream}")
             } else {
                 format!("refused: {reason}")
@@ -185,21 +190,21 @@ pub(super) async fn visit(
     gateway: SocketAddr,
     config: Arc<ClientConfig>,
     sni: &str,
-) -> Result<Served, Refused> {
+) -> Result<ServedConnection, RefusedConnection> {
     let mut source = None;
     match timeout(PATIENCE, converse(gateway, config, sni, &mut source)).await {
         Ok(Ok(served)) => Ok(served),
         Ok(Err(error)) => {
             let (answer, said) = understand(&error);
-            Err(Refused {
+            Err(RefusedConnection {
                 source,
                 answer,
                 said,
             })
         }
-        Err(_) => Err(Refused {
+        Err(_) => Err(RefusedConnection {
             source,
-            answer: Answer::Other,
+            answer: ClientResult::Other,
             said: "nothing".to_owned(),
         }),
     }
@@ -210,7 +215,7 @@ async fn converse(
     config: Arc<ClientConfig>,
     sni: &str,
     source: &mut Option<SocketAddr>,
-) -> io::Result<Served> {
+) -> io::Result<ServedConnection> {
     let socket = TcpStream::connect(gateway).await?;
     let address = socket.local_addr()?;
     *source = Some(address);
@@ -222,35 +227,35 @@ async fn converse(
     if stream.read_line(&mut said).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(Served {
+    Ok(ServedConnection {
         stream,
         source: address,
         said: said.trim_end().to_owned(),
     })
 }
 
-fn understand(error: &io::Error) -> (Answer, String) {
+fn understand(error: &io::Error) -> (ClientResult, String) {
     let tls = error
         .get_ref()
         .and_then(|source| source.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::AlertReceived(alert)) => {
             let known = [
-                (AlertDescription::AccessDenied, Answer::Denied),
-                (AlertDescription::UnknownCA, Answer::UnknownAuthority),
+                (AlertDescription::AccessDenied, ClientResult::Denied),
+                (AlertDescription::UnknownCA, ClientResult::UnknownAuthority),
                 (
                     AlertDescription::CertificateRequired,
-                    Answer::CertificateRequired,
+                    ClientResult::CertificateRequired,
                 ),
             ];
             let answer = known.iter().find(|(known, _)| known == alert);
-            let answer = answer.map_or(Answer::Other, |&(_, answer)| answer);
+            let answer = answer.map_or(ClientResult::Other, |&(_, answer)| answer);
             (answer, format!("TLS alert {alert:?}"))
         }
-        Some(error) => (Answer::Other, error.to_string()),
+        Some(error) => (ClientResult::Other, error.to_string()),
         None if error.kind() == io::ErrorKind::ConnectionReset => {
-            (Answer::Reset, "connection reset".to_owned())
+            (ClientResult::Reset, "connection reset".to_owned())
         }
-        None => (Answer::Other, error.to_string()),
+        None => (ClientResult::Other, error.to_string()),
     }
 }

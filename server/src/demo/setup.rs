@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certgen::{Authority, AuthoritySpec, Issued, Overwrite};
-use ebpf::{Place, Role};
+use certgen::{Authority, AuthoritySpec, IssuedCertificate, Overwrite};
+use ebpf::{PinDir, Role};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::{self, Answer, Seen, Served, Visit, Who};
-use super::{DemoArguments, DemoError, PATIENCE, Row, WORKERS, upstream};
+use super::client::{self, ClientResult, DemoClient, DemoVisit, ServedConnection, VisitOutcome};
+use super::{DemoArguments, DemoError, PATIENCE, ResultRow, WORKERS, upstream};
 use crate::access_record;
-use crate::load::Loaded;
+use crate::load::LoadedPolicy;
 use crate::log_writer::Sink;
-use crate::policy::{Change, Gateway, Policy, Quota, Steer, SteerMode};
-use crate::run::{Run, Settings};
+use crate::policy::{GatewayPolicy, Policy, PolicyChange, Quota, SteerMode, SteerPolicy};
+use crate::run::{GatewayProcess, RunSettings};
 
 /// The policy that is shown where no other is at hand.
 const BUILT_IN: &str = include_str!("../../../policy.yaml");
@@ -32,23 +32,23 @@ const RECORDS: usize = 1024;
 
 /// All that is set up, running.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct DemoSetup {
     authority: Authority,
     dir: PathBuf,
     policy: PathBuf,
-    run: Run,
+    run: GatewayProcess,
     steered: u16,
     records: mpsc::Receiver<Value>,
     upstreams: TaskTracker,
     end: CancellationToken,
 }
 
-impl Stage {
+impl DemoSetup {
     /// Sets everything up and waits until every group has a healthy upstream.
-    pub(super) async fn set(arguments: &DemoArguments) -> Result<Self, DemoError> {
+    pub(super) async fn start(arguments: &DemoArguments) -> Result<Self, DemoError> {
         let end = CancellationToken::new();
         let upstreams = TaskTracker::new();
-        let (path, listeners) = script(arguments).await?;
+        let (path, listeners) = visits(arguments).await?;
         for (number, listener) in listeners.into_iter().enumerate() {
             let name = format!("upstream-{}", number + 1);
             upstreams.spawn(upstream::serve(
@@ -60,19 +60,19 @@ impl Stage {
         }
         let authority = Authority::load_or_create(&arguments.dir)?;
         issue_missing(&authority, &arguments.dir, &path)?;
-        let loaded = Loaded::read(&path)?;
+        let loaded = LoadedPolicy::read(&path)?;
         let steered = free_port()?;
         let loaded = steering(loaded, steered);
         let (sink, records) = read_along()?;
-        let settings = Settings {
+        let settings = RunSettings {
             policy: path.clone(),
             workers: Some(WORKERS),
             records: sink,
             // A place of its own: gateways that serve here are left alone.
-            instance: Place::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
+            instance: PinDir::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
                 .map(|place| (place, Role::Primary)),
         };
-        let run = Run::start(settings, loaded).await?;
+        let run = GatewayProcess::start(settings, loaded).await?;
         let dir = arguments.dir.clone();
         let stage = Self {
             authority,
@@ -90,7 +90,7 @@ impl Stage {
 
     async fn wait_until_healthy(&self) -> Result<(), DemoError> {
         let deadline = Instant::now() + PATIENCE;
-        let running = self.run.gateway().running();
+        let running = self.run.gateway().snapshot();
         for group in running.policy().groups() {
             let live = self.run.gateway().balancer().group(&group.name);
             let live = live.ok_or_else(|| DemoError::Unhealthy(group.name.to_string()))?;
@@ -105,38 +105,45 @@ impl Stage {
     }
 
     /// Plays one visit to a port that nobody listens on, if the kernel steers it to the gateway.
-    pub(super) async fn play_steered(&mut self, visit: &Visit) -> Result<Option<Row>, DemoError> {
+    pub(super) async fn run_steered(
+        &mut self,
+        visit: &DemoVisit,
+    ) -> Result<Option<ResultRow>, DemoError> {
         if !self.run.gateway().is_steered_to() {
             return Ok(None);
         }
         let address = SocketAddr::new(self.address().ip(), self.steered);
-        let mut row = self.play_at(address, visit).await?;
+        let mut row = self.run_at(address, visit).await?;
         row.client += ", steered";
         Ok(Some(row))
     }
 
     /// Plays one visit and finds the gateway's word on it.
-    pub(super) async fn play(&mut self, visit: &Visit) -> Result<Row, DemoError> {
-        self.play_at(self.address(), visit).await
+    pub(super) async fn run(&mut self, visit: &DemoVisit) -> Result<ResultRow, DemoError> {
+        self.run_at(self.address(), visit).await
     }
 
-    async fn play_at(&mut self, address: SocketAddr, visit: &Visit) -> Result<Row, DemoError> {
+    async fn run_at(
+        &mut self,
+        address: SocketAddr,
+        visit: &DemoVisit,
+    ) -> Result<ResultRow, DemoError> {
         let certificate = match visit.who {
-            Who::Client(name) => Some(self.authority.client(name)?),
-            Who::Stranger(name) => Some(stranger(name)?),
-            Who::Nobody => None,
+            DemoClient::Client(name) => Some(self.authority.client(name)?),
+            DemoClient::Stranger(name) => Some(stranger(name)?),
+            DemoClient::Nobody => None,
         };
         let (source, answer, said) =
             match self.visit(address, certificate.as_ref(), visit.sni).await? {
                 Ok(served) => {
                     let (source, said) = (served.source, served.said.clone());
                     served.leave().await?;
-                    (Some(source), Answer::Served, said)
+                    (Some(source), ClientResult::Served, said)
                 }
                 Err(refused) => (refused.source, refused.answer, refused.said),
             };
         let reason = self.reason(source).await;
-        let seen = Seen {
+        let seen = VisitOutcome {
             answer,
             said,
             reason,
@@ -145,11 +152,11 @@ impl Stage {
     }
 
     /// Holds as many connections as a client may have and tries one more.
-    pub(super) async fn play_over_the_limit(
+    pub(super) async fn run_over_the_limit(
         &mut self,
         client: &'static str,
         sni: &'static str,
-    ) -> Result<Row, DemoError> {
+    ) -> Result<ResultRow, DemoError> {
         let certificate = self.authority.client(client)?;
         let most = self.most_connections(client)?;
         let mut held = Vec::new();
@@ -161,20 +168,24 @@ impl Stage {
         let allowed = held.len();
         let (source, answer, said) =
             match self.visit(self.address(), Some(&certificate), sni).await? {
-                Ok(served) => (Some(served.source), Answer::Served, served.said.clone()),
+                Ok(served) => (
+                    Some(served.source),
+                    ClientResult::Served,
+                    served.said.clone(),
+                ),
                 Err(refused) => (refused.source, refused.answer, refused.said),
             };
         let reason = self.reason(source).await;
         for served in held {
             served.leave().await?;
         }
-        let seen = Seen {
+        let seen = VisitOutcome {
             answer,
             said,
             reason,
         };
         let client = format!("{client}, no. {}", allowed + 1);
-        let mut row = seen.row(client, sni, (Answer::Reset, "client_connections"));
+        let mut row = seen.row(client, sni, (ClientResult::Reset, "client_connections"));
         if allowed != most {
             row.mistake = Some(format!("{most} connections expected before"));
         }
@@ -182,7 +193,7 @@ impl Stage {
     }
 
     fn most_connections(&self, client: &str) -> Result<usize, DemoError> {
-        let running = self.run.gateway().running();
+        let running = self.run.gateway().snapshot();
         match running
             .policy()
             .client(client)
@@ -196,9 +207,9 @@ impl Stage {
     async fn visit(
         &self,
         address: SocketAddr,
-        certificate: Option<&Issued>,
+        certificate: Option<&IssuedCertificate>,
         sni: &str,
-    ) -> Result<Result<Served, client::Refused>, DemoError> {
+    ) -> Result<Result<ServedConnection, client::RefusedConnection>, DemoError> {
         let config = client::configuration(&self.authority, certificate)?;
         Ok(client::visit(address, config, sni).await)
     }
@@ -250,7 +261,7 @@ impl Stage {
     }
 
     /// Ends everything.
-    pub(super) async fn strike(self) {
+    pub(super) async fn stop(self) {
         let drained = self.run.stop(PATIENCE).await;
         tracing::debug!(?drained, "the demo's gateway ended");
         self.end.cancel();
@@ -260,7 +271,7 @@ impl Stage {
 }
 
 /// The policy's file as it will be used, and its upstreams' listeners.
-async fn script(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>), DemoError> {
+async fn visits(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>), DemoError> {
     let file = arguments
         .policy
         .clone()
@@ -329,15 +340,15 @@ fn free_port() -> io::Result<u16> {
 }
 
 /// The same with a port that the kernel is to steer, if it can.
-fn steering(loaded: Loaded, port: u16) -> Loaded {
-    let steer = Steer {
+fn steering(loaded: LoadedPolicy, port: u16) -> LoadedPolicy {
+    let steer = SteerPolicy {
         mode: SteerMode::Auto,
         ports: vec![port..=port],
         addresses: Vec::new(),
     };
-    let mut gateway = Gateway::clone(loaded.policy().gateway());
+    let mut gateway = GatewayPolicy::clone(loaded.policy().gateway());
     gateway.steer = Some(steer);
-    loaded.changed(&[Change::Gateway(gateway.into())])
+    loaded.changed(&[PolicyChange::Gateway(gateway.into())])
 }
 
 /// Issues the gateway's certificate and one for each client of the policy, unless they are there.
@@ -369,7 +380,7 @@ fn issue_missing(authority: &Authority, dir: &Path, policy: &Path) -> Result<(),
     Ok(())
 }
 
-fn stranger(name: &str) -> Result<Issued, DemoError> {
+fn stranger(name: &str) -> Result<IssuedCertificate, DemoError> {
     Ok(Authority::new(&AuthoritySpec::default())?.client(name)?)
 }
 
@@ -388,7 +399,7 @@ fn read_along() -> Result<(Sink, mpsc::Receiver<Value>), DemoError> {
             }
         })?;
     Ok((
-        Sink::into(Box::new(writer), access_record::tell_lost)?,
+        Sink::into(Box::new(writer), access_record::lost_line)?,
         records,
     ))
 }

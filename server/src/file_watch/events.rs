@@ -33,7 +33,7 @@ const CHUNK: usize = 4096;
 
 /// Events of the files and of the folders on the way to them.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct FileEvents {
     queue: Option<AsyncFd<OwnedFd>>,
     /// The kernel's numbers for the folders that are watched.
     folders: BTreeSet<i32>,
@@ -41,12 +41,12 @@ pub(super) struct Events {
     files: BTreeMap<i32, PathBuf>,
     /// The names of the files, as far as they matter in a folder.
     names: BTreeSet<Vec<u8>>,
-    state: State,
+    state: EventState,
 }
 
 /// What the events have told.
 #[derive(Debug, Default)]
-struct State {
+struct EventState {
     /// The files that were written to and not closed since.
     writers: BTreeSet<i32>,
     /// The names that were made in a folder, and that nobody has closed or moved there since.
@@ -61,7 +61,7 @@ struct State {
     is_blind: bool,
 }
 
-impl Events {
+impl FileEvents {
     /// Events of nothing yet. It must be called within a runtime.
     pub(super) fn new() -> Self {
         let queue = queue()
@@ -75,7 +75,7 @@ impl Events {
             folders: BTreeSet::new(),
             files: BTreeMap::new(),
             names: BTreeSet::new(),
-            state: State::default(),
+            state: EventState::default(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Events {
 
     /// Whether the events would tell if somebody were writing to one of these files.
     pub(super) fn are_sure(&self, files: &[PathBuf]) -> bool {
-        let State {
+        let EventState {
             made,
             is_in_doubt,
             is_blind,
@@ -208,7 +208,7 @@ impl Events {
     }
 }
 
-impl State {
+impl EventState {
     fn take(
         &mut self,
         queue: &AsyncFd<OwnedFd>,

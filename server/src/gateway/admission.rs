@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb::{Admission, ClientLimits, Denied, Name, Place, Waiting};
+use lb::{ClientDenied, ClientLimits, ClientSlot, QueuedSlot, SharedName, SlotOutcome};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -13,25 +13,25 @@ use tokio::time::{Instant, sleep_until};
 use super::Gateway;
 use crate::access_record::{Outcome, Record};
 use crate::balancer_config;
-use crate::client_stream::TlsClient;
-use crate::connection_table::{Cut, Holder};
+use crate::client_stream::ClientStream;
+use crate::connection_table::{ConnectionGuard, EndRequests};
 use crate::expiry::certificate_ended;
 use crate::policy::OnRevoke;
 use crate::rejection::Rejection;
 use crate::snapshot::Permit;
-use crate::upgrade::protocol::Carried;
-use crate::upgrade::remote_admission::Heir;
+use crate::upgrade::protocol::ConnectionState;
+use crate::upgrade::remote_admission::RemoteAdmission;
 
 mod candidate;
 mod wait_time;
 
-use candidate::{Newcomer, Others, Own};
-pub(crate) use wait_time::Wait;
+use candidate::{AdmissionCandidate, LocalCandidate, RemoteCandidate};
+pub(crate) use wait_time::AdmissionWait;
 
 /// A client that wants to come in.
-struct Arrival<'a> {
+struct AdmissionRequest<'a> {
     connection: u64,
-    client: &'a Name,
+    client: &'a SharedName,
     group: &'a str,
     limits: ClientLimits,
     /// When it came. Without it nobody would hear that it waits: it is let in at once or refused.
@@ -39,39 +39,39 @@ struct Arrival<'a> {
 }
 
 /// How far a client is that wants to come in.
-enum Standing {
+enum AdmissionState {
     /// It has not asked, or has to ask again.
-    Outside,
+    NotAsked,
     /// It waits here for a place.
-    InLine(Waiting),
+    Queued(QueuedSlot),
     /// It was given one here.
-    Placed(Admission),
+    Granted(ClientSlot),
     /// Another process has let it in.
-    AdmittedBy(Arc<Heir>),
+    AdmittedRemotely(Arc<RemoteAdmission>),
 }
 
 /// What comes of one look at who decides.
-enum Step<T> {
+enum AdmissionStep<T> {
     Entered(T),
-    InLine(Waiting),
-    Ask(Arc<Heir>),
+    Queued(QueuedSlot),
+    AskRemote(Arc<RemoteAdmission>),
 }
 
 impl Gateway {
     /// Has a client come in, or says why it does not. One that waits is seen to leave, and ends with its
     /// certificate and with the gateway.
-    pub(crate) async fn let_in(
+    pub(crate) async fn admit_client(
         &self,
-        client: &mut TlsClient,
+        client: &mut ClientStream,
         permit: Permit,
         chain: Vec<CertificateDer<'static>>,
         record: &mut Record,
-    ) -> Result<Holder, Outcome> {
-        let (ends, connection) = (permit.ends(), record.connection());
+    ) -> Result<ConnectionGuard, Outcome> {
+        let (ends, connection) = (permit.expires(), record.connection());
         let at_once = || (OnRevoke::Cut, Duration::ZERO);
         let entered = tokio::select! {
             biased;
-            entered = self.enter(connection, permit, chain, record.wait()) => {
+            entered = self.admit(connection, permit, chain, record.wait()) => {
                 entered.map_err(Outcome::Rejected)
             }
             () = client.left() => Err(Outcome::Rejected(Rejection::LeftWaiting)),
@@ -85,131 +85,134 @@ impl Gateway {
     /// Lets a client in, if its limits allow it: those of this process and of the others that serve the
     /// gateway's clients together. A revision that came into force since the permit was given decides too.
     /// Cancel safe: whoever waits leaves.
-    pub(crate) async fn enter(
+    pub(crate) async fn admit(
         &self,
         connection: u64,
         permit: Permit,
         chain: Vec<CertificateDer<'static>>,
-        wait: &mut Wait,
-    ) -> Result<Holder, Rejection> {
+        wait: &mut AdmissionWait,
+    ) -> Result<ConnectionGuard, Rejection> {
         let client = Arc::clone(permit.identity().name().shared());
         let group = Arc::clone(&permit.group().name);
-        let arrival = Arrival {
+        let arrival = AdmissionRequest {
             connection,
             client: &client,
             group: &group,
             limits: balancer_config::client(permit.client()),
             since: Some(Instant::now()),
         };
-        let own = Own {
+        let own = LocalCandidate {
             gateway: self,
             connection,
             permit,
             chain,
         };
-        let holder = self.admitted(arrival, own, wait).await?;
+        let holder = self.admit_and_insert(arrival, own, wait).await?;
         // From here on a revision finds it in the table.
-        if holder.still_holds(&self.running(), UnixTime::now()) {
+        if holder.still_holds(&self.snapshot(), UnixTime::now()) {
             Ok(holder)
         } else {
-            Err(Rejection::Lapsed)
+            Err(Rejection::Revoked)
         }
     }
 
     /// Lets a client of an older process in, as its limits are here. `waited` says how long it has waited there,
     /// if it may wait on.
-    pub(crate) async fn enter_elsewhere(
+    pub(crate) async fn admit_remote(
         &self,
-        arrived: &Carried,
-        cut: &Cut,
+        arrived: &ConnectionState,
+        cut: &EndRequests,
         waited: Option<Duration>,
-        wait: &mut Wait,
+        wait: &mut AdmissionWait,
     ) -> Result<u64, Rejection> {
-        let running = self.running();
+        let running = self.snapshot();
         let connection = self.recorder.number();
-        let others = Others {
+        let others = RemoteCandidate {
             gateway: self,
             connection,
-            arrived,
-            cut,
+            state: arrived,
+            end_requests: cut,
         };
         let now = Instant::now();
-        let arrival = Arrival {
+        let arrival = AdmissionRequest {
             connection,
             client: &arrived.client.as_str().into(),
             group: &arrived.group,
-            limits: others.limits(&running).ok_or(Rejection::Lapsed)?,
+            limits: others.limits(&running).ok_or(Rejection::Revoked)?,
             since: waited.map(|waited| now.checked_sub(waited).unwrap_or(now)),
         };
-        let entered = self.admitted(arrival, others, wait).await;
+        let entered = self.admit_and_insert(arrival, others, wait).await;
         wait.end();
         entered?.ok_or(Rejection::GatewayFull)?;
         // A revision that came into force meanwhile may have missed it.
-        let latest = self.running();
+        let latest = self.snapshot();
         if latest.generation() != running.generation() {
-            self.live.cut_lapsed(connection, &latest);
+            self.connections.end_if_revoked(connection, &latest);
         }
         Ok(connection)
     }
 
     /// Admits a client here or where clients are counted now, and enters it in the same moment.
-    async fn admitted<N: Newcomer>(
+    async fn admit_and_insert<N: AdmissionCandidate>(
         &self,
-        mut arrival: Arrival<'_>,
+        mut arrival: AdmissionRequest<'_>,
         newcomer: N,
-        wait: &mut Wait,
+        wait: &mut AdmissionWait,
     ) -> Result<N::Entered, Rejection> {
-        let mut standing = Standing::Outside;
+        let mut standing = AdmissionState::NotAsked;
         let mut newcomer = Some(newcomer);
         let mut news = None;
         loop {
-            let step = self.look(&arrival, standing, &mut newcomer)?;
-            if let Step::Entered(entered) = step {
+            let step = self.decide(&arrival, standing, &mut newcomer)?;
+            if let AdmissionStep::Entered(entered) = step {
                 return Ok(entered);
             }
-            let newcomer = newcomer.as_ref().ok_or(Rejection::Lapsed)?;
+            let newcomer = newcomer.as_ref().ok_or(Rejection::Revoked)?;
             // What has changed before somebody listens is seen by the next look.
             let is_new = news.is_none();
-            let news = news.get_or_insert_with(|| self.live.news());
+            let news = news.get_or_insert_with(|| self.connections.changes());
             standing = match step {
-                Step::InLine(waiting) if is_new => Standing::InLine(waiting),
-                Step::InLine(waiting) => {
-                    self.stand_in_line(&mut arrival, newcomer, waiting, (news, wait))
+                AdmissionStep::Queued(waiting) if is_new => AdmissionState::Queued(waiting),
+                AdmissionStep::Queued(waiting) => {
+                    self.wait_in_queue(&mut arrival, newcomer, waiting, (news, wait))
                         .await?
                 }
-                Step::Ask(heir) => self.ask(&arrival, newcomer, heir, (news, wait)).await?,
-                Step::Entered(_) => Standing::Outside,
+                AdmissionStep::AskRemote(heir) => {
+                    self.ask_remote(&arrival, newcomer, heir, (news, wait))
+                        .await?
+                }
+                AdmissionStep::Entered(_) => AdmissionState::NotAsked,
             };
         }
     }
 
     /// Looks who decides, and enters a client that is let in in the same moment.
-    fn look<N: Newcomer>(
+    fn decide<N: AdmissionCandidate>(
         &self,
-        arrival: &Arrival<'_>,
-        standing: Standing,
+        arrival: &AdmissionRequest<'_>,
+        standing: AdmissionState,
         newcomer: &mut Option<N>,
-    ) -> Result<Step<N::Entered>, Rejection> {
+    ) -> Result<AdmissionStep<N::Entered>, Rejection> {
         let mut enter = |admission| {
-            let newcomer = newcomer.take().ok_or(Rejection::Lapsed)?;
-            Ok(Step::Entered(newcomer.enter(admission)))
+            let newcomer = newcomer.take().ok_or(Rejection::Revoked)?;
+            Ok(AdmissionStep::Entered(newcomer.insert(admission)))
         };
         let limiter = self.balancer.limiter();
-        let heir = self.live.heir();
+        let heir = self.connections.remote_admission();
         let admission = match (&*heir, standing) {
-            (Some(heir), Standing::AdmittedBy(by)) if Arc::ptr_eq(heir, &by) => {
-                let entered = enter(limiter.adopt(arrival.client));
-                if by.has_entered(arrival.connection) {
+            (Some(heir), AdmissionState::AdmittedRemotely(by)) if Arc::ptr_eq(heir, &by) => {
+                let entered = enter(limiter.admit_unlimited(arrival.client));
+                if by.confirm_entered(arrival.connection) {
                     // That process has denied it meanwhile.
-                    self.live.cut_entered(arrival.connection);
+                    self.connections.end_entered(arrival.connection);
                 }
                 return entered;
             }
             // Whoever stood in line here leaves it.
-            (Some(heir), _) => return Ok(Step::Ask(Arc::clone(heir))),
-            (None, Standing::InLine(waiting)) => return Ok(Step::InLine(waiting)),
-            (None, Standing::Placed(admission)) => admission,
-            (None, Standing::Outside | Standing::AdmittedBy(_)) => {
+            (Some(heir), _) => return Ok(AdmissionStep::AskRemote(Arc::clone(heir))),
+            (None, AdmissionState::Queued(waiting)) => return Ok(AdmissionStep::Queued(waiting)),
+            (None, AdmissionState::Granted(admission)) => admission,
+            (None, AdmissionState::NotAsked | AdmissionState::AdmittedRemotely(_)) => {
                 // Nobody begins to wait in a gateway that ends.
                 let since = arrival.since.filter(|_| !self.drain.is_begun());
                 let mut limits = arrival.limits;
@@ -219,40 +222,42 @@ impl Gateway {
                 let since = since.unwrap_or_else(Instant::now);
                 let place = limiter.admit_or_wait(arrival.client, &limits, since);
                 match place.map_err(Rejection::Limited)? {
-                    Place::Free(admission) => admission,
-                    Place::Taken(waiting) => {
+                    SlotOutcome::Granted(admission) => admission,
+                    SlotOutcome::Queued(waiting) => {
                         let connection = arrival.connection;
                         tracing::debug!(
                             connection,
                             "a client waits for one of its connections to end"
                         );
-                        return Ok(Step::InLine(waiting));
+                        return Ok(AdmissionStep::Queued(waiting));
                     }
                 }
             }
         };
         enter(
             limiter
-                .in_time(admission, &arrival.limits)
+                .check_rate(admission, &arrival.limits)
                 .map_err(Rejection::Limited)?,
         )
     }
 
     /// Waits for a place here, or for news.
-    async fn stand_in_line<N: Newcomer>(
+    async fn wait_in_queue<N: AdmissionCandidate>(
         &self,
-        arrival: &mut Arrival<'_>,
+        arrival: &mut AdmissionRequest<'_>,
         newcomer: &N,
-        mut waiting: Waiting,
-        (news, wait): (&mut watch::Receiver<()>, &mut Wait),
-    ) -> Result<Standing, Rejection> {
+        mut waiting: QueuedSlot,
+        (news, wait): (&mut watch::Receiver<()>, &mut AdmissionWait),
+    ) -> Result<AdmissionState, Rejection> {
         news.mark_unchanged();
-        if self.live.heir().is_some() {
-            return Ok(Standing::Outside);
+        if self.connections.remote_admission().is_some() {
+            return Ok(AdmissionState::NotAsked);
         }
-        let limits = newcomer.limits(&self.running()).ok_or(Rejection::Lapsed)?;
+        let limits = newcomer
+            .limits(&self.snapshot())
+            .ok_or(Rejection::Revoked)?;
         if limits != arrival.limits {
-            waiting.limit(limits.connections);
+            waiting.set_limit(limits.connections);
             arrival.limits = limits;
         }
         let since = arrival.since.unwrap_or_else(Instant::now);
@@ -260,53 +265,53 @@ impl Gateway {
         let limit = limits.connections;
         tokio::select! {
             biased;
-            admission = waiting.place() => Ok(Standing::Placed(admission)),
-            _ = news.changed() => Ok(Standing::InLine(waiting)),
+            admission = waiting.granted() => Ok(AdmissionState::Granted(admission)),
+            _ = news.changed() => Ok(AdmissionState::Queued(waiting)),
             () = self.drain.begun() => Err(full(limit)),
             () = sleep_until(since + limits.wait) => Err(full(limit)),
         }
     }
 
     /// Asks the process that decides, which has the client wait if it is to.
-    async fn ask<N: Newcomer>(
+    async fn ask_remote<N: AdmissionCandidate>(
         &self,
-        arrival: &Arrival<'_>,
+        arrival: &AdmissionRequest<'_>,
         newcomer: &N,
-        heir: Arc<Heir>,
-        (news, wait): (&mut watch::Receiver<()>, &mut Wait),
-    ) -> Result<Standing, Rejection> {
-        let asked = Carried {
+        heir: Arc<RemoteAdmission>,
+        (news, wait): (&mut watch::Receiver<()>, &mut AdmissionWait),
+    ) -> Result<AdmissionState, Rejection> {
+        let asked = ConnectionState {
             connection: arrival.connection,
             client: arrival.client.to_string(),
             group: arrival.group.to_owned(),
             upstream: None,
-            shown: newcomer.shown(),
+            credentials: newcomer.credentials(),
         };
         let waited = arrival.since.map(|since| since.elapsed());
-        let mut asking = pin!(heir.ask(asked, waited));
+        let mut asking = pin!(heir.request(asked, waited));
         let answer = loop {
             tokio::select! {
                 biased;
                 answer = &mut asking => break answer,
                 _ = news.changed() => {
                     // Whoever is denied here takes the question back.
-                    newcomer.limits(&self.running()).ok_or(Rejection::Lapsed)?;
+                    newcomer.limits(&self.snapshot()).ok_or(Rejection::Revoked)?;
                 }
             }
         };
         let Some(answer) = answer else {
             // Nobody counts there any more, and soon it is said who does.
             tokio::task::yield_now().await;
-            return Ok(Standing::Outside);
+            return Ok(AdmissionState::NotAsked);
         };
         if let Some(time) = answer.waited {
-            wait.took(time);
+            wait.set(time);
         }
         answer.verdict.into_result()?;
-        Ok(Standing::AdmittedBy(Arc::clone(&heir)))
+        Ok(AdmissionState::AdmittedRemotely(Arc::clone(&heir)))
     }
 }
 
 fn full(limit: lb::Limit) -> Rejection {
-    Rejection::Limited(Denied::ClientConnections { limit })
+    Rejection::Limited(ClientDenied::ClientConnections { limit })
 }

@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 use rustls_pki_types::UnixTime;
 
 use super::Gateway;
-use crate::connection_table::Lapsed;
-use crate::inherited_listeners::Inherited;
-use crate::load::{LoadError, Loaded};
-use crate::policy::{Change, OnRevoke, Policy};
+use crate::connection_table::RevokedConnections;
+use crate::inherited_listeners::InheritedListeners;
+use crate::load::{LoadError, LoadedPolicy};
+use crate::policy::{OnRevoke, Policy, PolicyChange};
 use crate::priority;
-use crate::snapshot::Running;
-use crate::tls::Tls;
+use crate::snapshot::GatewaySnapshot;
+use crate::tls::TlsSettings;
 
 /// What one change of the policy did.
 #[derive(Debug)]
-pub struct Applied {
+pub struct ReloadReport {
     /// The generation that is in force now.
     pub generation: u64,
     /// What changed.
-    pub changes: Vec<Change>,
+    pub changes: Vec<PolicyChange>,
     /// How long it took to put them in force.
     pub took: Duration,
     /// The connections whose permit has lapsed.
-    pub lapsed: Lapsed,
+    pub revoked: RevokedConnections,
     /// How those are to end, and how long they may take if they are drained.
     pub on_revoke: (OnRevoke, Duration),
 }
@@ -42,10 +42,10 @@ impl Gateway {
         &self,
         path: &Path,
         are_unchanged: impl FnOnce() -> bool,
-    ) -> Result<Applied, LoadError> {
-        let before = self.running();
+    ) -> Result<ReloadReport, LoadError> {
+        let before = self.snapshot();
         // Only this: the workers' and the main loop's locks are not taken at a low priority.
-        let read = priority::lowest(|| Loaded::read_next(path, &before));
+        let read = priority::lowest(|| LoadedPolicy::read_next(path, &before));
         let (next, changes) = read.map_err(LoadError::Thread)??;
         let (policy, tls) = next.into_parts();
         if !are_unchanged() {
@@ -57,42 +57,44 @@ impl Gateway {
     /// Puts what was read in force, unless something is in its way.
     pub(super) fn put_in_force(
         &self,
-        before: &Running,
+        before: &GatewaySnapshot,
         policy: Policy,
-        changes: Vec<Change>,
-        tls: Arc<Tls>,
-    ) -> Result<Applied, LoadError> {
+        changes: Vec<PolicyChange>,
+        tls: Arc<TlsSettings>,
+    ) -> Result<ReloadReport, LoadError> {
         let trust_changed = !before.tls().trust().is_the_same(tls.trust());
         let addresses = policy.gateway().listen.clone();
-        let mut doors = self.doors.lock();
+        let mut doors = self.listeners.lock();
         if doors.are_handed_over() {
             return Err(LoadError::HandingOver);
         }
-        let bound = doors.bind(&addresses, &mut Inherited::default())?;
+        let bound = doors.bind(&addresses, &mut InheritedListeners::default())?;
         let start = Instant::now();
         let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
-        self.running.store(Arc::clone(&next));
-        self.live.tell_news();
-        Running::retire(&changes, &self.balancer);
+        self.snapshot.store(Arc::clone(&next));
+        self.connections.notify_changed();
+        GatewaySnapshot::retire(&changes, &self.balancer);
         doors.open(bound, &addresses);
-        match self.steered.lock().as_mut() {
+        match self.steering.lock().as_mut() {
             Some(steered) => steered.apply(next.policy()),
-            None if next.policy().bindings().is_empty() || doors.stay_closed() => {}
+            None if next.policy().bindings().is_empty() || doors.are_disabled() => {}
             None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
         }
         if next.policy().gateway().workers != before.policy().gateway().workers {
             tracing::warn!("`workers` applies at the next start or upgrade");
         }
         let took = start.elapsed();
-        let lapsed = self.live.lapsed(&next, trust_changed, UnixTime::now());
+        let lapsed = self
+            .connections
+            .revoked(&next, trust_changed, UnixTime::now());
         let gateway = next.policy().gateway();
         let on_revoke = (gateway.on_revoke, gateway.timeouts.drain);
         let generation = next.generation();
-        Ok(Applied {
+        Ok(ReloadReport {
             generation,
             changes,
             took,
-            lapsed,
+            revoked: lapsed,
             on_revoke,
         })
     }

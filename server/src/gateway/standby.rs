@@ -12,9 +12,9 @@ const QUIET: Duration = Duration::from_mins(1);
 
 /// When the kernel last handed a client to this process, if it is a standby.
 #[derive(Debug, Default)]
-pub(super) struct Standby(OnceLock<Mutex<Option<Instant>>>);
+pub(super) struct StandbyState(OnceLock<Mutex<Option<Instant>>>);
 
-impl Standby {
+impl StandbyState {
     /// This process is one.
     pub(super) fn begin(&self) {
         self.0.get_or_init(Mutex::default);
@@ -31,7 +31,7 @@ impl Standby {
 
 impl Gateway {
     /// The kernel has handed it a client.
-    pub(crate) fn steered_client_came(&self) {
+    pub(crate) fn note_steered_client(&self) {
         if self.standby.serves(Instant::now()) {
             tracing::info!("the standby serves: there is no primary");
         }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_standby_begins_to_serve_with_the_first_client_after_a_quiet_time() {
-        let (standby, begin) = (Standby::default(), Instant::now());
+        let (standby, begin) = (StandbyState::default(), Instant::now());
         assert!(!standby.serves(begin), "it is a primary");
         standby.begin();
         for (seconds, is_news) in [

@@ -10,7 +10,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Whose the connections are that wait at the listeners when no more are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queued {
+pub enum QueuedConnections {
     /// This process's: they are accepted, and drained as all others.
     Ours,
     /// Those of the process that has the same listeners.
@@ -19,11 +19,11 @@ pub enum Queued {
 
 /// The workers of a gateway that serves.
 #[derive(Debug)]
-pub struct Workers {
+pub struct WorkerThreads {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Workers {
+impl WorkerThreads {
     pub(super) fn new(threads: Vec<JoinHandle<()>>) -> Self {
         Self { threads }
     }

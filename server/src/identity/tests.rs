@@ -6,23 +6,29 @@ fn a_name_is_taken_as_it_is_or_not_at_all() {
         ClientName::new("Zoë O'Brien-7").unwrap().as_str(),
         "Zoë O'Brien-7"
     );
-    assert_eq!(ClientName::new(""), Err(NameError::Empty));
-    assert_eq!(ClientName::new(" a"), Err(NameError::OuterBlank));
-    assert_eq!(ClientName::new("a\u{a0}"), Err(NameError::OuterBlank));
-    assert_eq!(ClientName::new("a\0b"), Err(NameError::Invisible('\0')));
+    assert_eq!(ClientName::new(""), Err(ClientNameError::Empty));
+    assert_eq!(ClientName::new(" a"), Err(ClientNameError::OuterBlank));
+    assert_eq!(ClientName::new("a\u{a0}"), Err(ClientNameError::OuterBlank));
+    assert_eq!(
+        ClientName::new("a\0b"),
+        Err(ClientNameError::Invisible('\0'))
+    );
     assert_eq!(
         ClientName::new("a\u{202e}b"),
-        Err(NameError::Invisible('\u{202e}'))
+        Err(ClientNameError::Invisible('\u{202e}'))
     );
     assert_eq!(
         ClientName::new("a\u{200d}b"),
-        Err(NameError::Invisible('\u{200d}'))
+        Err(ClientNameError::Invisible('\u{200d}'))
     );
     assert_eq!(
         ClientName::new(&"é".repeat(64)).unwrap().as_str().len(),
         128
     );
-    assert_eq!(ClientName::new(&"é".repeat(65)), Err(NameError::TooLong));
+    assert_eq!(
+        ClientName::new(&"é".repeat(65)),
+        Err(ClientNameError::TooLong)
+    );
 }
 
 #[test]

@@ -19,20 +19,20 @@ const MAPPED: u8 = 96;
 
 /// Entries that each have a source, in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct FairTable(Mutex<Entries>);
+pub(super) struct FairTable(Mutex<TableEntries>);
 
 /// One entry of a table, which leaves it on drop.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
-pub(super) struct Slot {
+pub(super) struct FairSlot {
     table: Arc<FairTable>,
-    ticket: Ticket,
+    ticket: EntryNumber,
     evicted: Arc<Notify>,
 }
 
 /// What a table may hold.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct TableBounds {
     pub(super) all: usize,
     pub(super) per_source: usize,
     /// How old an entry has to be before it gives way.
@@ -41,47 +41,47 @@ pub(super) struct Bounds {
 
 /// Which of its bounds a table has reached.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Full {
+pub(super) enum TableFull {
     All,
     Source,
 }
 
-type Ticket = u64;
+type EntryNumber = u64;
 
 /// A network: its bits, and how many of them count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Network {
+struct SourceNetwork {
     bits: u128,
     length: u8,
 }
 
 /// A network's place among those of the same wider network: the last one has the most entries, and of
 /// those that have equally many the oldest.
-type Rank = (Network, usize, Reverse<Ticket>, Network);
+type NetworkRank = (SourceNetwork, usize, Reverse<EntryNumber>, SourceNetwork);
 
 #[derive(Debug)]
-struct Entry {
-    source: Networks,
+struct TableEntry {
+    source: EnclosingNetworks,
     since: Instant,
     evicted: Arc<Notify>,
 }
 
 /// All that there is, and the networks, and those that a source belongs to, from the widest on.
-type Networks = [Network; LEVELS + 1];
+type EnclosingNetworks = [SourceNetwork; LEVELS + 1];
 
 #[derive(Debug, Default)]
-struct Entries {
-    next: Ticket,
-    by_ticket: BTreeMap<Ticket, Entry>,
-    members: BTreeSet<(Network, Ticket)>,
-    counts: BTreeMap<Network, usize>,
-    ranking: BTreeSet<Rank>,
+struct TableEntries {
+    next: EntryNumber,
+    by_ticket: BTreeMap<EntryNumber, TableEntry>,
+    members: BTreeSet<(SourceNetwork, EntryNumber)>,
+    counts: BTreeMap<SourceNetwork, usize>,
+    ranking: BTreeSet<NetworkRank>,
 }
 
 impl FairTable {
     /// Adds an entry of a source. If there are `most`, the oldest entry of the source that has most gives
     /// way.
-    pub(super) fn enter(self: &Arc<Self>, source: IpAddr, most: usize, now: Instant) -> Slot {
+    pub(super) fn enter(self: &Arc<Self>, source: IpAddr, most: usize, now: Instant) -> FairSlot {
         let mut entries = self.0.lock();
         while entries.by_ticket.len() >= most.max(1)
             && let Some(victim) = entries.victim()
@@ -92,22 +92,22 @@ impl FairTable {
     }
 
     /// Adds an entry of a source within `bounds`. If there is no room, an entry gives way only to a source
-    /// that has fewer, and only after [`Bounds::grace`]: under many clients who come all at once, those
+    /// that has fewer, and only after [`TableBounds::grace`]: under many clients who come all at once, those
     /// who were first have to get to an end.
     pub(super) fn enter_within(
         self: &Arc<Self>,
         source: IpAddr,
-        bounds: &Bounds,
+        bounds: &TableBounds,
         now: Instant,
-    ) -> Result<Slot, Full> {
+    ) -> Result<FairSlot, TableFull> {
         let mut entries = self.0.lock();
         let [.., narrowest] = networks(source);
         if entries.count(narrowest) >= bounds.per_source {
-            return Err(Full::Source);
+            return Err(TableFull::Source);
         }
         if entries.by_ticket.len() >= bounds.all {
             let victim = entries.victim_for(source, bounds.grace, now);
-            entries.evict(victim.ok_or(Full::All)?);
+            entries.evict(victim.ok_or(TableFull::All)?);
         }
         Ok(self.insert(&mut entries, source, now))
     }
@@ -124,14 +124,19 @@ impl FairTable {
         victim.is_some_and(|victim| entries.evict(victim))
     }
 
-    fn insert(self: &Arc<Self>, entries: &mut Entries, source: IpAddr, now: Instant) -> Slot {
+    fn insert(
+        self: &Arc<Self>,
+        entries: &mut TableEntries,
+        source: IpAddr,
+        now: Instant,
+    ) -> FairSlot {
         let evicted = Arc::new(Notify::new());
-        let ticket = entries.insert(Entry {
+        let ticket = entries.insert(TableEntry {
             source: networks(source),
             since: now,
             evicted: Arc::clone(&evicted),
         });
-        Slot {
+        FairSlot {
             table: Arc::clone(self),
             ticket,
             evicted,
@@ -139,21 +144,21 @@ impl FairTable {
     }
 }
 
-impl Slot {
+impl FairSlot {
     /// Waits until the entry has given way to another. Cancel safe.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
     }
 }
 
-impl Drop for Slot {
+impl Drop for FairSlot {
     fn drop(&mut self) {
         self.table.0.lock().remove(self.ticket);
     }
 }
 
-impl Entries {
-    fn insert(&mut self, entry: Entry) -> Ticket {
+impl TableEntries {
+    fn insert(&mut self, entry: TableEntry) -> EntryNumber {
         let ticket = self.next;
         self.next += 1;
         let source = entry.source;
@@ -165,7 +170,7 @@ impl Entries {
         ticket
     }
 
-    fn remove(&mut self, ticket: Ticket) -> Option<Entry> {
+    fn remove(&mut self, ticket: EntryNumber) -> Option<TableEntry> {
         let entry = self.by_ticket.remove(&ticket)?;
         self.change(&entry.source, |entries, network| {
             entries.members.remove(&(network, ticket));
@@ -174,7 +179,7 @@ impl Entries {
         Some(entry)
     }
 
-    fn evict(&mut self, ticket: Ticket) -> bool {
+    fn evict(&mut self, ticket: EntryNumber) -> bool {
         let evicted = self.remove(ticket);
         if let Some(entry) = &evicted {
             entry.evicted.notify_one();
@@ -183,7 +188,11 @@ impl Entries {
     }
 
     /// Changes the members of each of a source's networks; `change` returns the new count.
-    fn change(&mut self, source: &Networks, change: impl Fn(&mut Self, Network) -> usize) {
+    fn change(
+        &mut self,
+        source: &EnclosingNetworks,
+        change: impl Fn(&mut Self, SourceNetwork) -> usize,
+    ) {
         for pair in source.windows(2) {
             let &[wider, network] = pair else { continue };
             if let Some(rank) = self.rank(wider, network) {
@@ -199,27 +208,32 @@ impl Entries {
         }
     }
 
-    fn rank(&self, wider: Network, network: Network) -> Option<Rank> {
+    fn rank(&self, wider: SourceNetwork, network: SourceNetwork) -> Option<NetworkRank> {
         let oldest = self.oldest(network)?;
         Some((wider, self.count(network), Reverse(oldest), network))
     }
 
-    fn count(&self, network: Network) -> usize {
+    fn count(&self, network: SourceNetwork) -> usize {
         self.counts.get(&network).copied().unwrap_or(0)
     }
 
-    fn oldest(&self, network: Network) -> Option<Ticket> {
-        let members = (network, Ticket::MIN)..=(network, Ticket::MAX);
+    fn oldest(&self, network: SourceNetwork) -> Option<EntryNumber> {
+        let members = (network, EntryNumber::MIN)..=(network, EntryNumber::MAX);
         self.members.range(members).next().map(|member| member.1)
     }
 
     /// The oldest entry of the narrowest network that has most, of those within the next wider one that
     /// has most, and so on.
-    fn victim(&self) -> Option<Ticket> {
-        let mut network = Network::ALL;
+    fn victim(&self) -> Option<EntryNumber> {
+        let mut network = SourceNetwork::ALL;
         for _ in 0..LEVELS {
-            let least = (network, 0, Reverse(Ticket::MAX), Network::ALL);
-            let most = (network, usize::MAX, Reverse(Ticket::MIN), Network::ALL);
+            let least = (network, 0, Reverse(EntryNumber::MAX), SourceNetwork::ALL);
+            let most = (
+                network,
+                usize::MAX,
+                Reverse(EntryNumber::MIN),
+                SourceNetwork::ALL,
+            );
             network = self.ranking.range(least..=most).next_back()?.3;
         }
         self.oldest(network)
@@ -227,18 +241,18 @@ impl Entries {
 
     /// The same for the sake of one more entry of `source`: only if the victim's network has more than
     /// that of `source` would have, and has had it for at least `grace`.
-    fn victim_for(&self, source: IpAddr, grace: Duration, now: Instant) -> Option<Ticket> {
+    fn victim_for(&self, source: IpAddr, grace: Duration, now: Instant) -> Option<EntryNumber> {
         let victim = self.victim()?;
         let entry = self.by_ticket.get(&victim)?;
         let is_late = now.saturating_duration_since(entry.since) >= grace;
         let own = networks(source);
-        let differ = |(theirs, own): &(&Network, &Network)| theirs != own;
+        let differ = |(theirs, own): &(&SourceNetwork, &SourceNetwork)| theirs != own;
         let (theirs, own) = entry.source.iter().zip(&own).find(differ)?;
         (is_late && self.count(*theirs) > self.count(*own) + 1).then_some(victim)
     }
 }
 
-impl Network {
+impl SourceNetwork {
     const ALL: Self = Self { bits: 0, length: 0 };
 
     fn new(address: u128, length: u8) -> Self {
@@ -250,7 +264,7 @@ impl Network {
     }
 }
 
-fn networks(source: IpAddr) -> Networks {
+fn networks(source: IpAddr) -> EnclosingNetworks {
     let (bits, lengths) = match source.to_canonical() {
         IpAddr::V4(address) => (
             address.to_ipv6_mapped().to_bits(),
@@ -258,8 +272,8 @@ fn networks(source: IpAddr) -> Networks {
         ),
         IpAddr::V6(address) => (address.to_bits(), V6_LENGTHS),
     };
-    let [wide, middle, narrow] = lengths.map(|length| Network::new(bits, length));
-    [Network::ALL, wide, middle, narrow]
+    let [wide, middle, narrow] = lengths.map(|length| SourceNetwork::new(bits, length));
+    [SourceNetwork::ALL, wide, middle, narrow]
 }
 
 #[cfg(test)]

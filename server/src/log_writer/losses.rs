@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 /// A time in which lines of a log are lost.
 #[derive(Debug, Clone, Copy)]
-pub struct Outage {
+pub struct LogOutage {
     /// When the first of them was lost.
     pub since: Instant,
     /// How many have been lost since.
@@ -17,18 +17,18 @@ pub struct Outage {
 
 /// Counts the lines of one log that are lost, and reports when that begins and ends.
 #[derive(Debug)]
-pub(super) struct Losses {
+pub(super) struct LineLosses {
     name: String,
-    state: Mutex<State>,
+    state: Mutex<LossState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    untold: u64,
-    outage: Option<Outage>,
+struct LossState {
+    unreported: u64,
+    outage: Option<LogOutage>,
 }
 
-impl Losses {
+impl LineLosses {
     /// Nothing is lost yet of the log of this name.
     pub(super) fn of(name: String) -> Self {
         Self {
@@ -40,9 +40,9 @@ impl Losses {
     /// Counts lines that are lost, and why the first of them was.
     pub(super) fn lose(&self, lines: u64, why: &dyn fmt::Display, now: Instant) {
         let mut state = self.state.lock();
-        state.untold += lines;
+        state.unreported += lines;
         let begins = state.outage.is_none();
-        let outage = state.outage.get_or_insert(Outage {
+        let outage = state.outage.get_or_insert(LogOutage {
             since: now,
             lost: 0,
             last: now,
@@ -57,23 +57,23 @@ impl Losses {
     }
 
     /// How many lost lines the log itself does not tell of yet.
-    pub(super) fn untold(&self) -> u64 {
-        self.state.lock().untold
+    pub(super) fn unreported(&self) -> u64 {
+        self.state.lock().unreported
     }
 
     /// The log tells of so many lost lines.
-    pub(super) fn told(&self, lines: u64) {
-        self.state.lock().untold -= lines;
+    pub(super) fn reported(&self, lines: u64) {
+        self.state.lock().unreported -= lines;
     }
 
     /// Ends the outage if nothing was lost for so long.
     pub(super) fn end_if_over(&self, now: Instant, quiet: Duration) {
         let mut state = self.state.lock();
-        let is_over = |outage: &mut Outage| now.saturating_duration_since(outage.last) >= quiet;
-        if state.untold > 0 {
+        let is_over = |outage: &mut LogOutage| now.saturating_duration_since(outage.last) >= quiet;
+        if state.unreported > 0 {
             return;
         }
-        let Some(Outage { since, lost, .. }) = state.outage.take_if(is_over) else {
+        let Some(LogOutage { since, lost, .. }) = state.outage.take_if(is_over) else {
             return;
         };
         drop(state);
@@ -82,7 +82,7 @@ impl Losses {
     }
 
     /// Since when lines are lost, if they are.
-    pub(super) fn outage(&self) -> Option<Outage> {
+    pub(super) fn outage(&self) -> Option<LogOutage> {
         self.state.lock().outage
     }
 }
@@ -93,13 +93,13 @@ mod tests {
 
     #[test]
     fn an_outage_goes_on_until_nothing_was_lost_for_a_while_and_all_is_told() {
-        let (losses, start) = (Losses::of("log".to_owned()), Instant::now());
+        let (losses, start) = (LineLosses::of("log".to_owned()), Instant::now());
         let second = Duration::from_secs(1);
         losses.lose(2, &"full", start);
         losses.lose(1, &"full", start + second);
         losses.end_if_over(start + 9 * second, second);
         assert_eq!(losses.outage().map(|outage| outage.lost), Some(3), "untold");
-        losses.told(3);
+        losses.reported(3);
         losses.end_if_over(start + second, second);
         assert!(losses.outage().is_some(), "it may go on");
         losses.end_if_over(start + 2 * second, second);

@@ -4,19 +4,19 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ebpf::Prefix;
+use ebpf::IpPrefix;
 
 use super::duration::duration;
-use super::fields::Fields;
+use super::fields::MappingFields;
 use super::fields::address::prefixes;
 use super::fields::number::count;
 use super::format::BAN;
-use super::problem::Problems;
-use super::yaml::Node;
+use super::problem::ProblemList;
+use super::yaml::YamlNode;
 
 /// Which sources are banned: those that fail the handshake over and over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ban {
+pub struct BanPolicy {
     /// How many failed handshakes it takes.
     pub failures: NonZeroU32,
     /// Within which time.
@@ -24,21 +24,21 @@ pub struct Ban {
     /// How long the ban lasts.
     pub duration: Duration,
     /// Whom it never concerns.
-    pub never: Vec<Prefix>,
+    pub never: Vec<IpPrefix>,
 }
 
-impl Ban {
+impl BanPolicy {
     /// Whether a source may be banned at all: not if the ban would meet anybody whom it never concerns.
     pub fn concerns(&self, source: IpAddr) -> bool {
-        let met = Prefix::banned_with(source);
+        let met = IpPrefix::banned_with(source);
         !self.never.iter().any(|prefix| prefix.overlaps(met))
     }
 }
 
 /// Reads `ban:`. `None` comes with a problem.
-pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Ban> {
-    let fields = Fields::of(node, &BAN, problems)?;
-    Some(Ban {
+pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<BanPolicy> {
+    let fields = MappingFields::of(node, &BAN, problems)?;
+    Some(BanPolicy {
         failures: fields.value("failures", problems, count),
         within: fields.value("within", problems, duration),
         duration: fields.value("for", problems, duration),

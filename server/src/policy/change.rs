@@ -6,25 +6,25 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::{Client, Gateway, Group, Policy};
+use super::{ClientPolicy, GatewayPolicy, GroupPolicy, Policy};
 use crate::identity::ClientName;
 
 /// One step from one policy to another.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change {
+pub enum PolicyChange {
     /// What holds for the whole gateway is this now.
-    Gateway(Arc<Gateway>),
+    Gateway(Arc<GatewayPolicy>),
     /// This group is new, or what it was before is replaced.
-    PutGroup(Arc<Group>),
+    PutGroup(Arc<GroupPolicy>),
     /// This client is new, or what it was before is replaced.
-    PutClient(Arc<Client>),
+    PutClient(Arc<ClientPolicy>),
     /// There is no such client any more.
     RemoveClient(ClientName),
     /// There is no such group any more.
     RemoveGroup(Arc<str>),
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for PolicyChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gateway(_) => f.write_str("alter the gateway's settings"),
@@ -46,7 +46,7 @@ impl fmt::Display for Change {
 impl Policy {
     /// What leads from this policy to `new`, always in the same order: the gateway, groups that
     /// come or alter, clients that come or alter, clients that go, groups that go; each by name.
-    pub fn changes(&self, new: &Self) -> Vec<Change> {
+    pub fn changes(&self, new: &Self) -> Vec<PolicyChange> {
         let groups: Vec<_> = new.groups.values().cloned().collect();
         let clients: Vec<_> = new.clients.values().cloned().collect();
         self.changes_to(&new.gateway, &groups, &clients)
@@ -56,29 +56,29 @@ impl Policy {
     /// once; what goes is looked for only if something does.
     pub(super) fn changes_to(
         &self,
-        gateway: &Arc<Gateway>,
-        groups: &[Arc<Group>],
-        clients: &[Arc<Client>],
-    ) -> Vec<Change> {
+        gateway: &Arc<GatewayPolicy>,
+        groups: &[Arc<GroupPolicy>],
+        clients: &[Arc<ClientPolicy>],
+    ) -> Vec<PolicyChange> {
         let mut changes = Vec::new();
         if self.gateway != *gateway {
-            changes.push(Change::Gateway(Arc::clone(gateway)));
+            changes.push(PolicyChange::Gateway(Arc::clone(gateway)));
         }
         let (mut put, common) = differing(groups, |group| self.groups.get(&group.name));
         put.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        changes.extend(put.into_iter().map(Change::PutGroup));
+        changes.extend(put.into_iter().map(PolicyChange::PutGroup));
         let groups_go = common < self.groups.len();
 
         let (mut put, common) = differing(clients, |client| self.clients.get(client.name.as_str()));
         put.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        changes.extend(put.into_iter().map(Change::PutClient));
+        changes.extend(put.into_iter().map(PolicyChange::PutClient));
 
         if common < self.clients.len() {
             let stay: HashSet<&str> = clients.iter().map(|client| client.name.as_str()).collect();
             let names = self.clients.values().map(|client| &client.name);
             let mut gone: Vec<_> = names.filter(|name| !stay.contains(name.as_str())).collect();
             gone.sort_unstable();
-            changes.extend(gone.into_iter().cloned().map(Change::RemoveClient));
+            changes.extend(gone.into_iter().cloned().map(PolicyChange::RemoveClient));
         }
         if groups_go {
             let stay: HashSet<&str> = groups.iter().map(|group| &*group.name).collect();
@@ -88,28 +88,28 @@ impl Policy {
                 .filter(|name| !stay.contains(&***name))
                 .collect();
             gone.sort_unstable();
-            changes.extend(gone.into_iter().cloned().map(Change::RemoveGroup));
+            changes.extend(gone.into_iter().cloned().map(PolicyChange::RemoveGroup));
         }
         changes
     }
 
     /// This policy with `changes`, sharing all that they do not touch.
     #[must_use]
-    pub fn apply(&self, changes: &[Change]) -> Self {
+    pub fn apply(&self, changes: &[PolicyChange]) -> Self {
         let mut next = self.clone();
         for change in changes {
             match change {
-                Change::Gateway(gateway) => next.gateway = Arc::clone(gateway),
-                Change::PutGroup(group) => next.put_group(group),
-                Change::PutClient(client) => next.put_client(client),
-                Change::RemoveClient(name) => drop(next.clients.remove(name.as_str())),
-                Change::RemoveGroup(name) => next.remove_group(name),
+                PolicyChange::Gateway(gateway) => next.gateway = Arc::clone(gateway),
+                PolicyChange::PutGroup(group) => next.put_group(group),
+                PolicyChange::PutClient(client) => next.put_client(client),
+                PolicyChange::RemoveClient(name) => drop(next.clients.remove(name.as_str())),
+                PolicyChange::RemoveGroup(name) => next.remove_group(name),
             }
         }
         next
     }
 
-    pub(super) fn put_group(&mut self, group: &Arc<Group>) {
+    pub(super) fn put_group(&mut self, group: &Arc<GroupPolicy>) {
         self.remove_group(&group.name);
         self.index.insert(group);
         *self
@@ -120,7 +120,7 @@ impl Policy {
             .insert(Arc::clone(&group.name), Arc::clone(group));
     }
 
-    pub(super) fn put_client(&mut self, client: &Arc<Client>) {
+    pub(super) fn put_client(&mut self, client: &Arc<ClientPolicy>) {
         self.clients
             .insert(Arc::clone(client.name.shared()), Arc::clone(client));
     }

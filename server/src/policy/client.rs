@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::duration::duration;
 use super::fields::number::{positive, positive_pattern, quota};
-use super::fields::{self, Fields, quote};
-use super::format::{CLIENT, Scalar, WAIT};
-use super::problem::{At, Problems};
-use super::yaml::{Node, Value};
-use super::{Line, Quota};
+use super::fields::{self, MappingFields, quote};
+use super::format::{CLIENT, ScalarFormat, WAIT};
+use super::problem::{ProblemList, TextPosition};
+use super::yaml::{YamlNode, YamlValue};
+use super::{Quota, SourceLine};
 use crate::identity::ClientName;
 
 /// The units of time that a rate may be in, each with its seconds.
@@ -21,7 +21,7 @@ const PER: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 60 * 60)];
 /// The digits that the number of a rate may have.
 const RATE_DIGITS: usize = 9;
 
-pub(super) static RATE: Scalar = Scalar {
+pub(super) static RATE: ScalarFormat = ScalarFormat {
     name: "Rate",
     doc: "A rate such as `5/s`, `300/m` or `1000/h`.",
     schema: || {
@@ -32,7 +32,7 @@ pub(super) static RATE: Scalar = Scalar {
 
 /// One client's line of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
+pub struct ClientPolicy {
     /// The name in its certificate.
     pub name: ClientName,
     /// The groups that it may reach, sorted; never empty.
@@ -42,9 +42,9 @@ pub struct Client {
     /// What happens to one more than these.
     pub when_full: WhenFull,
     /// How often it may come; `None` is without limit.
-    pub rate: Option<Rate>,
+    pub rate: Option<RatePolicy>,
     /// Where its name is in the file that it was read from.
-    pub line: Line,
+    pub line: SourceLine,
 }
 
 /// What happens to a connection of a client that has all of its connections open.
@@ -67,14 +67,14 @@ impl fmt::Display for WhenFull {
 
 /// So many events in a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
+pub struct RatePolicy {
     /// How many.
     pub events: NonZeroU32,
     /// In what time.
     pub per: Duration,
 }
 
-impl Client {
+impl ClientPolicy {
     /// Whether it may reach the group.
     pub fn is_granted(&self, group: &str) -> bool {
         self.groups
@@ -85,16 +85,16 @@ impl Client {
 
 /// Reads the client `name`; `group` finds a group's shared name, or reports that there is none.
 pub(super) fn read(
-    (name, at): (&str, At),
-    node: &Node<'_>,
-    problems: &mut Problems,
-    group: impl FnMut(&Node<'_>, &mut Problems) -> Option<Arc<str>>,
-) -> Option<Client> {
+    (name, at): (&str, TextPosition),
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
+    group: impl FnMut(&YamlNode<'_>, &mut ProblemList) -> Option<Arc<str>>,
+) -> Option<ClientPolicy> {
     let client = ClientName::new(name);
     if let Err(error) = &client {
         problems.report(at, format!("{} is no client's name: {error}", quote(name)));
     }
-    let fields = Fields::of(node, &CLIENT, problems)?;
+    let fields = MappingFields::of(node, &CLIENT, problems)?;
     let mut groups = fields
         .need("groups", problems)
         .and_then(|node| fields::list(node, "groups", problems, group))
@@ -103,7 +103,7 @@ pub(super) fn read(
     let max_connections = fields.value("max_connections", problems, quota);
     let when_full = fields.value("when_full", problems, when_full);
     let is_unlimited =
-        |node: &Node<'_>| matches!(&node.value, Value::Text(said) if said == "unlimited");
+        |node: &YamlNode<'_>| matches!(&node.value, YamlValue::Text(said) if said == "unlimited");
     if let (Some(node), WhenFull::Wait(_)) = (fields.get("when_full"), when_full)
         && fields.get("max_connections").is_none_or(is_unlimited)
     {
@@ -115,23 +115,23 @@ pub(super) fn read(
     let rate = fields.or("rate", None, problems, |node, problems| {
         rate(node, problems).map(Some)
     });
-    Some(Client {
+    Some(ClientPolicy {
         name: client.ok()?,
         groups,
         max_connections,
         when_full,
         rate,
-        line: Line::of(at),
+        line: SourceLine::of(at),
     })
 }
 
 /// So many in a second, a minute or an hour.
-fn rate(node: &Node<'_>, problems: &mut Problems) -> Option<Rate> {
+fn rate(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<RatePolicy> {
     let said = fields::text::scalar(node, problems)?;
     let rate = said.split_once('/').and_then(|(events, unit)| {
         let (_, seconds) = PER.iter().find(|(known, _)| *known == unit)?;
         let events = u32::try_from(positive(events, RATE_DIGITS)?).ok()?;
-        Some(Rate {
+        Some(RatePolicy {
             events: NonZeroU32::new(events)?,
             per: Duration::from_secs(*seconds),
         })
@@ -145,15 +145,19 @@ fn rate(node: &Node<'_>, problems: &mut Problems) -> Option<Rate> {
     rate
 }
 
-fn when_full(node: &Node<'_>, problems: &mut Problems) -> Option<WhenFull> {
+fn when_full(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<WhenFull> {
     match &node.value {
-        Value::Map(_) => {
-            let fields = Fields::of(node, &WAIT, problems)?;
+        YamlValue::Map(_) => {
+            let fields = MappingFields::of(node, &WAIT, problems)?;
             let wait = fields.need("wait", problems)?;
             duration(wait, problems).map(WhenFull::Wait)
         }
-        Value::Text(said) if said == "reset" => Some(WhenFull::Reset),
-        Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::List(_) | Value::Nothing => {
+        YamlValue::Text(said) if said == "reset" => Some(WhenFull::Reset),
+        YamlValue::Flag(_)
+        | YamlValue::Number(_)
+        | YamlValue::Text(_)
+        | YamlValue::List(_)
+        | YamlValue::Nothing => {
             let found = fields::describe(node);
             problems.report(
                 node.at,

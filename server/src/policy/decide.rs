@@ -10,22 +10,22 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
 
-use super::{Client, Group, Policy, SniName};
+use super::{ClientPolicy, GroupPolicy, Policy, SniName};
 use crate::identity::ClientName;
 
 /// Which group a name or a port belongs to.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Index {
-    exact: HashMap<Arc<str>, Arc<Group>>,
-    below: HashMap<Arc<str>, Arc<Group>>,
+pub(super) struct GroupIndex {
+    exact: HashMap<Arc<str>, Arc<GroupPolicy>>,
+    below: HashMap<Arc<str>, Arc<GroupPolicy>>,
     /// How many of `below` have so many dots.
     depths: OrdMap<usize, usize>,
-    ports: HashMap<u16, Arc<Group>>,
+    ports: HashMap<u16, Arc<GroupPolicy>>,
 }
 
-impl Index {
+impl GroupIndex {
     /// Makes the group's names and ports lead to it.
-    pub(super) fn insert(&mut self, group: &Arc<Group>) {
+    pub(super) fn insert(&mut self, group: &Arc<GroupPolicy>) {
         for name in &group.sni {
             let (map, key) = self.names(name);
             let is_new = map.insert(key, Arc::clone(group)).is_none();
@@ -41,8 +41,8 @@ impl Index {
     }
 
     /// Forgets the group's names and ports, apart from those that lead to another group by now.
-    pub(super) fn remove(&mut self, group: &Group) {
-        let is_own = |found: Option<&Arc<Group>>| found.is_some_and(|g| g.name == group.name);
+    pub(super) fn remove(&mut self, group: &GroupPolicy) {
+        let is_own = |found: Option<&Arc<GroupPolicy>>| found.is_some_and(|g| g.name == group.name);
         for name in &group.sni {
             let (map, key) = self.names(name);
             if is_own(map.get(&key)) {
@@ -66,7 +66,7 @@ impl Index {
         }
     }
 
-    fn names(&mut self, name: &SniName) -> (&mut HashMap<Arc<str>, Arc<Group>>, Arc<str>) {
+    fn names(&mut self, name: &SniName) -> (&mut HashMap<Arc<str>, Arc<GroupPolicy>>, Arc<str>) {
         match name {
             SniName::Exact(name) => (&mut self.exact, Arc::clone(name)),
             SniName::Below(suffix) => (&mut self.below, Arc::clone(suffix)),
@@ -74,7 +74,7 @@ impl Index {
     }
 
     /// The group that clients reach by this name.
-    pub(super) fn by_name(&self, sni: &str) -> Option<&Arc<Group>> {
+    pub(super) fn by_name(&self, sni: &str) -> Option<&Arc<GroupPolicy>> {
         let name = sni.strip_suffix('.').unwrap_or(sni);
         let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Cow::Owned(name.to_ascii_lowercase())
@@ -102,7 +102,7 @@ impl Index {
     }
 
     /// The group that clients reach by this port without a name.
-    pub(super) fn by_port(&self, port: u16) -> Option<&Arc<Group>> {
+    pub(super) fn by_port(&self, port: u16) -> Option<&Arc<GroupPolicy>> {
         self.ports.get(&port)
     }
 }
@@ -117,9 +117,9 @@ pub enum Decision {
     /// The client may reach the group.
     Allow {
         /// The group.
-        group: Arc<Group>,
+        group: Arc<GroupPolicy>,
         /// The client's line.
-        client: Arc<Client>,
+        client: Arc<ClientPolicy>,
     },
     /// It may not.
     Deny {
@@ -143,17 +143,17 @@ pub enum DenyReason {
 
 /// What decided, in words once somebody asks.
 #[derive(Debug, Clone)]
-pub struct Rule {
+pub struct DecidingRule {
     file: Arc<str>,
-    client: Option<Arc<Client>>,
-    group: Option<Arc<Group>>,
+    client: Option<Arc<ClientPolicy>>,
+    group: Option<Arc<GroupPolicy>>,
     denied: Option<DenyReason>,
 }
 
 /// What was found for a client and a destination, and why that is not enough.
-type Found<'p> = (
-    Option<&'p Arc<Client>>,
-    Option<&'p Arc<Group>>,
+type LookedUp<'p> = (
+    Option<&'p Arc<ClientPolicy>>,
+    Option<&'p Arc<GroupPolicy>>,
     Option<DenyReason>,
 );
 
@@ -174,10 +174,10 @@ impl Policy {
     }
 
     /// Says what [`Policy::decide`] decides by.
-    pub fn rule(&self, client: &ClientName, sni: Option<&str>, port: u16) -> Rule {
+    pub fn rule(&self, client: &ClientName, sni: Option<&str>, port: u16) -> DecidingRule {
         let (client, group, denied) = self.find(client, sni, port);
         let file = Arc::clone(&self.file);
-        Rule {
+        DecidingRule {
             file,
             client: client.cloned(),
             group: group.cloned(),
@@ -186,11 +186,11 @@ impl Policy {
     }
 
     /// The group that a destination leads to.
-    pub(crate) fn leads_to(&self, sni: Option<&str>, port: u16) -> Option<&Arc<Group>> {
+    pub(crate) fn leads_to(&self, sni: Option<&str>, port: u16) -> Option<&Arc<GroupPolicy>> {
         sni.map_or_else(|| self.index.by_port(port), |sni| self.index.by_name(sni))
     }
 
-    fn find(&self, client: &ClientName, sni: Option<&str>, port: u16) -> Found<'_> {
+    fn find(&self, client: &ClientName, sni: Option<&str>, port: u16) -> LookedUp<'_> {
         let client = self.clients.get(client.as_str());
         let group = self.leads_to(sni, port);
         let denied = match (client, group) {
@@ -215,7 +215,7 @@ impl fmt::Display for DenyReason {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for DecidingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             file,
@@ -230,7 +230,7 @@ impl fmt::Display for Rule {
                 } else {
                     "is not granted"
                 };
-                let (Client { name, line, .. }, group) = (&**client, &group.name);
+                let (ClientPolicy { name, line, .. }, group) = (&**client, &group.name);
                 write!(
                     f,
                     "client `{name}` {granted} `{group}` ({file}:{})",

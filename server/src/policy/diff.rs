@@ -6,27 +6,27 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Change, Policy};
+use super::{Policy, PolicyChange};
 
 /// What leads from one policy to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
+pub struct PolicyDifference {
     changes: Vec<String>,
     /// Names, ports and protocols of groups that are there before and after, and what becomes of clients' connections
     /// over their limit.
     reach: Vec<String>,
-    gained: Vec<Access>,
-    lost: Vec<Access>,
+    gained: Vec<GroupAccess>,
+    lost: Vec<GroupAccess>,
 }
 
 /// A client and a group that it may reach.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-struct Access {
+struct GroupAccess {
     client: String,
     group: String,
 }
 
-impl Difference {
+impl PolicyDifference {
     /// Whether both policies say the same.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -34,14 +34,14 @@ impl Difference {
 }
 
 /// Tells what leads from `old` to `new`.
-pub fn difference(old: &Policy, new: &Policy) -> Difference {
+pub fn difference(old: &Policy, new: &Policy) -> PolicyDifference {
     let changes = old.changes(new);
     // Access goes with the grant: no grant outlives its group, and no name says who may.
     let clients: BTreeSet<&str> = changes.iter().filter_map(client).collect();
     let (mut gained, mut lost) = (Vec::new(), Vec::new());
     for client in clients {
         let (before, after) = (granted(old, client), granted(new, client));
-        let access = |group: &Arc<str>| Access {
+        let access = |group: &Arc<str>| GroupAccess {
             client: client.into(),
             group: group.to_string(),
         };
@@ -58,7 +58,7 @@ pub fn difference(old: &Policy, new: &Policy) -> Difference {
                 .map(access),
         );
     }
-    Difference {
+    PolicyDifference {
         changes: changes.iter().map(|change| told(old, change)).collect(),
         reach: changes
             .iter()
@@ -69,11 +69,11 @@ pub fn difference(old: &Policy, new: &Policy) -> Difference {
     }
 }
 
-fn client(change: &Change) -> Option<&str> {
+fn client(change: &PolicyChange) -> Option<&str> {
     match change {
-        Change::PutClient(client) => Some(client.name.as_str()),
-        Change::RemoveClient(name) => Some(name.as_str()),
-        Change::Gateway(_) | Change::PutGroup(_) | Change::RemoveGroup(_) => None,
+        PolicyChange::PutClient(client) => Some(client.name.as_str()),
+        PolicyChange::RemoveClient(name) => Some(name.as_str()),
+        PolicyChange::Gateway(_) | PolicyChange::PutGroup(_) | PolicyChange::RemoveGroup(_) => None,
     }
 }
 
@@ -81,23 +81,25 @@ fn granted<'p>(policy: &'p Policy, client: &str) -> &'p [Arc<str>] {
     policy.client(client).map_or(&[], |client| &client.groups)
 }
 
-fn told(old: &Policy, change: &Change) -> String {
+fn told(old: &Policy, change: &PolicyChange) -> String {
     match change {
-        Change::PutGroup(group) if old.group(&group.name).is_some() => {
+        PolicyChange::PutGroup(group) if old.group(&group.name).is_some() => {
             format!("alter group `{}`", group.name)
         }
-        Change::PutGroup(group) => format!("add group `{}`", group.name),
-        Change::PutClient(client) if old.client(client.name.as_str()).is_some() => {
+        PolicyChange::PutGroup(group) => format!("add group `{}`", group.name),
+        PolicyChange::PutClient(client) if old.client(client.name.as_str()).is_some() => {
             format!("alter client `{}`", client.name)
         }
-        Change::PutClient(client) => format!("add client `{}`", client.name),
-        Change::Gateway(_) | Change::RemoveClient(_) | Change::RemoveGroup(_) => change.to_string(),
+        PolicyChange::PutClient(client) => format!("add client `{}`", client.name),
+        PolicyChange::Gateway(_) | PolicyChange::RemoveClient(_) | PolicyChange::RemoveGroup(_) => {
+            change.to_string()
+        }
     }
 }
 
 /// How the group of a change is reached otherwise than before.
-fn reach(old: &Policy, change: &Change) -> Vec<String> {
-    let Change::PutGroup(after) = change else {
+fn reach(old: &Policy, change: &PolicyChange) -> Vec<String> {
+    let PolicyChange::PutGroup(after) = change else {
         return Vec::new();
     };
     let Some(before) = old.group(&after.name) else {
@@ -123,8 +125,8 @@ fn reach(old: &Policy, change: &Change) -> Vec<String> {
 }
 
 /// What becomes of the connections of a client over its limit, if that is something else than before.
-fn when_full(old: &Policy, change: &Change) -> Option<String> {
-    let Change::PutClient(after) = change else {
+fn when_full(old: &Policy, change: &PolicyChange) -> Option<String> {
+    let PolicyChange::PutClient(after) = change else {
         return None;
     };
     let before = old.client(after.name.as_str())?.when_full;
@@ -148,7 +150,7 @@ fn moved<T: PartialEq + fmt::Display>(
         .collect()
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for PolicyDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return writeln!(f, "no difference");
@@ -159,10 +161,10 @@ impl fmt::Display for Difference {
         for line in &self.reach {
             writeln!(f, "{line}")?;
         }
-        for Access { client, group } in &self.gained {
+        for GroupAccess { client, group } in &self.gained {
             writeln!(f, "+ client `{client}` may reach `{group}`")?;
         }
-        for Access { client, group } in &self.lost {
+        for GroupAccess { client, group } in &self.lost {
             writeln!(f, "- client `{client}` may no longer reach `{group}`")?;
         }
         Ok(())

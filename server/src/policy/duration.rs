@@ -7,9 +7,9 @@ use serde_json::json;
 use super::fields::number::{positive, positive_pattern};
 use super::fields::quote;
 use super::fields::text::scalar;
-use super::format::Scalar;
-use super::problem::Problems;
-use super::yaml::Node;
+use super::format::ScalarFormat;
+use super::problem::ProblemList;
+use super::yaml::YamlNode;
 
 /// The units, each with its milliseconds and the digits that a number of it may have. So no duration is
 /// longer than 32 years, and no sum of two overflows.
@@ -21,13 +21,13 @@ const UNITS: [(&str, u64, usize); 5] = [
     ("d", 24 * 60 * 60 * 1_000, 4),
 ];
 
-pub(super) static DURATION: Scalar = Scalar {
+pub(super) static DURATION: ScalarFormat = ScalarFormat {
     name: "Duration",
     doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`.",
     schema: || json!({"type": "string", "pattern": format!("^({})$", pattern())}),
 };
 
-pub(super) static DURATION_LIMIT: Scalar = Scalar {
+pub(super) static DURATION_LIMIT: ScalarFormat = ScalarFormat {
     name: "DurationLimit",
     doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`, or `unlimited`.",
     schema: || json!({"type": "string", "pattern": format!("^({}|unlimited)$", pattern())}),
@@ -39,7 +39,7 @@ fn pattern() -> String {
 }
 
 /// What a text that should be a duration is.
-enum Said {
+enum ParsedDuration {
     Duration(Duration),
     Zero,
     /// More digits than its unit may have.
@@ -48,14 +48,16 @@ enum Said {
 }
 
 /// A duration of which there is always one.
-pub(super) fn duration(node: &Node<'_>, problems: &mut Problems) -> Option<Duration> {
+pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Duration> {
     let text = scalar(node, problems)?;
     let said = quote(text);
     let message = match parse(text) {
-        Said::Duration(duration) => return Some(duration),
-        Said::Zero => format!("{said} is no time at all; expected a duration such as `5s`"),
-        Said::TooLong(unit, digits) => too_long(&said, unit, digits),
-        Said::Other => {
+        ParsedDuration::Duration(duration) => return Some(duration),
+        ParsedDuration::Zero => {
+            format!("{said} is no time at all; expected a duration such as `5s`")
+        }
+        ParsedDuration::TooLong(unit, digits) => too_long(&said, unit, digits),
+        ParsedDuration::Other => {
             let extra = match text {
                 "unlimited" => "; this one has to end",
                 _ => "",
@@ -74,17 +76,17 @@ pub(super) fn duration(node: &Node<'_>, problems: &mut Problems) -> Option<Durat
     clippy::option_option,
     reason = "a wrong text is not the same as no limit"
 )]
-pub(super) fn limit(node: &Node<'_>, problems: &mut Problems) -> Option<Option<Duration>> {
+pub(super) fn limit(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Option<Duration>> {
     let text = scalar(node, problems)?;
     if text == "unlimited" {
         return Some(None);
     }
     let said = quote(text);
     let message = match parse(text) {
-        Said::Duration(duration) => return Some(Some(duration)),
-        Said::Zero => format!("{said} is no time at all; write `unlimited` for no limit"),
-        Said::TooLong(unit, digits) => too_long(&said, unit, digits),
-        Said::Other => format!(
+        ParsedDuration::Duration(duration) => return Some(Some(duration)),
+        ParsedDuration::Zero => format!("{said} is no time at all; write `unlimited` for no limit"),
+        ParsedDuration::TooLong(unit, digits) => too_long(&said, unit, digits),
+        ParsedDuration::Other => format!(
             "{said} is no duration; expected one such as `5s`, `10m` or `1h`, or `unlimited`"
         ),
     };
@@ -96,23 +98,23 @@ fn too_long(said: &str, unit: &str, digits: usize) -> String {
     format!("{said} is too long; expected at most {digits} digits before `{unit}`")
 }
 
-fn parse(text: &str) -> Said {
+fn parse(text: &str) -> ParsedDuration {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let known = UNITS.iter().find(|(known, ..)| *known == unit);
     if !number.is_empty() && number.bytes().all(|digit| digit == b'0') {
         return match known {
-            Some(_) => Said::Zero,
-            None if text == "0" => Said::Zero,
-            None => Said::Other,
+            Some(_) => ParsedDuration::Zero,
+            None if text == "0" => ParsedDuration::Zero,
+            None => ParsedDuration::Other,
         };
     }
     let Some((unit, milliseconds, most)) = known else {
-        return Said::Other;
+        return ParsedDuration::Other;
     };
     match positive(number, *most) {
-        Some(number) => Said::Duration(Duration::from_millis(number * milliseconds)),
-        None if digits > *most => Said::TooLong(unit, *most),
-        None => Said::Other,
+        Some(number) => ParsedDuration::Duration(Duration::from_millis(number * milliseconds)),
+        None if digits > *most => ParsedDuration::TooLong(unit, *most),
+        None => ParsedDuration::Other,
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Client, Decision, Group, Policy, Quota, Rate, WhenFull};
+use super::{ClientPolicy, Decision, GroupPolicy, Policy, Quota, RatePolicy, WhenFull};
 use crate::identity::ClientName;
 
 /// What the policy says about a client and a destination, and which line says so.
@@ -54,13 +54,13 @@ pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u1
     let rule = policy.rule(&name, sni, port).to_string();
     match policy.decide(&name, sni, port) {
         Decision::Allow { group, client } => {
-            let Group {
+            let GroupPolicy {
                 name,
                 max_connections,
                 upstreams,
                 ..
             } = &*group;
-            let Client {
+            let ClientPolicy {
                 max_connections: most,
                 when_full,
                 rate,
@@ -120,7 +120,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for RatePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, per } = self;
         match per.as_secs() {

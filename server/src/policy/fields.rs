@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::format::{Section, Usual};
-use super::problem::{At, Problems, did_you_mean};
-use super::yaml::{self, Node, Value};
+use super::format::{FormatSection, KeyDefault};
+use super::problem::{ProblemList, TextPosition, did_you_mean};
+use super::yaml::{self, YamlNode, YamlValue};
 
 pub(super) mod address;
 pub(super) mod number;
@@ -19,19 +19,19 @@ const LONGEST_QUOTE: usize = 60;
 
 /// The entries of a mapping whose keys are all known.
 #[derive(Debug)]
-pub(super) struct Fields<'n, 't> {
-    at: At,
-    section: &'static Section,
-    entries: &'n [(Node<'t>, Node<'t>)],
+pub(super) struct MappingFields<'n, 't> {
+    at: TextPosition,
+    section: &'static FormatSection,
+    entries: &'n [(YamlNode<'t>, YamlNode<'t>)],
 }
 
-impl<'n, 't> Fields<'n, 't> {
+impl<'n, 't> MappingFields<'n, 't> {
     /// Takes `node` for a section of the format. Nothing at all is an empty one, so that every key of
     /// a section can be commented out.
     pub(super) fn of(
-        node: &'n Node<'t>,
-        section: &'static Section,
-        problems: &mut Problems,
+        node: &'n YamlNode<'t>,
+        section: &'static FormatSection,
+        problems: &mut ProblemList,
     ) -> Option<Self> {
         let what = section.called;
         let listed = || section.names().collect::<Vec<_>>().join("`, `");
@@ -80,15 +80,15 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// A section without a key.
-    pub(super) fn none(section: &'static Section) -> Self {
+    pub(super) fn none(section: &'static FormatSection) -> Self {
         Self {
-            at: At::new(1, 1),
+            at: TextPosition::new(1, 1),
             section,
             entries: &[],
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'n Node<'t>> {
+    pub(super) fn get(&self, key: &str) -> Option<&'n YamlNode<'t>> {
         debug_assert!(self.section.key(key).is_some(), "{key} is in no table");
         self.entries
             .iter()
@@ -97,7 +97,7 @@ impl<'n, 't> Fields<'n, 't> {
     }
 
     /// The value of a key that must be there.
-    pub(super) fn need(&self, key: &str, problems: &mut Problems) -> Option<&'n Node<'t>> {
+    pub(super) fn need(&self, key: &str, problems: &mut ProblemList) -> Option<&'n YamlNode<'t>> {
         let found = self.get(key);
         if found.is_none() {
             let what = self.section.called;
@@ -110,17 +110,17 @@ impl<'n, 't> Fields<'n, 't> {
     pub(super) fn value<T>(
         &self,
         key: &str,
-        problems: &mut Problems,
-        read: impl Fn(&Node<'_>, &mut Problems) -> Option<T>,
+        problems: &mut ProblemList,
+        read: impl Fn(&YamlNode<'_>, &mut ProblemList) -> Option<T>,
     ) -> T {
         let written = self.get(key).and_then(|node| read(node, problems));
         written.unwrap_or_else(|| {
-            let usual = self.section.key(key).map(|key| key.usual);
-            let Some(Usual::Written(text)) = usual else {
+            let usual = self.section.key(key).map(|key| key.default);
+            let Some(KeyDefault::Text(text)) = usual else {
                 unreachable!("`{key}` has no default in its table")
             };
             let (at, value) = (self.at, yaml::plain(text));
-            let usual = read(&Node { at, value }, &mut Problems::default());
+            let usual = read(&YamlNode { at, value }, &mut ProblemList::default());
             usual.expect("each default is a value of its key")
         })
     }
@@ -130,8 +130,8 @@ impl<'n, 't> Fields<'n, 't> {
         &self,
         key: &str,
         absent: T,
-        problems: &mut Problems,
-        read: impl FnOnce(&Node<'t>, &mut Problems) -> Option<T>,
+        problems: &mut ProblemList,
+        read: impl FnOnce(&YamlNode<'t>, &mut ProblemList) -> Option<T>,
     ) -> T {
         self.get(key)
             .and_then(|node| read(node, problems))
@@ -140,31 +140,31 @@ impl<'n, 't> Fields<'n, 't> {
 }
 
 /// What `read` makes of a section without a key: its defaults.
-pub(super) fn usual<T>(read: impl FnOnce(&Node<'_>, &mut Problems) -> Option<T>) -> T {
-    let (at, value) = (At::new(1, 1), Value::Nothing);
-    let usual = read(&Node { at, value }, &mut Problems::default());
+pub(super) fn usual<T>(read: impl FnOnce(&YamlNode<'_>, &mut ProblemList) -> Option<T>) -> T {
+    let (at, value) = (TextPosition::new(1, 1), YamlValue::Nothing);
+    let usual = read(&YamlNode { at, value }, &mut ProblemList::default());
     usual.expect("no key of this section must be there")
 }
 
 /// The entries of a mapping, none if nothing is written there.
-fn mapping<'n, 't>(node: &'n Node<'t>) -> Option<&'n [(Node<'t>, Node<'t>)]> {
+fn mapping<'n, 't>(node: &'n YamlNode<'t>) -> Option<&'n [(YamlNode<'t>, YamlNode<'t>)]> {
     match &node.value {
-        Value::Map(entries) => Some(entries),
-        Value::Nothing => Some(&[]),
-        Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
+        YamlValue::Map(entries) => Some(entries),
+        YamlValue::Nothing => Some(&[]),
+        YamlValue::Flag(_) | YamlValue::Number(_) | YamlValue::Text(_) | YamlValue::List(_) => None,
     }
 }
 
-fn is(node: &Node<'_>, key: &str) -> bool {
-    matches!(&node.value, Value::Text(text) if text == key)
+fn is(node: &YamlNode<'_>, key: &str) -> bool {
+    matches!(&node.value, YamlValue::Text(text) if text == key)
 }
 
 /// Names and their values, each name once.
 pub(super) fn entries<'n, 't>(
-    node: &'n Node<'t>,
+    node: &'n YamlNode<'t>,
     what: &str,
-    problems: &mut Problems,
-) -> Vec<(&'n str, At, &'n Node<'t>)> {
+    problems: &mut ProblemList,
+) -> Vec<(&'n str, TextPosition, &'n YamlNode<'t>)> {
     let Some(map) = mapping(node) else {
         let found = describe(node);
         problems.report(
@@ -197,23 +197,23 @@ pub(super) fn entries<'n, 't>(
 
 /// A list with something in it and nothing twice.
 pub(super) fn list<'t, T: Eq + Hash + Clone>(
-    node: &Node<'t>,
+    node: &YamlNode<'t>,
     what: &str,
-    problems: &mut Problems,
-    read: impl FnMut(&Node<'t>, &mut Problems) -> Option<T>,
+    problems: &mut ProblemList,
+    read: impl FnMut(&YamlNode<'t>, &mut ProblemList) -> Option<T>,
 ) -> Option<Vec<T>> {
     list_by(node, what, problems, read, T::clone)
 }
 
 /// A list with something in it and no `key` twice.
 pub(super) fn list_by<'t, T, K: Eq + Hash>(
-    node: &Node<'t>,
+    node: &YamlNode<'t>,
     what: &str,
-    problems: &mut Problems,
-    mut read: impl FnMut(&Node<'t>, &mut Problems) -> Option<T>,
+    problems: &mut ProblemList,
+    mut read: impl FnMut(&YamlNode<'t>, &mut ProblemList) -> Option<T>,
     key: impl Fn(&T) -> K,
 ) -> Option<Vec<T>> {
-    let Value::List(nodes) = &node.value else {
+    let YamlValue::List(nodes) = &node.value else {
         let found = describe(node);
         problems.report(
             node.at,
@@ -244,13 +244,14 @@ pub(super) fn list_by<'t, T, K: Eq + Hash>(
 
 /// One of a few words.
 pub(super) fn word<T: Copy>(
-    node: &Node<'_>,
+    node: &YamlNode<'_>,
     words: &[(&str, T)],
-    problems: &mut Problems,
+    problems: &mut ProblemList,
 ) -> Option<T> {
     let said = text::scalar(node, problems)?;
     // Tools that know YAML 1.1 only write `true` for `on`, and `false` for `off`.
-    let is_flag = |flag| matches!(node.value, Value::Flag(_)) && said.eq_ignore_ascii_case(flag);
+    let is_flag =
+        |flag| matches!(node.value, YamlValue::Flag(_)) && said.eq_ignore_ascii_case(flag);
     let meant = if is_flag("false") {
         "off"
     } else if is_flag("true") {
@@ -272,12 +273,14 @@ pub(super) fn word<T: Copy>(
 }
 
 /// What is written there, for a message.
-pub(super) fn describe(node: &Node<'_>) -> Cow<'static, str> {
+pub(super) fn describe(node: &YamlNode<'_>) -> Cow<'static, str> {
     match &node.value {
-        Value::Nothing => "nothing".into(),
-        Value::Flag(text) | Value::Number(text) | Value::Text(text) => quote(text).into(),
-        Value::List(_) => "a list".into(),
-        Value::Map(_) => "a mapping".into(),
+        YamlValue::Nothing => "nothing".into(),
+        YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => {
+            quote(text).into()
+        }
+        YamlValue::List(_) => "a list".into(),
+        YamlValue::Map(_) => "a mapping".into(),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) use group::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
 
 /// A mapping with a fixed set of keys.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(super) struct FormatSection {
     /// Its name in the schema.
     pub(super) name: &'static str,
     /// What messages call it.
@@ -26,14 +26,14 @@ pub(super) struct Section {
     /// What it is.
     pub(super) doc: &'static str,
     /// Its keys, in the order in which messages list them.
-    pub(super) keys: &'static [Key],
+    pub(super) keys: &'static [FormatKey],
     /// A rule about several keys, as a JSON schema that holds beside the keys' own.
     pub(super) rule: Option<fn() -> Value>,
 }
 
-impl Section {
+impl FormatSection {
     /// The key of this name.
-    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+    pub(super) fn key(&self, name: &str) -> Option<&'static FormatKey> {
         self.keys.iter().find(|key| key.name == name)
     }
 
@@ -44,83 +44,90 @@ impl Section {
 
     /// Whether nothing at all stands for an empty mapping: only where no key must be there.
     fn may_be_empty(&self) -> bool {
-        self.keys.iter().all(|key| key.usual != Usual::Needed)
+        self.keys
+            .iter()
+            .all(|key| key.default != KeyDefault::Required)
     }
 }
 
 /// One key of a section.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct FormatKey {
     pub(super) name: &'static str,
     pub(super) doc: &'static str,
-    pub(super) kind: Kind,
-    pub(super) usual: Usual,
+    pub(super) kind: ValueKind,
+    pub(super) default: KeyDefault,
 }
 
 /// What holds when a key is not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Usual {
+pub(super) enum KeyDefault {
     /// The policy is refused.
-    Needed,
+    Required,
     /// The same as if this text were written.
-    Written(&'static str),
+    Text(&'static str),
     /// What the key's description says.
-    Absent,
+    None,
 }
 
 /// A key that must be there.
-const fn need(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    let usual = Usual::Needed;
-    Key {
+const fn need(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatKey {
+    let usual = KeyDefault::Required;
+    FormatKey {
         name,
         doc,
         kind,
-        usual,
+        default: usual,
     }
 }
 
 /// A key with a default.
-const fn or(name: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
-    let usual = Usual::Written(default);
-    Key {
+const fn or(
+    name: &'static str,
+    default: &'static str,
+    kind: ValueKind,
+    doc: &'static str,
+) -> FormatKey {
+    let usual = KeyDefault::Text(default);
+    FormatKey {
         name,
         doc,
         kind,
-        usual,
+        default: usual,
     }
 }
 
 /// A key that may be absent, which is not the same as any value.
-const fn may(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    let usual = Usual::Absent;
-    Key {
+const fn may(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatKey {
+    let usual = KeyDefault::None;
+    FormatKey {
         name,
         doc,
         kind,
-        usual,
+        default: usual,
     }
 }
 
 /// What a value may be.
 #[derive(Debug)]
-pub(super) enum Kind {
-    Scalar(&'static Scalar),
+pub(super) enum ValueKind {
+    Scalar(&'static ScalarFormat),
     /// One of a few words, each with what it means.
     Words(&'static [(&'static str, &'static str)]),
-    Section(&'static Section),
+    Section(&'static FormatSection),
     /// Names of this kind, and a section for each; nothing at all is none.
-    Named(&'static Scalar, &'static Section),
+    Named(&'static ScalarFormat, &'static FormatSection),
     /// At least one, none twice.
-    List(&'static Kind),
+    List(&'static ValueKind),
     /// Any number of sections; nothing at all is none.
-    Sections(&'static Section),
+    Sections(&'static FormatSection),
     /// One of several kinds.
-    Either(&'static [Kind]),
+    Either(&'static [ValueKind]),
 }
 
 /// A kind of scalar.
 #[derive(Debug)]
-pub(super) struct Scalar {
+pub(super) struct ScalarFormat {
     /// Its name in the schema.
     pub(super) name: &'static str,
     /// What it is and how it is written.

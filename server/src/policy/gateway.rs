@@ -5,36 +5,36 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Quota;
-use super::ban::{self, Ban};
+use super::ban::{self, BanPolicy};
 use super::duration::{duration, limit};
 use super::fields::address::address;
 use super::fields::number::{percent, quota};
 use super::fields::text::filled;
-use super::fields::{self, Fields};
+use super::fields::{self, MappingFields};
 use super::format::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
-use super::problem::{At, Problems};
+use super::problem::{ProblemList, TextPosition};
 use super::size::{self, MemoryLimit};
-use super::steer::{self, Steer};
+use super::steer::{self, SteerPolicy};
 use super::workers::{self, WorkerPolicy};
-use super::yaml::{Node, Value};
+use super::yaml::{YamlNode, YamlValue};
 
 /// What holds for the whole gateway.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gateway {
+pub struct GatewayPolicy {
     /// Where it listens; at least one address, all different.
     pub listen: Vec<SocketAddr>,
     /// The files behind mutual TLS.
     pub tls: TlsFiles,
     /// What the kernel is to hand to it besides; `None` if nothing.
-    pub steer: Option<Steer>,
+    pub steer: Option<SteerPolicy>,
     /// Which sources the kernel turns away for a while; `None` if none.
-    pub ban: Option<Ban>,
+    pub ban: Option<BanPolicy>,
     /// The path of the socket where operators reach the gateway, as it is written; `None` if nowhere.
     pub admin: Option<PathBuf>,
     /// How much of the gateway may be in use.
     pub limits: GatewayLimits,
     /// How long things may take.
-    pub timeouts: Timeouts,
+    pub timeouts: GatewayTimeouts,
     /// What happens to a connection whose permit lapsed.
     pub on_revoke: OnRevoke,
     /// How many workers there are, and on which processors; it holds from the start to the end of a process.
@@ -55,7 +55,7 @@ pub struct TlsFiles {
     /// What a list that is out of date means.
     pub expired_crl: ExpiredCrl,
     /// Where they are named.
-    pub places: TlsPlaces,
+    pub positions: TlsPositions,
 }
 
 /// One of the files behind mutual TLS, by the key that names it.
@@ -85,17 +85,17 @@ impl TlsFile {
 
 /// Where the files behind mutual TLS are named in the policy.
 ///
-/// All are equal, as with [`Line`](super::Line): that a line moved is no change of the policy.
+/// All are equal, as with [`SourceLine`](super::SourceLine): that a line moved is no change of the policy.
 #[derive(Debug, Clone, Default)]
-pub struct TlsPlaces {
-    certificate: At,
-    key: At,
-    client_ca: At,
-    crl: Vec<At>,
+pub struct TlsPositions {
+    certificate: TextPosition,
+    key: TextPosition,
+    client_ca: TextPosition,
+    crl: Vec<TextPosition>,
 }
 
-impl TlsPlaces {
-    pub(super) fn at(&self, file: TlsFile) -> At {
+impl TlsPositions {
+    pub(super) fn at(&self, file: TlsFile) -> TextPosition {
         match file {
             TlsFile::Certificate => self.certificate,
             TlsFile::Key => self.key,
@@ -106,18 +106,18 @@ impl TlsPlaces {
 
     /// The line and the column of a file's name, both from 1.
     pub fn position(&self, file: TlsFile) -> (u32, u32) {
-        let At { line, column } = self.at(file);
+        let TextPosition { line, column } = self.at(file);
         (line, column)
     }
 }
 
-impl PartialEq for TlsPlaces {
+impl PartialEq for TlsPositions {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for TlsPlaces {}
+impl Eq for TlsPositions {}
 
 impl TlsFiles {
     /// The same files with relative paths starting at `base`.
@@ -129,7 +129,7 @@ impl TlsFiles {
             client_ca: base.join(&self.client_ca),
             crl: self.crl.iter().map(|list| base.join(list)).collect(),
             expired_crl: self.expired_crl,
-            places: self.places.clone(),
+            positions: self.positions.clone(),
         }
     }
 }
@@ -160,7 +160,7 @@ pub struct GatewayLimits {
 
 /// How long things may take; `None` is without limit.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Timeouts {
+pub struct GatewayTimeouts {
     /// From accept to the end of the handshake.
     pub handshake: Duration,
     /// One dial to an upstream.
@@ -193,8 +193,8 @@ pub enum OnRevoke {
 }
 
 /// Reads `gateway:`. `None` comes with a problem.
-pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> {
-    let fields = Fields::of(node, &GATEWAY, problems)?;
+pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayPolicy> {
+    let fields = MappingFields::of(node, &GATEWAY, problems)?;
     let listen = fields
         .need("listen", problems)
         .and_then(|node| fields::list(node, "addresses", problems, address));
@@ -208,7 +208,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
         ban::read(node, problems).map(Some)
     });
     let admin = fields.or("admin", None, problems, |node, problems| {
-        let fields = Fields::of(node, &ADMIN, problems)?;
+        let fields = MappingFields::of(node, &ADMIN, problems)?;
         let socket = fields.need("socket", problems)?;
         path(socket, problems).map(Some)
     });
@@ -232,7 +232,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
         problems,
         |node, problems| workers::read(node, steer.as_ref(), problems),
     );
-    Some(Gateway {
+    Some(GatewayPolicy {
         listen: listen?,
         tls: tls?,
         steer,
@@ -245,17 +245,18 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Gateway> 
     })
 }
 
-fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
-    let fields = Fields::of(node, &TLS, problems)?;
+fn tls(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<TlsFiles> {
+    let fields = MappingFields::of(node, &TLS, problems)?;
     let mut file = |key| {
         let node = fields.need(key, problems)?;
         Some((path(node, problems)?, node.at))
     };
     let (certificate, key, client_ca) = (file("certificate"), file("key"), file("client_ca"));
-    let located =
-        |node: &Node<'_>, problems: &mut Problems| path(node, problems).map(|path| (path, node.at));
+    let located = |node: &YamlNode<'_>, problems: &mut ProblemList| {
+        path(node, problems).map(|path| (path, node.at))
+    };
     let crl = fields.or("crl", Vec::new(), problems, |node, problems| {
-        if let Value::List(_) = node.value {
+        if let YamlValue::List(_) = node.value {
             fields::list_by(node, "paths", problems, located, |(path, _)| path.clone())
         } else {
             located(node, problems).map(|one| vec![one])
@@ -276,7 +277,7 @@ fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
         client_ca: client_ca.0,
         crl,
         expired_crl,
-        places: TlsPlaces {
+        positions: TlsPositions {
             certificate: certificate.1,
             key: key.1,
             client_ca: client_ca.1,
@@ -287,7 +288,7 @@ fn tls(node: &Node<'_>, problems: &mut Problems) -> Option<TlsFiles> {
     Some(files)
 }
 
-fn path(node: &Node<'_>, problems: &mut Problems) -> Option<PathBuf> {
+fn path(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<PathBuf> {
     filled(node, problems).map(PathBuf::from)
 }
 
@@ -297,8 +298,8 @@ impl Default for GatewayLimits {
     }
 }
 
-fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<GatewayLimits> {
-    let fields = Fields::of(node, &LIMITS, problems)?;
+fn limits(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayLimits> {
+    let fields = MappingFields::of(node, &LIMITS, problems)?;
     let mut quota = |key| fields.value(key, problems, quota);
     Some(GatewayLimits {
         connections: quota("connections"),
@@ -309,15 +310,15 @@ fn limits(node: &Node<'_>, problems: &mut Problems) -> Option<GatewayLimits> {
     })
 }
 
-impl Default for Timeouts {
+impl Default for GatewayTimeouts {
     fn default() -> Self {
         fields::usual(timeouts)
     }
 }
 
-fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<Timeouts> {
-    let fields = Fields::of(node, &TIMEOUTS, problems)?;
-    Some(Timeouts {
+fn timeouts(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayTimeouts> {
+    let fields = MappingFields::of(node, &TIMEOUTS, problems)?;
+    Some(GatewayTimeouts {
         handshake: fields.value("handshake", problems, duration),
         connect: fields.value("connect", problems, duration),
         idle: fields.value("idle", problems, limit),

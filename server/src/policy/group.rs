@@ -11,19 +11,19 @@ use super::duration::{duration, limit};
 use super::fields::address::connectable;
 use super::fields::number::{count, flag, percent, port, quota};
 use super::fields::text::{bytes, filled};
-use super::fields::{self, Fields, quote};
-use super::format::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, Scalar, UPSTREAM};
+use super::fields::{self, MappingFields, quote};
+use super::format::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, ScalarFormat, UPSTREAM};
 use super::name::sni;
-use super::problem::{At, Problems};
-use super::yaml::{Node, Value};
-use super::{Line, Quota, SniName};
+use super::problem::{ProblemList, TextPosition};
+use super::yaml::{YamlNode, YamlValue};
+use super::{Quota, SniName, SourceLine};
 
 /// The longest protocol name in ALPN (RFC 7301 3.1).
 const LONGEST_PROTOCOL: usize = 255;
 
 /// A named set of interchangeable upstreams.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
+pub struct GroupPolicy {
     /// Its name.
     pub name: Arc<str>,
     /// The names by which clients ask for it; never empty.
@@ -31,9 +31,9 @@ pub struct Group {
     /// The destination ports whose clients reach it without SNI.
     pub ports: Vec<u16>,
     /// Where its connections go; never empty, all addresses different.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamPolicy>,
     /// How its upstreams are probed.
-    pub health: Health,
+    pub health: HealthPolicy,
     /// Whether upstreams are told who the client is.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// The application protocols that clients may choose from; empty means that none is agreed on.
@@ -47,12 +47,12 @@ pub struct Group {
     /// How many upstreams are dialed for one connection.
     pub tries: NonZeroU32,
     /// Where its name is in the file that it was read from.
-    pub line: Line,
+    pub line: SourceLine,
 }
 
 /// One address that connections go to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Upstream {
+pub struct UpstreamPolicy {
     /// The address.
     pub address: SocketAddr,
     /// Its share of the connections, relative to the others.
@@ -76,9 +76,9 @@ pub enum UpstreamState {
 
 /// How upstreams are probed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Health {
+pub struct HealthPolicy {
     /// What a probe asks.
-    pub check: Check,
+    pub check: CheckPolicy,
     /// The name that a TLS probe asks for, if it is not one of the group's; no wildcard.
     pub sni: Option<SniName>,
     /// From one probe to the next.
@@ -106,7 +106,7 @@ pub enum OnDown {
 
 /// What a probe asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
+pub enum CheckPolicy {
     /// Nothing; upstreams count as healthy.
     Off,
     /// That it accepts a connection.
@@ -155,16 +155,21 @@ pub struct GroupTimeouts {
     pub lifetime: Option<Option<Duration>>,
 }
 
-pub(super) static PROTOCOL: Scalar = Scalar {
+pub(super) static PROTOCOL: ScalarFormat = ScalarFormat {
     name: "Protocol",
     doc: "The name of an application protocol, such as `h2`; at most 255 bytes.",
     schema: || json!({"type": "string", "minLength": 1, "maxLength": LONGEST_PROTOCOL}),
 };
 
 /// Reads the group `name`. `None` comes with a problem.
-pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems) -> Option<Group> {
-    let fields = Fields::of(node, &GROUP, problems)?;
-    let own_name = |problems: &mut Problems| match SniName::new(name) {
+pub(super) fn read(
+    name: &str,
+    at: TextPosition,
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<GroupPolicy> {
+    let fields = MappingFields::of(node, &GROUP, problems)?;
+    let own_name = |problems: &mut ProblemList| match SniName::new(name) {
         Ok(sni) => Some(vec![sni]),
         Err(error) => {
             let name = quote(name);
@@ -179,8 +184,9 @@ pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems)
     let upstreams = fields
         .need("upstreams", problems)
         .and_then(|node| upstreams(node, problems));
-    let ports =
-        |node: &Node<'_>, problems: &mut Problems| fields::list(node, "ports", problems, port);
+    let ports = |node: &YamlNode<'_>, problems: &mut ProblemList| {
+        fields::list(node, "ports", problems, port)
+    };
     let when_all_down = [
         ("refuse", WhenAllDown::Refuse),
         ("try_all", WhenAllDown::TryAll),
@@ -188,7 +194,7 @@ pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems)
     let health = fields.or("health", None, problems, |node, problems| {
         health(node, problems).map(Some)
     });
-    Some(Group {
+    Some(GroupPolicy {
         name: Arc::from(name),
         sni: sni?,
         ports: fields.or("ports", Vec::new(), problems, ports),
@@ -206,11 +212,11 @@ pub(super) fn read(name: &str, at: At, node: &Node<'_>, problems: &mut Problems)
         }),
         timeouts: fields.or("timeouts", GroupTimeouts::default(), problems, timeouts),
         tries: fields.value("tries", problems, count),
-        line: Line::of(at),
+        line: SourceLine::of(at),
     })
 }
 
-fn protocol(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+fn protocol(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<u8>> {
     let protocol = filled(node, problems)?;
     if protocol.len() > LONGEST_PROTOCOL {
         problems.report(
@@ -222,27 +228,27 @@ fn protocol(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
     Some(protocol.as_bytes().to_vec())
 }
 
-fn upstreams(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Upstream>> {
+fn upstreams(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<UpstreamPolicy>> {
     fields::list_by(node, "upstreams", problems, upstream, |upstream| {
         upstream.address
     })
 }
 
-fn upstream(node: &Node<'_>, problems: &mut Problems) -> Option<Upstream> {
+fn upstream(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<UpstreamPolicy> {
     /// An upstream of which no more is said than its address.
-    static USUAL: LazyLock<Upstream> = LazyLock::new(|| {
+    static USUAL: LazyLock<UpstreamPolicy> = LazyLock::new(|| {
         let nowhere = SocketAddr::from(([0; 4], 0));
-        let fields = Fields::none(&UPSTREAM);
-        described(&fields, nowhere, &mut Problems::default())
+        let fields = MappingFields::none(&UPSTREAM);
+        described(&fields, nowhere, &mut ProblemList::default())
     });
-    if !matches!(node.value, Value::Map(_)) {
+    if !matches!(node.value, YamlValue::Map(_)) {
         let address = connectable(node, problems)?;
-        return Some(Upstream {
+        return Some(UpstreamPolicy {
             address,
             ..USUAL.clone()
         });
     }
-    let fields = Fields::of(node, &UPSTREAM, problems)?;
+    let fields = MappingFields::of(node, &UPSTREAM, problems)?;
     let address = fields
         .need("address", problems)
         .and_then(|node| connectable(node, problems));
@@ -251,13 +257,17 @@ fn upstream(node: &Node<'_>, problems: &mut Problems) -> Option<Upstream> {
     address.map(|_| upstream)
 }
 
-fn described(fields: &Fields<'_, '_>, address: SocketAddr, problems: &mut Problems) -> Upstream {
+fn described(
+    fields: &MappingFields<'_, '_>,
+    address: SocketAddr,
+    problems: &mut ProblemList,
+) -> UpstreamPolicy {
     let states = [
         ("ready", UpstreamState::Ready),
         ("drain", UpstreamState::Drain),
         ("maint", UpstreamState::Maint),
     ];
-    Upstream {
+    UpstreamPolicy {
         address,
         weight: fields.value("weight", problems, count),
         backup: fields.value("backup", problems, flag),
@@ -267,18 +277,18 @@ fn described(fields: &Fields<'_, '_>, address: SocketAddr, problems: &mut Proble
     }
 }
 
-impl Default for Health {
+impl Default for HealthPolicy {
     fn default() -> Self {
-        static USUAL: LazyLock<Health> = LazyLock::new(|| fields::usual(health));
+        static USUAL: LazyLock<HealthPolicy> = LazyLock::new(|| fields::usual(health));
         USUAL.clone()
     }
 }
 
-fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
-    let fields = Fields::of(node, &HEALTH, problems)?;
+fn health(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<HealthPolicy> {
+    let fields = MappingFields::of(node, &HEALTH, problems)?;
     let check = fields.value("check", problems, check);
-    let asks_for_a_name = check == Check::Tls;
-    Some(Health {
+    let asks_for_a_name = check == CheckPolicy::Tls;
+    Some(HealthPolicy {
         check,
         sni: fields.or("sni", None, problems, |node, problems| {
             probed_name(asks_for_a_name, node, problems).map(Some)
@@ -295,7 +305,11 @@ fn health(node: &Node<'_>, problems: &mut Problems) -> Option<Health> {
     })
 }
 
-fn probed_name(is_asked_for: bool, node: &Node<'_>, problems: &mut Problems) -> Option<SniName> {
+fn probed_name(
+    is_asked_for: bool,
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<SniName> {
     let name = sni(node, problems)?;
     if let SniName::Below(_) = name {
         let message = "a probe asks for one name; expected one without `*.`";
@@ -310,9 +324,9 @@ fn probed_name(is_asked_for: bool, node: &Node<'_>, problems: &mut Problems) -> 
     Some(name)
 }
 
-fn check(node: &Node<'_>, problems: &mut Problems) -> Option<Check> {
-    if matches!(node.value, Value::Map(_)) {
-        let fields = Fields::of(node, &SEND_EXPECT, problems)?;
+fn check(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<CheckPolicy> {
+    if matches!(node.value, YamlValue::Map(_)) {
+        let fields = MappingFields::of(node, &SEND_EXPECT, problems)?;
         let send = fields
             .need("send", problems)
             .and_then(|node| bytes(node, problems));
@@ -320,18 +334,18 @@ fn check(node: &Node<'_>, problems: &mut Problems) -> Option<Check> {
             filled(node, problems)?;
             bytes(node, problems)
         });
-        return Some(Check::SendExpect {
+        return Some(CheckPolicy::SendExpect {
             send: send?,
             expect: expect?,
         });
     }
     let words = [("tcp", 0), ("tls", 1), ("off", 2)];
     fields::word(node, &words, problems)
-        .map(|word| [Check::Tcp, Check::Tls, Check::Off][word].clone())
+        .map(|word| [CheckPolicy::Tcp, CheckPolicy::Tls, CheckPolicy::Off][word].clone())
 }
 
-fn timeouts(node: &Node<'_>, problems: &mut Problems) -> Option<GroupTimeouts> {
-    let fields = Fields::of(node, &GROUP_TIMEOUTS, problems)?;
+fn timeouts(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GroupTimeouts> {
+    let fields = MappingFields::of(node, &GROUP_TIMEOUTS, problems)?;
     let mut limited = |key| {
         fields.or(key, None, problems, |node, problems| {
             limit(node, problems).map(Some)

@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use super::fields::address::ipv4_pattern;
 use super::fields::{self, quote};
-use super::format::Scalar;
-use super::problem::Problems;
-use super::yaml::Node;
+use super::format::ScalarFormat;
+use super::problem::ProblemList;
+use super::yaml::YamlNode;
 
 /// The longest name in DNS, as text (RFC 1035 2.3.4).
 const LONGEST_NAME: usize = 253;
@@ -74,13 +74,13 @@ impl fmt::Display for SniName {
     }
 }
 
-pub(super) static SNI_NAME: Scalar = Scalar {
+pub(super) static SNI_NAME: ScalarFormat = ScalarFormat {
     name: "SniName",
     doc: "A DNS name such as `ui.example.test`, or `*.example.test` for all names below one.",
     schema: || schema(r"(\*\.)?"),
 };
 
-pub(super) static PROBED_NAME: Scalar = Scalar {
+pub(super) static PROBED_NAME: ScalarFormat = ScalarFormat {
     name: "ProbedName",
     doc: "A DNS name such as `ui.example.test`.",
     schema: || schema(""),
@@ -98,7 +98,7 @@ fn schema(prefix: &str) -> Value {
 }
 
 /// A name, or `*.` and a name.
-pub(super) fn sni(node: &Node<'_>, problems: &mut Problems) -> Option<SniName> {
+pub(super) fn sni(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SniName> {
     let said = fields::text::text(node, problems)?;
     match SniName::new(said) {
         Ok(name) => Some(name),

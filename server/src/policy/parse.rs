@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use imbl::OrdMap;
 
-use super::decide::Index;
+use super::decide::GroupIndex;
 use super::fields::number::{port, version};
 use super::fields::text::{filled, text};
-use super::fields::{self, Fields, quote};
+use super::fields::{self, MappingFields, quote};
 use super::format::{DOCUMENT, TEST};
-use super::problem::{At, Problems, did_you_mean};
-use super::yaml::{self, Node, Value};
+use super::problem::{ProblemList, TextPosition, did_you_mean};
+use super::yaml::{self, YamlNode, YamlValue};
 use super::{
-    Change, Client, Decision, Gateway, Group, Policy, PolicyError, client, gateway, group,
+    ClientPolicy, Decision, GatewayPolicy, GroupPolicy, Policy, PolicyChange, PolicyError, client,
+    gateway, group,
 };
 use crate::identity::ClientName;
 
@@ -24,13 +25,13 @@ const LARGEST_FILE: usize = 64 << 20;
 impl Policy {
     /// Reads a policy; `file` is the name that messages give it.
     pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
-        let draft = Draft::read(file, text)?;
+        let draft = PolicyDraft::read(file, text)?;
         let mut policy = Self {
             file: Arc::clone(&draft.file),
             gateway: Arc::clone(&draft.gateway),
             groups: imbl::HashMap::new(),
             clients: imbl::HashMap::new(),
-            index: Index::default(),
+            index: GroupIndex::default(),
             protocols: OrdMap::new(),
         };
         for group in &draft.groups {
@@ -46,8 +47,12 @@ impl Policy {
     ///
     /// The same as [`Policy::parse`], [`Policy::changes`] and [`Policy::apply`], without the tables
     /// that a policy of its own would need: they are most of the work if little has changed.
-    pub fn parse_next(&self, file: &str, text: &str) -> Result<(Self, Vec<Change>), PolicyError> {
-        let draft = Draft::read(file, text)?;
+    pub fn parse_next(
+        &self,
+        file: &str,
+        text: &str,
+    ) -> Result<(Self, Vec<PolicyChange>), PolicyError> {
+        let draft = PolicyDraft::read(file, text)?;
         let changes = self.changes_to(&draft.gateway, &draft.groups, &draft.clients);
         Ok((draft.tested(self.apply(&changes))?, changes))
     }
@@ -55,21 +60,21 @@ impl Policy {
 
 /// What a file says, right in all but its own tests, which want a whole policy.
 #[derive(Debug)]
-struct Draft {
+struct PolicyDraft {
     file: Arc<str>,
-    gateway: Arc<Gateway>,
-    groups: Vec<Arc<Group>>,
-    clients: Vec<Arc<Client>>,
-    tests: Vec<Test>,
+    gateway: Arc<GatewayPolicy>,
+    groups: Vec<Arc<GroupPolicy>>,
+    clients: Vec<Arc<ClientPolicy>>,
+    tests: Vec<PolicyTest>,
 }
 
-impl Draft {
+impl PolicyDraft {
     fn read(file: &str, text: &str) -> Result<Self, PolicyError> {
         let file = Arc::from(file);
-        let mut problems = Problems::default();
+        let mut problems = ProblemList::default();
         let draft = if text.len() > LARGEST_FILE {
             let message = format!("the file has more than {LARGEST_FILE} bytes");
-            problems.report(At::new(1, 1), message);
+            problems.report(TextPosition::new(1, 1), message);
             None
         } else {
             yaml::read(text, &mut problems).and_then(|root| read(&file, &root, &mut problems))
@@ -82,10 +87,10 @@ impl Draft {
 
     /// The policy that was made of this, if it passes its tests.
     fn tested(&self, policy: Policy) -> Result<Policy, PolicyError> {
-        let mut problems = Problems::default();
+        let mut problems = ProblemList::default();
         problems.name_files(&self.gateway.tls);
         for test in &self.tests {
-            test.hold(&policy, &mut problems);
+            test.check_tests(&policy, &mut problems);
         }
         if problems.is_empty() {
             Ok(policy)
@@ -95,8 +100,8 @@ impl Draft {
     }
 }
 
-fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Draft> {
-    let fields = Fields::of(root, &DOCUMENT, problems)?;
+fn read(file: &Arc<str>, root: &YamlNode<'_>, problems: &mut ProblemList) -> Option<PolicyDraft> {
+    let fields = MappingFields::of(root, &DOCUMENT, problems)?;
     let version = fields
         .need("version", problems)
         .and_then(|node| version(node, problems));
@@ -104,7 +109,7 @@ fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Dra
         .need("gateway", problems)
         .and_then(|node| gateway::read(node, problems));
     let groups = fields.need("groups", problems).map(|node| {
-        let groups = Groups::read(node, problems);
+        let groups = ReadGroups::read(node, problems);
         if let Some(gateway) = &gateway {
             groups.refuse_rare_keepalive(gateway.timeouts.keepalive, node, problems);
         }
@@ -117,7 +122,7 @@ fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Dra
         .map(|node| read_tests(node, problems))
         .unwrap_or_default();
     version?;
-    Some(Draft {
+    Some(PolicyDraft {
         file: Arc::clone(file),
         gateway: Arc::new(gateway?),
         groups: groups?.read,
@@ -128,13 +133,13 @@ fn read(file: &Arc<str>, root: &Node<'_>, problems: &mut Problems) -> Option<Dra
 
 /// The groups that could be read, and the names of all.
 #[derive(Debug, Default)]
-struct Groups<'n> {
-    read: Vec<Arc<Group>>,
+struct ReadGroups<'n> {
+    read: Vec<Arc<GroupPolicy>>,
     names: HashMap<&'n str, Arc<str>>,
 }
 
-impl<'n> Groups<'n> {
-    fn read(node: &'n Node<'_>, problems: &mut Problems) -> Self {
+impl<'n> ReadGroups<'n> {
+    fn read(node: &'n YamlNode<'_>, problems: &mut ProblemList) -> Self {
         let entries = fields::entries(node, "groups", problems);
         let mut groups = Self {
             read: Vec::with_capacity(entries.len()),
@@ -156,7 +161,12 @@ impl<'n> Groups<'n> {
     }
 
     /// Reports groups that would ask silent peers less often than the gateway allows.
-    fn refuse_rare_keepalive(&self, most: Duration, node: &Node<'_>, problems: &mut Problems) {
+    fn refuse_rare_keepalive(
+        &self,
+        most: Duration,
+        node: &YamlNode<'_>,
+        problems: &mut ProblemList,
+    ) {
         for group in &self.read {
             if group.timeouts.keepalive.is_some_and(|own| own > most) {
                 report_at(node, (group, "timeouts", 0), problems, || {
@@ -169,7 +179,7 @@ impl<'n> Groups<'n> {
     }
 
     /// Reports names and ports that lead to two groups.
-    fn refuse_shared_names(&self, node: &Node<'_>, problems: &mut Problems) {
+    fn refuse_shared_names(&self, node: &YamlNode<'_>, problems: &mut ProblemList) {
         let mut names = HashMap::with_capacity(self.read.len());
         let mut ports = HashMap::new();
         for group in &self.read {
@@ -194,9 +204,9 @@ impl<'n> Groups<'n> {
 /// Reports a problem with the `n`th item of a group's list. The place of each costs a search through
 /// all groups, so it is looked for only while it will be told.
 fn report_at(
-    groups: &Node<'_>,
-    (group, list, n): (&Group, &str, usize),
-    problems: &mut Problems,
+    groups: &YamlNode<'_>,
+    (group, list, n): (&GroupPolicy, &str, usize),
+    problems: &mut ProblemList,
     message: impl FnOnce() -> String,
 ) {
     if problems.is_full() {
@@ -206,7 +216,7 @@ fn report_at(
     }
 }
 
-fn twice(what: &str, which: &str, first: &Group) -> String {
+fn twice(what: &str, which: &str, first: &GroupPolicy) -> String {
     let (group, line) = (&first.name, first.line.number());
     format!(
         "{what} `{which}` leads to group `{group}` already (line {line}); expected it in one group only"
@@ -214,35 +224,40 @@ fn twice(what: &str, which: &str, first: &Group) -> String {
 }
 
 /// Where the `n`th item of a group's list is written, or else the group's name.
-fn place(groups: &Node<'_>, group: &Group, list: &str, n: usize) -> At {
-    let entry = |node: &Node<'_>, name: &str| {
-        let Value::Map(map) = &node.value else {
+fn place(groups: &YamlNode<'_>, group: &GroupPolicy, list: &str, n: usize) -> TextPosition {
+    let entry = |node: &YamlNode<'_>, name: &str| {
+        let YamlValue::Map(map) = &node.value else {
             return None;
         };
-        let has_name = |key: &Node<'_>| matches!(&key.value, Value::Text(text) if text == name);
+        let has_name =
+            |key: &YamlNode<'_>| matches!(&key.value, YamlValue::Text(text) if text == name);
         map.iter().position(|(key, _)| has_name(key))
     };
-    let Value::Map(map) = &groups.value else {
+    let YamlValue::Map(map) = &groups.value else {
         return groups.at;
     };
     let Some(found) = entry(groups, &group.name) else {
         return groups.at;
     };
     let (key, value) = &map[found];
-    let Value::Map(fields) = &value.value else {
+    let YamlValue::Map(fields) = &value.value else {
         return key.at;
     };
     let Some(found) = entry(value, list) else {
         return key.at;
     };
-    if let Value::List(items) = &fields[found].1.value {
+    if let YamlValue::List(items) = &fields[found].1.value {
         items.get(n).map_or(key.at, |item| item.at)
     } else {
         key.at
     }
 }
 
-fn read_clients(node: &Node<'_>, groups: &Groups<'_>, problems: &mut Problems) -> Vec<Arc<Client>> {
+fn read_clients(
+    node: &YamlNode<'_>,
+    groups: &ReadGroups<'_>,
+    problems: &mut ProblemList,
+) -> Vec<Arc<ClientPolicy>> {
     let mut clients = Vec::new();
     for (name, at, node) in fields::entries(node, "clients", problems) {
         let client = client::read((name, at), node, problems, |node, problems| {
@@ -267,25 +282,25 @@ fn read_clients(node: &Node<'_>, groups: &Groups<'_>, problems: &mut Problems) -
 
 /// One promise that the policy's author makes about it.
 #[derive(Debug)]
-struct Test {
-    at: At,
+struct PolicyTest {
+    at: TextPosition,
     client: ClientName,
     sni: Option<String>,
     port: Option<u16>,
-    expected: Expected,
+    expected: ExpectedDecision,
 }
 
 #[derive(Debug)]
-enum Expected {
+enum ExpectedDecision {
     Allow { group: Option<String> },
     Deny,
 }
 
-fn read_tests(node: &Node<'_>, problems: &mut Problems) -> Vec<Test> {
-    let nodes: &[Node<'_>] = match &node.value {
-        Value::List(nodes) => nodes,
-        Value::Nothing => &[],
-        Value::Flag(_) | Value::Number(_) | Value::Text(_) | Value::Map(_) => {
+fn read_tests(node: &YamlNode<'_>, problems: &mut ProblemList) -> Vec<PolicyTest> {
+    let nodes: &[YamlNode<'_>] = match &node.value {
+        YamlValue::List(nodes) => nodes,
+        YamlValue::Nothing => &[],
+        YamlValue::Flag(_) | YamlValue::Number(_) | YamlValue::Text(_) | YamlValue::Map(_) => {
             let found = fields::describe(node);
             problems.report(
                 node.at,
@@ -300,8 +315,8 @@ fn read_tests(node: &Node<'_>, problems: &mut Problems) -> Vec<Test> {
         .collect()
 }
 
-fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
-    let fields = Fields::of(node, &TEST, problems)?;
+fn read_test(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<PolicyTest> {
+    let fields = MappingFields::of(node, &TEST, problems)?;
     let client = fields.need("client", problems).and_then(|node| {
         let name = text(node, problems)?;
         let client = ClientName::new(name);
@@ -313,7 +328,7 @@ fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
         }
         client.ok()
     });
-    let owned = |node: &Node<'_>, problems: &mut Problems| {
+    let owned = |node: &YamlNode<'_>, problems: &mut ProblemList| {
         filled(node, problems).map(|text| Some(text.to_owned()))
     };
     let sni = fields.or("sni", None, problems, owned);
@@ -325,14 +340,14 @@ fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
         .need("expect", problems)
         .and_then(|node| fields::word(node, &[("allow", true), ("deny", false)], problems))?;
     let expected = match (allow, fields.get("group")) {
-        (true, _) => Expected::Allow { group },
-        (false, None) => Expected::Deny,
+        (true, _) => ExpectedDecision::Allow { group },
+        (false, None) => ExpectedDecision::Deny,
         (false, Some(node)) => {
             problems.report(node.at, "`group` goes with `expect: allow` only");
             return None;
         }
     };
-    Some(Test {
+    Some(PolicyTest {
         at: node.at,
         client: client?,
         sni,
@@ -341,15 +356,15 @@ fn read_test(node: &Node<'_>, problems: &mut Problems) -> Option<Test> {
     })
 }
 
-impl Test {
+impl PolicyTest {
     /// Reports it if the policy breaks it.
-    fn hold(&self, policy: &Policy, problems: &mut Problems) {
+    fn check_tests(&self, policy: &Policy, problems: &mut ProblemList) {
         let port = self.port.unwrap_or(policy.gateway.listen[0].port());
         let sni = self.sni.as_deref();
         let decision = policy.decide(&self.client, sni, port);
         let (expected, got) = match (&self.expected, &decision) {
             (
-                Expected::Allow {
+                ExpectedDecision::Allow {
                     group: Some(wanted),
                 },
                 Decision::Allow { group, .. },
@@ -357,10 +372,12 @@ impl Test {
                 format!("group {}", quote(wanted)),
                 format!("group `{}`", group.name),
             ),
-            (Expected::Allow { .. }, Decision::Allow { .. })
-            | (Expected::Deny, Decision::Deny { .. }) => return,
-            (Expected::Allow { .. }, Decision::Deny { .. }) => ("allow".into(), "deny".into()),
-            (Expected::Deny, Decision::Allow { .. }) => ("deny".into(), "allow".into()),
+            (ExpectedDecision::Allow { .. }, Decision::Allow { .. })
+            | (ExpectedDecision::Deny, Decision::Deny { .. }) => return,
+            (ExpectedDecision::Allow { .. }, Decision::Deny { .. }) => {
+                ("allow".into(), "deny".into())
+            }
+            (ExpectedDecision::Deny, Decision::Allow { .. }) => ("deny".into(), "allow".into()),
         };
         let rule = policy.rule(&self.client, sni, port);
         problems.report(

@@ -12,12 +12,12 @@ const MOST_PROBLEMS: usize = 20;
 
 /// A line and a column, both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct At {
+pub(super) struct TextPosition {
     pub(super) line: u32,
     pub(super) column: u32,
 }
 
-impl At {
+impl TextPosition {
     pub(super) fn new(line: usize, column: usize) -> Self {
         let bounded = |n| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
@@ -44,7 +44,7 @@ pub struct Problem {
 pub struct PolicyError {
     file: Arc<str>,
     problems: Vec<Problem>,
-    untold: usize,
+    unreported: usize,
     files: Option<Box<TlsFiles>>,
 }
 
@@ -56,7 +56,7 @@ impl PolicyError {
 
     /// The error of a policy that is right and names files that are not.
     pub(crate) fn of_files(file: &Arc<str>, files: &TlsFiles) -> Self {
-        let mut problems = Problems::default();
+        let mut problems = ProblemList::default();
         problems.name_files(files);
         problems.into_error(file)
     }
@@ -69,9 +69,10 @@ impl PolicyError {
     /// The same with what is wrong with the files.
     #[must_use]
     pub(crate) fn with(mut self, faults: impl IntoIterator<Item = (TlsFile, String)>) -> Self {
-        let places = self.files.as_ref().map(|files| &files.places);
+        let places = self.files.as_ref().map(|files| &files.positions);
         let faults = faults.into_iter().map(|(file, message)| {
-            let At { line, column } = places.map_or_else(At::default, |places| places.at(file));
+            let TextPosition { line, column } =
+                places.map_or_else(TextPosition::default, |places| places.at(file));
             Problem {
                 line,
                 column,
@@ -81,14 +82,14 @@ impl PolicyError {
         self.problems.extend(faults);
         self.problems
             .sort_by_key(|problem| (problem.line, problem.column));
-        self.untold += self.problems.len().saturating_sub(MOST_PROBLEMS);
+        self.unreported += self.problems.len().saturating_sub(MOST_PROBLEMS);
         self.problems.truncate(MOST_PROBLEMS);
         self
     }
 
     /// How many more there are.
-    pub(crate) fn untold(&self) -> usize {
-        self.untold
+    pub(crate) fn unreported(&self) -> usize {
+        self.unreported
     }
 }
 
@@ -106,7 +107,7 @@ impl fmt::Display for PolicyError {
             let gap = if n == 0 { "" } else { "\n" };
             write!(f, "{gap}{}:{line}:{column}: {message}", self.file)?;
         }
-        match self.untold {
+        match self.unreported {
             0 => Ok(()),
             more => write!(f, "\n{}: and {more} more", self.file),
         }
@@ -115,14 +116,14 @@ impl fmt::Display for PolicyError {
 
 /// Gathers problems while a text is read.
 #[derive(Debug, Default)]
-pub(super) struct Problems {
-    found: Vec<(At, String)>,
+pub(super) struct ProblemList {
+    found: Vec<(TextPosition, String)>,
     skipped: usize,
     files: Option<Box<TlsFiles>>,
 }
 
-impl Problems {
-    pub(super) fn report(&mut self, at: At, message: impl Into<String>) {
+impl ProblemList {
+    pub(super) fn report(&mut self, at: TextPosition, message: impl Into<String>) {
         self.found.push((at, message.into()));
     }
 
@@ -153,7 +154,7 @@ impl Problems {
         let problems = self
             .found
             .into_iter()
-            .map(|(At { line, column }, message)| Problem {
+            .map(|(TextPosition { line, column }, message)| Problem {
                 line,
                 column,
                 message,
@@ -162,7 +163,7 @@ impl Problems {
         PolicyError {
             file: Arc::clone(file),
             problems,
-            untold,
+            unreported: untold,
             files: self.files,
         }
     }

@@ -7,15 +7,15 @@ use serde_json::json;
 use super::fields::number::{positive, positive_pattern};
 use super::fields::quote;
 use super::fields::text::scalar;
-use super::format::Scalar;
-use super::problem::Problems;
-use super::yaml::Node;
+use super::format::ScalarFormat;
+use super::problem::ProblemList;
+use super::yaml::YamlNode;
 
 /// The units, each with the bits that it shifts a number and the digits that the number may have. So no
 /// size is larger than a petabyte.
 const UNITS: [(&str, u32, usize); 3] = [("KiB", 10, 12), ("MiB", 20, 9), ("GiB", 30, 6)];
 
-pub(super) static SIZE: Scalar = Scalar {
+pub(super) static SIZE: ScalarFormat = ScalarFormat {
     name: "Size",
     doc: "A size such as `512MiB` or `4GiB`, or `unlimited`.",
     schema: || {
@@ -36,7 +36,7 @@ pub enum MemoryLimit {
 }
 
 /// A size, or the word for none.
-pub(super) fn memory(node: &Node<'_>, problems: &mut Problems) -> Option<MemoryLimit> {
+pub(super) fn memory(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<MemoryLimit> {
     let said = scalar(node, problems)?;
     if said == "unlimited" {
         return Some(MemoryLimit::Unlimited);

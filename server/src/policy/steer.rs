@@ -4,24 +4,24 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use ebpf::{Prefix, Rule};
+use ebpf::{IpPrefix, PortBinding};
 
 use super::Policy;
 use super::fields::address::{ports, prefixes};
-use super::fields::{self, Fields};
+use super::fields::{self, MappingFields};
 use super::format::STEER;
-use super::problem::Problems;
-use super::yaml::Node;
+use super::problem::ProblemList;
+use super::yaml::YamlNode;
 
 /// Which ports the kernel is to hand to the gateway, beside those that it listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Steer {
+pub struct SteerPolicy {
     /// What it means that the kernel cannot.
     pub mode: SteerMode,
     /// The ports, from first to last.
     pub ports: Vec<RangeInclusive<u16>>,
     /// At which addresses; at all of them if there are none.
-    pub addresses: Vec<Prefix>,
+    pub addresses: Vec<IpPrefix>,
 }
 
 /// What it means that the kernel cannot steer.
@@ -36,8 +36,8 @@ pub enum SteerMode {
 }
 
 /// Reads `steer:`. `None` comes with a problem.
-pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Steer> {
-    let fields = Fields::of(node, &STEER, problems)?;
+pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SteerPolicy> {
+    let fields = MappingFields::of(node, &STEER, problems)?;
     let words = [
         ("required", SteerMode::Required),
         ("auto", SteerMode::Auto),
@@ -46,9 +46,10 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Steer> {
     let mode = fields.value("mode", problems, |node, problems| {
         fields::word(node, &words, problems)
     });
-    let list =
-        |node: &Node<'_>, problems: &mut Problems| fields::list(node, "ports", problems, ports);
-    Some(Steer {
+    let list = |node: &YamlNode<'_>, problems: &mut ProblemList| {
+        fields::list(node, "ports", problems, ports)
+    };
+    Some(SteerPolicy {
         mode,
         ports: fields.or("ports", Vec::new(), problems, list),
         addresses: fields.or("addresses", Vec::new(), problems, prefixes),
@@ -59,7 +60,7 @@ impl Policy {
     /// What the kernel is to hand to the gateway: the ports of `steer`, and those that a group owns,
     /// at the addresses of `steer`; and the addresses that the gateway listens on, so that what holds
     /// for steered connections holds for those.
-    pub fn bindings(&self) -> BTreeSet<Rule> {
+    pub fn bindings(&self) -> BTreeSet<PortBinding> {
         let steer = self.gateway.steer.as_ref();
         let Some(steer) = steer.filter(|steer| steer.mode != SteerMode::Off) else {
             return BTreeSet::new();
@@ -69,10 +70,13 @@ impl Policy {
         ports
             .chain(self.index.ports())
             .flat_map(|port| {
-                let all = steer.addresses.is_empty().then_some(Rule::Port(port));
+                let all = steer
+                    .addresses
+                    .is_empty()
+                    .then_some(PortBinding::Port(port));
                 let some = steer.addresses.iter();
                 all.into_iter()
-                    .chain(some.map(move |&prefix| Rule::At(port, prefix)))
+                    .chain(some.map(move |&prefix| PortBinding::At(port, prefix)))
             })
             .chain(own)
             .collect()
@@ -80,13 +84,13 @@ impl Policy {
 }
 
 /// What comes to an address that is listened on, unless the kernel chooses its port.
-fn listened(address: SocketAddr) -> Option<Rule> {
+fn listened(address: SocketAddr) -> Option<PortBinding> {
     let (ip, port) = (address.ip(), address.port());
     match ip {
         _ if port == 0 => None,
-        IpAddr::V6(ip) if ip.is_unspecified() => Some(Rule::Port(port)),
-        IpAddr::V4(ip) if ip.is_unspecified() => Some(Rule::At(port, Prefix::ALL_IPV4)),
-        IpAddr::V4(_) | IpAddr::V6(_) => Some(Rule::At(port, ip.into())),
+        IpAddr::V6(ip) if ip.is_unspecified() => Some(PortBinding::Port(port)),
+        IpAddr::V4(ip) if ip.is_unspecified() => Some(PortBinding::At(port, IpPrefix::ALL_IPV4)),
+        IpAddr::V4(_) | IpAddr::V6(_) => Some(PortBinding::At(port, ip.into())),
     }
 }
 

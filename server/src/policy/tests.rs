@@ -297,14 +297,14 @@ fn absent_means_the_documented_default() {
         "{GROUPS}clients: {{one: {{groups: [web]}}}}\n"
     )));
     assert_eq!(policy.gateway().limits, GatewayLimits::default());
-    assert_eq!(policy.gateway().timeouts, Timeouts::default());
+    assert_eq!(policy.gateway().timeouts, GatewayTimeouts::default());
     assert_eq!(policy.gateway().on_revoke, OnRevoke::Cut);
     assert_eq!(policy.gateway().tls.expired_crl, ExpiredCrl::Refuse);
     let web = policy.group("web").unwrap();
     assert_eq!(web.sni, [SniName::new("web").unwrap()]);
     assert_eq!(
         (web.health.clone(), web.tries.get()),
-        (Health::default(), 3)
+        (HealthPolicy::default(), 3)
     );
     assert_eq!(
         policy.client("one").unwrap().max_connections,
@@ -331,7 +331,7 @@ clients: {one: {groups: [b, a], rate: 5/m}}
 "#,
     ));
     let a = policy.group("a").unwrap();
-    let check = Check::SendExpect {
+    let check = CheckPolicy::SendExpect {
         send: vec![0, 0xd2],
         expect: b"S".to_vec(),
     };
@@ -344,7 +344,7 @@ clients: {one: {groups: [b, a], rate: 5/m}}
         Some(Some(std::time::Duration::from_hours(48)))
     );
     assert_eq!(a.when_all_down, WhenAllDown::TryAll);
-    assert_eq!(policy.group("b").unwrap().health.check, Check::Off);
+    assert_eq!(policy.group("b").unwrap().health.check, CheckPolicy::Off);
     assert_eq!(policy.protocols.len(), 2);
     let one = policy.client("one").unwrap();
     assert_eq!(
@@ -364,7 +364,7 @@ fn a_section_whose_keys_are_all_commented_out_is_an_empty_one() {
     );
     let read = policy(&text);
     assert_eq!(read.gateway().limits, GatewayLimits::default());
-    assert_eq!(read.gateway().timeouts, Timeouts::default());
+    assert_eq!(read.gateway().timeouts, GatewayTimeouts::default());
     assert!(read.gateway().ban.is_some(), "`ban:` bans by its defaults");
     assert_eq!((read.groups().count(), read.clients().count()), (1, 0));
 }

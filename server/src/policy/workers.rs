@@ -5,16 +5,16 @@ use std::num::NonZeroU32;
 use ebpf::MOST_WORKERS;
 use serde_json::json;
 
-use super::fields::{self, Fields, number};
-use super::format::{Scalar, WORKERS};
-use super::problem::Problems;
-use super::steer::{Steer, SteerMode};
-use super::yaml::{Node, Value};
+use super::fields::{self, MappingFields, number};
+use super::format::{ScalarFormat, WORKERS};
+use super::problem::ProblemList;
+use super::steer::{SteerMode, SteerPolicy};
+use super::yaml::{YamlNode, YamlValue};
 
 /// The most workers that a policy may ask for: more than machines have processors.
 const MOST: u32 = 1024;
 
-pub(super) static WORKER_COUNT: Scalar = Scalar {
+pub(super) static WORKER_COUNT: ScalarFormat = ScalarFormat {
     name: "WorkerCount",
     doc: "A number from 1 to 1024.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": MOST}),
@@ -26,12 +26,12 @@ pub struct WorkerPolicy {
     /// How many; `None` is one for each processor.
     pub count: Option<NonZeroU32>,
     /// Whether each stays on one processor.
-    pub affinity: Affinity,
+    pub affinity: WorkerAffinity,
 }
 
 /// Whether a worker stays on one processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Affinity {
+pub enum WorkerAffinity {
     /// It runs where the kernel wants.
     #[default]
     Off,
@@ -41,30 +41,30 @@ pub enum Affinity {
 
 /// Reads `workers:`, which is a number or a mapping. `None` comes with a problem.
 pub(super) fn read(
-    node: &Node<'_>,
-    steer: Option<&Steer>,
-    problems: &mut Problems,
+    node: &YamlNode<'_>,
+    steer: Option<&SteerPolicy>,
+    problems: &mut ProblemList,
 ) -> Option<WorkerPolicy> {
     let steers = steer.is_some_and(|steer| steer.mode != SteerMode::Off);
     let most = if steers { MOST_WORKERS } else { MOST };
-    if let Value::Flag(_) | Value::Number(_) | Value::Text(_) = node.value {
+    if let YamlValue::Flag(_) | YamlValue::Number(_) | YamlValue::Text(_) = node.value {
         let count = Some(count(node, most, problems)?);
-        let affinity = Affinity::Off;
+        let affinity = WorkerAffinity::Off;
         return Some(WorkerPolicy { count, affinity });
     }
-    let fields = Fields::of(node, &WORKERS, problems)?;
+    let fields = MappingFields::of(node, &WORKERS, problems)?;
     let count = fields.or("count", None, problems, |node, problems| {
         count(node, most, problems).map(Some)
     });
     let affinity = fields.value("affinity", problems, |node, problems| {
-        let words = [("on", Affinity::On), ("off", Affinity::Off)];
+        let words = [("on", WorkerAffinity::On), ("off", WorkerAffinity::Off)];
         fields::word(node, &words, problems)
     });
     Some(WorkerPolicy { count, affinity })
 }
 
 /// A number of workers, which the kernel must be able to steer to if it is to.
-fn count(node: &Node<'_>, most: u32, problems: &mut Problems) -> Option<NonZeroU32> {
+fn count(node: &YamlNode<'_>, most: u32, problems: &mut ProblemList) -> Option<NonZeroU32> {
     let count = number::count(node, problems)?;
     if count.get() > most {
         let why = if most == MOST_WORKERS {
@@ -95,14 +95,18 @@ mod tests {
     fn workers_are_a_number_or_a_number_and_whether_they_are_pinned() {
         let count = NonZeroU32::new(3);
         for (text, count, affinity) in [
-            ("workers: 3", count, Affinity::Off),
-            ("workers: {count: 3}", count, Affinity::Off),
-            ("workers: {count: 3, affinity: on}", count, Affinity::On),
-            ("workers: {affinity: on}", None, Affinity::On),
-            ("workers: {affinity: off}", None, Affinity::Off),
-            ("workers: {affinity: true}", None, Affinity::On),
-            ("workers: ", None, Affinity::Off),
-            ("on_revoke: cut", None, Affinity::Off),
+            ("workers: 3", count, WorkerAffinity::Off),
+            ("workers: {count: 3}", count, WorkerAffinity::Off),
+            (
+                "workers: {count: 3, affinity: on}",
+                count,
+                WorkerAffinity::On,
+            ),
+            ("workers: {affinity: on}", None, WorkerAffinity::On),
+            ("workers: {affinity: off}", None, WorkerAffinity::Off),
+            ("workers: {affinity: true}", None, WorkerAffinity::On),
+            ("workers: ", None, WorkerAffinity::Off),
+            ("on_revoke: cut", None, WorkerAffinity::Off),
         ] {
             let workers = policy(&written(text)).gateway().workers;
             assert_eq!(workers, WorkerPolicy { count, affinity }, "{text}");

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::problem::{At, Problems};
+use super::problem::{ProblemList, TextPosition};
 use super::yaml_chunks;
 
 /// Values in one file, keys and aliased ones included: some ten a group and six a client.
@@ -20,14 +20,14 @@ const DEEPEST: usize = 16;
 
 /// One value and where it begins.
 #[derive(Debug, Clone)]
-pub(super) struct Node<'t> {
-    pub(super) at: At,
-    pub(super) value: Value<'t>,
+pub(super) struct YamlNode<'t> {
+    pub(super) at: TextPosition,
+    pub(super) value: YamlValue<'t>,
 }
 
 /// What is written there. A scalar is what YAML 1.2 takes it for (its core schema, 10.3); a key is text.
 #[derive(Debug, Clone)]
-pub(super) enum Value<'t> {
+pub(super) enum YamlValue<'t> {
     /// Nothing, `~` or `null`.
     Nothing,
     /// `true` or `false`, as it is written.
@@ -36,12 +36,12 @@ pub(super) enum Value<'t> {
     Number(Cow<'t, str>),
     /// All else, and whatever is in quotes.
     Text(Cow<'t, str>),
-    List(Vec<Node<'t>>),
-    Map(Vec<(Node<'t>, Node<'t>)>),
+    List(Vec<YamlNode<'t>>),
+    Map(Vec<(YamlNode<'t>, YamlNode<'t>)>),
 }
 
 /// Reads the one document of `text`, or reports why there is none.
-pub(super) fn read<'t>(text: &'t str, problems: &mut Problems) -> Option<Node<'t>> {
+pub(super) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<YamlNode<'t>> {
     if let Some(root) = yaml_chunks::read(text) {
         return Some(root);
     }
@@ -49,7 +49,7 @@ pub(super) fn read<'t>(text: &'t str, problems: &mut Problems) -> Option<Node<'t
         Ok(Some(root)) => Some(root),
         Ok(None) => {
             let message = "the file is empty; expected `version: 1` to begin with";
-            problems.report(At::new(1, 1), message);
+            problems.report(TextPosition::new(1, 1), message);
             None
         }
         Err((at, message)) => {
@@ -60,17 +60,17 @@ pub(super) fn read<'t>(text: &'t str, problems: &mut Problems) -> Option<Node<'t
 }
 
 /// Reads a text that begins after so many lines of its file.
-pub(super) fn tree(text: &str, lines_before: usize) -> Result<Option<Node<'_>>, Refusal> {
-    let mut tree = Tree::default();
+pub(super) fn tree(text: &str, lines_before: usize) -> Result<Option<YamlNode<'_>>, YamlRefusal> {
+    let mut tree = TreeBuilder::default();
     for event in Parser::new_from_str(text) {
         match event {
             Ok((event, span)) => {
-                let at = At::new(lines_before + span.start.line(), span.start.col() + 1);
+                let at = TextPosition::new(lines_before + span.start.line(), span.start.col() + 1);
                 tree.take(event, at)?;
             }
             Err(error) => {
                 let marker = error.marker();
-                let at = At::new(lines_before + marker.line(), marker.col() + 1);
+                let at = TextPosition::new(lines_before + marker.line(), marker.col() + 1);
                 return Err((at, format!("this is not YAML: {}", error.info())));
             }
         }
@@ -78,37 +78,37 @@ pub(super) fn tree(text: &str, lines_before: usize) -> Result<Option<Node<'_>>, 
     Ok(tree.root)
 }
 
-pub(super) type Refusal = (At, String);
+pub(super) type YamlRefusal = (TextPosition, String);
 
 /// A collection whose end has not come yet.
 #[derive(Debug)]
-struct Open<'t> {
-    at: At,
+struct OpenCollection<'t> {
+    at: TextPosition,
     anchor: usize,
-    children: Children<'t>,
+    children: OpenChildren<'t>,
 }
 
 #[derive(Debug)]
-enum Children<'t> {
-    List(Vec<Node<'t>>),
-    Map(Vec<(Node<'t>, Node<'t>)>, Option<Node<'t>>),
+enum OpenChildren<'t> {
+    List(Vec<YamlNode<'t>>),
+    Map(Vec<(YamlNode<'t>, YamlNode<'t>)>, Option<YamlNode<'t>>),
 }
 
 #[derive(Debug, Default)]
-struct Tree<'t> {
-    open: Vec<Open<'t>>,
-    anchors: HashMap<usize, Node<'t>>,
+struct TreeBuilder<'t> {
+    open: Vec<OpenCollection<'t>>,
+    anchors: HashMap<usize, YamlNode<'t>>,
     values: usize,
     repeated: usize,
-    root: Option<Node<'t>>,
+    root: Option<YamlNode<'t>>,
 }
 
-impl<'t> Tree<'t> {
+impl<'t> TreeBuilder<'t> {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "which events exist is up to features"
     )]
-    fn take(&mut self, event: Event<'t>, at: At) -> Result<(), Refusal> {
+    fn take(&mut self, event: Event<'t>, at: TextPosition) -> Result<(), YamlRefusal> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 untagged(tag.as_deref(), at)?;
@@ -116,28 +116,28 @@ impl<'t> Tree<'t> {
                 let value = if style == ScalarStyle::Plain && !is_key {
                     plain(text)
                 } else {
-                    Value::Text(text)
+                    YamlValue::Text(text)
                 };
-                self.add(Node { at, value }, anchor)
+                self.add(YamlNode { at, value }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 untagged(tag.as_deref(), at)?;
-                self.begin(Open {
+                self.begin(OpenCollection {
                     at,
                     anchor,
-                    children: Children::List(Vec::new()),
+                    children: OpenChildren::List(Vec::new()),
                 })
             }
             Event::MappingStart(_, anchor, tag) => {
                 untagged(tag.as_deref(), at)?;
-                self.begin(Open {
+                self.begin(OpenCollection {
                     at,
                     anchor,
-                    children: Children::Map(Vec::new(), None),
+                    children: OpenChildren::Map(Vec::new(), None),
                 })
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(Open {
+                let Some(OpenCollection {
                     at,
                     anchor,
                     children,
@@ -146,10 +146,10 @@ impl<'t> Tree<'t> {
                     return Ok(());
                 };
                 let value = match children {
-                    Children::List(list) => Value::List(list),
-                    Children::Map(map, _) => Value::Map(map),
+                    OpenChildren::List(list) => YamlValue::List(list),
+                    OpenChildren::Map(map, _) => YamlValue::Map(map),
                 };
-                self.add(Node { at, value }, anchor)
+                self.add(YamlNode { at, value }, anchor)
             }
             Event::Alias(anchor) => self.repeat(anchor, at),
             Event::DocumentStart(..) if self.root.is_some() => Err((
@@ -163,10 +163,10 @@ impl<'t> Tree<'t> {
     /// Whether the next value is a key.
     fn is_at_key(&self) -> bool {
         let open = self.open.last().map(|open| &open.children);
-        matches!(open, Some(Children::Map(_, None)))
+        matches!(open, Some(OpenChildren::Map(_, None)))
     }
 
-    fn begin(&mut self, open: Open<'t>) -> Result<(), Refusal> {
+    fn begin(&mut self, open: OpenCollection<'t>) -> Result<(), YamlRefusal> {
         if self.open.len() >= DEEPEST {
             return Err((open.at, format!("this is nested more than {DEEPEST} deep")));
         }
@@ -174,7 +174,7 @@ impl<'t> Tree<'t> {
         Ok(())
     }
 
-    fn add(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Refusal> {
+    fn add(&mut self, node: YamlNode<'t>, anchor: usize) -> Result<(), YamlRefusal> {
         self.values += 1;
         if self.values > MOST_VALUES {
             return Err((
@@ -188,8 +188,8 @@ impl<'t> Tree<'t> {
         }
         match self.open.last_mut().map(|open| &mut open.children) {
             None => self.root = Some(node),
-            Some(Children::List(list)) => list.push(node),
-            Some(Children::Map(map, key)) => match key.take() {
+            Some(OpenChildren::List(list)) => list.push(node),
+            Some(OpenChildren::Map(map, key)) => match key.take() {
                 None => *key = Some(node),
                 Some(key) => map.push((key, node)),
             },
@@ -197,7 +197,7 @@ impl<'t> Tree<'t> {
         Ok(())
     }
 
-    fn repeat(&mut self, anchor: usize, at: At) -> Result<(), Refusal> {
+    fn repeat(&mut self, anchor: usize, at: TextPosition) -> Result<(), YamlRefusal> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
             return Err((at, "an alias cannot be part of what it repeats".to_owned()));
         };
@@ -205,7 +205,7 @@ impl<'t> Tree<'t> {
         self.add(node, 0)
     }
 
-    fn count_repeated(&mut self, node: &Node<'_>, at: At) -> Result<(), Refusal> {
+    fn count_repeated(&mut self, node: &YamlNode<'_>, at: TextPosition) -> Result<(), YamlRefusal> {
         self.repeated = self.repeated.saturating_add(weight(node));
         if self.repeated > MOST_REPEATED {
             return Err((at, "anchors and aliases repeat too much here".to_owned()));
@@ -215,19 +215,19 @@ impl<'t> Tree<'t> {
 }
 
 /// What a scalar without quotes is.
-pub(super) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> Value<'t> {
+pub(super) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
     let text = text.into();
     if is_nothing(&text) {
-        Value::Nothing
+        YamlValue::Nothing
     } else if matches!(
         &*text,
         "true" | "True" | "TRUE" | "false" | "False" | "FALSE"
     ) {
-        Value::Flag(text)
+        YamlValue::Flag(text)
     } else if is_number(&text) {
-        Value::Number(text)
+        YamlValue::Number(text)
     } else {
-        Value::Text(text)
+        YamlValue::Text(text)
     }
 }
 
@@ -274,17 +274,17 @@ fn number(text: &str) -> serde_json::Value {
     whole.map_or_else(|| float().unwrap_or(f64::MAX).into(), Into::into)
 }
 
-impl Node<'_> {
+impl YamlNode<'_> {
     /// A scalar as it is written, without quotes.
     pub(super) fn scalar(&self) -> Option<&str> {
         match &self.value {
-            Value::Flag(text) | Value::Number(text) | Value::Text(text) => Some(text),
-            Value::Nothing | Value::List(_) | Value::Map(_) => None,
+            YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => Some(text),
+            YamlValue::Nothing | YamlValue::List(_) | YamlValue::Map(_) => None,
         }
     }
 }
 
-impl Value<'_> {
+impl YamlValue<'_> {
     /// The same in JSON, as editors see it.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match self {
@@ -304,19 +304,19 @@ impl Value<'_> {
     }
 }
 
-fn weight(node: &Node<'_>) -> usize {
+fn weight(node: &YamlNode<'_>) -> usize {
     1 + match &node.value {
-        Value::Nothing => 0,
-        Value::Flag(text) | Value::Number(text) | Value::Text(text) => text.len(),
-        Value::List(list) => list.iter().map(weight).sum(),
-        Value::Map(map) => map
+        YamlValue::Nothing => 0,
+        YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => text.len(),
+        YamlValue::List(list) => list.iter().map(weight).sum(),
+        YamlValue::Map(map) => map
             .iter()
             .map(|(key, value)| weight(key) + weight(value))
             .sum(),
     }
 }
 
-fn untagged(tag: Option<&Tag>, at: At) -> Result<(), Refusal> {
+fn untagged(tag: Option<&Tag>, at: TextPosition) -> Result<(), YamlRefusal> {
     match tag {
         None => Ok(()),
         Some(tag) => Err((

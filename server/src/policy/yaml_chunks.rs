@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::thread;
 
-use super::yaml::{self, Node, Value};
+use super::yaml::{self, YamlNode, YamlValue};
 
 /// A text below this size is read faster in one piece.
 const LARGE: usize = 1 << 20;
@@ -17,14 +17,14 @@ const CUT: [&str; 2] = ["groups:", "clients:"];
 
 /// A part of the text that is YAML by itself.
 #[derive(Debug)]
-struct Piece {
+struct YamlChunk {
     bytes: Range<usize>,
     lines_before: usize,
-    kind: Kind,
+    kind: ChunkKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ChunkKind {
     /// A key at the left margin and what belongs to it.
     Section,
     /// More entries of the section before.
@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// Reads a large text in pieces; nothing if it is not large, not cut easily, or not right.
-pub(super) fn read(text: &str) -> Option<Node<'_>> {
+pub(super) fn read(text: &str) -> Option<YamlNode<'_>> {
     // An anchor could be meant by an alias in another piece.
     if text.len() < LARGE || text.contains('&') {
         return None;
@@ -51,8 +51,8 @@ pub(super) fn read(text: &str) -> Option<Node<'_>> {
     join(trees.into_iter().flatten())
 }
 
-fn trees<'t>(text: &'t str, pieces: &[Piece]) -> Option<Vec<(Kind, Node<'t>)>> {
-    let tree = |piece: &Piece| {
+fn trees<'t>(text: &'t str, pieces: &[YamlChunk]) -> Option<Vec<(ChunkKind, YamlNode<'t>)>> {
+    let tree = |piece: &YamlChunk| {
         let tree = yaml::tree(&text[piece.bytes.clone()], piece.lines_before);
         Some((piece.kind, tree.ok()??))
     };
@@ -60,39 +60,39 @@ fn trees<'t>(text: &'t str, pieces: &[Piece]) -> Option<Vec<(Kind, Node<'t>)>> {
 }
 
 /// Puts the sections' entries together into one document.
-fn join<'t>(trees: impl Iterator<Item = (Kind, Node<'t>)>) -> Option<Node<'t>> {
-    let mut root: Option<Node<'t>> = None;
+fn join<'t>(trees: impl Iterator<Item = (ChunkKind, YamlNode<'t>)>) -> Option<YamlNode<'t>> {
+    let mut root: Option<YamlNode<'t>> = None;
     for (kind, tree) in trees {
-        let Value::Map(entries) = tree.value else {
+        let YamlValue::Map(entries) = tree.value else {
             return None;
         };
         match (&mut root, kind) {
-            (None, Kind::Section) => {
-                root = Some(Node {
+            (None, ChunkKind::Section) => {
+                root = Some(YamlNode {
                     at: tree.at,
-                    value: Value::Map(entries),
+                    value: YamlValue::Map(entries),
                 });
             }
             (
-                Some(Node {
-                    value: Value::Map(sections),
+                Some(YamlNode {
+                    value: YamlValue::Map(sections),
                     ..
                 }),
-                Kind::Section,
+                ChunkKind::Section,
             ) => {
                 sections.extend(entries);
             }
             (
-                Some(Node {
-                    value: Value::Map(sections),
+                Some(YamlNode {
+                    value: YamlValue::Map(sections),
                     ..
                 }),
-                Kind::Entries,
+                ChunkKind::Entries,
             ) => {
                 let Some((
                     _,
-                    Node {
-                        value: Value::Map(section),
+                    YamlNode {
+                        value: YamlValue::Map(section),
                         ..
                     },
                 )) = sections.last_mut()
@@ -108,36 +108,36 @@ fn join<'t>(trees: impl Iterator<Item = (Kind, Node<'t>)>) -> Option<Node<'t>> {
 }
 
 /// Cuts a text into its sections, and long sections into pieces of about `size` bytes.
-fn cut(text: &str, size: usize) -> Option<Vec<Piece>> {
-    let mut pieces: Vec<Piece> = Vec::new();
+fn cut(text: &str, size: usize) -> Option<Vec<YamlChunk>> {
+    let mut pieces: Vec<YamlChunk> = Vec::new();
     let (mut begin, mut lines_before) = (0, 0);
     let (mut kind, mut may_cut) = (None, false);
     let mut offset = 0;
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let next = match line.as_bytes() {
-            [b'a'..=b'z', ..] => Some(Kind::Section),
+            [b'a'..=b'z', ..] => Some(ChunkKind::Section),
             [b' ' | b'#' | b'\n' | b'\r', rest @ ..] => {
                 let entry = matches!(rest, [b' ', first, ..] if first.is_ascii_alphanumeric());
-                (entry && may_cut && offset - begin >= size).then_some(Kind::Entries)
+                (entry && may_cut && offset - begin >= size).then_some(ChunkKind::Entries)
             }
             _ => return None,
         };
         if let Some(next) = next {
             if let Some(kind) = kind.replace(next) {
-                pieces.push(Piece {
+                pieces.push(YamlChunk {
                     bytes: begin..offset,
                     lines_before,
                     kind,
                 });
                 (begin, lines_before) = (offset, number);
             }
-            if next == Kind::Section {
+            if next == ChunkKind::Section {
                 may_cut = CUT.contains(&line.trim_end());
             }
         }
         offset += line.len();
     }
-    pieces.push(Piece {
+    pieces.push(YamlChunk {
         bytes: begin..offset,
         lines_before,
         kind: kind?,
@@ -147,22 +147,24 @@ fn cut(text: &str, size: usize) -> Option<Vec<Piece>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::problem::Problems;
+    use super::super::problem::ProblemList;
     use super::super::{Policy, generate};
     use super::*;
 
-    fn places(node: &Node<'_>, found: &mut Vec<(u32, u32, String)>) {
-        let At { line, column } = node.at;
+    fn places(node: &YamlNode<'_>, found: &mut Vec<(u32, u32, String)>) {
+        let TextPosition { line, column } = node.at;
         let text = match &node.value {
-            Value::Nothing => "nothing".to_owned(),
-            Value::Flag(text) | Value::Number(text) | Value::Text(text) => text.to_string(),
-            Value::List(list) => {
+            YamlValue::Nothing => "nothing".to_owned(),
+            YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => {
+                text.to_string()
+            }
+            YamlValue::List(list) => {
                 for node in list {
                     places(node, found);
                 }
                 "list".to_owned()
             }
-            Value::Map(map) => {
+            YamlValue::Map(map) => {
                 for (key, value) in map {
                     places(key, found);
                     places(value, found);
@@ -173,7 +175,7 @@ mod tests {
         found.push((line, column, text));
     }
 
-    use super::super::problem::At;
+    use super::super::problem::TextPosition;
 
     #[test]
     fn a_text_in_pieces_is_the_text_in_one_to_the_last_place() {
@@ -213,11 +215,11 @@ mod tests {
         for text in ["- a\n", "---\na: b\n", "a: &x b\nc: *x\n", ""] {
             assert!(read(&format!("{text}{padding}")).is_none(), "{text}");
         }
-        let mut problems = Problems::default();
+        let mut problems = ProblemList::default();
         let text = format!("a: |\n  b: c\n  d: e\n{padding}");
         let whole = yaml::read(&text, &mut problems).unwrap();
         assert!(
-            matches!(&whole.value, Value::Map(map) if matches!(map[0].1.value, Value::Text(_)))
+            matches!(&whole.value, YamlValue::Map(map) if matches!(map[0].1.value, YamlValue::Text(_)))
         );
     }
 }

@@ -6,80 +6,80 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use lb::{Buffer, BufferUse};
+use lb::{BufferUse, PooledBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Breach, LONGEST, Session, length};
+use super::{LONGEST, RecordError, RecordLayer, length};
 
 /// What came from the socket and was not read yet.
 ///
 /// Records are opened where they are read: in the reader's own buffer if it is large enough for them. The
 /// beginning of a record is kept in as much memory as it has bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Incoming {
+pub(crate) struct IncomingRecords {
     /// Records that were not opened, or the beginning of one.
-    kept: Box<[u8]>,
+    unopened: Box<[u8]>,
     /// Data that had no room where it was to go.
-    spare: Option<(Buffer, Range<usize>)>,
-    end: Option<Result<(), Breach>>,
+    overflow: Option<(PooledBuffer, Range<usize>)>,
+    end: Option<Result<(), RecordError>>,
 }
 
-impl Incoming {
-    /// Begins with what has already come, which a [`Buffer`] must have room for.
+impl IncomingRecords {
+    /// Begins with what has already come, which a [`PooledBuffer`] must have room for.
     pub(crate) fn new(early: &[u8]) -> Self {
         Self {
-            kept: early.into(),
+            unopened: early.into(),
             ..Self::default()
         }
     }
 
     #[cfg(test)]
     pub(crate) fn kept(&self) -> &[u8] {
-        &self.kept
+        &self.unopened
     }
 
     #[cfg(test)]
     pub(crate) fn has_buffer(&self) -> bool {
-        self.spare.is_some()
+        self.overflow.is_some()
     }
 
     /// Whether the peer has ended its stream, and all before that was read.
     pub(crate) fn has_ended(&self) -> bool {
-        self.end == Some(Ok(())) && self.spare.is_none()
+        self.end == Some(Ok(())) && self.overflow.is_none()
     }
 
     /// Puts data into `room`, or else says how the peer's stream ended.
     pub(crate) fn poll_data(
         &mut self,
-        session: &mut Session,
+        session: &mut RecordLayer,
         socket: &mut TcpStream,
         cx: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Result<(), Breach>>> {
+    ) -> Poll<io::Result<Result<(), RecordError>>> {
         loop {
-            if let Some((spare, data)) = &mut self.spare {
+            if let Some((spare, data)) = &mut self.overflow {
                 let fitting = data.len().min(room.remaining());
                 room.put_slice(&spare[data.start..][..fitting]);
                 data.start += fitting;
                 if data.start == data.end {
-                    self.spare = None;
+                    self.overflow = None;
                 }
                 return Poll::Ready(Ok(Ok(())));
             }
             if let Some(end) = self.end {
                 return Poll::Ready(Ok(end));
             }
-            if room.remaining() >= LONGEST.max(self.kept.len() + 1) {
+            if room.remaining() >= LONGEST.max(self.unopened.len() + 1) {
                 let data = ready!(self.poll_open(session, socket, cx, room.initialize_unfilled()))?;
                 room.advance(data);
                 if data > 0 {
                     return Poll::Ready(Ok(Ok(())));
                 }
             } else {
-                let mut spare = Buffer::take(BufferUse::Read);
+                let mut spare = PooledBuffer::take(BufferUse::Read);
                 let data = ready!(self.poll_open(session, socket, cx, &mut spare))?;
-                self.spare = (data > 0).then_some((spare, 0..data));
+                self.overflow = (data > 0).then_some((spare, 0..data));
             }
         }
     }
@@ -88,15 +88,15 @@ impl Incoming {
     /// was, which may be none.
     fn poll_open(
         &mut self,
-        session: &mut Session,
+        session: &mut RecordLayer,
         socket: &mut TcpStream,
         cx: &mut Context<'_>,
         space: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let kept = self.kept.len();
-        space[..kept].copy_from_slice(&self.kept);
+        let kept = self.unopened.len();
+        space[..kept].copy_from_slice(&self.unopened);
         let mut filled = kept;
-        if matches!(length(&self.kept), Ok(next) if next.is_none_or(|length| length > kept)) {
+        if matches!(length(&self.unopened), Ok(next) if next.is_none_or(|length| length > kept)) {
             let mut room = ReadBuf::new(&mut space[kept..]);
             ready!(Pin::new(socket).poll_read(cx, &mut room))?;
             if room.filled().is_empty() {
@@ -107,7 +107,7 @@ impl Incoming {
         }
         let opened = session.open(&mut space[..filled], Instant::now);
         // What stands behind the end is never looked at.
-        self.kept = match opened.end {
+        self.unopened = match opened.end {
             None => space[opened.rest].into(),
             Some(_) => Box::default(),
         };
@@ -118,18 +118,18 @@ impl Incoming {
 
 /// What was sealed and the socket has not taken yet.
 #[derive(Debug, Default)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingRecords {
     /// What goes with the first that is sealed.
-    ahead: Box<[u8]>,
-    buffer: Option<Buffer>,
+    prefix: Box<[u8]>,
+    buffer: Option<PooledBuffer>,
     left: Range<usize>,
 }
 
-impl Outgoing {
+impl OutgoingRecords {
     /// Begins with what goes with the first that is sealed, which is short.
     pub(crate) fn new(ahead: &[u8]) -> Self {
         Self {
-            ahead: ahead.into(),
+            prefix: ahead.into(),
             ..Self::default()
         }
     }
@@ -140,8 +140,8 @@ impl Outgoing {
         seal: impl FnOnce(&mut [u8]) -> Result<(T, usize), rustls::Error>,
     ) -> io::Result<T> {
         debug_assert!(self.left.is_empty(), "sealed over what was not sent");
-        let mut buffer = Buffer::take(BufferUse::Framed);
-        let ahead = std::mem::take(&mut self.ahead);
+        let mut buffer = PooledBuffer::take(BufferUse::Framed);
+        let ahead = std::mem::take(&mut self.prefix);
         let (first, room) = buffer.split_at_mut(ahead.len());
         first.copy_from_slice(&ahead);
         let (result, written) = seal(room).map_err(io::Error::other)?;
@@ -178,20 +178,20 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record_layer::{HEADER, MOST_PLAINTEXT, OVERHEAD};
+    use crate::record_layer::{HEADER, MAX_PLAINTEXT, OVERHEAD};
 
     /// The longest that goes ahead of the first data: a ticket.
     const LONGEST_TICKET: usize = 1024;
 
     #[test]
     fn no_record_is_sealed_just_behind_the_page_offset_of_its_data() {
-        let plain = Buffer::take(BufferUse::Read);
+        let plain = PooledBuffer::take(BufferUse::Read);
         for ahead in 0..=LONGEST_TICKET {
-            let mut outgoing = Outgoing::new(&vec![0; ahead]);
+            let mut outgoing = OutgoingRecords::new(&vec![0; ahead]);
             let checked = outgoing.fill(|room| {
                 for record in 0..4 {
-                    let from = plain[record * MOST_PLAINTEXT..].as_ptr().addr();
-                    let to = room[record * (MOST_PLAINTEXT + OVERHEAD) + HEADER..].as_ptr();
+                    let from = plain[record * MAX_PLAINTEXT..].as_ptr().addr();
+                    let to = room[record * (MAX_PLAINTEXT + OVERHEAD) + HEADER..].as_ptr();
                     let behind = to.addr().wrapping_sub(from) % 4096;
                     assert!(
                         behind >= 64,

@@ -6,20 +6,20 @@ use ring::aead::{
 use rustls::crypto::cipher::{self, AeadKey, Iv};
 use rustls::{ConnectionTrafficSecrets, ContentType, Error};
 
-use super::{Breach, HEADER, OVERHEAD, TAG};
+use super::{HEADER, OVERHEAD, RecordError, TAG};
 
 /// A key, its nonces, and how many records it was used for.
 ///
 /// What an AEAD makes of a key is half a kibibyte, and made in a fifth of a microsecond: it is there only
 /// while records are sealed or opened.
-pub(super) struct Keys {
+pub(super) struct RecordKeys {
     algorithm: &'static Algorithm,
     key: AeadKey,
     iv: Iv,
     sequence: u64,
 }
 
-impl Keys {
+impl RecordKeys {
     pub(super) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, Error> {
         let (algorithm, key, iv) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
@@ -53,11 +53,13 @@ impl Keys {
         key: &LessSafeKey,
         space: &'a mut [u8],
         gap: usize,
-    ) -> Result<&'a [u8], Breach> {
+    ) -> Result<&'a [u8], RecordError> {
         let header: [u8; HEADER] = space[gap - HEADER..gap].try_into().expect("as long");
         let opened = key.open_within(self.nonce(), Aad::from(header), space, gap..);
         self.sequence += 1;
-        opened.map(|opened| &*opened).map_err(|_| Breach::Forged)
+        opened
+            .map(|opened| &*opened)
+            .map_err(|_| RecordError::Forged)
     }
 
     /// Seals one record (RFC 8446, 5.2) at the beginning of `out`, which has room for it. Returns its

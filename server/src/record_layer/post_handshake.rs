@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{AlertDescription, ContentType, HandshakeType};
 
-use super::{Breach, Content, MOST_PLAINTEXT};
+use super::{MAX_PLAINTEXT, RecordContent, RecordError};
 use crate::budget::Budget;
 
 /// How many handshake messages, pieces of them and warnings may come at once, and how soon one more. A
@@ -19,36 +19,36 @@ pub(super) const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
 /// What a peer's messages have come to so far.
 #[derive(Debug)]
-pub(super) struct Updates {
+pub(super) struct PostHandshakeState {
     /// The beginning of a message that was cut into several records.
-    begun: [u8; KEY_UPDATE.len()],
+    partial: [u8; KEY_UPDATE.len()],
     length: u8,
-    owed: bool,
+    key_update_pending: bool,
     messages: Budget,
     empty_records: Budget,
 }
 
-impl Default for Updates {
+impl Default for PostHandshakeState {
     fn default() -> Self {
         Self {
-            begun: [0; KEY_UPDATE.len()],
+            partial: [0; KEY_UPDATE.len()],
             length: 0,
-            owed: false,
+            key_update_pending: false,
             messages: MESSAGES,
             empty_records: EMPTY_RECORDS,
         }
     }
 }
 
-impl Updates {
+impl PostHandshakeState {
     /// Whether the peer asked for a key update.
-    pub(super) fn is_owed(&self) -> bool {
-        self.owed
+    pub(super) fn is_key_update_pending(&self) -> bool {
+        self.key_update_pending
     }
 
     /// The peer got its key update.
-    pub(super) fn paid(&mut self) {
-        self.owed = false;
+    pub(super) fn clear_key_update(&mut self) {
+        self.key_update_pending = false;
     }
 
     /// Takes what was sealed in a record (5.4): its content, its type, and then zeros. Only for what is not
@@ -57,12 +57,12 @@ impl Updates {
         &mut self,
         inner: &[u8],
         now: impl FnOnce() -> Instant,
-    ) -> Result<Content, Breach> {
-        if inner.len() > MOST_PLAINTEXT + 1 {
-            return Err(Breach::Oversized);
+    ) -> Result<RecordContent, RecordError> {
+        if inner.len() > MAX_PLAINTEXT + 1 {
+            return Err(RecordError::Oversized);
         }
         let end = inner.iter().rposition(|&byte| byte != 0);
-        let end = end.ok_or(Breach::Unexpected)?;
+        let end = end.ok_or(RecordError::Unexpected)?;
         let content = &inner[..end];
         let kind = ContentType::from(inner[end]);
         if kind == ContentType::Handshake {
@@ -71,7 +71,7 @@ impl Updates {
         }
         // The pieces of a message may have nothing between them (5.1).
         if self.length > 0 {
-            return Err(Breach::Unexpected);
+            return Err(RecordError::Unexpected);
         }
         if kind == ContentType::ApplicationData {
             self.data(end, now)
@@ -79,36 +79,40 @@ impl Updates {
             self.spend(now)?;
             alert(content)
         } else {
-            Err(Breach::Unexpected)
+            Err(RecordError::Unexpected)
         }
     }
 
     /// A record brought so many bytes of data.
-    fn data(&mut self, length: usize, now: impl FnOnce() -> Instant) -> Result<Content, Breach> {
+    fn data(
+        &mut self,
+        length: usize,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<RecordContent, RecordError> {
         if length > 0 {
-            return Ok(Content::Data(length));
+            return Ok(RecordContent::Data(length));
         }
         if self.empty_records.spend(now()) {
-            Ok(Content::Nothing)
+            Ok(RecordContent::Nothing)
         } else {
-            Err(Breach::EmptyRecords)
+            Err(RecordError::EmptyRecords)
         }
     }
 
     /// A record brought handshake messages, or a piece of one.
-    fn handshake(&mut self, content: &[u8]) -> Result<Content, Breach> {
+    fn handshake(&mut self, content: &[u8]) -> Result<RecordContent, RecordError> {
         if content.is_empty() {
-            return Err(Breach::Unexpected);
+            return Err(RecordError::Unexpected);
         }
         for &byte in content {
             // Nothing may follow a key update in its record, for that has another key.
-            let place = self.begun.get_mut(usize::from(self.length));
-            *place.ok_or(Breach::Unexpected)? = byte;
+            let place = self.partial.get_mut(usize::from(self.length));
+            *place.ok_or(RecordError::Unexpected)? = byte;
             self.length += 1;
         }
-        let [kind, length @ .., request] = self.begun;
+        let [kind, length @ .., request] = self.partial;
         if HandshakeType::from(kind) != HandshakeType::KeyUpdate {
-            return Err(Breach::Unexpected);
+            return Err(RecordError::Unexpected);
         }
         // A wrong length is told as soon as it has come, whatever is to follow.
         let come = usize::from(self.length) - 1;
@@ -118,44 +122,44 @@ impl Updates {
             .take(come)
             .any(|(is, ought)| is != ought)
         {
-            return Err(Breach::Malformed);
+            return Err(RecordError::Malformed);
         }
         if usize::from(self.length) < KEY_UPDATE.len() {
-            return Ok(Content::Nothing);
+            return Ok(RecordContent::Nothing);
         }
         self.length = 0;
         match request {
             0 => {}
             // Several requests before anything was sent are answered once.
-            1 => self.owed = true,
-            _ => return Err(Breach::Illegal),
+            1 => self.key_update_pending = true,
+            _ => return Err(RecordError::Illegal),
         }
-        Ok(Content::KeyUpdate)
+        Ok(RecordContent::KeyUpdate)
     }
 
-    fn spend(&mut self, now: impl FnOnce() -> Instant) -> Result<(), Breach> {
+    fn spend(&mut self, now: impl FnOnce() -> Instant) -> Result<(), RecordError> {
         if self.messages.spend(now()) {
             Ok(())
         } else {
-            Err(Breach::Messages)
+            Err(RecordError::Messages)
         }
     }
 }
 
 /// A record brought an alert.
-fn alert(content: &[u8]) -> Result<Content, Breach> {
+fn alert(content: &[u8]) -> Result<RecordContent, RecordError> {
     // The level means nothing in TLS 1.3.
     let &[_, alert] = content else {
-        return Err(Breach::Malformed);
+        return Err(RecordError::Malformed);
     };
     let alert = AlertDescription::from(alert);
     if alert == AlertDescription::CloseNotify {
-        Ok(Content::CloseNotify)
+        Ok(RecordContent::CloseNotify)
     } else if alert == AlertDescription::UserCanceled {
         // An orderly end is to follow.
-        Ok(Content::Nothing)
+        Ok(RecordContent::Nothing)
     } else {
-        Err(Breach::Alert(alert))
+        Err(RecordError::Alert(alert))
     }
 }
 
@@ -184,18 +188,20 @@ mod tests {
     }
 
     fn taken(records: &[&[u8]]) -> Option<Vec<bool>> {
-        let (mut updates, mut come) = (Updates::default(), Vec::new());
+        let (mut updates, mut come) = (PostHandshakeState::default(), Vec::new());
         let now = Instant::now();
         for record in records {
             let mut inner = record.to_vec();
             inner.push(ContentType::Handshake.into());
             match updates.take(&inner, || now).ok()? {
-                Content::KeyUpdate => {
-                    come.push(updates.is_owed());
-                    updates.paid();
+                RecordContent::KeyUpdate => {
+                    come.push(updates.is_key_update_pending());
+                    updates.clear_key_update();
                 }
-                Content::Nothing => {}
-                Content::Data(_) | Content::CloseNotify => unreachable!("it is neither"),
+                RecordContent::Nothing => {}
+                RecordContent::Data(_) | RecordContent::CloseNotify => {
+                    unreachable!("it is neither")
+                }
             }
         }
         Some(come)
@@ -254,32 +260,35 @@ mod tests {
             for description in 0..=255 {
                 let content = alert(&[level, description]);
                 match description {
-                    0 => assert!(matches!(content, Ok(Content::CloseNotify))),
-                    90 => assert!(matches!(content, Ok(Content::Nothing))),
+                    0 => assert!(matches!(content, Ok(RecordContent::CloseNotify))),
+                    90 => assert!(matches!(content, Ok(RecordContent::Nothing))),
                     other => assert!(
-                        matches!(content, Err(Breach::Alert(told)) if told == other.into()),
+                        matches!(content, Err(RecordError::Alert(told)) if told == other.into()),
                         "{level} {other}"
                     ),
                 }
             }
         }
         for wrong in [&[][..], &[1], &[1, 0, 0]] {
-            assert!(matches!(alert(wrong), Err(Breach::Malformed)), "{wrong:?}");
+            assert!(
+                matches!(alert(wrong), Err(RecordError::Malformed)),
+                "{wrong:?}"
+            );
         }
     }
 
     #[test]
     fn every_length_in_a_header_is_a_record_or_refused() {
-        use super::super::{HEADER, MOST_CIPHERTEXT, TAG, length};
+        use super::super::{HEADER, MAX_CIPHERTEXT, TAG, length};
         for kind in 0..=255_u8 {
             for size in 0..=u16::MAX {
                 let [high, low] = size.to_be_bytes();
                 let told = length(&[kind, 3, 3, high, low]);
                 let size = usize::from(size);
                 match told {
-                    _ if kind != 23 => assert_eq!(told, Err(Breach::Unexpected)),
-                    _ if size < TAG => assert_eq!(told, Err(Breach::Forged)),
-                    _ if size > MOST_CIPHERTEXT => assert_eq!(told, Err(Breach::Oversized)),
+                    _ if kind != 23 => assert_eq!(told, Err(RecordError::Unexpected)),
+                    _ if size < TAG => assert_eq!(told, Err(RecordError::Forged)),
+                    _ if size > MAX_CIPHERTEXT => assert_eq!(told, Err(RecordError::Oversized)),
                     _ => assert_eq!(told, Ok(Some(HEADER + size))),
                 }
             }

@@ -86,28 +86,28 @@ macro_rules! step {
 }
 
 /// A session, and what a peer needs that keeps to no rule.
-fn forger(suite: SupportedCipherSuite) -> (Session, Keys) {
+fn forger(suite: SupportedCipherSuite) -> (RecordLayer, RecordKeys) {
     let (session, client) = ends(suite);
     let (secrets, _) = client.dangerous_into_kernel_connection().unwrap();
-    (session, Keys::new(secrets.tx).unwrap())
+    (session, RecordKeys::new(secrets.tx).unwrap())
 }
 
 /// A session, and the client of its handshake.
-fn ends(suite: SupportedCipherSuite) -> (Session, UnbufferedClientConnection) {
+fn ends(suite: SupportedCipherSuite) -> (RecordLayer, UnbufferedClientConnection) {
     let mut server = UnbufferedServerConnection::new(Arc::clone(&SERVER)).unwrap();
     let mut client = UnbufferedClientConnection::new(client(suite), name()).unwrap();
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for _ in 0..100 {
         let over = step!(client, &mut down, up) & step!(server, &mut up, down);
         if over && up.is_empty() {
-            return (Session::after(server).unwrap(), client);
+            return (RecordLayer::after(server).unwrap(), client);
         }
     }
     panic!("the handshake does not end");
 }
 
 /// A session, and rustls as its peer.
-pub(crate) fn pair(suite: SupportedCipherSuite) -> (Session, ClientConnection) {
+pub(crate) fn pair(suite: SupportedCipherSuite) -> (RecordLayer, ClientConnection) {
     let mut server = UnbufferedServerConnection::new(Arc::clone(&SERVER)).unwrap();
     let mut client = ClientConnection::new(client(suite), name()).unwrap();
     let (mut up, mut down) = (Vec::new(), Vec::new());
@@ -118,14 +118,18 @@ pub(crate) fn pair(suite: SupportedCipherSuite) -> (Session, ClientConnection) {
         down.clear();
         client.process_new_packets().unwrap();
         if over && up.is_empty() && !client.wants_write() {
-            return (Session::after(server).unwrap(), client);
+            return (RecordLayer::after(server).unwrap(), client);
         }
     }
     panic!("the handshake does not end");
 }
 
 /// What comes of everything that a peer has sent, in pieces of so many bytes, in no time.
-fn read(session: &mut Session, sent: &[u8], piece: usize) -> (Vec<u8>, Option<Result<(), Breach>>) {
+fn read(
+    session: &mut RecordLayer,
+    sent: &[u8],
+    piece: usize,
+) -> (Vec<u8>, Option<Result<(), RecordError>>) {
     read_at(*START, session, sent, piece)
 }
 
@@ -133,10 +137,10 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn read_at(
     now: Instant,
-    session: &mut Session,
+    session: &mut RecordLayer,
     sent: &[u8],
     piece: usize,
-) -> (Vec<u8>, Option<Result<(), Breach>>) {
+) -> (Vec<u8>, Option<Result<(), RecordError>>) {
     let (mut all, mut space) = (Vec::new(), Vec::new());
     for piece in sent.chunks(piece) {
         space.extend_from_slice(piece);
@@ -150,7 +154,7 @@ fn read_at(
     (all, None)
 }
 
-fn seal(session: &mut Session, plain: &[u8]) -> Vec<u8> {
+fn seal(session: &mut RecordLayer, plain: &[u8]) -> Vec<u8> {
     let (mut all, mut left) = (Vec::new(), plain);
     let mut room = vec![0; 40_000];
     while !left.is_empty() {
@@ -232,7 +236,7 @@ proptest! {
                     prop_assert_eq!(opened, None);
                     prop_assert!(session.is_stale());
                     hear(&mut client, &seal(&mut session, b"!"));
-                    prop_assert!(!session.updates.is_owed());
+                    prop_assert!(!session.updates.is_key_update_pending());
                 }
             }
         }
@@ -270,7 +274,7 @@ proptest! {
     }
 }
 
-fn forge(keys: &mut Keys, kind: ContentType, content: &[u8]) -> Vec<u8> {
+fn forge(keys: &mut RecordKeys, kind: ContentType, content: &[u8]) -> Vec<u8> {
     let mut record = vec![0; content.len() + OVERHEAD];
     let key = keys.expand();
     keys.seal(&key, kind, content, &mut record).unwrap();
@@ -278,7 +282,7 @@ fn forge(keys: &mut Keys, kind: ContentType, content: &[u8]) -> Vec<u8> {
 }
 
 /// What comes of records with these contents, one after another, and then of data.
-fn outcome(records: &[(ContentType, &[u8])]) -> Result<Vec<u8>, Breach> {
+fn outcome(records: &[(ContentType, &[u8])]) -> Result<Vec<u8>, RecordError> {
     let (mut session, mut keys) = forger(TLS13_AES_128_GCM_SHA256);
     let mut all = Vec::new();
     for &(kind, content) in records
@@ -300,14 +304,14 @@ fn heard(records: &[(ContentType, &[u8])]) -> Vec<u8> {
     outcome(records).unwrap()
 }
 
-fn breach(records: &[(ContentType, &[u8])]) -> Breach {
+fn breach(records: &[(ContentType, &[u8])]) -> RecordError {
     outcome(records).unwrap_err()
 }
 
 #[test]
 fn what_may_come_comes_and_nothing_else() {
     use ContentType::{Alert, ApplicationData as Data, ChangeCipherSpec, Handshake};
-    let largest = vec![1; MOST_PLAINTEXT];
+    let largest = vec![1; MAX_PLAINTEXT];
     let padded = |content: &[u8], kind: ContentType| {
         let mut all = content.to_vec();
         all.push(kind.into());
@@ -318,7 +322,7 @@ fn what_may_come_comes_and_nothing_else() {
 
     assert_eq!(heard(&[(Data, b"a"), (Data, b""), (Data, b"b")]), b"ab!");
     assert_eq!(heard(&[(zero, &padded(b"padded", Data))]), b"padded!");
-    assert_eq!(heard(&[(Data, &largest)]).len(), MOST_PLAINTEXT + 1);
+    assert_eq!(heard(&[(Data, &largest)]).len(), MAX_PLAINTEXT + 1);
     assert_eq!(heard(&[(Alert, &[1, 90])]), b"!", "user_canceled");
     assert_eq!(
         heard(&[(Alert, &[1, 0])]),
@@ -327,51 +331,65 @@ fn what_may_come_comes_and_nothing_else() {
     );
     assert_eq!(heard(&[(zero, &padded(&[2, 0], Alert))]), b"");
 
-    assert_eq!(breach(&[(zero, b"")]), Breach::Unexpected, "no type at all");
-    assert_eq!(breach(&[(zero, &[0; 100])]), Breach::Unexpected);
+    assert_eq!(
+        breach(&[(zero, b"")]),
+        RecordError::Unexpected,
+        "no type at all"
+    );
+    assert_eq!(breach(&[(zero, &[0; 100])]), RecordError::Unexpected);
     let mut larger = largest.clone();
     larger.push(23);
     assert_eq!(
         breach(&[(zero, &larger)]),
-        Breach::Oversized,
+        RecordError::Oversized,
         "with its padding"
     );
-    assert_eq!(breach(&[(ChangeCipherSpec, &[1])]), Breach::Unexpected);
-    assert_eq!(breach(&[(Alert, &[2])]), Breach::Malformed);
-    assert_eq!(breach(&[(Alert, &[2, 40, 2, 40])]), Breach::Malformed);
+    assert_eq!(breach(&[(ChangeCipherSpec, &[1])]), RecordError::Unexpected);
+    assert_eq!(breach(&[(Alert, &[2])]), RecordError::Malformed);
+    assert_eq!(breach(&[(Alert, &[2, 40, 2, 40])]), RecordError::Malformed);
     assert_eq!(
         breach(&[(Alert, &[2, 80])]),
-        Breach::Alert(AlertDescription::InternalError)
+        RecordError::Alert(AlertDescription::InternalError)
     );
     for kind in [0, 1, 2, 4, 5, 11, 13, 15, 20, 254] {
         let message = [kind, 0, 0, 1, 0];
         assert_eq!(
             breach(&[(Handshake, &message)]),
-            Breach::Unexpected,
+            RecordError::Unexpected,
             "{kind}"
         );
     }
-    assert_eq!(breach(&[(Handshake, b"")]), Breach::Unexpected);
-    assert_eq!(breach(&[(Handshake, &[24, 0, 0, 2, 0])]), Breach::Malformed);
+    assert_eq!(breach(&[(Handshake, b"")]), RecordError::Unexpected);
+    assert_eq!(
+        breach(&[(Handshake, &[24, 0, 0, 2, 0])]),
+        RecordError::Malformed
+    );
     for wrong in [&[24, 0, 0, 0][..], &[24, 0, 0, 2], &[24, 0, 1], &[24, 1]] {
         let (mut session, mut keys) = forger(TLS13_AES_128_GCM_SHA256);
         let sent = forge(&mut keys, Handshake, wrong);
         let (_, opened) = read(&mut session, &sent, 20_000);
-        assert_eq!(opened, Some(Err(Breach::Malformed)), "at once: {wrong:?}");
+        assert_eq!(
+            opened,
+            Some(Err(RecordError::Malformed)),
+            "at once: {wrong:?}"
+        );
     }
-    assert_eq!(breach(&[(Handshake, &[24, 0, 0, 1, 2])]), Breach::Illegal);
+    assert_eq!(
+        breach(&[(Handshake, &[24, 0, 0, 1, 2])]),
+        RecordError::Illegal
+    );
     assert_eq!(
         breach(&[(Handshake, &[24, 0, 0, 1, 0, 24])]),
-        Breach::Unexpected
+        RecordError::Unexpected
     );
     let begun: (_, &[u8]) = (Handshake, &[24, 0]);
-    assert_eq!(breach(&[begun, (Data, b"a")]), Breach::Unexpected);
-    assert_eq!(breach(&[begun, (Alert, &[1, 0])]), Breach::Unexpected);
+    assert_eq!(breach(&[begun, (Data, b"a")]), RecordError::Unexpected);
+    assert_eq!(breach(&[begun, (Alert, &[1, 0])]), RecordError::Unexpected);
     // The data that follows would have to be sealed with the next key.
-    assert_eq!(breach(&[(Handshake, &KEY_UPDATE)]), Breach::Forged);
+    assert_eq!(breach(&[(Handshake, &KEY_UPDATE)]), RecordError::Forged);
     assert_eq!(
         breach(&[begun, (Handshake, &KEY_UPDATE[2..])]),
-        Breach::Forged
+        RecordError::Forged
     );
 }
 
@@ -379,7 +397,10 @@ const KEY_UPDATE: [u8; 5] = post_handshake::KEY_UPDATE;
 
 /// How many records, with data behind each, are taken until there are too many, some after so many
 /// milliseconds.
-fn taken(pauses: &[u64], mut record: impl FnMut(&mut Keys) -> Vec<u8>) -> (usize, Breach) {
+fn taken(
+    pauses: &[u64],
+    mut record: impl FnMut(&mut RecordKeys) -> Vec<u8>,
+) -> (usize, RecordError) {
     let (mut session, mut keys) = forger(TLS13_AES_128_GCM_SHA256);
     let mut now = *START;
     for n in 0.. {
@@ -396,11 +417,14 @@ fn taken(pauses: &[u64], mut record: impl FnMut(&mut Keys) -> Vec<u8>) -> (usize
 
 #[test]
 fn what_is_no_data_has_a_budget_per_time_that_data_does_not_fill() {
-    let empty = |keys: &mut Keys| forge(keys, ContentType::ApplicationData, b"");
-    let warning = |keys: &mut Keys| forge(keys, ContentType::Alert, &[1, 90]);
-    assert_eq!(taken(&[], empty), (256, Breach::EmptyRecords));
-    assert_eq!(taken(&[], warning), (32, Breach::Messages));
-    assert_eq!(taken(&[0, 50, 60, 200], warning), (35, Breach::Messages));
+    let empty = |keys: &mut RecordKeys| forge(keys, ContentType::ApplicationData, b"");
+    let warning = |keys: &mut RecordKeys| forge(keys, ContentType::Alert, &[1, 90]);
+    assert_eq!(taken(&[], empty), (256, RecordError::EmptyRecords));
+    assert_eq!(taken(&[], warning), (32, RecordError::Messages));
+    assert_eq!(
+        taken(&[0, 50, 60, 200], warning),
+        (35, RecordError::Messages)
+    );
     assert_eq!(taken(&[3; 1000], empty).0, 999 + 256);
 }
 
@@ -422,7 +446,7 @@ fn key_updates_with_data_between_them_are_bounded_too() {
         assert_eq!(update(*START + n * Duration::from_millis(100)), None);
     }
     let later = *START + Duration::from_millis(999);
-    assert_eq!(update(later), Some(Err(Breach::Messages)));
+    assert_eq!(update(later), Some(Err(RecordError::Messages)));
 }
 
 #[test]
@@ -440,7 +464,7 @@ fn many_requests_for_a_key_update_are_answered_once() {
 
 #[test]
 fn a_header_tells_a_length_or_what_is_wrong_with_it() {
-    let too_long = u16::try_from(MOST_CIPHERTEXT + 1).unwrap().to_be_bytes();
+    let too_long = u16::try_from(MAX_CIPHERTEXT + 1).unwrap().to_be_bytes();
     for (bytes, expected) in [
         (&[][..], Ok(None)),
         (&[23, 3, 3, 0], Ok(None)),
@@ -448,12 +472,12 @@ fn a_header_tells_a_length_or_what_is_wrong_with_it() {
         (&[23, 3, 3, 0x41, 0], Ok(Some(LONGEST))),
         (
             &[23, 3, 3, too_long[0], too_long[1]],
-            Err(Breach::Oversized),
+            Err(RecordError::Oversized),
         ),
-        (&[23, 3, 3, 0, 15], Err(Breach::Forged)),
-        (&[20], Err(Breach::Unexpected)),
-        (&[21, 3, 3, 0, 2, 1, 0], Err(Breach::Unexpected)),
-        (&[22, 3, 3], Err(Breach::Unexpected)),
+        (&[23, 3, 3, 0, 15], Err(RecordError::Forged)),
+        (&[20], Err(RecordError::Unexpected)),
+        (&[21, 3, 3, 0, 2, 1, 0], Err(RecordError::Unexpected)),
+        (&[22, 3, 3], Err(RecordError::Unexpected)),
     ] {
         assert_eq!(length(bytes), expected, "{bytes:?}");
     }

@@ -13,28 +13,28 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::hand_over::Followed;
-use super::reload::Reloads;
-use super::signals::Signals;
-use super::{CONFESS, Ended, Run};
-use crate::gateway::Queued;
+use super::hand_over::CompletedUpgrade;
+use super::reload::ReloadThread;
+use super::signals::ProcessSignals;
+use super::{GatewayProcess, REPORT_SUPPRESSED, RunEnd};
+use crate::gateway::QueuedConnections;
 use crate::systemd;
-use crate::upgrade::{Order, Parent, Supervision};
+use crate::upgrade::{OldProcessCommand, ParentProcess, Supervision};
 
 /// How many orders of the process that serves may wait.
 const ORDERS: usize = 16;
 
-impl Run {
+impl GatewayProcess {
     /// Keeps what connections there are until they end, or until the gateway as a whole is to. Stays
     /// after that too if nobody else notices the end of the process that serves.
-    pub(super) async fn be_followed(
+    pub(super) async fn drain_after_upgrade(
         mut self,
-        followed: Box<Followed>,
-        signals: Signals,
-        reloads: Reloads,
-    ) -> Ended {
-        let Followed { over, successor } = *followed;
-        let (next, connections) = (successor.id(), successor.carried());
+        followed: Box<CompletedUpgrade>,
+        signals: ProcessSignals,
+        reloads: ReloadThread,
+    ) -> RunEnd {
+        let CompletedUpgrade { over, successor } = *followed;
+        let (next, connections) = (successor.pid(), successor.connections());
         let (supervision, reports) = successor.split();
         let mut telling = None;
         let parent = match supervision {
@@ -45,28 +45,29 @@ impl Run {
                 telling = Some(AbortOnDropHandle::new(read));
                 None
             }
-            Supervision::Here(mut parent) => {
-                parent.is_followed_by(next);
+            Supervision::ThisProcess(mut parent) => {
+                parent.expect_child(next);
                 Some(parent)
             }
-            Supervision::First(_) => {
+            Supervision::FirstProcess(_) => {
                 if let Some(child) = &mut self.parent {
-                    child.is_followed_by(next).await;
+                    child.report_new_process(next).await;
                 }
                 None
             }
         };
-        self.is_followed = true;
-        self.is_decided_elsewhere = reports.go_to_who_decides();
-        self.store = None;
-        self.orders.send_modify(|orders| orders.followed = true);
+        self.is_upgraded = true;
+        self.is_decided_remotely = reports.decides_remotely();
+        self.descriptor_store = None;
+        self.forwarded.send_modify(|orders| orders.upgraded = true);
         let (ordering, orders) = mpsc::channel(ORDERS);
         let gateway = Arc::clone(&self.gateway);
         self.tasks
-            .spawn(reports.tell(Arc::clone(&gateway), ordering));
-        self.asked.close();
+            .spawn(reports.run(Arc::clone(&gateway), ordering));
+        self.upgrade_requests.close();
         // What waits at the listeners is the other process's.
-        self.ending.begin(&self.tasks, &gateway, Queued::Theirs);
+        self.shutdown
+            .begin(&self.tasks, &gateway, QueuedConnections::Theirs);
         let admin = self.admin.take();
         let closed = Arc::clone(&gateway);
         self.tasks.spawn(async move {
@@ -83,8 +84,8 @@ impl Run {
                 admin.hand_over().await;
             }
         });
-        let mut rest = Rest {
-            next,
+        let mut rest = DrainingProcess {
+            new_pid: next,
             parent,
             telling,
             orders,
@@ -92,60 +93,60 @@ impl Run {
             is_last: true,
             is_gone: false,
         };
-        let drained = rest.keep(&mut self, reloads).await;
+        let drained = rest.drain(&mut self, reloads).await;
         let drained = self.wind_up(drained).await;
-        gateway.live().is_drained();
+        gateway.connections().report_drained();
         drop(gateway);
-        match rest.stay().await {
-            Some(status) => Ended::Followed(drained, status),
-            None => Ended::Drained(drained),
+        match rest.stay_as_parent().await {
+            Some(status) => RunEnd::Followed(drained, status),
+            None => RunEnd::Drained(drained),
         }
     }
 }
 
 /// What a process hears that another one follows.
 #[derive(Debug)]
-struct Rest {
+struct DrainingProcess {
     /// The process that follows.
-    next: u32,
+    new_pid: u32,
     /// What notices the end of the process that serves, if it is this one's to notice.
-    parent: Option<Parent>,
+    parent: Option<ParentProcess>,
     /// While the service manager may not know yet which process serves.
     telling: Option<AbortOnDropHandle<io::Result<()>>>,
-    orders: mpsc::Receiver<Order>,
-    signals: Signals,
+    orders: mpsc::Receiver<OldProcessCommand>,
+    signals: ProcessSignals,
     /// Whether nobody follows the process that follows.
     is_last: bool,
     /// Whether the process that served is gone.
     is_gone: bool,
 }
 
-impl Rest {
+impl DrainingProcess {
     /// Keeps the connections until none is left. As in the loop of the process that serves, nothing else
     /// is waited for.
-    async fn keep(&mut self, run: &mut Run, mut reloads: Reloads) -> Drained {
-        let mut confess = interval(CONFESS);
+    async fn drain(&mut self, run: &mut GatewayProcess, mut reloads: ReloadThread) -> Drained {
+        let mut confess = interval(REPORT_SUPPRESSED);
         loop {
             tokio::select! {
                 // A signal came before the supervisor knew of the process that serves, if both are ready.
                 biased;
-                drained = run.ending.over() => return drained,
+                drained = run.shutdown.finished() => return drained,
                 signal = self.signals.next() => self.heed(run, &reloads, signal),
                 () = run.end_passed_on.notified() => self.pass_the_end_on(run),
                 () = told(&mut self.telling) => self.telling = None,
-                Some(order) = self.orders.recv() => self.obey(run, &reloads, order),
+                Some(order) = self.orders.recv() => self.handle_command(run, &reloads, order),
                 status = ended(&mut self.parent), if !self.is_gone => {
-                    self.say_gone(run, self.next, Some(status));
+                    self.report_lost(run, self.new_pid, Some(status));
                     run.drain(Duration::ZERO);
                 }
-                report = reloads.report() => run.heed(report),
-                _ = confess.tick() => run.gateway.recorder().confess(),
+                report = reloads.report() => run.handle_reload(report),
+                _ = confess.tick() => run.gateway.recorder().report_suppressed(),
             }
         }
     }
 
     /// Does what a signal says, or has the process do it that serves.
-    fn heed(&mut self, run: &mut Run, reloads: &Reloads, signal: Signal) {
+    fn heed(&mut self, run: &mut GatewayProcess, reloads: &ReloadThread, signal: Signal) {
         match (&mut self.parent, signal) {
             (Some(parent), signal) => parent.forward(signal),
             (None, Signal::HUP) => run.reload(reloads),
@@ -160,33 +161,38 @@ impl Rest {
     }
 
     /// Ends the gateway: this process and the one that serves.
-    fn pass_the_end_on(&self, run: &mut Run) {
+    fn pass_the_end_on(&self, run: &mut GatewayProcess) {
         tracing::info!(
-            pid = self.next,
+            pid = self.new_pid,
             "the gateway is to end: passed on to the process that serves"
         );
-        if let Some(heir) = &*run.gateway.live().heir() {
+        if let Some(heir) = &*run.gateway.connections().remote_admission() {
             heir.drain();
         }
         run.end_as_passed_on();
     }
 
     /// Does what the process that serves wants.
-    fn obey(&mut self, run: &mut Run, reloads: &Reloads, order: Order) {
+    fn handle_command(
+        &mut self,
+        run: &mut GatewayProcess,
+        reloads: &ReloadThread,
+        order: OldProcessCommand,
+    ) {
         match order {
-            Order::Reload => run.reload(reloads),
-            Order::Reopen => run.reopen(),
-            Order::Drain if run.ending.is_limited() => {}
-            Order::Drain => run.end(),
-            Order::End => run.drain(Duration::ZERO),
-            Order::Followed => self.is_last = false,
-            Order::Lost(pid) => self.lose(run, pid, true),
-            Order::Gone => self.lose(run, self.next, self.is_last),
+            OldProcessCommand::Reload => run.reload(reloads),
+            OldProcessCommand::Reopen => run.reopen(),
+            OldProcessCommand::Drain if run.shutdown.is_limited() => {}
+            OldProcessCommand::Drain => run.end(),
+            OldProcessCommand::End => run.drain(Duration::ZERO),
+            OldProcessCommand::Upgraded => self.is_last = false,
+            OldProcessCommand::NewProcessLost(pid) => self.handle_lost(run, pid, true),
+            OldProcessCommand::Disconnected => self.handle_lost(run, self.new_pid, self.is_last),
         }
     }
 
     /// A process that followed is gone.
-    fn lose(&mut self, run: &Run, pid: u32, has_served: bool) {
+    fn handle_lost(&mut self, run: &GatewayProcess, pid: u32, has_served: bool) {
         if !has_served {
             tracing::warn!(
                 pid,
@@ -194,13 +200,13 @@ impl Rest {
                  are no longer counted there"
             );
         } else if self.parent.is_none() {
-            self.say_gone(run, pid, None);
+            self.report_lost(run, pid, None);
         }
     }
 
-    fn say_gone(&mut self, run: &Run, pid: u32, status: Option<ExitStatus>) {
+    fn report_lost(&mut self, run: &GatewayProcess, pid: u32, status: Option<ExitStatus>) {
         self.is_gone = true;
-        run.orders.send_modify(|orders| orders.lost = Some(pid));
+        run.forwarded.send_modify(|orders| orders.lost = Some(pid));
         let open = run.gateway.drain().open();
         let status = status.map(|status| status.to_string());
         tracing::error!(
@@ -214,7 +220,7 @@ impl Rest {
     }
 
     /// Stays until the process ends that serves, if it is this one's to notice, and passes signals on.
-    async fn stay(mut self) -> Option<ExitStatus> {
+    async fn stay_as_parent(mut self) -> Option<ExitStatus> {
         self.parent.as_ref()?;
         drop(self.orders);
         tracing::info!(
@@ -242,7 +248,7 @@ async fn told(telling: &mut Option<AbortOnDropHandle<io::Result<()>>>) {
 
 /// Waits for the end of the process that serves; for ever if that is not this one's to notice. Cancel
 /// safe.
-async fn ended(parent: &mut Option<Parent>) -> ExitStatus {
+async fn ended(parent: &mut Option<ParentProcess>) -> ExitStatus {
     match parent {
         Some(parent) => parent.ended().await,
         None => pending().await,

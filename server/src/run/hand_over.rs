@@ -9,35 +9,37 @@ use std::time::Duration;
 use rustix::process::{Signal, getpid, kill_process};
 use rustls_pki_types::UnixTime;
 
-use super::Run;
-use super::pending_upgrade::{Answer, Attempt, Over, Stage, Wanted};
-use crate::admin::{Admin, USUAL_TIMEOUT, Upgrade, Upgraded};
-use crate::inherited_listeners::Purpose;
+use super::GatewayProcess;
+use super::pending_upgrade::{
+    EndedPhase, HandingOver, PendingUpgrade, ReportSender, RequestedUpgrade,
+};
+use crate::admin::{AdminSocket, USUAL_TIMEOUT, UpgradeReport, UpgradeRequest};
+use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
-use crate::upgrade::{Candidate, Child, Successor, Supervision, UpgradeError};
+use crate::upgrade::{CandidateProcess, NewProcess, ParentLink, Supervision, UpgradeError};
 
 /// A process that serves now, and the upgrade that led to it.
 #[derive(Debug)]
-pub(super) struct Followed {
-    pub(super) over: Over,
-    pub(super) successor: Successor,
+pub(super) struct CompletedUpgrade {
+    pub(super) over: HandingOver,
+    pub(super) successor: NewProcess,
 }
 
-impl Run {
+impl GatewayProcess {
     /// Starts a process that is to follow this one, unless one is being started.
     pub(super) fn try_upgrade(
         &self,
-        attempt: &mut Attempt,
-        upgrade: Upgrade,
-        answer: Option<Answer>,
+        attempt: &mut PendingUpgrade,
+        upgrade: UpgradeRequest,
+        answer: Option<ReportSender>,
     ) {
         let dry_run = upgrade.dry_run;
-        let mut wanted = Wanted {
+        let mut wanted = RequestedUpgrade {
             dry_run,
             binary: PathBuf::new(),
             answer,
         };
-        if self.ending.is_limited() {
+        if self.shutdown.is_limited() {
             return wanted.failed(UpgradeError::Draining);
         }
         let Some(binary) = upgrade.binary.or_else(|| self.program.clone()) else {
@@ -49,28 +51,32 @@ impl Run {
         }
         let limit = upgrade.timeout_seconds;
         let limit = limit.map_or(USUAL_TIMEOUT, Duration::from_secs);
-        let admin = self.admin.as_ref().map(Admin::socket).transpose();
-        let more = admin.map(|socket| socket.map(|socket| (Purpose::Admin, socket)));
-        let parent = self.parent.as_ref().map(Child::share).transpose();
+        let admin = self.admin.as_ref().map(AdminSocket::socket).transpose();
+        let more = admin.map(|socket| socket.map(|socket| (ListenerPurpose::Admin, socket)));
+        let parent = self.parent.as_ref().map(ParentLink::share).transpose();
         let gateway = Arc::clone(&self.gateway);
         let file = resolved(&binary);
         tracing::info!(binary = %binary.display(), file = %file.display(), dry_run, "upgrading");
         attempt.begin(&self.tasks, wanted, async move {
             let more = more?.into_iter().collect();
             let supervision = Supervision::of(parent?).await?;
-            Candidate::start(&gateway, &binary, supervision, more, limit).await
+            CandidateProcess::start(&gateway, &binary, supervision, more, limit).await
         });
     }
 
     /// Goes on with an upgrade. Returns the process that serves now, if one does.
-    pub(super) fn go_on(&mut self, attempt: &mut Attempt, stage: Stage) -> Option<Box<Followed>> {
+    pub(super) fn continue_upgrade(
+        &mut self,
+        attempt: &mut PendingUpgrade,
+        stage: EndedPhase,
+    ) -> Option<Box<CompletedUpgrade>> {
         match stage {
-            Stage::Started(wanted, candidate) => {
-                self.decide(attempt, wanted, candidate);
+            EndedPhase::Started(wanted, candidate) => {
+                self.hand_over_if_wanted(attempt, wanted, candidate);
                 None
             }
-            Stage::TakenOver(over, successor) => match successor {
-                Ok(successor) => Some(Box::new(Followed { over, successor })),
+            EndedPhase::TakenOver(over, successor) => match successor {
+                Ok(successor) => Some(Box::new(CompletedUpgrade { over, successor })),
                 Err(error) => {
                     over.wanted.failed(error);
                     None
@@ -80,41 +86,41 @@ impl Run {
     }
 
     /// Has a process that is ready take over, if that was wanted.
-    fn decide(
+    fn hand_over_if_wanted(
         &self,
-        attempt: &mut Attempt,
-        wanted: Wanted,
-        candidate: Result<Candidate, UpgradeError>,
+        attempt: &mut PendingUpgrade,
+        wanted: RequestedUpgrade,
+        candidate: Result<CandidateProcess, UpgradeError>,
     ) {
         let candidate = match candidate {
             Ok(candidate) => candidate,
             Err(error) => return wanted.failed(error),
         };
-        let upgraded = Upgraded {
+        let upgraded = UpgradeReport {
             dry_run: wanted.dry_run,
             binary: wanted.binary.clone(),
             file: candidate.file().to_owned(),
             summary: candidate.summary().clone(),
             listeners: candidate.listeners(),
-            pid: candidate.id(),
+            pid: candidate.pid(),
             old_pid: std::process::id(),
-            connections: self.gateway.live().len(),
+            connections: self.gateway.connections().len(),
         };
         if wanted.dry_run {
             self.tasks.spawn(candidate.dismiss());
             return wanted.done(upgraded);
         }
         let gateway = Arc::clone(&self.gateway);
-        let taking = async move { candidate.take_over(&gateway).await };
-        attempt.hand_over(&self.tasks, Over { wanted, upgraded }, taking);
+        let taking = async move { candidate.hand_over(&gateway).await };
+        attempt.hand_over(&self.tasks, HandingOver { wanted, upgraded }, taking);
     }
 
     /// Ends connections of older processes whose permit this one's policy would not give: they may have
     /// failed to read it.
-    pub(super) fn cut_what_it_would_not_let_in(&self) {
-        let running = self.gateway.running();
+    pub(super) fn end_revoked_remote(&self) {
+        let running = self.gateway.snapshot();
         let now = Some(UnixTime::now());
-        let lapsed = self.gateway.live().lapsed_elsewhere(&running, now);
+        let lapsed = self.gateway.connections().revoked_remote(&running, now);
         if !lapsed.is_empty() {
             let gateway = running.policy().gateway();
             tracing::info!(
@@ -128,14 +134,14 @@ impl Run {
 
     /// Has the process that was started first for its parent, if that stays. Its end counts as SIGTERM:
     /// whoever supervises the gateway knows no other process that could be ended.
-    pub(super) fn have_parent(&mut self, socket: Option<OwnedFd>) -> io::Result<()> {
+    pub(super) fn attach_parent(&mut self, socket: Option<OwnedFd>) -> io::Result<()> {
         let Some(socket) = socket else {
             return Ok(());
         };
-        let (child, tie) = Child::new(socket)?;
+        let (child, tie) = ParentLink::new(socket)?;
         self.parent = Some(child);
         self.tasks.spawn(async move {
-            tie.torn().await;
+            tie.closed().await;
             tracing::error!("the gateway's first process, which is its parent, is gone");
             if let Err(error) = kill_process(getpid(), Signal::TERM) {
                 tracing::error!(%error, "this process cannot be ended");

@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How an attempt to reload ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attempted {
+pub(crate) enum ReloadAttempt {
     /// What the files say is in force.
     Done,
     /// The files are wrong. Only another change can help.
@@ -20,7 +20,7 @@ pub(crate) enum Attempted {
     Hindered,
 }
 
-impl Attempted {
+impl ReloadAttempt {
     /// How an attempt ended that came to this.
     pub(crate) fn by<T>(loaded: &Result<T, LoadError>) -> Self {
         match loaded {
@@ -33,15 +33,15 @@ impl Attempted {
 
 /// The reload that is owed, if one is.
 #[derive(Debug, Default)]
-pub(crate) struct Debt {
+pub(crate) struct PendingReload {
     due: Option<Instant>,
     /// How many attempts in a row were hindered.
     hindered: u32,
 }
 
-impl Debt {
+impl PendingReload {
     /// The files have changed, or somebody has asked for a reload.
-    pub(crate) fn owe(&mut self, now: Instant) {
+    pub(crate) fn request(&mut self, now: Instant) {
         self.due = Some(now);
         self.hindered = 0;
     }
@@ -52,10 +52,10 @@ impl Debt {
     }
 
     /// Takes note of how an attempt ended.
-    pub(crate) fn attempted(&mut self, attempted: Attempted, now: Instant) {
+    pub(crate) fn attempted(&mut self, attempted: ReloadAttempt, now: Instant) {
         match attempted {
-            Attempted::Done | Attempted::Wrong => *self = Self::default(),
-            Attempted::Hindered => {
+            ReloadAttempt::Done | ReloadAttempt::Wrong => *self = Self::default(),
+            ReloadAttempt::Hindered => {
                 // Nobody else tries in step with this process, so there is no jitter.
                 let doubled = FIRST_PAUSE.saturating_mul(1 << self.hindered.min(10));
                 self.due = Some(now + doubled.min(LONGEST_PAUSE));
@@ -72,30 +72,30 @@ mod tests {
     #[test]
     fn a_hindered_reload_is_due_again_ever_later_until_it_is_done() {
         let begin = Instant::now();
-        let mut debt = Debt::default();
+        let mut debt = PendingReload::default();
         assert_eq!(debt.due(), None);
-        debt.owe(begin);
+        debt.request(begin);
         assert_eq!(debt.due(), Some(begin));
         for pause in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
-            debt.attempted(Attempted::Hindered, begin);
+            debt.attempted(ReloadAttempt::Hindered, begin);
             assert_eq!(debt.due(), Some(begin + Duration::from_millis(pause)));
         }
-        debt.attempted(Attempted::Done, begin);
+        debt.attempted(ReloadAttempt::Done, begin);
         assert_eq!(debt.due(), None);
     }
 
     #[test]
     fn wrong_files_are_not_tried_again_and_a_change_begins_anew() {
         let begin = Instant::now();
-        let mut debt = Debt::default();
-        debt.owe(begin);
-        debt.attempted(Attempted::Wrong, begin);
+        let mut debt = PendingReload::default();
+        debt.request(begin);
+        debt.attempted(ReloadAttempt::Wrong, begin);
         assert_eq!(debt.due(), None);
-        debt.attempted(Attempted::Hindered, begin);
-        debt.attempted(Attempted::Hindered, begin);
-        debt.owe(begin);
+        debt.attempted(ReloadAttempt::Hindered, begin);
+        debt.attempted(ReloadAttempt::Hindered, begin);
+        debt.request(begin);
         assert_eq!(debt.due(), Some(begin), "a change does not wait");
-        debt.attempted(Attempted::Hindered, begin);
+        debt.attempted(ReloadAttempt::Hindered, begin);
         assert_eq!(debt.due(), Some(begin + FIRST_PAUSE));
     }
 }

@@ -13,11 +13,11 @@ use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::pending_reload::{Attempted, Debt};
-use super::{Run, files};
-use crate::admin::Admin;
-use crate::file_watch::Watch;
-use crate::gateway::{Applied, Gateway};
+use super::pending_reload::{PendingReload, ReloadAttempt};
+use super::{GatewayProcess, files};
+use crate::admin::AdminSocket;
+use crate::file_watch::FileWatch;
+use crate::gateway::{Gateway, ReloadReport};
 use crate::load::LoadError;
 
 /// How many changes of one reload are logged one by one.
@@ -29,17 +29,17 @@ const REPORTS: usize = 16;
 
 /// What the thread that reloads tells the main loop.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum ReloadEvent {
     /// The files are being read.
     Began,
     /// They were read, or could not be.
-    Ended(Outcome),
+    Ended(ReloadOutcome),
 }
 
 /// What came of one reload.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    applied: Result<Applied, Hitch>,
+pub(super) struct ReloadOutcome {
+    applied: Result<ReloadReport, ReloadError>,
     took: Duration,
     /// When it is tried again, if it is.
     retry_in: Option<Duration>,
@@ -47,21 +47,25 @@ pub(super) struct Outcome {
 
 /// Why nothing was reloaded.
 #[derive(Debug)]
-enum Hitch {
+enum ReloadError {
     Load(LoadError),
     Panicked,
 }
 
 /// The thread that reloads. Dropping this ends it after what it is just doing.
 #[derive(Debug)]
-pub(super) struct Reloads {
+pub(super) struct ReloadThread {
     ask: mpsc::Sender<()>,
-    reports: mpsc::Receiver<Report>,
+    reports: mpsc::Receiver<ReloadEvent>,
 }
 
-impl Reloads {
+impl ReloadThread {
     /// Starts it.
-    pub(super) fn start(gateway: Arc<Gateway>, policy: PathBuf, watch: Watch) -> io::Result<Self> {
+    pub(super) fn start(
+        gateway: Arc<Gateway>,
+        policy: PathBuf,
+        watch: FileWatch,
+    ) -> io::Result<Self> {
         let (ask, asked) = mpsc::channel(1);
         let (reporting, reports) = mpsc::channel(REPORTS);
         let runtime = runtime::Builder::new_current_thread()
@@ -88,7 +92,7 @@ impl Reloads {
     }
 
     /// Waits for news. Cancel safe.
-    pub(super) async fn report(&mut self) -> Report {
+    pub(super) async fn report(&mut self) -> ReloadEvent {
         match self.reports.recv().await {
             Some(report) => report,
             None => pending().await,
@@ -100,18 +104,18 @@ impl Reloads {
 struct Reloader {
     gateway: Arc<Gateway>,
     policy: PathBuf,
-    reporting: mpsc::Sender<Report>,
+    reporting: mpsc::Sender<ReloadEvent>,
 }
 
 impl Reloader {
     /// Without a watch it has failed before, and what it knew of the files is lost: they are read again.
-    async fn keep_in_force(&self, watch: Option<Watch>, asked: &mut mpsc::Receiver<()>) {
-        let mut debt = Debt::default();
+    async fn keep_in_force(&self, watch: Option<FileWatch>, asked: &mut mpsc::Receiver<()>) {
+        let mut debt = PendingReload::default();
         let mut watch = if let Some(watch) = watch {
             watch.here()
         } else {
-            debt.owe(Instant::now());
-            Watch::new(files(&self.policy, self.gateway.running().policy()))
+            debt.request(Instant::now());
+            FileWatch::new(files(&self.policy, self.gateway.snapshot().policy()))
         };
         loop {
             if debt.due().is_some_and(|due| due <= Instant::now()) {
@@ -122,9 +126,9 @@ impl Reloader {
                 }
             }
             tokio::select! {
-                () = watch.changed() => debt.owe(Instant::now()),
+                () = watch.changed() => debt.request(Instant::now()),
                 request = asked.recv() => match request {
-                    Some(()) => debt.owe(Instant::now()),
+                    Some(()) => debt.request(Instant::now()),
                     None => return,
                 },
                 () = until(debt.due()) => {}
@@ -135,29 +139,33 @@ impl Reloader {
     /// Makes one attempt. An error says that nobody wants to hear of it any more.
     async fn reload(
         &self,
-        watch: &mut Watch,
-        debt: &mut Debt,
-    ) -> Result<(), mpsc::error::SendError<Report>> {
-        self.reporting.send(Report::Began).await?;
+        watch: &mut FileWatch,
+        debt: &mut PendingReload,
+    ) -> Result<(), mpsc::error::SendError<ReloadEvent>> {
+        self.reporting.send(ReloadEvent::Began).await?;
         let begin = Instant::now();
         // The files are stamped before they are read: a write in between is seen as a new change.
-        watch.follow(files(&self.policy, self.gateway.running().policy()));
+        watch.follow(files(&self.policy, self.gateway.snapshot().policy()));
         let read = || self.gateway.reload(&self.policy, || watch.is_as_seen());
         let read = catch_unwind(AssertUnwindSafe(read));
-        let attempted = read.as_ref().map_or(Attempted::Hindered, Attempted::by);
-        let applied = read.map_or(Err(Hitch::Panicked), |read| read.map_err(Hitch::Load));
+        let attempted = read
+            .as_ref()
+            .map_or(ReloadAttempt::Hindered, ReloadAttempt::by);
+        let applied = read.map_or(Err(ReloadError::Panicked), |read| {
+            read.map_err(ReloadError::Load)
+        });
         if applied.is_ok() {
-            watch.follow_also(files(&self.policy, self.gateway.running().policy()));
+            watch.follow_also(files(&self.policy, self.gateway.snapshot().policy()));
         }
         debt.attempted(attempted, Instant::now());
         let now = Instant::now();
         let due = debt.due();
-        let ended = Outcome {
+        let ended = ReloadOutcome {
             applied,
             took: begin.elapsed(),
             retry_in: due.map(|due| due.saturating_duration_since(now)),
         };
-        self.reporting.send(Report::Ended(ended)).await
+        self.reporting.send(ReloadEvent::Ended(ended)).await
     }
 }
 
@@ -176,16 +184,16 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-impl Run {
+impl GatewayProcess {
     /// Takes note of what the thread that reloads tells.
-    pub(super) fn heed(&mut self, report: Report) {
+    pub(super) fn handle_reload(&mut self, report: ReloadEvent) {
         match report {
-            Report::Began => {
+            ReloadEvent::Began => {
                 if let Ok(now) = NotifyState::monotonic_usec_now() {
                     self.tell(&[NotifyState::Reloading, now]);
                 }
             }
-            Report::Ended(ended) => {
+            ReloadEvent::Ended(ended) => {
                 self.conclude(ended);
                 self.keep_listeners();
                 self.tell(&[NotifyState::Ready]);
@@ -193,31 +201,31 @@ impl Run {
         }
     }
 
-    fn conclude(&self, ended: Outcome) {
-        let Outcome {
+    fn conclude(&self, ended: ReloadOutcome) {
+        let ReloadOutcome {
             applied,
             took,
             retry_in,
         } = ended;
-        let generation = self.gateway.running().generation();
+        let generation = self.gateway.snapshot().generation();
         let retry_ms = retry_in.map(|pause| number(pause.as_millis()));
         match applied {
             Ok(applied) => self.report(applied, took),
-            Err(Hitch::Load(LoadError::Changing)) => {
+            Err(ReloadError::Load(LoadError::Changing)) => {
                 tracing::info!(
                     "a file was written to while it was read; it is read again when it rests"
                 );
             }
-            Err(Hitch::Load(error)) if self.is_decided_elsewhere => tracing::error!(
+            Err(ReloadError::Load(error)) if self.is_decided_remotely => tracing::error!(
                 %error,
                 open = self.gateway.drain().open(),
                 retry_ms,
                 "this process cannot read the policy; the one that serves decides about its connections"
             ),
-            Err(Hitch::Load(error)) => {
+            Err(ReloadError::Load(error)) => {
                 tracing::error!(%error, generation, retry_ms, "the policy was not reloaded; the old one stays in force");
             }
-            Err(Hitch::Panicked) => {
+            Err(ReloadError::Panicked) => {
                 tracing::error!(
                     generation,
                     retry_ms,
@@ -227,12 +235,12 @@ impl Run {
         }
     }
 
-    fn report(&self, applied: Applied, took: Duration) {
-        let Applied {
+    fn report(&self, applied: ReloadReport, took: Duration) {
+        let ReloadReport {
             generation,
             changes,
             took: in_force,
-            lapsed,
+            revoked: lapsed,
             on_revoke,
         } = applied;
         for change in changes.iter().take(CHANGES_LOGGED) {
@@ -246,10 +254,10 @@ impl Run {
             apply_us = number(in_force.as_micros()),
             "policy reloaded"
         );
-        log_findings(&self.gateway);
+        log_warnings(&self.gateway);
         let wanted = self.admin_path();
-        let open = self.admin.as_ref().map(Admin::path);
-        if !self.is_followed && wanted.as_deref() != open {
+        let open = self.admin.as_ref().map(AdminSocket::path);
+        if !self.is_upgraded && wanted.as_deref() != open {
             tracing::warn!("`admin` applies at the next start or upgrade");
         }
         if !lapsed.is_empty() {
@@ -260,8 +268,8 @@ impl Run {
 }
 
 /// Logs which authorities and lists are in force, and what an operator should know about the files.
-pub(super) fn log_findings(gateway: &Gateway) {
-    let running = gateway.running();
+pub(super) fn log_warnings(gateway: &Gateway) {
+    let running = gateway.snapshot();
     let (authorities, lists) = running.tls().trust().summary();
     tracing::info!(
         authorities,
@@ -269,9 +277,9 @@ pub(super) fn log_findings(gateway: &Gateway) {
         "client authorities in force"
     );
     let now = rustls_pki_types::UnixTime::now();
-    for finding in running.tls().findings(running.policy(), now) {
+    for finding in running.tls().warnings(running.policy(), now) {
         tracing::warn!(
-            at = finding.place(),
+            at = finding.subject(),
             finding = finding.what(),
             "the policy's files need attention"
         );
@@ -312,9 +320,9 @@ mod tests {
         };
         let keeping = reloader.keep_in_force(None, &mut asked);
         let reported = async {
-            assert!(matches!(reports.recv().await, Some(Report::Began)));
+            assert!(matches!(reports.recv().await, Some(ReloadEvent::Began)));
             match reports.recv().await {
-                Some(Report::Ended(ended)) => ended.applied.expect("the files are good"),
+                Some(ReloadEvent::Ended(ended)) => ended.applied.expect("the files are good"),
                 other => panic!("{other:?}"),
             }
         };

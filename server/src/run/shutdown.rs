@@ -9,34 +9,39 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::gateway::{Gateway, Queued};
+use crate::gateway::{Gateway, QueuedConnections};
 
 /// Perhaps the end, under way. It goes on by itself; whoever waits for it can do other things too.
 #[derive(Debug, Default)]
-pub(super) struct Ending(Option<Underway>);
+pub(super) struct GatewayShutdown(Option<ShutdownTask>);
 
 #[derive(Debug)]
-struct Underway {
+struct ShutdownTask {
     /// Until when connections may stay; `None` is as long as they like.
     limit: watch::Sender<Option<Instant>>,
     drained: AbortOnDropHandle<Drained>,
     /// Whether an older process has passed on that it begins, and no signal has said the same yet.
-    is_passed_on: bool,
+    is_forwarded: bool,
 }
 
-impl Ending {
+impl GatewayShutdown {
     /// Begins the end, which has no limit yet.
-    pub(super) fn begin(&mut self, tasks: &TaskTracker, gateway: &Arc<Gateway>, queued: Queued) {
+    pub(super) fn begin(
+        &mut self,
+        tasks: &TaskTracker,
+        gateway: &Arc<Gateway>,
+        queued: QueuedConnections,
+    ) {
         if self.0.is_some() {
             return;
         }
         let (limit, limited) = watch::channel(None);
         let ending = end(Arc::clone(gateway), queued, limited);
         let drained = AbortOnDropHandle::new(tasks.spawn(ending));
-        self.0 = Some(Underway {
+        self.0 = Some(ShutdownTask {
             limit,
             drained,
-            is_passed_on: false,
+            is_forwarded: false,
         });
     }
 
@@ -54,9 +59,9 @@ impl Ending {
     }
 
     /// An older process has passed on that it begins.
-    pub(super) fn was_passed_on(&mut self) {
+    pub(super) fn note_forwarded(&mut self) {
         if let Some(underway) = &mut self.0 {
-            underway.is_passed_on = true;
+            underway.is_forwarded = true;
         }
     }
 
@@ -67,7 +72,7 @@ impl Ending {
         if !self.is_limited() {
             return Some(usual);
         }
-        let passed_on = self.0.as_mut().map(|underway| &mut underway.is_passed_on);
+        let passed_on = self.0.as_mut().map(|underway| &mut underway.is_forwarded);
         let is_same = passed_on.is_some_and(std::mem::take);
         (!is_same).then_some(Duration::ZERO)
     }
@@ -79,7 +84,7 @@ impl Ending {
     }
 
     /// Waits until it is over; for ever if it has not begun. Cancel safe.
-    pub(super) async fn over(&mut self) -> Drained {
+    pub(super) async fn finished(&mut self) -> Drained {
         let Some(underway) = &mut self.0 else {
             return pending().await;
         };
@@ -92,7 +97,7 @@ impl Ending {
 
 async fn end(
     gateway: Arc<Gateway>,
-    queued: Queued,
+    queued: QueuedConnections,
     mut limited: watch::Receiver<Option<Instant>>,
 ) -> Drained {
     let left = async {
@@ -102,7 +107,7 @@ async fn end(
     tokio::select! {
         drained = left => drained,
         () = passed(&mut limited) => {
-            gateway.shut();
+            gateway.close_listeners();
             gateway.drain().finish(Duration::ZERO).await
         }
     }
@@ -142,13 +147,13 @@ mod tests {
             let (_dir, gateway) = gateway();
             let tasks = TaskTracker::new();
             tasks.spawn(gateway.acceptors().track_future(pending::<()>()));
-            let mut ending = Ending::default();
-            ending.begin(&tasks, &gateway, Queued::Ours);
+            let mut ending = GatewayShutdown::default();
+            ending.begin(&tasks, &gateway, QueuedConnections::Ours);
             let begin = Instant::now();
             for limit in limits {
                 ending.limit(Duration::from_millis(limit));
             }
-            assert_eq!(ending.over().await, Drained::Clean);
+            assert_eq!(ending.finished().await, Drained::Clean);
             let took = begin.elapsed();
             assert!((over..over + 100).contains(&took.as_millis()), "{took:?}");
         }
@@ -161,12 +166,12 @@ mod tests {
         let tasks = TaskTracker::new();
         let usual = Duration::from_secs(30);
         for is_passed_on in [false, true] {
-            let mut ending = Ending::default();
+            let mut ending = GatewayShutdown::default();
             assert_eq!(ending.next_limit(usual), Some(usual));
-            ending.begin(&tasks, &gateway, Queued::Ours);
+            ending.begin(&tasks, &gateway, QueuedConnections::Ours);
             ending.limit(usual);
             if is_passed_on {
-                ending.was_passed_on();
+                ending.note_forwarded();
                 assert_eq!(ending.next_limit(usual), None);
             }
             assert_eq!(ending.next_limit(usual), Some(Duration::ZERO));

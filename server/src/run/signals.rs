@@ -8,12 +8,12 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::heartbeat::Pulse;
+use crate::heartbeat::WorkerHeartbeats;
 use crate::systemd;
 
 /// The signals that a gateway listens to.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(super) struct ProcessSignals {
     pub(super) reload: Signal,
     pub(super) reopen: Signal,
     pub(super) upgrade: Signal,
@@ -21,7 +21,7 @@ pub(super) struct Signals {
     pub(super) interrupt: Signal,
 }
 
-impl Signals {
+impl ProcessSignals {
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
@@ -74,8 +74,8 @@ impl Watchdog {
     }
 
     /// Tells it, unless a worker has been silent since the last time.
-    pub(super) fn tell(pulse: &Pulse) {
-        let silent = pulse.beat();
+    pub(super) fn tell(pulse: &WorkerHeartbeats) {
+        let silent = pulse.check();
         if silent == 0 {
             systemd::tell(&[NotifyState::Watchdog]);
         } else {

@@ -15,19 +15,19 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::first_verdicts::first_verdicts;
-use super::reload::{log_findings, number};
-use super::shutdown::Ending;
-use super::{Run, Settings, admin_path, files};
+use super::reload::{log_warnings, number};
+use super::shutdown::GatewayShutdown;
+use super::{GatewayProcess, RunSettings, admin_path, files};
 use crate::access_record::Recorder;
-use crate::admin::Admin;
+use crate::admin::AdminSocket;
 use crate::fd_limit;
-use crate::file_watch::Watch;
-use crate::gateway::{Gateway, Prepared};
-use crate::inherited_listeners::Inherited;
-use crate::load::{LoadError, Loaded};
+use crate::file_watch::FileWatch;
+use crate::gateway::{Gateway, PreparedGateway};
+use crate::inherited_listeners::InheritedListeners;
+use crate::load::{LoadError, LoadedPolicy};
 use crate::policy::Policy;
-use crate::systemd::{self, Store};
-use crate::upgrade::{Elder, MESSAGES, SuccessionError, Summary};
+use crate::systemd::{self, DescriptorStore};
+use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess, ReadySummary};
 
 /// How often it is logged what ends soon.
 const REMIND: Duration = Duration::from_hours(24);
@@ -40,7 +40,7 @@ pub enum StartError {
     Load(#[from] LoadError),
     /// The process that it was to follow goes on, or is gone.
     #[error(transparent)]
-    Succession(#[from] SuccessionError),
+    Inherit(#[from] InheritError),
     /// The admin socket cannot be opened.
     #[error("{path}: cannot be opened: {source}", path = .path.display())]
     Admin {
@@ -61,27 +61,27 @@ pub enum StartError {
 }
 
 /// A gateway that could serve.
-struct Ready {
+struct PreparedProcess {
     gateway: Arc<Gateway>,
-    prepared: Prepared,
+    prepared: PreparedGateway,
     policy: PathBuf,
     role: Role,
-    watch: Watch,
+    watch: FileWatch,
     admin: Option<UnixListener>,
 }
 
-impl Ready {
+impl PreparedProcess {
     fn new(
-        settings: Settings,
-        loaded: Loaded,
-        watch: Watch,
-        mut inherited: Inherited,
+        settings: RunSettings,
+        loaded: LoadedPolicy,
+        watch: FileWatch,
+        mut inherited: InheritedListeners,
     ) -> Result<Self, StartError> {
         let recorder = Recorder::new(settings.records);
-        let gateway = Gateway::following(loaded, recorder, inherited.generation());
+        let gateway = Gateway::after_generation(loaded, recorder, inherited.generation());
         let workers = match settings.workers {
             Some(workers) => workers,
-            None => workers(gateway.running().policy())?,
+            None => workers(gateway.snapshot().policy())?,
         };
         let admin = inherited.take_admin();
         let role = settings
@@ -99,17 +99,17 @@ impl Ready {
         })
     }
 
-    fn summary(&self) -> Summary {
-        let running = self.gateway.running();
-        Summary {
+    fn summary(&self) -> ReadySummary {
+        let running = self.gateway.snapshot();
+        ReadySummary {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             groups: running.policy().groups().count(),
             clients: running.policy().clients().count(),
-            handover: MESSAGES,
+            handover: MESSAGE_SET,
         }
     }
 
-    fn open(self) -> Result<Run, StartError> {
+    fn open(self) -> Result<GatewayProcess, StartError> {
         let Self {
             gateway,
             prepared,
@@ -119,15 +119,15 @@ impl Ready {
             admin,
         } = self;
         let (asking, asked) = mpsc::channel(1);
-        let admin = match admin_path(&policy, gateway.running().policy(), role) {
+        let admin = match admin_path(&policy, gateway.snapshot().policy(), role) {
             Some(path) => {
-                let opened = Admin::open(path.clone(), admin, asking);
+                let opened = AdminSocket::open(path.clone(), admin, asking);
                 Some(opened.map_err(|source| StartError::Admin { path, source })?)
             }
             None => None,
         };
         let workers = gateway.open(prepared)?;
-        Ok(Run {
+        Ok(GatewayProcess {
             gateway,
             workers,
             policy,
@@ -136,64 +136,66 @@ impl Ready {
             tasks: TaskTracker::new(),
             program: None,
             admin,
-            asked,
-            orders: watch::Sender::default(),
+            upgrade_requests: asked,
+            forwarded: watch::Sender::default(),
             end_passed_on: Arc::default(),
-            store: None,
-            ending: Ending::default(),
+            descriptor_store: None,
+            shutdown: GatewayShutdown::default(),
             parent: None,
-            is_followed: false,
-            is_decided_elsewhere: false,
+            is_upgraded: false,
+            is_decided_remotely: false,
         })
     }
 }
 
-impl Run {
+impl GatewayProcess {
     /// Starts serving. Must be called within a runtime, which then carries the health probes.
-    pub async fn start(settings: Settings, loaded: Loaded) -> Result<Self, StartError> {
-        let watch = Watch::new(files(&settings.policy, loaded.policy()));
-        let ready = Ready::new(settings, loaded, watch, Inherited::default())?;
+    pub async fn start(settings: RunSettings, loaded: LoadedPolicy) -> Result<Self, StartError> {
+        let watch = FileWatch::new(files(&settings.policy, loaded.policy()));
+        let ready = PreparedProcess::new(settings, loaded, watch, InheritedListeners::default())?;
         first_verdicts(&ready.gateway).await;
         ready.open()
     }
 
     /// Starts serving, with what was inherited, as soon as the process that is followed has stopped.
     pub(super) async fn begin(
-        settings: Settings,
-        inherited: Inherited,
-        mut elder: Option<&mut Elder>,
+        settings: RunSettings,
+        inherited: InheritedListeners,
+        mut elder: Option<&mut OldProcess>,
         descriptors: Option<u64>,
     ) -> Result<Self, StartError> {
         let begin = Instant::now();
         // Each file is looked at before it is read: a write in between is seen as a change.
-        let mut watch = Watch::new(vec![settings.policy.clone()]);
+        let mut watch = FileWatch::new(vec![settings.policy.clone()]);
         let path = &settings.policy;
         let note = |policy: &Policy| watch.follow_also(files(path, policy));
-        let loaded = Loaded::read_noting(path, note)?;
+        let loaded = LoadedPolicy::read_noting(path, note)?;
         let took = begin.elapsed();
-        let store = systemd::keeps_listeners().then(|| Store::new(&inherited));
-        let ready = Ready::new(settings, loaded, watch, inherited)?;
+        let store = systemd::keeps_listeners().then(|| DescriptorStore::new(&inherited));
+        let ready = PreparedProcess::new(settings, loaded, watch, inherited)?;
         if let Some(most) = descriptors
             && let Some(open) = fd_limit::too_many_open(most)
         {
             return Err(StartError::Descriptors(open, most));
         }
-        ready.gateway.admission().set_descriptors(descriptors);
+        ready.gateway.limits().set_descriptors(descriptors);
         if let Some(elder) = &mut elder {
-            elder.tell_health(&ready.gateway);
+            elder.apply_health(&ready.gateway);
         }
         first_verdicts(&ready.gateway).await;
         if let Some(elder) = &mut elder {
-            elder.take_over(&ready.gateway, ready.summary()).await?;
+            elder
+                .receive_connections(&ready.gateway, ready.summary())
+                .await?;
         }
         let mut running = ready.open()?;
         if let Some(elder) = elder {
-            elder.serving().await?;
+            elder.report_serving().await?;
         }
         if store.is_some() {
             running.gateway.leave_listeners_open();
         }
-        running.store = store;
+        running.descriptor_store = store;
         running.keep_listeners();
         running.tell(&[NotifyState::Ready]);
         running.announce(took, descriptors);
@@ -202,7 +204,7 @@ impl Run {
     }
 
     fn announce(&self, took: Duration, descriptors: Option<u64>) {
-        let running = self.gateway.running();
+        let running = self.gateway.snapshot();
         let policy = running.policy();
         let listening: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
         tracing::info!(
@@ -212,7 +214,7 @@ impl Run {
             load_ms = number(took.as_millis()),
             "policy in force"
         );
-        log_findings(&self.gateway);
+        log_warnings(&self.gateway);
         fd_limit::warn(descriptors, policy.gateway().limits.connections);
         if listening.is_empty() {
             tracing::info!("standing by: what is steered comes here while there is no primary");
@@ -230,7 +232,7 @@ impl Run {
         self.tasks.spawn(async move {
             loop {
                 tokio::select! {
-                    () = sleep(REMIND) => log_findings(&gateway),
+                    () = sleep(REMIND) => log_warnings(&gateway),
                     () = gateway.closing() => return,
                 }
             }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::policy::TlsFile;
 use crate::tls_messages;
-use crate::trust::{Rollback, TrustError};
+use crate::trust::{CrlRollback, TrustError};
 
 /// Why the TLS files could not be loaded.
 #[derive(Debug, Error)]
@@ -35,7 +35,7 @@ pub enum TlsError {
     },
     /// A revocation list is older than the one that is in force.
     #[error(transparent)]
-    Rollback(#[from] Rollback),
+    Rollback(#[from] CrlRollback),
     /// The system gives no random bytes.
     #[error("no keys for tickets can be made: {}", tls_messages::tls(.0))]
     Random(rustls::Error),
@@ -62,9 +62,9 @@ pub struct TlsFault {
 
 /// What is wrong with the TLS files, as far as they were read.
 #[derive(Debug, Default)]
-pub(super) struct Faults(pub(super) Vec<TlsFault>);
+pub(super) struct TlsFaults(pub(super) Vec<TlsFault>);
 
-impl Faults {
+impl TlsFaults {
     /// What was read, if nothing is wrong with it.
     pub(super) fn note<T>(
         &mut self,

@@ -3,11 +3,11 @@ use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 use super::*;
-use crate::policy::{ExpiredCrl, TlsPlaces};
+use crate::policy::{ExpiredCrl, TlsPositions};
 
 /// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
 /// certificate.
-fn tls(expired_crl: ExpiredCrl) -> (TempDir, Tls, CertificateDer<'static>) {
+fn tls(expired_crl: ExpiredCrl) -> (TempDir, TlsSettings, CertificateDer<'static>) {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new(&AuthoritySpec::default()).unwrap();
     authority.save(dir.path(), Overwrite::Refuse).unwrap();
@@ -16,7 +16,7 @@ fn tls(expired_crl: ExpiredCrl) -> (TempDir, Tls, CertificateDer<'static>) {
     let now = OffsetDateTime::now_utc();
     let list = authority.crl(&[], now, now + Duration::hours(1), 1);
     std::fs::write(dir.path().join("ca.crl"), list.unwrap().pem()).unwrap();
-    let tls = Tls::load(&files(expired_crl), dir.path(), UnixTime::now()).unwrap();
+    let tls = TlsSettings::load(&files(expired_crl), dir.path(), UnixTime::now()).unwrap();
     let leaf = authority.client("alice").unwrap().certificate_der();
     (dir, tls, leaf)
 }
@@ -28,7 +28,7 @@ fn files(expired_crl: ExpiredCrl) -> TlsFiles {
         client_ca: "ca.crt".into(),
         crl: vec!["ca.crl".into()],
         expired_crl,
-        places: TlsPlaces::default(),
+        positions: TlsPositions::default(),
     }
 }
 
@@ -51,7 +51,7 @@ fn a_chain_that_was_good_is_refused_before_and_after_its_time() {
         for _ in 0..2 {
             for seconds in [1, good] {
                 let identified = tls.identify(&leaf, &[], after(seconds)).unwrap();
-                assert_eq!(tls.remember(identified).name().as_str(), "alice");
+                assert_eq!(tls.cache(identified).name().as_str(), "alice");
             }
             for seconds in [-YEAR, bad] {
                 let refused = tls.identify(&leaf, &[], after(seconds)).unwrap_err();
@@ -66,11 +66,14 @@ fn what_has_ended_while_it_is_in_force_holds_no_change_up_and_comes_in_force_no_
     let (dir, tls, _) = tls(ExpiredCrl::Refuse);
     let (files, late) = (files(ExpiredCrl::Refuse), after(50 * YEAR));
     assert!(tls.load_next(&files, dir.path(), late).is_ok());
-    let is_own = |refused: Result<Tls, Vec<TlsFault>>| {
+    let is_own = |refused: Result<TlsSettings, Vec<TlsFault>>| {
         let faults = refused.unwrap_err();
         matches!(faults[0].error, TlsError::Own { .. }) && faults[0].file == TlsFile::Certificate
     };
-    assert!(is_own(Tls::load(&files, dir.path(), late)), "at a start");
+    assert!(
+        is_own(TlsSettings::load(&files, dir.path(), late)),
+        "at a start"
+    );
     let authority = Authority::load(dir.path()).unwrap();
     let own = authority.server(&["localhost"]).unwrap();
     own.save(dir.path(), "server", Overwrite::Replace).unwrap();
@@ -83,15 +86,15 @@ fn whatever_is_shown_behind_a_leaf_it_has_one_entry() {
     let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
     for n in 0..1100_u32 {
         let junk = CertificateDer::from(n.to_be_bytes().to_vec());
-        tls.remember(tls.identify(&leaf, &[junk], after(1)).unwrap());
+        tls.cache(tls.identify(&leaf, &[junk], after(1)).unwrap());
     }
-    assert_eq!(tls.remembered(), 1);
+    assert_eq!(tls.cached_chains(), 1);
 }
 
 #[test]
 fn what_is_shown_behind_a_good_leaf_is_bounded_all_the_same() {
     let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
-    tls.remember(tls.identify(&leaf, &[], after(1)).unwrap());
+    tls.cache(tls.identify(&leaf, &[], after(1)).unwrap());
     let junk = vec![leaf.clone(); trust::MOST_INTERMEDIATES + 1];
     assert!(tls.identify(&leaf, &junk, after(1)).is_err());
 }

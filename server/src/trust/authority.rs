@@ -5,26 +5,26 @@ use webpki::VerifiedPath;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::crl::has_signed;
-use super::validity::{Validity, unix};
+use super::validity::{ValidityPeriod, unix};
 
 /// A client authority, beside its name and its key.
 #[derive(Debug)]
-pub(super) struct Authority {
+pub(super) struct ClientAuthority {
     pub(super) name: String,
-    pub(super) period: Validity,
+    pub(super) period: ValidityPeriod,
     /// How many intermediates may stand below it (RFC 5280, 4.2.1.9).
     longest_path: Option<u32>,
     /// Whether its certificate is on its issuer's list.
     pub(super) is_revoked: bool,
 }
 
-impl Authority {
+impl ClientAuthority {
     /// What its certificate says.
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
         let constraints = certificate.basic_constraints().ok().flatten();
         Self {
             name: certificate.subject().to_string(),
-            period: Validity::read(certificate),
+            period: ValidityPeriod::read(certificate),
             longest_path: constraints.and_then(|one| one.value.path_len_constraint),
             is_revoked: false,
         }

@@ -20,11 +20,11 @@ pub(crate) const MOST: usize = 16 * 1024;
 /// a client that proved that it has the certificate's key. The proof itself is never remembered: every
 /// handshake asks for it anew.
 #[derive(Debug)]
-pub(crate) struct Memory([Mutex<LruCache<Fingerprint, Known>>; SHARDS]);
+pub(crate) struct VerifiedChainCache([Mutex<LruCache<Fingerprint, CachedChain>>; SHARDS]);
 
 /// What is remembered of a chain that holds.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct CachedChain {
     pub(crate) identity: Identity,
     /// The intermediates on the path from the leaf to an authority.
     pub(crate) path: Vec<Fingerprint>,
@@ -36,28 +36,28 @@ pub(crate) struct Known {
     pub(crate) certificates_end: UnixTime,
 }
 
-impl Default for Memory {
+impl Default for VerifiedChainCache {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Mutex::new(LruCache::unbounded())))
     }
 }
 
-impl Memory {
+impl VerifiedChainCache {
     /// Who was identified by this certificate, if verifying its chain now would come to the same.
     ///
     /// This leaves the order in which entries are forgotten as it is, since whoever shows the certificate
     /// has not proven anything yet.
-    pub(crate) fn recall(&self, leaf: Fingerprint, now: UnixTime) -> Option<Known> {
+    pub(crate) fn get(&self, leaf: Fingerprint, now: UnixTime) -> Option<CachedChain> {
         self.known(leaf, now)
     }
 
     /// The same for a chain as it was shown: what is on the remembered path has to be among it.
-    pub(crate) fn recall_chain(
+    pub(crate) fn get_chain(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Option<Known> {
+    ) -> Option<CachedChain> {
         let known = self.known(Fingerprint::of(leaf), now)?;
         if !known.path.is_empty() {
             let shown: Vec<_> = intermediates.iter().map(Fingerprint::of).collect();
@@ -68,14 +68,14 @@ impl Memory {
         Some(known)
     }
 
-    fn known(&self, leaf: Fingerprint, now: UnixTime) -> Option<Known> {
+    fn known(&self, leaf: Fingerprint, now: UnixTime) -> Option<CachedChain> {
         let shard = self.shard(leaf).lock();
         let known = shard.peek(&leaf)?;
         (known.since <= now && now < known.until).then(|| known.clone())
     }
 
     /// Remembers a chain whose leaf's key the client has proven to have.
-    pub(crate) fn keep(&self, known: Known) {
+    pub(crate) fn insert(&self, known: CachedChain) {
         let leaf = known.identity.fingerprint();
         let mut shard = self.shard(leaf).lock();
         shard.put(leaf, known);
@@ -85,7 +85,7 @@ impl Memory {
     }
 
     /// The client of a chain that is remembered has come again, and has proven that it is it.
-    pub(crate) fn renew(&self, leaf: Fingerprint) {
+    pub(crate) fn touch(&self, leaf: Fingerprint) {
         self.shard(leaf).lock().promote(&leaf);
     }
 
@@ -95,7 +95,7 @@ impl Memory {
         self.0.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, leaf: Fingerprint) -> &Mutex<LruCache<Fingerprint, Known>> {
+    fn shard(&self, leaf: Fingerprint) -> &Mutex<LruCache<Fingerprint, CachedChain>> {
         &self.0[usize::from(leaf.first_byte()) % SHARDS]
     }
 }
@@ -112,10 +112,10 @@ mod tests {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
     }
 
-    fn alice() -> Known {
+    fn alice() -> CachedChain {
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         let leaf = authority.client("alice").unwrap().certificate_der();
-        Known {
+        CachedChain {
             identity: Identity::of(&leaf).unwrap(),
             path: Vec::new(),
             since: at(100),
@@ -125,9 +125,9 @@ mod tests {
     }
 
     /// The same client under another certificate.
-    fn other(known: &Known, n: usize) -> Known {
+    fn other(known: &CachedChain, n: usize) -> CachedChain {
         let identity = known.identity.with_fingerprint(leaf(n));
-        Known {
+        CachedChain {
             identity,
             ..known.clone()
         }
@@ -139,10 +139,10 @@ mod tests {
 
     #[test]
     fn a_chain_is_remembered_from_when_it_was_verified_to_its_end() {
-        let (memory, alice) = (Memory::default(), alice());
+        let (memory, alice) = (VerifiedChainCache::default(), alice());
         let leaf = alice.identity.fingerprint();
-        memory.keep(alice);
-        let recalled = |leaf, now| memory.recall(leaf, at(now)).is_some();
+        memory.insert(alice);
+        let recalled = |leaf, now| memory.get(leaf, at(now)).is_some();
         assert!(recalled(leaf, 100) && recalled(leaf, 199));
         assert!(!recalled(leaf, 99), "a clock that went back");
         assert!(!recalled(leaf, 200), "something on the path has ended");
@@ -154,8 +154,8 @@ mod tests {
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         let leaf = authority.client("alice").unwrap().certificate_der();
         let [one, two, junk] = [1, 2, 3].map(|n| CertificateDer::from(vec![0x30, 1, n]));
-        let memory = Memory::default();
-        memory.keep(Known {
+        let memory = VerifiedChainCache::default();
+        memory.insert(CachedChain {
             identity: Identity::of(&leaf).unwrap(),
             path: vec![Fingerprint::of(&one), Fingerprint::of(&two)],
             since: at(100),
@@ -171,17 +171,17 @@ mod tests {
             (vec![], false),
         ] {
             let shown: Vec<_> = shown.into_iter().cloned().collect();
-            let recalled = memory.recall_chain(&leaf, &shown, at(150));
+            let recalled = memory.get_chain(&leaf, &shown, at(150));
             assert_eq!(recalled.is_some(), expected, "{shown:?}");
         }
-        assert!(memory.recall_chain(&junk, &[one, two], at(150)).is_none());
+        assert!(memory.get_chain(&junk, &[one, two], at(150)).is_none());
     }
 
     #[test]
     fn a_leaf_has_one_entry() {
-        let (memory, alice) = (Memory::default(), alice());
+        let (memory, alice) = (VerifiedChainCache::default(), alice());
         for path in 0..10 {
-            memory.keep(Known {
+            memory.insert(CachedChain {
                 path: vec![leaf(path)],
                 ..alice.clone()
             });
@@ -191,15 +191,15 @@ mod tests {
 
     #[test]
     fn certificates_without_end_take_no_more_memory_and_leave_what_is_used() {
-        let (memory, alice) = (Memory::default(), alice());
+        let (memory, alice) = (VerifiedChainCache::default(), alice());
         for n in 0..3 * MOST {
-            memory.keep(other(&alice, n));
+            memory.insert(other(&alice, n));
             // One that comes all the time, and one that is only shown.
-            memory.renew(leaf(0));
-            memory.recall(leaf(1), at(150));
+            memory.touch(leaf(0));
+            memory.get(leaf(1), at(150));
         }
         assert_eq!(memory.len(), MOST);
-        assert!(memory.recall(leaf(0), at(150)).is_some());
-        assert!(memory.recall(leaf(1), at(150)).is_none());
+        assert!(memory.get(leaf(0), at(150)).is_some());
+        assert!(memory.get(leaf(1), at(150)).is_none());
     }
 }

@@ -13,7 +13,7 @@ use x509_parser::oid_registry::OID_X509_EXT_CRL_DISTRIBUTION_POINTS;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::profile;
-use super::validity::{Validity, seconds, unix};
+use super::validity::{ValidityPeriod, seconds, unix};
 use crate::identity::Fingerprint;
 
 /// An authority as the issuer of lists: a name and a public key.
@@ -21,12 +21,12 @@ use crate::identity::Fingerprint;
 /// Two authorities may have one name, after a change of the key above all. Which of them issued a certificate or
 /// a list is told by the key that verifies its signature, never by the name alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Issuer {
+pub(super) struct CrlIssuer {
     name: Vec<u8>,
     key: Vec<u8>,
 }
 
-impl Issuer {
+impl CrlIssuer {
     /// Both are the contents of a DER sequence, as webpki has them.
     pub(super) fn new(name: &[u8], key: &[u8]) -> Self {
         Self {
@@ -49,9 +49,9 @@ impl Issuer {
 
 /// A revocation list whose signature was verified.
 #[derive(Debug)]
-pub(super) struct List {
-    mark: Mark,
-    validity: Validity,
+pub(super) struct VerifiedCrl {
+    mark: CrlIdentity,
+    validity: ValidityPeriod,
     /// The contents of the serial numbers' DER.
     serials: HashSet<Box<[u8]>>,
     content: Fingerprint,
@@ -59,28 +59,28 @@ pub(super) struct List {
 
 /// What tells the lists of one issuer apart: what they are about, and how new they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct CrlIdentity {
     /// The list's issuing distribution point (RFC 5280, 5.2.5); a list without it is about every certificate
     /// of its issuer.
-    scope: Option<Scope>,
-    version: Version,
+    scope: Option<CrlScope>,
+    version: CrlVersion,
     signer: String,
 }
 
 /// How new a list is: its number, and among lists of one number the time of its issue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
+pub(super) struct CrlVersion {
     number: BigUint,
     this_update: i64,
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for CrlVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "number {}", self.number)
     }
 }
 
-impl fmt::Display for List {
+impl fmt::Display for VerifiedCrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.mark.signer, self.mark.version)
     }
@@ -88,19 +88,19 @@ impl fmt::Display for List {
 
 /// Which of its issuer's certificates a list is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Scope {
+struct CrlScope {
     der: Vec<u8>,
     only_clients: bool,
     only_authorities: bool,
     uris: Vec<String>,
 }
 
-impl List {
+impl VerifiedCrl {
     /// Reads a list that one of these authorities signed. Returns it with its issuer.
     pub(super) fn read(
         der: &[u8],
         authorities: &[CertificateDer<'_>],
-    ) -> Result<(Issuer, Self), &'static str> {
+    ) -> Result<(CrlIssuer, Self), &'static str> {
         // webpki refuses what neither it nor this module can judge: critical extensions, lists of changes,
         // lists for several issuers or for some reasons only.
         let checked = BorrowedCertRevocationList::from_der(der).map_err(|_| "cannot be read")?;
@@ -118,18 +118,18 @@ impl List {
             .next_update()
             .ok_or("does not say when its successor is due")?;
         let number = parsed.crl_number().ok_or("has no number (cRLNumber)")?;
-        let version = Version {
+        let version = CrlVersion {
             number: number.clone(),
             this_update: parsed.last_update().timestamp(),
         };
         let issuer = issuer(&parsed, authorities)?;
         let list = Self {
-            mark: Mark {
+            mark: CrlIdentity {
                 scope: scope(&parsed)?,
                 version,
                 signer: parsed.issuer().to_string(),
             },
-            validity: Validity {
+            validity: ValidityPeriod {
                 not_before: seconds(parsed.last_update().timestamp()),
                 not_after: seconds(next_update.timestamp()),
             },
@@ -140,12 +140,12 @@ impl List {
     }
 
     /// What tells it from other lists of its issuer.
-    pub(super) fn mark(&self) -> &Mark {
+    pub(super) fn mark(&self) -> &CrlIdentity {
         &self.mark
     }
 
     /// How new the list is.
-    pub(super) fn version(&self) -> &Version {
+    pub(super) fn version(&self) -> &CrlVersion {
         &self.mark.version
     }
 
@@ -183,9 +183,9 @@ impl List {
     }
 }
 
-impl Mark {
+impl CrlIdentity {
     /// How new the list is.
-    pub(super) fn version(&self) -> &Version {
+    pub(super) fn version(&self) -> &CrlVersion {
         &self.version
     }
 
@@ -200,7 +200,7 @@ impl Mark {
     }
 }
 
-impl Scope {
+impl CrlScope {
     fn covers(&self, certificate: &Cert<'_>, is_authority: bool) -> bool {
         if self.only_clients && is_authority || self.only_authorities && !is_authority {
             return false;
@@ -255,7 +255,7 @@ fn distribution_points<'a>(
     }
 }
 
-fn scope(list: &CertificateRevocationList<'_>) -> Result<Option<Scope>, &'static str> {
+fn scope(list: &CertificateRevocationList<'_>) -> Result<Option<CrlScope>, &'static str> {
     let mut scopes = list
         .extensions()
         .iter()
@@ -266,7 +266,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<Option<Scope>, &'static
     let ParsedExtension::IssuingDistributionPoint(point) = scope.parsed_extension() else {
         return Err("has an issuing distribution point that cannot be read");
     };
-    Ok(Some(Scope {
+    Ok(Some(CrlScope {
         der: scope.value.to_vec(),
         only_clients: point.only_contains_user_certs,
         only_authorities: point.only_contains_ca_certs,
@@ -280,7 +280,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<Option<Scope>, &'static
 fn issuer(
     list: &CertificateRevocationList<'_>,
     authorities: &[CertificateDer<'_>],
-) -> Result<Issuer, &'static str> {
+) -> Result<CrlIssuer, &'static str> {
     let (signed, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
     for authority in authorities {
         let Ok((_, parsed)) = X509Certificate::from_der(authority) else {
@@ -290,7 +290,7 @@ fn issuer(
             && has_signed(authority, signed, signature)
         {
             profile::check_list(list, &parsed)?;
-            return Issuer::of(authority).map_err(|_| "has an issuer that cannot be read");
+            return CrlIssuer::of(authority).map_err(|_| "has an issuer that cannot be read");
         }
     }
     Err("was not signed by a client authority")

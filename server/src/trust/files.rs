@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
-use strict_pem::{PemError, Section};
+use strict_pem::{PemError, PemSection};
 use thiserror::Error;
 
 use crate::file;
@@ -77,7 +77,7 @@ pub(super) const REVOCATION_LIST: &str = "X509 CRL";
 
 /// A certificate in a file.
 #[derive(Debug, Clone)]
-pub struct Certificate {
+pub struct FileCertificate {
     /// Its bytes.
     pub der: CertificateDer<'static>,
     /// The line on which it begins.
@@ -85,13 +85,13 @@ pub struct Certificate {
 }
 
 /// Reads a file of PEM certificates: at least one, nothing else.
-pub fn certificates(path: &Path) -> Result<Vec<Certificate>, TrustError> {
+pub fn certificates(path: &Path) -> Result<Vec<FileCertificate>, TrustError> {
     let mut certificates = Vec::new();
     for section in sections(path)? {
         if section.label != CERTIFICATE {
             return Err(foreign(path, section));
         }
-        certificates.push(Certificate {
+        certificates.push(FileCertificate {
             der: section.der.into(),
             line: section.line,
         });
@@ -106,7 +106,7 @@ pub fn certificates(path: &Path) -> Result<Vec<Certificate>, TrustError> {
 }
 
 /// Reads a file of PEM, whatever is in it.
-pub(crate) fn sections(path: &Path) -> Result<Vec<Section>, TrustError> {
+pub(crate) fn sections(path: &Path) -> Result<Vec<PemSection>, TrustError> {
     let unreadable = |source| TrustError::Unreadable {
         path: path.to_owned(),
         source,
@@ -119,7 +119,7 @@ pub(crate) fn sections(path: &Path) -> Result<Vec<Section>, TrustError> {
 }
 
 /// A section is of a kind that has no place in its file.
-pub(crate) fn foreign(path: &Path, section: Section) -> TrustError {
+pub(crate) fn foreign(path: &Path, section: PemSection) -> TrustError {
     TrustError::Foreign {
         path: path.to_owned(),
         line: section.line,

@@ -6,15 +6,15 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 use webpki::{Cert, VerifiedPath};
 
-use super::crl::{Issuer, List, Mark, Version};
+use super::crl::{CrlIdentity, CrlIssuer, CrlVersion, VerifiedCrl};
 use crate::policy::ExpiredCrl;
 
 /// The revocation lists that count: of each authority's key and each scope the newest.
 #[derive(Debug, Default)]
-pub(super) struct Revocations {
-    lists: BTreeMap<Issuer, Vec<List>>,
+pub(super) struct RevocationLists {
+    lists: BTreeMap<CrlIssuer, Vec<VerifiedCrl>>,
     /// What counted before and has no list of its scope now. An older one must not come back in two steps.
-    gone: BTreeMap<Issuer, Vec<Mark>>,
+    gone: BTreeMap<CrlIssuer, Vec<CrlIdentity>>,
 }
 
 /// A list would take the place of a newer one of the same issuer and scope.
@@ -23,21 +23,21 @@ pub(super) struct Revocations {
     "a revocation list of {signer} ({older}) is older than the one that is in force ({newer}): give a newer one, \
      or restart to accept it"
 )]
-pub struct Rollback {
+pub struct CrlRollback {
     signer: String,
-    older: Version,
-    newer: Version,
+    older: CrlVersion,
+    newer: CrlVersion,
 }
 
-impl Revocations {
+impl RevocationLists {
     /// Adds a list. Of its issuer's lists of the same scope only the newest counts; of two that are equally new
     /// both do. Says so if one does not count.
-    pub(super) fn add(&mut self, issuer: Issuer, list: List) -> Option<String> {
+    pub(super) fn add(&mut self, issuer: CrlIssuer, list: VerifiedCrl) -> Option<String> {
         let lists = self.lists.entry(issuer).or_default();
         if lists.iter().any(|known| known.is(&list)) {
             return Some(format!("the list of {list} is here twice"));
         }
-        let unused = |older: &List, newer: &List| {
+        let unused = |older: &VerifiedCrl, newer: &VerifiedCrl| {
             let newer = newer.version();
             Some(format!("the list of {older} does not count beside {newer}"))
         };
@@ -58,17 +58,17 @@ impl Revocations {
     }
 
     /// The lists that count.
-    pub(super) fn lists(&self) -> impl Iterator<Item = &List> {
+    pub(super) fn lists(&self) -> impl Iterator<Item = &VerifiedCrl> {
         self.lists.values().flatten()
     }
 
     /// Takes the place of `former`, unless a list is older than the last one of the same issuer and scope was there.
-    pub(super) fn follow(&mut self, former: &Self) -> Result<(), Rollback> {
+    pub(super) fn follow(&mut self, former: &Self) -> Result<(), CrlRollback> {
         for (issuer, before) in former.marks() {
             let lists = self.lists.get(issuer).map_or(&[][..], Vec::as_slice);
             let mut same = lists
                 .iter()
-                .map(List::mark)
+                .map(VerifiedCrl::mark)
                 .filter(|mark| mark.has_scope_of(before))
                 .peekable();
             if same.peek().is_none() {
@@ -78,7 +78,7 @@ impl Revocations {
                 }
             }
             if let Some(older) = same.find(|mark| mark.version() < before.version()) {
-                return Err(Rollback {
+                return Err(CrlRollback {
                     signer: before.signer().to_owned(),
                     older: older.version().clone(),
                     newer: before.version().clone(),
@@ -89,7 +89,7 @@ impl Revocations {
     }
 
     /// The lists that count, and those that counted before and have no successor.
-    fn marks(&self) -> impl Iterator<Item = (&Issuer, &Mark)> {
+    fn marks(&self) -> impl Iterator<Item = (&CrlIssuer, &CrlIdentity)> {
         let lists = self.lists.iter();
         let lists = lists.flat_map(|(issuer, all)| all.iter().map(move |one| (issuer, one.mark())));
         let gone = self.gone.iter();
@@ -112,11 +112,11 @@ impl Revocations {
         let mut links = Vec::new();
         let mut certificate: &Cert<'_> = path.end_entity();
         for issuer in path.intermediate_certificates() {
-            links.push((Issuer::of(&issuer.der())?, certificate));
+            links.push((CrlIssuer::of(&issuer.der())?, certificate));
             certificate = issuer;
         }
         let anchor = path.anchor();
-        let anchor = Issuer::new(&anchor.subject, &anchor.subject_public_key_info);
+        let anchor = CrlIssuer::new(&anchor.subject, &anchor.subject_public_key_info);
         links.push((anchor, certificate));
         // First of all: that another certificate's list has ended must not hide it.
         if links.iter().any(|(key, one)| self.revokes(key, one)) {
@@ -131,13 +131,13 @@ impl Revocations {
     }
 
     /// This authority as an issuer, if there is a list of it.
-    pub(super) fn issuer(&self, authority: &CertificateDer<'_>) -> Option<Issuer> {
-        let issuer = Issuer::of(authority).ok()?;
+    pub(super) fn issuer(&self, authority: &CertificateDer<'_>) -> Option<CrlIssuer> {
+        let issuer = CrlIssuer::of(authority).ok()?;
         self.lists.contains_key(&issuer).then_some(issuer)
     }
 
     /// Whether an issuer has taken a certificate back, which must be one of its own.
-    pub(super) fn revokes(&self, issuer: &Issuer, certificate: &Cert<'_>) -> bool {
+    pub(super) fn revokes(&self, issuer: &CrlIssuer, certificate: &Cert<'_>) -> bool {
         let mut lists = self.lists.get(issuer).into_iter().flatten();
         lists.any(|list| list.revokes(certificate))
     }
@@ -146,7 +146,7 @@ impl Revocations {
     /// would name, or only lists that have ended, has an unknown status.
     fn look_up(
         &self,
-        issuer: &Issuer,
+        issuer: &CrlIssuer,
         (certificate, is_authority): (&Cert<'_>, bool),
         expired_crl: ExpiredCrl,
         now: UnixTime,
@@ -155,7 +155,7 @@ impl Revocations {
         let ends = lists
             .iter()
             .filter(|list| list.covers(certificate, is_authority))
-            .map(List::next_update)
+            .map(VerifiedCrl::next_update)
             .max()
             .ok_or(webpki::Error::UnknownRevocationStatus)?;
         match expired_crl {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use certgen::{Authority, AuthoritySpec, Issued, Serial};
+use certgen::{Authority, AuthoritySpec, CertificateSerial, IssuedCertificate};
 use rcgen::{
     CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope,
     Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
@@ -31,7 +31,7 @@ impl Files {
     }
 
     /// Loads the authorities with these lists, each of which is the text of a file.
-    pub(super) fn with(&self, lists: &[&str]) -> Result<Trust, TrustError> {
+    pub(super) fn with(&self, lists: &[&str]) -> Result<ClientTrust, TrustError> {
         let mut paths = Vec::new();
         for (index, list) in lists.iter().enumerate() {
             let path = self.0.path().join(format!("{index}.crl"));
@@ -39,7 +39,7 @@ impl Files {
             paths.push(path);
         }
         let authorities = self.0.path().join("ca.crt");
-        let trust = Trust::load(&authorities, &paths, ExpiredCrl::Refuse);
+        let trust = ClientTrust::load(&authorities, &paths, ExpiredCrl::Refuse);
         trust.map_err(|mut faults| faults.remove(0).1)
     }
 }
@@ -53,15 +53,15 @@ fn authority(name: &str) -> Authority {
 }
 
 /// The text of a list of these certificates.
-fn list(authority: &Authority, number: u64, revoked: &[&Issued]) -> String {
-    let serials: Vec<Serial> = revoked.iter().map(|one| one.serial().clone()).collect();
+fn list(authority: &Authority, number: u64, revoked: &[&IssuedCertificate]) -> String {
+    let serials: Vec<CertificateSerial> = revoked.iter().map(|one| one.serial().clone()).collect();
     let now = OffsetDateTime::now_utc();
     let list = authority.crl(&serials, now, now + DAY, number);
     list.unwrap().pem().to_owned()
 }
 
 /// What is recorded of a client with this certificate.
-fn verdict(trust: &Trust, client: &Issued) -> &'static str {
+fn verdict(trust: &ClientTrust, client: &IssuedCertificate) -> &'static str {
     let leaf = client.certificate_der();
     match trust.verify(&leaf, &[], UnixTime::now()) {
         Ok(_) => "good",
@@ -189,7 +189,7 @@ impl Parts {
         Self { authority, issuer }
     }
 
-    fn client(&self, list: &str) -> Issued {
+    fn client(&self, list: &str) -> IssuedCertificate {
         self.custom(|params| {
             params.crl_distribution_points = vec![CrlDistributionPoint {
                 uris: vec![list.to_owned()],
@@ -197,7 +197,7 @@ impl Parts {
         })
     }
 
-    fn custom(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Issued {
+    fn custom(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> IssuedCertificate {
         let mut params = rcgen::CertificateParams::default();
         params
             .distinguished_name
@@ -209,7 +209,13 @@ impl Parts {
         self.authority.issue_custom(params).unwrap()
     }
 
-    fn list(&self, uri: &str, scope: Option<CrlScope>, number: u64, revoked: &[&Issued]) -> String {
+    fn list(
+        &self,
+        uri: &str,
+        scope: Option<CrlScope>,
+        number: u64,
+        revoked: &[&IssuedCertificate],
+    ) -> String {
         let now = OffsetDateTime::now_utc();
         let revoked = revoked.iter().map(|one| RevokedCertParams {
             serial_number: SerialNumber::from_slice(one.serial().as_bytes()),

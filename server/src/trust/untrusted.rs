@@ -6,7 +6,7 @@ use crate::tls_messages;
 
 /// Why a client's chain is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Untrusted {
+pub enum UntrustedChain {
     /// The chain is longer or larger than is looked at.
     #[error("the chain has {intermediates} intermediates and {bytes} bytes")]
     TooLarge {
@@ -20,7 +20,7 @@ pub enum Untrusted {
     Chain(webpki::Error),
 }
 
-impl Untrusted {
+impl UntrustedChain {
     /// The reason as the record's closed list has it.
     #[expect(
         clippy::wildcard_enum_match_arm,

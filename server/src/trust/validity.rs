@@ -13,12 +13,12 @@ const LIST_SOON: u64 = 4;
 
 /// When something is valid, in seconds of Unix time, the last one included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Validity {
+pub(crate) struct ValidityPeriod {
     pub(crate) not_before: u64,
     pub(crate) not_after: u64,
 }
 
-impl Validity {
+impl ValidityPeriod {
     /// A certificate's validity.
     pub(crate) fn read(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();

@@ -4,16 +4,16 @@ use std::path::Path;
 
 use rustls_pki_types::UnixTime;
 
-use super::Trust;
-use super::authority::Authority;
+use super::ClientTrust;
+use super::authority::ClientAuthority;
 use crate::policy::{ExpiredCrl, TlsFile};
-use crate::policy_warning::Finding;
+use crate::policy_warning::PolicyWarning;
 
 /// The most bytes of authorities' names that a handshake tells clients. TLS has room for 64 KiB with all else,
 /// but Java reads 32 KiB of a handshake message.
 const LARGEST_SUBJECTS: usize = 16 * 1024;
 
-impl Trust {
+impl ClientTrust {
     /// Leaves the authorities' names out of handshakes if they are more than clients are ready to read.
     pub(super) fn bound_subjects(&mut self, authorities: &Path) {
         self.subjects
@@ -26,7 +26,7 @@ impl Trust {
             .map(|name| 2 + name.as_ref().len())
             .sum();
         if bytes > LARGEST_SUBJECTS {
-            let what = Finding::new(
+            let what = PolicyWarning::new(
                 TlsFile::ClientCa,
                 format_args!(
                     "the names of {} authorities have {bytes} bytes, which clients need not read; no names are \
@@ -40,24 +40,25 @@ impl Trust {
     }
 
     /// What an operator should know now about the authorities and their lists.
-    pub(crate) fn findings(&self, now: UnixTime) -> Vec<Finding> {
+    pub(crate) fn warnings(&self, now: UnixTime) -> Vec<PolicyWarning> {
         let mut findings = self.findings.clone();
         let (valid, all) = self.valid_authorities(now);
         let authorities = TlsFile::ClientCa;
         if valid < all {
             let what = format_args!("{} of {all} authorities are out of date", all - valid);
-            findings.push(Finding::new(authorities, what));
+            findings.push(PolicyWarning::new(authorities, what));
         }
         for authority in &self.authorities {
-            let Authority { name, period, .. } = authority;
+            let ClientAuthority { name, period, .. } = authority;
             let what = if authority.is_revoked {
                 Some("is on its issuer's revocation list: its clients are refused".to_owned())
             } else {
                 let is_valid = period.check(now).is_ok();
                 is_valid.then(|| period.ending(now)).flatten()
             };
-            findings
-                .extend(what.map(|what| Finding::new(authorities, format_args!("{name} {what}"))));
+            findings.extend(
+                what.map(|what| PolicyWarning::new(authorities, format_args!("{name} {what}"))),
+            );
         }
         for list in self.revocations.lists() {
             let Some(what) = list.ending(now) else {
@@ -68,7 +69,7 @@ impl Trust {
                 ExpiredCrl::Accept => "",
             };
             let what = format_args!("the list of {list} {what}{refused}");
-            findings.push(Finding::new(TlsFile::Crl(0), what));
+            findings.push(PolicyWarning::new(TlsFile::Crl(0), what));
         }
         findings
     }

@@ -21,42 +21,44 @@ const LONGEST: usize = 4 << 20;
 /// How many descriptors go with one message at most. The kernel allows 253 (unix(7)).
 pub(crate) const MOST_DESCRIPTORS: usize = 64;
 /// How many bytes are read at a time.
-const CHUNK: usize = 64 << 10;
+const READ_CHUNK: usize = 64 << 10;
 
 /// Sends messages. Clones send over the same socket, one after the other.
 #[derive(Debug, Clone)]
-pub(crate) struct Sender(Arc<UnixStream>);
+pub(crate) struct MessageSender(Arc<UnixStream>);
 
 /// Receives messages.
 #[derive(Debug)]
-pub(crate) struct Receiver {
+pub(crate) struct MessageReceiver {
     socket: Arc<UnixStream>,
     bytes: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
 }
 
 /// The two directions of a connected socket.
-pub(crate) fn halves(socket: std::os::unix::net::UnixStream) -> io::Result<(Sender, Receiver)> {
+pub(crate) fn halves(
+    socket: std::os::unix::net::UnixStream,
+) -> io::Result<(MessageSender, MessageReceiver)> {
     socket.set_nonblocking(true)?;
     let socket = Arc::new(UnixStream::from_std(socket)?);
-    let receiver = Receiver {
+    let receiver = MessageReceiver {
         socket: Arc::clone(&socket),
         bytes: Vec::new(),
         descriptors: VecDeque::new(),
     };
-    Ok((Sender(socket), receiver))
+    Ok((MessageSender(socket), receiver))
 }
 
 /// The two directions of the socket that is this process's standard input. It is taken from there, so
 /// that it is closed when this process drops it.
-pub(crate) fn at_standard_input() -> io::Result<(Sender, Receiver)> {
+pub(crate) fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)> {
     let socket = std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr()?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     halves(socket)
 }
 
-impl Sender {
+impl MessageSender {
     /// Sends a message.
     pub(crate) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         self.send_with(message, &[]).await
@@ -87,7 +89,7 @@ impl Sender {
     }
 }
 
-impl Receiver {
+impl MessageReceiver {
     /// The next message; `None` when the other side has closed the socket. Cancel safe.
     pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         loop {
@@ -144,7 +146,7 @@ fn receive(
 ) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut chunk = vec![0; CHUNK];
+    let mut chunk = vec![0; READ_CHUNK];
     let received = recvmsg(
         socket,
         &mut [IoSliceMut::new(&mut chunk)],
@@ -173,7 +175,10 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> ((Sender, Receiver), (Sender, Receiver)) {
+    fn pair() -> (
+        (MessageSender, MessageReceiver),
+        (MessageSender, MessageReceiver),
+    ) {
         let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
         (halves(one).unwrap(), halves(other).unwrap())
     }

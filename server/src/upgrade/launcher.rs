@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::channel::{Receiver, Sender, at_standard_input, halves};
+use super::channel::{MessageReceiver, MessageSender, at_standard_input, halves};
 use crate::program;
 
 /// The hidden command that makes a process a launcher.
@@ -26,7 +26,7 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 /// A program to start.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Launch {
+pub(super) struct LaunchRequest {
     pub(super) binary: OsString,
     pub(super) arguments: Vec<OsString>,
     /// Variables that are not for the new process.
@@ -38,7 +38,7 @@ pub(super) struct Launch {
 /// What a launcher is told after the program.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToLauncher {
-    Launch(Launch),
+    Launch(LaunchRequest),
     /// The process may outlive the launcher.
     Leave,
 }
@@ -53,16 +53,16 @@ enum FromLauncher {
 
 /// A process that was launched. It is killed when this is dropped, unless it was released.
 #[derive(Debug)]
-pub(super) struct Launched {
+pub(super) struct LaunchedProcess {
     launcher: Child,
-    sender: Sender,
-    receiver: Receiver,
+    sender: MessageSender,
+    receiver: MessageReceiver,
     pid: u32,
 }
 
-impl Launched {
+impl LaunchedProcess {
     /// Starts a program with this socket for its standard input.
-    pub(super) async fn start(launch: Launch, socket: OwnedFd) -> io::Result<Self> {
+    pub(super) async fn start(launch: LaunchRequest, socket: OwnedFd) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let own = program::running().ok_or(io::ErrorKind::NotFound)?;
         let launcher = Command::new(own)
@@ -88,7 +88,7 @@ impl Launched {
     }
 
     /// Its number.
-    pub(super) fn id(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
@@ -151,7 +151,7 @@ pub async fn launch() -> io::Result<()> {
     }
 }
 
-fn spawn(launch: &Launch, socket: OwnedFd) -> io::Result<Child> {
+fn spawn(launch: &LaunchRequest, socket: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(&launch.binary);
     command.args(&launch.arguments).stdin(Stdio::from(socket));
     for variable in &launch.without {

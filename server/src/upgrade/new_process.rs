@@ -5,26 +5,26 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb::Stay;
+use lb::DrainGuard;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use super::channel::{Receiver, Sender, at_standard_input};
-use super::protocol::{DECIDES, Known, PROTOCOL, Summary, ToElder, ToHeir};
+use super::channel::{MessageReceiver, MessageSender, at_standard_input};
+use super::protocol::{DECIDES, KnownHealth, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
 use super::remote_connections::RemoteConnections;
 use crate::gateway::Gateway;
-use crate::inherited_listeners::Inherited;
+use crate::inherited_listeners::InheritedListeners;
 
 /// How long the other process may take to close its listeners.
-const LEAVE: Duration = Duration::from_secs(10);
+const CLOSE_LISTENERS: Duration = Duration::from_secs(10);
 
 /// Why a process does not follow another.
 #[derive(Debug, Error)]
-pub enum SuccessionError {
+pub enum InheritError {
     /// It was not started by an upgrade.
     #[error("`--succeed` is for processes that `portcullis upgrade` starts: {0}")]
-    NotStartedByAnother(io::Error),
+    NotStartedByUpgrade(io::Error),
     /// The other process is no longer there.
     #[error("the process that is to be followed cannot be talked to: {0}")]
     Link(#[from] io::Error),
@@ -40,7 +40,7 @@ pub enum SuccessionError {
 
 /// What is to become of the processes that drain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Orders {
+pub(crate) struct ForwardedCommands {
     /// How often the policy was to be read again.
     pub(crate) reloads: u64,
     /// How often the file of access records was to be opened again.
@@ -48,130 +48,129 @@ pub(crate) struct Orders {
     /// Whether the gateway as a whole is to end.
     pub(crate) drain: bool,
     /// Whether yet another process serves.
-    pub(crate) followed: bool,
+    pub(crate) upgraded: bool,
     /// The process that served, if that is gone.
     pub(crate) lost: Option<u32>,
 }
 
 /// The process that is followed.
 #[derive(Debug)]
-pub struct Elder {
-    sender: Sender,
-    receiver: Receiver,
-    known: Vec<Known>,
+pub struct OldProcess {
+    sender: MessageSender,
+    receiver: MessageReceiver,
+    health: Vec<KnownHealth>,
     /// Which messages it knows.
     messages: u32,
     /// Its connections that are to end, by its numbers.
-    cuts: mpsc::UnboundedReceiver<u64>,
+    end_requests: mpsc::UnboundedReceiver<u64>,
     /// The socket to the process that stays as the parent of all.
     parent: Option<OwnedFd>,
     /// Those that are counted here.
     connections: RemoteConnections,
 }
 
-impl Elder {
+impl OldProcess {
     /// The process that has started this one. Must be called within a runtime.
-    pub fn at_standard_input() -> Result<Self, SuccessionError> {
-        let (sender, receiver) =
-            at_standard_input().map_err(SuccessionError::NotStartedByAnother)?;
+    pub fn at_standard_input() -> Result<Self, InheritError> {
+        let (sender, receiver) = at_standard_input().map_err(InheritError::NotStartedByUpgrade)?;
         let (connections, cuts) = RemoteConnections::new();
         Ok(Self {
             sender,
             receiver,
-            known: Vec::new(),
+            health: Vec::new(),
             messages: 0,
-            cuts,
+            end_requests: cuts,
             parent: None,
             connections,
         })
     }
 
     /// Takes what it hands over.
-    pub async fn inherit(&mut self) -> Result<Inherited, SuccessionError> {
-        let mut inherited = Inherited::default();
+    pub async fn receive_listeners(&mut self) -> Result<InheritedListeners, InheritError> {
+        let mut inherited = InheritedListeners::default();
         loop {
-            match self.hear().await? {
-                ToHeir::Hello { protocol, .. } if protocol != PROTOCOL => {
-                    return Err(SuccessionError::Version(protocol));
+            match self.receive().await? {
+                ToNewProcess::Hello { protocol, .. } if protocol != PROTOCOL => {
+                    return Err(InheritError::Version(protocol));
                 }
-                ToHeir::Hello {
+                ToNewProcess::Hello {
                     has_loaded,
                     generation,
                     messages,
                     ..
                 } => {
-                    inherited.note_generation(generation);
+                    inherited.set_generation(generation);
                     self.messages = messages;
                     if has_loaded {
-                        inherited.and_what_is_loaded();
+                        inherited.set_owns_steering();
                     }
                 }
-                ToHeir::Listeners(purposes) => {
+                ToNewProcess::Listeners(purposes) => {
                     for purpose in purposes {
-                        let socket = self.receiver.descriptor().ok_or_else(garbled)?;
-                        inherited.add(&purpose.parse().map_err(|()| garbled())?, socket);
+                        let socket = self.receiver.descriptor().ok_or_else(unexpected_message)?;
+                        inherited.add(&purpose.parse().map_err(|()| unexpected_message())?, socket);
                     }
                 }
-                ToHeir::Health(known) => self.known.extend(known),
-                ToHeir::Prepare => return Ok(inherited),
-                ToHeir::Connections(_)
-                | ToHeir::Parent
-                | ToHeir::Serve
-                | ToHeir::Drained
-                | ToHeir::Drain
-                | ToHeir::Left
-                | ToHeir::Arrived { .. }
-                | ToHeir::Dialed { .. }
-                | ToHeir::Ended { .. } => return Err(garbled().into()),
+                ToNewProcess::Health(known) => self.health.extend(known),
+                ToNewProcess::Prepare => return Ok(inherited),
+                ToNewProcess::Connections(_)
+                | ToNewProcess::Parent
+                | ToNewProcess::Serve
+                | ToNewProcess::Drained
+                | ToNewProcess::Drain
+                | ToNewProcess::ListenersClosed
+                | ToNewProcess::Admit { .. }
+                | ToNewProcess::Dialed { .. }
+                | ToNewProcess::Ended { .. } => return Err(unexpected_message().into()),
             }
         }
     }
 
     /// Has the gateway believe what the other one's probes have found out.
-    pub fn tell_health(&mut self, gateway: &Gateway) {
-        self.known
+    pub fn apply_health(&mut self, gateway: &Gateway) {
+        self.health
             .drain(..)
-            .for_each(|known| gateway.assume(&known));
+            .for_each(|known| gateway.assume_health(&known));
     }
 
     /// Says that everything is ready, and waits until it is to serve. The other process's clients are
     /// counted then.
-    pub async fn take_over(
+    pub async fn receive_connections(
         &mut self,
         gateway: &Gateway,
-        summary: Summary,
-    ) -> Result<(), SuccessionError> {
-        self.sender.send(&ToElder::Ready(summary)).await?;
+        summary: ReadySummary,
+    ) -> Result<(), InheritError> {
+        self.sender.send(&ToOldProcess::Ready(summary)).await?;
         loop {
-            match self.hear().await? {
-                ToHeir::Connections(carried) => {
+            match self.receive().await? {
+                ToNewProcess::Connections(carried) => {
                     for carried in carried {
-                        self.connections.take_over(gateway, &carried);
+                        self.connections.insert(gateway, &carried);
                     }
                 }
-                ToHeir::Parent => {
-                    self.parent = Some(self.receiver.descriptor().ok_or_else(garbled)?);
+                ToNewProcess::Parent => {
+                    self.parent = Some(self.receiver.descriptor().ok_or_else(unexpected_message)?);
                 }
-                ToHeir::Serve => return Ok(()),
-                ToHeir::Hello { .. }
-                | ToHeir::Listeners(_)
-                | ToHeir::Health(_)
-                | ToHeir::Prepare
-                | ToHeir::Left
-                | ToHeir::Drained
-                | ToHeir::Drain
-                | ToHeir::Arrived { .. }
-                | ToHeir::Dialed { .. }
-                | ToHeir::Ended { .. } => return Err(garbled().into()),
+                ToNewProcess::Serve => return Ok(()),
+                ToNewProcess::Hello { .. }
+                | ToNewProcess::Listeners(_)
+                | ToNewProcess::Health(_)
+                | ToNewProcess::Prepare
+                | ToNewProcess::ListenersClosed
+                | ToNewProcess::Drained
+                | ToNewProcess::Drain
+                | ToNewProcess::Admit { .. }
+                | ToNewProcess::Dialed { .. }
+                | ToNewProcess::Ended { .. } => return Err(unexpected_message().into()),
             }
         }
     }
 
     /// Says that this process serves, and waits until the other one has closed its listeners.
-    pub async fn serving(&mut self) -> Result<(), SuccessionError> {
-        self.sender.send(&ToElder::Serving).await?;
+    pub async fn report_serving(&mut self) -> Result<(), InheritError> {
+        self.sender.send(&ToOldProcess::Serving).await?;
         // Whether it says so or not, this process serves.
-        drop(timeout(LEAVE, self.receiver.receive::<ToHeir>()).await);
+        drop(timeout(CLOSE_LISTENERS, self.receiver.receive::<ToNewProcess>()).await);
         Ok(())
     }
 
@@ -181,28 +180,28 @@ impl Elder {
     }
 
     /// Says why this process cannot serve.
-    pub async fn fail(mut self, why: String) {
+    pub async fn report_failure(mut self, why: String) {
         // Without a word the other one knows as much: the socket is closed.
-        self.sender.send(&ToElder::Failed(why)).await.ok();
+        self.sender.send(&ToOldProcess::Failed(why)).await.ok();
     }
 
     /// Keeps count of its connections until it ends. The stay is the gateway's whose drain waits for it.
     /// That the gateway is to end, `end` is told.
-    pub(crate) async fn follow(
+    pub(crate) async fn count_connections(
         mut self,
         gateway: Arc<Gateway>,
-        mut orders: watch::Receiver<Orders>,
+        mut orders: watch::Receiver<ForwardedCommands>,
         end: Arc<Notify>,
-        stay: Stay,
+        stay: DrainGuard,
     ) {
-        let mut given = Orders::default();
+        let mut given = ForwardedCommands::default();
         loop {
             let message = tokio::select! {
                 message = self.receiver.receive() => message,
-                Some(connection) = self.cuts.recv() => {
+                Some(connection) = self.end_requests.recv() => {
                     if self.messages >= DECIDES {
                         // If it cannot be told, it is gone, and with it the connection.
-                        self.sender.send(&ToElder::Cut { connection }).await.ok();
+                        self.sender.send(&ToOldProcess::Cut { connection }).await.ok();
                     }
                     continue;
                 }
@@ -213,24 +212,24 @@ impl Elder {
                 }
                 Ok(()) = orders.changed() => {
                     let now = *orders.borrow();
-                    self.pass_on(given, now).await;
+                    self.forward(given, now).await;
                     given = now;
                     continue;
                 }
                 () = gateway.drain().cut_off() => {
-                    self.sender.send(&ToElder::End).await.ok();
+                    self.sender.send(&ToOldProcess::End).await.ok();
                     break;
                 }
             };
             match message {
-                Ok(Some(ToHeir::Drained)) => {
+                Ok(Some(ToNewProcess::Drained)) => {
                     tracing::info!(
                         "the process that was followed has drained, and stays as parent"
                     );
                     break;
                 }
-                Ok(Some(ToHeir::Drain)) => end.notify_one(),
-                Ok(Some(message)) => self.connections.note(&gateway, message),
+                Ok(Some(ToNewProcess::Drain)) => end.notify_one(),
+                Ok(Some(message)) => self.connections.handle(&gateway, message),
                 Ok(None) => {
                     tracing::info!("the process that was followed has ended");
                     break;
@@ -246,28 +245,28 @@ impl Elder {
     }
 
     /// Gives the orders that are new. Whoever cannot be told is gone.
-    async fn pass_on(&mut self, given: Orders, now: Orders) {
+    async fn forward(&mut self, given: ForwardedCommands, now: ForwardedCommands) {
         let knows_all = self.messages >= DECIDES;
         let lost = now.lost.filter(|_| given.lost.is_none() && knows_all);
         let news = [
-            (now.reloads != given.reloads).then_some(ToElder::Reload),
-            (now.reopens != given.reopens).then_some(ToElder::Reopen),
-            (now.drain != given.drain).then_some(ToElder::Drain),
-            (now.followed != given.followed && knows_all).then_some(ToElder::Followed),
-            lost.map(|pid| ToElder::Lost { pid }),
+            (now.reloads != given.reloads).then_some(ToOldProcess::Reload),
+            (now.reopens != given.reopens).then_some(ToOldProcess::Reopen),
+            (now.drain != given.drain).then_some(ToOldProcess::Drain),
+            (now.upgraded != given.upgraded && knows_all).then_some(ToOldProcess::Followed),
+            lost.map(|pid| ToOldProcess::Lost { pid }),
         ];
         for order in news.iter().flatten() {
             self.sender.send(order).await.ok();
         }
     }
 
-    async fn hear(&mut self) -> Result<ToHeir, SuccessionError> {
+    async fn receive(&mut self) -> Result<ToNewProcess, InheritError> {
         let message = self.receiver.receive().await?;
-        message.ok_or(SuccessionError::Dismissed)
+        message.ok_or(InheritError::Dismissed)
     }
 }
 
-fn garbled() -> io::Error {
+fn unexpected_message() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         "it said something that was not to be expected",

@@ -11,27 +11,27 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::channel::{MOST_DESCRIPTORS, Receiver, Sender, halves};
-use super::launcher::{Launch, Launched};
-use super::old_process_reports::Successor;
-use super::parent::Parent;
-use super::protocol::{DECIDES, MESSAGES, PROTOCOL, Summary, ToElder, ToHeir};
-use super::remote_admission::Heir;
+use super::channel::{MOST_DESCRIPTORS, MessageReceiver, MessageSender, halves};
+use super::launcher::{LaunchRequest, LaunchedProcess};
+use super::old_process_reports::NewProcess;
+use super::parent::ParentProcess;
+use super::protocol::{DECIDES, MESSAGE_SET, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
+use super::remote_admission::RemoteAdmission;
 use crate::gateway::Gateway;
-use crate::inherited_listeners::Purpose;
+use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
 use crate::systemd;
 
 /// The flag that a process gets that is to follow another.
-const SUCCEED: &str = "--succeed";
+const INHERIT: &str = "--succeed";
 /// How long the new process may take to serve once it was told to. It is asked for clients meanwhile.
 const SERVE: Duration = Duration::from_secs(10);
 /// How long a process that is not needed may take to end.
 const DISMISS: Duration = Duration::from_secs(5);
 /// How many groups go into one message.
-const MESSAGE: usize = 1000;
+const GROUPS_A_MESSAGE: usize = 1000;
 /// How many connections do: each has its client's certificates with it.
-const CARRIED: usize = 16;
+const CONNECTIONS_A_MESSAGE: usize = 16;
 
 /// Why there was no upgrade. The process that served still does, and nothing has changed.
 #[derive(Debug, Error)]
@@ -58,16 +58,16 @@ pub enum UpgradeError {
     Ended(ExitStatus),
     /// What was started is something else.
     #[error("the new process does not answer as portcullis does")]
-    Stranger,
+    NotPortcullis,
     /// The policy is another by now than the one that the new process has read.
     #[error("the policy was reloaded meanwhile; try again")]
-    Changed,
+    PolicyChanged,
     /// The new process took too long.
     #[error("the new process was not ready within {0:?}")]
-    Late(Duration),
+    TimedOut(Duration),
     /// One at a time.
     #[error("an upgrade is under way already")]
-    Underway,
+    InProgress,
     /// The gateway is about to end, or another process serves already.
     #[error("this process drains")]
     Draining,
@@ -78,14 +78,14 @@ pub enum UpgradeError {
 
 /// A new process that is ready to serve.
 #[derive(Debug)]
-pub struct Candidate {
-    process: Launched,
+pub struct CandidateProcess {
+    process: LaunchedProcess,
     supervision: Supervision,
-    sender: Sender,
-    receiver: Receiver,
+    sender: MessageSender,
+    receiver: MessageReceiver,
     /// The file that it runs.
     file: PathBuf,
-    summary: Summary,
+    summary: ReadySummary,
     listeners: usize,
     /// Of the policy that was in force when it was started.
     generation: u64,
@@ -97,36 +97,36 @@ pub enum Supervision {
     /// A service manager, which is told which process serves and can wait for it.
     Manager,
     /// This process: whoever started it knows no other.
-    Here(Parent),
+    ThisProcess(ParentProcess),
     /// The process that was started first. With it goes the socket to it.
-    First(OwnedFd),
+    FirstProcess(OwnedFd),
 }
 
 impl Supervision {
     /// Asks who it is. `parent` is the socket to the process that was started first, if that stays.
     pub async fn of(parent: Option<OwnedFd>) -> io::Result<Self> {
         match parent {
-            Some(parent) => Ok(Self::First(parent)),
+            Some(parent) => Ok(Self::FirstProcess(parent)),
             None if systemd::follows_the_main_process().await => Ok(Self::Manager),
-            None => Ok(Self::Here(Parent::new()?)),
+            None => Ok(Self::ThisProcess(ParentProcess::new()?)),
         }
     }
 
-    fn launch(&self, binary: &Path) -> Launch {
+    fn launch(&self, binary: &Path) -> LaunchRequest {
         let arguments = std::env::args_os().skip(1);
         let mut arguments: Vec<OsString> =
-            arguments.filter(|argument| argument != SUCCEED).collect();
-        arguments.push(SUCCEED.into());
+            arguments.filter(|argument| argument != INHERIT).collect();
+        arguments.push(INHERIT.into());
         // A service manager watches the process that serves, whichever that is (sd_watchdog_enabled(3)).
         let mut without = vec!["WATCHDOG_PID".to_owned()];
         let own_group = match self {
             Self::Manager => {
-                without.push(systemd::STARTED.to_owned());
+                without.push(systemd::SYSTEMD_EXEC_PID.to_owned());
                 false
             }
-            Self::Here(_) | Self::First(_) => true,
+            Self::ThisProcess(_) | Self::FirstProcess(_) => true,
         };
-        Launch {
+        LaunchRequest {
             binary: binary.into(),
             arguments,
             without,
@@ -138,13 +138,13 @@ impl Supervision {
     fn socket(&mut self) -> Option<OwnedFd> {
         match self {
             Self::Manager => None,
-            Self::Here(parent) => parent.theirs(),
-            Self::First(socket) => socket.try_clone().ok(),
+            Self::ThisProcess(parent) => parent.theirs(),
+            Self::FirstProcess(socket) => socket.try_clone().ok(),
         }
     }
 }
 
-impl Candidate {
+impl CandidateProcess {
     /// Starts a program as this process was started, hands it the gateway's listeners and what it
     /// knows, and waits until it is ready. It is killed if it is not in time, and when the candidate is
     /// dropped.
@@ -152,19 +152,19 @@ impl Candidate {
         gateway: &Gateway,
         binary: &Path,
         supervision: Supervision,
-        more: Vec<(Purpose, OwnedFd)>,
+        more: Vec<(ListenerPurpose, OwnedFd)>,
         limit: Duration,
     ) -> Result<Self, UpgradeError> {
-        let generation = gateway.running().generation();
+        let generation = gateway.snapshot().generation();
         let file = resolved(binary);
         let (mut listeners, has_loaded) = gateway.listeners()?;
         listeners.extend(more);
-        let known = gateway.known_health();
+        let known = gateway.upstream_health();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         // A program may be where the system waits for it, as on a file system over a network.
-        let launching = Launched::start(supervision.launch(binary), theirs.into());
+        let launching = LaunchedProcess::start(supervision.launch(binary), theirs.into());
         let launched = timeout(limit, launching).await;
-        let launched = launched.map_err(|_| UpgradeError::Late(limit))?;
+        let launched = launched.map_err(|_| UpgradeError::TimedOut(limit))?;
         let mut process = launched.map_err(|source| UpgradeError::Start {
             binary: binary.to_owned(),
             source,
@@ -172,32 +172,32 @@ impl Candidate {
         let (mut sender, mut receiver) = halves(ours)?;
         let preparing = async {
             let protocol = PROTOCOL;
-            let hello = ToHeir::Hello {
+            let hello = ToNewProcess::Hello {
                 protocol,
                 has_loaded,
                 generation,
-                messages: MESSAGES,
+                messages: MESSAGE_SET,
             };
             sender.send(&hello).await?;
             for some in listeners.chunks(MOST_DESCRIPTORS) {
                 let purposes = some.iter().map(|(purpose, _)| purpose.to_string());
                 let sockets: Vec<_> = some.iter().map(|(_, socket)| socket.as_fd()).collect();
-                let message = ToHeir::Listeners(purposes.collect());
+                let message = ToNewProcess::Listeners(purposes.collect());
                 sender.send_with(&message, &sockets).await?;
             }
             let mut known = known.into_iter().peekable();
             while known.peek().is_some() {
-                let some = known.by_ref().take(MESSAGE).collect();
-                sender.send(&ToHeir::Health(some)).await?;
+                let some = known.by_ref().take(GROUPS_A_MESSAGE).collect();
+                sender.send(&ToNewProcess::Health(some)).await?;
             }
-            sender.send(&ToHeir::Prepare).await?;
+            sender.send(&ToNewProcess::Prepare).await?;
             receiver.receive().await
         };
         let said = timeout(limit, preparing)
             .await
-            .map_err(|_| UpgradeError::Late(limit))?;
+            .map_err(|_| UpgradeError::TimedOut(limit))?;
         match said {
-            Ok(Some(ToElder::Ready(summary))) => Ok(Self {
+            Ok(Some(ToOldProcess::Ready(summary))) => Ok(Self {
                 process,
                 supervision,
                 sender,
@@ -207,27 +207,27 @@ impl Candidate {
                 listeners: listeners.len(),
                 generation,
             }),
-            Ok(Some(ToElder::Failed(why))) => Err(UpgradeError::Failed(why)),
+            Ok(Some(ToOldProcess::Failed(why))) => Err(UpgradeError::Failed(why)),
             Ok(Some(
-                ToElder::Serving
-                | ToElder::Verdict { .. }
-                | ToElder::Reload
-                | ToElder::Reopen
-                | ToElder::Drain
-                | ToElder::End
-                | ToElder::Followed
-                | ToElder::Cut { .. }
-                | ToElder::Lost { .. },
+                ToOldProcess::Serving
+                | ToOldProcess::Verdict { .. }
+                | ToOldProcess::Reload
+                | ToOldProcess::Reopen
+                | ToOldProcess::Drain
+                | ToOldProcess::End
+                | ToOldProcess::Followed
+                | ToOldProcess::Cut { .. }
+                | ToOldProcess::Lost { .. },
             )) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
             Ok(None) | Err(_) => match timeout(DISMISS, process.ended()).await {
                 Ok(status) => Err(UpgradeError::Ended(status?)),
-                Err(_) => Err(UpgradeError::Stranger),
+                Err(_) => Err(UpgradeError::NotPortcullis),
             },
         }
     }
 
     /// What it has found.
-    pub fn summary(&self) -> &Summary {
+    pub fn summary(&self) -> &ReadySummary {
         &self.summary
     }
 
@@ -242,8 +242,8 @@ impl Candidate {
     }
 
     /// Its number.
-    pub fn id(&self) -> u32 {
-        self.process.id()
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Sends it away: it was only to be seen whether it could serve.
@@ -255,70 +255,72 @@ impl Candidate {
     }
 
     /// Leaves the gateway to it. If it fails now, the gateway goes on here.
-    pub async fn take_over(mut self, gateway: &Arc<Gateway>) -> Result<Successor, UpgradeError> {
+    pub async fn hand_over(mut self, gateway: &Arc<Gateway>) -> Result<NewProcess, UpgradeError> {
         // It may have read what is no longer in force, and let somebody in who was revoked.
-        if !gateway.begin_to_hand_over(self.generation) {
-            return Err(UpgradeError::Changed);
+        if !gateway.begin_handover(self.generation) {
+            return Err(UpgradeError::PolicyChanged);
         }
-        gateway.give_way();
-        let (heir, told) = Heir::new();
-        let carried = gateway.live().hand_over(Arc::clone(&heir));
+        gateway.release_steering();
+        let (heir, told) = RemoteAdmission::new();
+        let carried = gateway.connections().admit_remotely(Arc::clone(&heir));
         let serving = timeout(SERVE, async {
-            for some in carried.chunks(CARRIED) {
+            for some in carried.chunks(CONNECTIONS_A_MESSAGE) {
                 self.sender
-                    .send(&ToHeir::Connections(some.to_vec()))
+                    .send(&ToNewProcess::Connections(some.to_vec()))
                     .await?;
             }
             if self.summary.handover >= DECIDES
                 && let Some(socket) = self.supervision.socket()
             {
                 let sockets = [socket.as_fd()];
-                self.sender.send_with(&ToHeir::Parent, &sockets).await?;
+                self.sender
+                    .send_with(&ToNewProcess::Parent, &sockets)
+                    .await?;
             }
-            self.sender.send(&ToHeir::Serve).await?;
+            self.sender.send(&ToNewProcess::Serve).await?;
             match self.receiver.receive().await? {
-                Some(ToElder::Serving) => Ok(()),
-                Some(ToElder::Failed(why)) => Err(UpgradeError::Failed(why)),
+                Some(ToOldProcess::Serving) => Ok(()),
+                Some(ToOldProcess::Failed(why)) => Err(UpgradeError::Failed(why)),
                 Some(
-                    ToElder::Ready(_)
-                    | ToElder::Verdict { .. }
-                    | ToElder::Reload
-                    | ToElder::Reopen
-                    | ToElder::Drain
-                    | ToElder::End
-                    | ToElder::Followed
-                    | ToElder::Cut { .. }
-                    | ToElder::Lost { .. },
+                    ToOldProcess::Ready(_)
+                    | ToOldProcess::Verdict { .. }
+                    | ToOldProcess::Reload
+                    | ToOldProcess::Reopen
+                    | ToOldProcess::Drain
+                    | ToOldProcess::End
+                    | ToOldProcess::Followed
+                    | ToOldProcess::Cut { .. }
+                    | ToOldProcess::Lost { .. },
                 ) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
                 None => Err(UpgradeError::Ended(self.process.ended().await?)),
             }
         });
-        let served = serving.await.unwrap_or(Err(UpgradeError::Late(SERVE)));
+        let served = serving.await.unwrap_or(Err(UpgradeError::TimedOut(SERVE)));
         if let Err(error) = served {
             // It may have begun to accept.
             self.process.kill().await;
-            gateway.live().take_back();
+            gateway.connections().admit_locally();
             drop(told);
-            heir.is_gone();
-            gateway.come_back();
-            gateway.has_handed_over();
+            heir.close();
+            gateway.restore_steering();
+            gateway.end_handover();
             return Err(error);
         }
         gateway.forget_steering();
-        gateway.has_handed_over();
-        let pid = self.process.id();
+        gateway.end_handover();
+        let pid = self.process.pid();
         if let Err(error) = self.process.release().await {
             tracing::error!(%error, pid, "the new process does not belong to whoever supervises it");
         }
-        Ok(Successor {
+        Ok(NewProcess {
             pid,
             supervision: self.supervision,
             handover: self.summary.handover,
             sender: self.sender,
             receiver: self.receiver,
-            heir,
-            told,
-            carried: carried.len(),
+            remote_admission: heir,
+            outgoing: told,
+            connections: carried.len(),
         })
     }
 }

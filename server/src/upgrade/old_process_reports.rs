@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::channel::{Receiver, Sender};
+use super::channel::{MessageReceiver, MessageSender};
 use super::old_process::Supervision;
-use super::protocol::{DECIDES, ENDS, ToElder, ToHeir};
-use super::remote_admission::{Answer, Heir};
+use super::protocol::{DECIDES, ENDS, ToNewProcess, ToOldProcess};
+use super::remote_admission::{AdmissionAnswer, RemoteAdmission};
 use crate::gateway::Gateway;
 
 /// What the process that follows wants of the one that drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum OldProcessCommand {
     /// To read the policy again.
     Reload,
     /// To open the file of access records again.
@@ -23,46 +23,46 @@ pub enum Order {
     /// To end at once.
     End,
     /// To go on without it: yet another process serves.
-    Followed,
+    Upgraded,
     /// To know that the process is gone that followed it.
-    Lost(u32),
+    NewProcessLost(u32),
     /// It cannot want anything any more: it is gone.
-    Gone,
+    Disconnected,
 }
 
 /// A new process that serves.
 #[derive(Debug)]
-pub struct Successor {
+pub struct NewProcess {
     pub(super) pid: u32,
     pub(super) supervision: Supervision,
     pub(super) handover: u32,
-    pub(super) sender: Sender,
-    pub(super) receiver: Receiver,
-    pub(super) heir: Arc<Heir>,
-    pub(super) told: mpsc::UnboundedReceiver<ToHeir>,
-    pub(super) carried: usize,
+    pub(super) sender: MessageSender,
+    pub(super) receiver: MessageReceiver,
+    pub(super) remote_admission: Arc<RemoteAdmission>,
+    pub(super) outgoing: mpsc::UnboundedReceiver<ToNewProcess>,
+    pub(super) connections: usize,
 }
 
-impl Successor {
+impl NewProcess {
     /// Its number.
-    pub fn id(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// How many connections this process had when it was followed.
-    pub fn carried(&self) -> usize {
-        self.carried
+    pub fn connections(&self) -> usize {
+        self.connections
     }
 
     /// Takes apart who notices its end, and what tells it of this process's connections.
-    pub fn split(self) -> (Supervision, Reports) {
-        let reports = Reports {
+    pub fn split(self) -> (Supervision, ConnectionReports) {
+        let reports = ConnectionReports {
             pid: self.pid,
             handover: self.handover,
             sender: self.sender,
             receiver: self.receiver,
-            heir: self.heir,
-            told: self.told,
+            remote_admission: self.remote_admission,
+            outgoing: self.outgoing,
         };
         (self.supervision, reports)
     }
@@ -70,49 +70,55 @@ impl Successor {
 
 /// What tells a process that serves of the connections of one that drains.
 #[derive(Debug)]
-pub struct Reports {
+pub struct ConnectionReports {
     pid: u32,
     handover: u32,
-    sender: Sender,
-    receiver: Receiver,
-    heir: Arc<Heir>,
-    told: mpsc::UnboundedReceiver<ToHeir>,
+    sender: MessageSender,
+    receiver: MessageReceiver,
+    remote_admission: Arc<RemoteAdmission>,
+    outgoing: mpsc::UnboundedReceiver<ToNewProcess>,
 }
 
-impl Reports {
+impl ConnectionReports {
     /// Whether the process that serves decides about this process's connections.
-    pub fn go_to_who_decides(&self) -> bool {
+    pub fn decides_remotely(&self) -> bool {
         self.handover >= DECIDES
     }
 
     /// Tells it what becomes of this process's connections, until it is gone; its orders go to
     /// `orders`.
-    pub async fn tell(self, gateway: Arc<Gateway>, orders: mpsc::Sender<Order>) {
+    pub async fn run(self, gateway: Arc<Gateway>, orders: mpsc::Sender<OldProcessCommand>) {
         let Self {
             pid,
             handover,
             mut sender,
             mut receiver,
-            heir,
-            mut told,
+            remote_admission: heir,
+            outgoing: mut told,
         } = self;
         let hearing = async {
             loop {
                 match receiver.receive().await? {
-                    Some(ToElder::Verdict {
+                    Some(ToOldProcess::Verdict {
                         connection,
                         verdict,
                         waited,
-                    }) => heir.answer(connection, Answer { verdict, waited }),
-                    Some(ToElder::Cut { connection }) => gateway.live().cut(connection),
+                    }) => heir.answer(connection, AdmissionAnswer { verdict, waited }),
+                    Some(ToOldProcess::Cut { connection }) => gateway.connections().end(connection),
                     // If many wait already, the gateway is about to end or to reload anyway.
-                    Some(ToElder::Reload) => drop(orders.try_send(Order::Reload)),
-                    Some(ToElder::Reopen) => drop(orders.try_send(Order::Reopen)),
-                    Some(ToElder::Drain) => drop(orders.try_send(Order::Drain)),
-                    Some(ToElder::End) => drop(orders.try_send(Order::End)),
-                    Some(ToElder::Followed) => drop(orders.send(Order::Followed).await),
-                    Some(ToElder::Lost { pid }) => drop(orders.send(Order::Lost(pid)).await),
-                    Some(ToElder::Ready(_) | ToElder::Failed(_) | ToElder::Serving) => {
+                    Some(ToOldProcess::Reload) => drop(orders.try_send(OldProcessCommand::Reload)),
+                    Some(ToOldProcess::Reopen) => drop(orders.try_send(OldProcessCommand::Reopen)),
+                    Some(ToOldProcess::Drain) => drop(orders.try_send(OldProcessCommand::Drain)),
+                    Some(ToOldProcess::End) => drop(orders.try_send(OldProcessCommand::End)),
+                    Some(ToOldProcess::Followed) => {
+                        drop(orders.send(OldProcessCommand::Upgraded).await)
+                    }
+                    Some(ToOldProcess::Lost { pid }) => {
+                        drop(orders.send(OldProcessCommand::NewProcessLost(pid)).await)
+                    }
+                    Some(
+                        ToOldProcess::Ready(_) | ToOldProcess::Failed(_) | ToOldProcess::Serving,
+                    ) => {
                         return Err(io::ErrorKind::InvalidData.into());
                     }
                     None => return Ok(()),
@@ -120,10 +126,10 @@ impl Reports {
             }
         };
         let telling = async {
-            sender.send(&ToHeir::Left).await?;
+            sender.send(&ToNewProcess::ListenersClosed).await?;
             while let Some(message) = told.recv().await {
-                let is_known = (handover >= DECIDES || !matches!(message, ToHeir::Drained))
-                    && (handover >= ENDS || !matches!(message, ToHeir::Drain));
+                let is_known = (handover >= DECIDES || !matches!(message, ToNewProcess::Drained))
+                    && (handover >= ENDS || !matches!(message, ToNewProcess::Drain));
                 if is_known {
                     sender.send(&message).await?;
                 }
@@ -138,10 +144,10 @@ impl Reports {
             tracing::warn!(%error, pid, "the process that follows cannot be talked to");
         }
         // In this order: whoever finds nobody to ask finds that it decides itself.
-        gateway.live().take_back();
+        gateway.connections().admit_locally();
         drop(told);
-        heir.is_gone();
+        heir.close();
         // Nobody waits for orders any more if this process has ended its connections.
-        orders.send(Order::Gone).await.ok();
+        orders.send(OldProcessCommand::Disconnected).await.ok();
     }
 }

@@ -19,7 +19,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::channel::{Receiver, Sender, halves};
+use super::channel::{MessageReceiver, MessageSender, halves};
 
 /// What a parent is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,8 +30,8 @@ enum ToParent {
 
 /// The parent's side: this process stays until the gateway's end.
 #[derive(Debug)]
-pub struct Parent {
-    receiver: Receiver,
+pub struct ParentProcess {
+    receiver: MessageReceiver,
     /// The processes' end, until the first of them has it.
     theirs: Option<OwnedFd>,
     children: unix::Signal,
@@ -42,7 +42,7 @@ pub struct Parent {
     status: Option<ExitStatus>,
 }
 
-impl Parent {
+impl ParentProcess {
     /// Makes this process the one that orphans among its descendants go to. Must be called within a
     /// runtime.
     pub(crate) fn new() -> io::Result<Self> {
@@ -66,7 +66,7 @@ impl Parent {
     }
 
     /// This process serves now.
-    pub(crate) fn is_followed_by(&mut self, process: u32) {
+    pub(crate) fn expect_child(&mut self, process: u32) {
         self.serving = i32::try_from(process).ok().and_then(Pid::from_raw);
     }
 
@@ -94,7 +94,7 @@ impl Parent {
                 _ = self.children.recv() => {}
                 told = self.receiver.receive(), if self.is_told => match told {
                     Ok(Some(ToParent::Serves { pid })) => {
-                        self.is_followed_by(pid);
+                        self.expect_child(pid);
                         // The process that got it was handing over already.
                         if self.has_passed_the_end_on {
                             self.send(Signal::TERM);
@@ -130,21 +130,21 @@ impl Parent {
 
 /// The side of a process that has a parent.
 #[derive(Debug)]
-pub(crate) struct Child {
-    sender: Sender,
+pub(crate) struct ParentLink {
+    sender: MessageSender,
     /// The same socket, for the next process.
     socket: OwnedFd,
 }
 
 /// Notices the parent's end.
 #[derive(Debug)]
-pub(crate) struct Tie(Receiver);
+pub(crate) struct ParentWatch(MessageReceiver);
 
-impl Child {
+impl ParentLink {
     /// Must be called within a runtime.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<(Self, Tie)> {
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<(Self, ParentWatch)> {
         let (sender, receiver) = halves(socket.try_clone()?.into())?;
-        Ok((Self { sender, socket }, Tie(receiver)))
+        Ok((Self { sender, socket }, ParentWatch(receiver)))
     }
 
     /// The socket, for a process that is to follow.
@@ -153,16 +153,16 @@ impl Child {
     }
 
     /// Says that another process serves now.
-    pub(crate) async fn is_followed_by(&mut self, pid: u32) {
+    pub(crate) async fn report_new_process(&mut self, pid: u32) {
         if let Err(error) = self.sender.send(&ToParent::Serves { pid }).await {
             tracing::warn!(%error, "the parent cannot be told which process serves");
         }
     }
 }
 
-impl Tie {
+impl ParentWatch {
     /// Waits until the parent is gone.
-    pub(crate) async fn torn(mut self) {
+    pub(crate) async fn closed(mut self) {
         // A parent says nothing.
         while let Ok(Some(())) = self.0.receive::<()>().await {}
     }

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use lb::{Denied, Health, Limit, Rate};
+use lb::{ClientDenied, Limit, Rate, UpstreamHealth};
 use serde::{Deserialize, Serialize};
 
-use crate::credentials::Shown;
+use crate::credentials::CredentialsMessage;
 use crate::rejection::Rejection;
 
 /// Counts up with every change that an older program would misunderstand.
 pub(crate) const PROTOCOL: u32 = 1;
 /// Counts up with every message that an older program does not know: it is not sent to those.
-pub(crate) const MESSAGES: u32 = ENDS;
+pub(crate) const MESSAGE_SET: u32 = ENDS;
 /// Since when the process that serves decides about the connections of those that drain.
 pub(crate) const DECIDES: u32 = 2;
 /// Since when a process that drains can pass on that the gateway is to end.
@@ -21,7 +21,7 @@ pub(crate) const ENDS: u32 = 3;
 
 /// What the old process says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToHeir {
+pub(crate) enum ToNewProcess {
     /// First of all.
     Hello {
         protocol: u32,
@@ -37,24 +37,24 @@ pub(crate) enum ToHeir {
     /// Listeners by the text of their purpose; a descriptor comes with each.
     Listeners(Vec<String>),
     /// Groups' upstreams of which something is known.
-    Health(Vec<Known>),
+    Health(Vec<KnownHealth>),
     /// That is all that there is to inherit: get ready.
     Prepare,
     /// Connections of the old process.
-    Connections(Vec<Carried>),
+    Connections(Vec<ConnectionState>),
     /// The socket to the process that stays as the parent of all comes with this.
     Parent,
     /// Those are all: serve.
     Serve,
     /// The listeners are no longer open in the old process.
-    Left,
+    ListenersClosed,
     /// A client of the old process wants to come in.
-    Arrived {
+    Admit {
         connection: u64,
         client: String,
         group: String,
         #[serde(default)]
-        shown: Option<Shown>,
+        shown: Option<CredentialsMessage>,
         /// How long it has waited for a place, if it may wait. Older programs have nobody wait.
         #[serde(default)]
         waited: Option<Duration>,
@@ -74,9 +74,9 @@ pub(crate) enum ToHeir {
 
 /// What the new process says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToElder {
+pub(crate) enum ToOldProcess {
     /// Everything is loaded and bound; the only thing left to do is to serve.
-    Ready(Summary),
+    Ready(ReadySummary),
     /// It cannot serve, and why.
     Failed(String),
     /// It serves.
@@ -84,7 +84,7 @@ pub(crate) enum ToElder {
     /// Whether a client may come in.
     Verdict {
         connection: u64,
-        verdict: Verdict,
+        verdict: AdmissionVerdict,
         /// How long it has waited for a place, if it had to.
         #[serde(default)]
         waited: Option<Duration>,
@@ -107,7 +107,7 @@ pub(crate) enum ToElder {
 
 /// What the new process has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct ReadySummary {
     /// Its version.
     pub version: String,
     /// How many groups the policy has.
@@ -121,33 +121,37 @@ pub struct Summary {
 
 /// What is known about an upstream.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Known {
+pub(crate) struct KnownHealth {
     pub(crate) group: String,
     pub(crate) upstream: SocketAddr,
     pub(crate) is_up: bool,
 }
 
-impl Known {
-    pub(crate) fn health(&self) -> Health {
-        if self.is_up { Health::Up } else { Health::Down }
+impl KnownHealth {
+    pub(crate) fn health(&self) -> UpstreamHealth {
+        if self.is_up {
+            UpstreamHealth::Up
+        } else {
+            UpstreamHealth::Down
+        }
     }
 }
 
 /// A connection as another process is to count it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Carried {
+pub(crate) struct ConnectionState {
     pub(crate) connection: u64,
     pub(crate) client: String,
     pub(crate) group: String,
     pub(crate) upstream: Option<SocketAddr>,
     /// What it takes to decide about it. Older programs do not tell.
     #[serde(default)]
-    pub(crate) shown: Option<Shown>,
+    pub(crate) credentials: Option<CredentialsMessage>,
 }
 
 /// Whether a client may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Verdict {
+pub(crate) enum AdmissionVerdict {
     Admitted,
     /// It has all the connections that it may have.
     Connections(NonZeroU32),
@@ -157,30 +161,30 @@ pub(crate) enum Verdict {
         per: Duration,
     },
     /// The policy no longer knows it.
-    Lapsed,
+    Revoked,
 }
 
-impl Verdict {
+impl AdmissionVerdict {
     pub(crate) fn of<T>(result: &Result<T, Rejection>) -> Self {
         match result {
             Ok(_) => Self::Admitted,
-            Err(Rejection::Limited(Denied::ClientConnections {
+            Err(Rejection::Limited(ClientDenied::ClientConnections {
                 limit: Limit::AtMost(most),
             })) => Self::Connections(*most),
-            Err(Rejection::Limited(Denied::ClientRate { rate })) => Self::Rate {
+            Err(Rejection::Limited(ClientDenied::ClientRate { rate })) => Self::Rate {
                 events: rate.events,
                 per: rate.per,
             },
-            Err(_) => Self::Lapsed,
+            Err(_) => Self::Revoked,
         }
     }
 
     pub(crate) fn into_result(self) -> Result<(), Rejection> {
         let denied = match self {
             Self::Admitted => return Ok(()),
-            Self::Lapsed => return Err(Rejection::Lapsed),
-            Self::Connections(most) => Denied::ClientConnections { limit: most.into() },
-            Self::Rate { events, per } => Denied::ClientRate {
+            Self::Revoked => return Err(Rejection::Revoked),
+            Self::Connections(most) => ClientDenied::ClientConnections { limit: most.into() },
+            Self::Rate { events, per } => ClientDenied::ClientRate {
                 rate: Rate::new(events, per),
             },
         };
@@ -196,16 +200,16 @@ mod tests {
     fn a_verdict_is_the_same_on_both_sides() {
         let two = NonZeroU32::new(2).unwrap();
         let verdicts = [
-            Verdict::Admitted,
-            Verdict::Lapsed,
-            Verdict::Connections(two),
-            Verdict::Rate {
+            AdmissionVerdict::Admitted,
+            AdmissionVerdict::Revoked,
+            AdmissionVerdict::Connections(two),
+            AdmissionVerdict::Rate {
                 events: two,
                 per: Duration::from_secs(1),
             },
         ];
         for verdict in verdicts {
-            assert_eq!(Verdict::of(&verdict.into_result()), verdict);
+            assert_eq!(AdmissionVerdict::of(&verdict.into_result()), verdict);
         }
     }
 }

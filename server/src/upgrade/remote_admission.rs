@@ -8,37 +8,37 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::protocol::{Carried, ToHeir, Verdict};
+use super::protocol::{AdmissionVerdict, ConnectionState, ToNewProcess};
 
 /// Tells the new process what becomes of the old one's connections, and asks it for those whose
 /// handshakes were still under way.
 #[derive(Debug)]
-pub(crate) struct Heir {
-    tell: mpsc::UnboundedSender<ToHeir>,
-    asked: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+pub(crate) struct RemoteAdmission {
+    outgoing: mpsc::UnboundedSender<ToNewProcess>,
+    pending: Mutex<HashMap<u64, oneshot::Sender<AdmissionAnswer>>>,
     /// Those that were let in and have not yet entered, and whether they are to end all the same.
     admitted: Mutex<HashMap<u64, bool>>,
 }
 
 /// What the new process says of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) verdict: Verdict,
+pub(crate) struct AdmissionAnswer {
+    pub(crate) verdict: AdmissionVerdict,
     /// How long the client has waited, if it had to.
     pub(crate) waited: Option<Duration>,
 }
 
-impl Heir {
+impl RemoteAdmission {
     /// An heir, and what it is to be told.
     #[expect(
         clippy::disallowed_methods,
         reason = "a connection has three messages at most, and connections are bounded; so are signals"
     )]
-    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<ToHeir>) {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<ToNewProcess>) {
         let (tell, told) = mpsc::unbounded_channel();
         let heir = Self {
-            tell,
-            asked: Mutex::default(),
+            outgoing: tell,
+            pending: Mutex::default(),
             admitted: Mutex::default(),
         };
         (Arc::new(heir), told)
@@ -46,7 +46,7 @@ impl Heir {
 
     /// A connection has reached its upstream.
     pub(crate) fn dialed(&self, connection: u64, upstream: SocketAddr) {
-        self.tell(ToHeir::Dialed {
+        self.send(ToNewProcess::Dialed {
             connection,
             upstream,
         });
@@ -54,44 +54,48 @@ impl Heir {
 
     /// A connection has ended.
     pub(crate) fn ended(&self, connection: u64) {
-        self.tell(ToHeir::Ended { connection });
+        self.send(ToNewProcess::Ended { connection });
     }
 
     /// No connection is left.
     pub(crate) fn drained(&self) {
-        self.tell(ToHeir::Drained);
+        self.send(ToNewProcess::Drained);
     }
 
     /// The gateway is to end.
     pub(crate) fn drain(&self) {
-        self.tell(ToHeir::Drain);
+        self.send(ToNewProcess::Drain);
     }
 
     /// Whether a client may come in; `None` if there is nobody to answer any more. It may be long until the answer
     /// if the client may wait, and says how long it has `waited`. Whoever stops waiting takes the question back.
-    pub(crate) async fn ask(&self, asked: Carried, waited: Option<Duration>) -> Option<Answer> {
-        let Carried {
+    pub(crate) async fn request(
+        &self,
+        asked: ConnectionState,
+        waited: Option<Duration>,
+    ) -> Option<AdmissionAnswer> {
+        let ConnectionState {
             connection,
             client,
             group,
-            shown,
+            credentials: shown,
             ..
         } = asked;
         let (sender, answer) = oneshot::channel();
-        self.asked.lock().insert(connection, sender);
-        let mut question = Question {
-            heir: self,
+        self.pending.lock().insert(connection, sender);
+        let mut question = RequestGuard {
+            remote_admission: self,
             connection,
             is_open: true,
         };
-        self.tell(ToHeir::Arrived {
+        self.send(ToNewProcess::Admit {
             connection,
             client,
             group,
             shown,
             waited,
         });
-        if self.tell.is_closed() {
+        if self.outgoing.is_closed() {
             return None;
         }
         let answer = answer.await.ok();
@@ -100,9 +104,9 @@ impl Heir {
     }
 
     /// What the new process says of a client.
-    pub(crate) fn answer(&self, connection: u64, answer: Answer) {
-        let asked = self.asked.lock().remove(&connection);
-        if asked.is_some() && answer.verdict == Verdict::Admitted {
+    pub(crate) fn answer(&self, connection: u64, answer: AdmissionAnswer) {
+        let asked = self.pending.lock().remove(&connection);
+        if asked.is_some() && answer.verdict == AdmissionVerdict::Admitted {
             self.admitted.lock().insert(connection, false);
         }
         if let Some(asked) = asked
@@ -115,42 +119,48 @@ impl Heir {
     }
 
     /// A connection that was let in is to end, although it may not have entered yet.
-    pub(crate) fn cut(&self, connection: u64) {
+    pub(crate) fn end(&self, connection: u64) {
         if let Some(is_cut) = self.admitted.lock().get_mut(&connection) {
             *is_cut = true;
         }
     }
 
     /// A connection that was let in has entered. Returns whether it is to end already.
-    pub(crate) fn has_entered(&self, connection: u64) -> bool {
+    pub(crate) fn confirm_entered(&self, connection: u64) -> bool {
         self.admitted.lock().remove(&connection).unwrap_or(false)
     }
 
     /// Nobody will answer any more.
-    pub(crate) fn is_gone(&self) {
-        self.asked.lock().clear();
+    pub(crate) fn close(&self) {
+        self.pending.lock().clear();
     }
 
-    fn tell(&self, message: ToHeir) {
+    fn send(&self, message: ToNewProcess) {
         // Nobody counts any more if nobody hears it.
-        self.tell.send(message).ok();
+        self.outgoing.send(message).ok();
     }
 }
 
 /// A question that may be taken back.
-struct Question<'a> {
-    heir: &'a Heir,
+struct RequestGuard<'a> {
+    remote_admission: &'a RemoteAdmission,
     connection: u64,
     is_open: bool,
 }
 
-impl Drop for Question<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
         // If it was answered already, the answer is taken back too.
         if self.is_open {
-            self.heir.asked.lock().remove(&self.connection);
-            self.heir.admitted.lock().remove(&self.connection);
-            self.heir.ended(self.connection);
+            self.remote_admission
+                .pending
+                .lock()
+                .remove(&self.connection);
+            self.remote_admission
+                .admitted
+                .lock()
+                .remove(&self.connection);
+            self.remote_admission.ended(self.connection);
         }
     }
 }
@@ -161,31 +171,31 @@ mod tests {
 
     use super::*;
 
-    fn of(connection: u64) -> Carried {
-        Carried {
+    fn of(connection: u64) -> ConnectionState {
+        ConnectionState {
             connection,
             client: "alice".to_owned(),
             group: "db".to_owned(),
             upstream: None,
-            shown: None,
+            credentials: None,
         }
     }
 
     #[tokio::test]
     async fn a_question_is_answered_taken_back_or_left_alone() {
-        let (heir, mut told) = Heir::new();
+        let (heir, mut told) = RemoteAdmission::new();
         let tasks = TaskTracker::new();
         let ask = |connection| {
             let heir = Arc::clone(&heir);
-            tasks.spawn(async move { heir.ask(of(connection), None).await })
+            tasks.spawn(async move { heir.request(of(connection), None).await })
         };
         let answered = ask(1);
         assert!(matches!(
             told.recv().await,
-            Some(ToHeir::Arrived { connection: 1, .. })
+            Some(ToNewProcess::Admit { connection: 1, .. })
         ));
-        let lapsed = Answer {
-            verdict: Verdict::Lapsed,
+        let lapsed = AdmissionAnswer {
+            verdict: AdmissionVerdict::Revoked,
             waited: None,
         };
         heir.answer(1, lapsed);
@@ -194,20 +204,20 @@ mod tests {
         let taken_back = ask(2);
         assert!(matches!(
             told.recv().await,
-            Some(ToHeir::Arrived { connection: 2, .. })
+            Some(ToNewProcess::Admit { connection: 2, .. })
         ));
         taken_back.abort();
         assert!(matches!(
             told.recv().await,
-            Some(ToHeir::Ended { connection: 2 })
+            Some(ToNewProcess::Ended { connection: 2 })
         ));
 
         let left_alone = ask(3);
         assert!(told.recv().await.is_some());
         drop(told);
-        heir.is_gone();
+        heir.close();
         assert_eq!(left_alone.await.unwrap(), None);
-        assert_eq!(heir.ask(of(4), None).await, None);
-        assert!(heir.asked.lock().is_empty());
+        assert_eq!(heir.request(of(4), None).await, None);
+        assert!(heir.pending.lock().is_empty());
     }
 }

@@ -11,40 +11,40 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::coop::unconstrained;
 
-use super::protocol::{Carried, ToElder, ToHeir, Verdict};
-use crate::connection_table::Cut;
-use crate::gateway::{Gateway, Wait};
+use super::protocol::{AdmissionVerdict, ConnectionState, ToNewProcess, ToOldProcess};
+use crate::connection_table::EndRequests;
+use crate::gateway::{AdmissionWait, Gateway};
 use crate::rejection::Rejection;
 
 /// How many of its clients may wait for a place here. All that have asked are looked at when one of them gets its
 /// place.
-const WAITING: usize = 1024;
+const MAX_PENDING: usize = 1024;
 
 /// The old process's connections that are counted in the new one.
 pub(crate) struct RemoteConnections {
     /// The old process's numbers, and this one's.
-    numbers: HashMap<u64, u64>,
+    ids: HashMap<u64, u64>,
     /// Where those are named that are to end.
-    cut: Cut,
+    end_requests: EndRequests,
     /// Those that have asked whether they may come in.
-    arrivals: Vec<Arrival>,
+    pending: Vec<PendingAdmission>,
 }
 
 /// One that has asked, and perhaps waits for a place.
-struct Arrival {
+struct PendingAdmission {
     /// The old process's number.
     connection: u64,
-    entering: Pin<Box<dyn Future<Output = Entered> + Send>>,
+    admission: Pin<Box<dyn Future<Output = AdmissionResult> + Send>>,
 }
 
 /// This process's number of a connection that has come in, or why it has not, and how long it has waited.
-type Entered = (Result<u64, Rejection>, Option<Duration>);
+type AdmissionResult = (Result<u64, Rejection>, Option<Duration>);
 
 impl fmt::Debug for RemoteConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteConnections")
-            .field("numbers", &self.numbers)
-            .field("arrivals", &self.arrivals.len())
+            .field("numbers", &self.ids)
+            .field("arrivals", &self.pending.len())
             .finish_non_exhaustive()
     }
 }
@@ -52,96 +52,101 @@ impl fmt::Debug for RemoteConnections {
 impl RemoteConnections {
     /// None yet, and where the old process's numbers come out of those that are to end.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<u64>) {
-        let (cut, cuts) = Cut::new();
+        let (cut, cuts) = EndRequests::new();
         let numbers = HashMap::new();
         let arrivals = Vec::new();
         let connections = Self {
-            numbers,
-            cut,
-            arrivals,
+            ids: numbers,
+            end_requests: cut,
+            pending: arrivals,
         };
         (connections, cuts)
     }
 
     /// Counts a connection that the old process has, whatever the limits say.
-    pub(crate) fn take_over(&mut self, gateway: &Gateway, carried: &Carried) {
-        if let Some(here) = gateway.take_over(carried, &self.cut) {
-            self.numbers.insert(carried.connection, here);
+    pub(crate) fn insert(&mut self, gateway: &Gateway, carried: &ConnectionState) {
+        if let Some(here) = gateway.count_remote(carried, &self.end_requests) {
+            self.ids.insert(carried.connection, here);
         }
     }
 
     /// Takes note of what the old process says of a connection.
-    pub(crate) fn note(&mut self, gateway: &Arc<Gateway>, message: ToHeir) {
+    pub(crate) fn handle(&mut self, gateway: &Arc<Gateway>, message: ToNewProcess) {
         match message {
-            ToHeir::Arrived {
+            ToNewProcess::Admit {
                 connection,
                 client,
                 group,
                 shown,
                 waited,
             } => {
-                let arrived = Carried {
+                let arrived = ConnectionState {
                     connection,
                     client,
                     group,
                     upstream: None,
-                    shown,
+                    credentials: shown,
                 };
-                self.arrives(Arc::clone(gateway), arrived, waited);
+                self.begin_admission(Arc::clone(gateway), arrived, waited);
             }
-            ToHeir::Dialed {
+            ToNewProcess::Dialed {
                 connection,
                 upstream,
             } => {
-                if let Some(&here) = self.numbers.get(&connection) {
-                    gateway.dialed_elsewhere(here, upstream);
+                if let Some(&here) = self.ids.get(&connection) {
+                    gateway.remote_dialed(here, upstream);
                 }
             }
-            ToHeir::Ended { connection } => {
+            ToNewProcess::Ended { connection } => {
                 // One that has not come in yet takes its question back.
-                self.arrivals
+                self.pending
                     .retain(|arrival| arrival.connection != connection);
-                if let Some(here) = self.numbers.remove(&connection) {
-                    gateway.live().release(here);
+                if let Some(here) = self.ids.remove(&connection) {
+                    gateway.connections().remove_remote(here);
                 }
             }
-            ToHeir::Hello { .. }
-            | ToHeir::Listeners(_)
-            | ToHeir::Health(_)
-            | ToHeir::Prepare
-            | ToHeir::Connections(_)
-            | ToHeir::Parent
-            | ToHeir::Serve
-            | ToHeir::Drained
-            | ToHeir::Drain
-            | ToHeir::Left => {}
+            ToNewProcess::Hello { .. }
+            | ToNewProcess::Listeners(_)
+            | ToNewProcess::Health(_)
+            | ToNewProcess::Prepare
+            | ToNewProcess::Connections(_)
+            | ToNewProcess::Parent
+            | ToNewProcess::Serve
+            | ToNewProcess::Drained
+            | ToNewProcess::Drain
+            | ToNewProcess::ListenersClosed => {}
         }
     }
 
-    fn arrives(&mut self, gateway: Arc<Gateway>, arrived: Carried, waited: Option<Duration>) {
-        let cut = self.cut.clone();
-        let waited = waited.filter(|_| self.arrivals.len() < WAITING);
-        self.arrivals.push(Arrival {
+    fn begin_admission(
+        &mut self,
+        gateway: Arc<Gateway>,
+        arrived: ConnectionState,
+        waited: Option<Duration>,
+    ) {
+        let cut = self.end_requests.clone();
+        let waited = waited.filter(|_| self.pending.len() < MAX_PENDING);
+        self.pending.push(PendingAdmission {
             connection: arrived.connection,
-            entering: Box::pin(async move {
-                let mut wait = Wait::default();
-                let entering = gateway.enter_elsewhere(&arrived, &cut, waited, &mut wait);
+            admission: Box::pin(async move {
+                let mut wait = AdmissionWait::default();
+                let entering = gateway.admit_remote(&arrived, &cut, waited, &mut wait);
                 (entering.await, wait.so_far())
             }),
         });
     }
 
     /// Waits until it is decided about one that has asked. Returns the answer. Cancel safe.
-    pub(crate) async fn decided(&mut self) -> ToElder {
+    pub(crate) async fn decided(&mut self) -> ToOldProcess {
         // Otherwise those behind the first hundred would never get their turn.
         unconstrained(poll_fn(|cx| self.poll_decided(cx))).await
     }
 
-    fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<ToElder> {
-        let mut arrivals = self.arrivals.iter_mut().enumerate();
+    fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<ToOldProcess> {
+        let mut arrivals = self.pending.iter_mut().enumerate();
         let decided =
             arrivals.find_map(
-                |(index, arrival)| match arrival.entering.as_mut().poll(cx) {
+                |(index, arrival)| match arrival.admission.as_mut().poll(cx) {
                     Poll::Ready(entered) => Some((index, entered)),
                     Poll::Pending => None,
                 },
@@ -149,12 +154,12 @@ impl RemoteConnections {
         let Some((index, (entered, waited))) = decided else {
             return Poll::Pending;
         };
-        let Arrival { connection, .. } = self.arrivals.remove(index);
-        let verdict = Verdict::of(&entered);
+        let PendingAdmission { connection, .. } = self.pending.remove(index);
+        let verdict = AdmissionVerdict::of(&entered);
         if let Ok(here) = entered {
-            self.numbers.insert(connection, here);
+            self.ids.insert(connection, here);
         }
-        Poll::Ready(ToElder::Verdict {
+        Poll::Ready(ToOldProcess::Verdict {
             connection,
             verdict,
             waited,
@@ -163,8 +168,8 @@ impl RemoteConnections {
 
     /// Counts none of them any more: the old process has ended.
     pub(crate) fn release_all(self, gateway: &Gateway) {
-        for connection in self.numbers.into_values() {
-            gateway.live().release(connection);
+        for connection in self.ids.into_values() {
+            gateway.connections().remove_remote(connection);
         }
     }
 }

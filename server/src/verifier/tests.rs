@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use certgen::{Authority, AuthoritySpec, Issued, Overwrite};
+use certgen::{Authority, AuthoritySpec, IssuedCertificate, Overwrite};
 use lb::LoadBalancer;
 use tempfile::TempDir;
 
 use super::*;
 use crate::identity::Fingerprint;
 use crate::policy::Policy;
-use crate::tls::Tls;
+use crate::tls::TlsSettings;
 
 const POLICY: &str = "version: 1
 gateway:
@@ -22,7 +22,7 @@ clients:
 ";
 
 /// A verifier for a connection to `db`, and alice, who has been there.
-fn verifier() -> (TempDir, Verifier, Issued) {
+fn verifier() -> (TempDir, Verifier, IssuedCertificate) {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new(&AuthoritySpec::default()).unwrap();
     authority.save(dir.path(), Overwrite::Refuse).unwrap();
@@ -30,15 +30,15 @@ fn verifier() -> (TempDir, Verifier, Issued) {
     own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
     let policy = Policy::parse("policy.yaml", POLICY).unwrap();
     let now = UnixTime::now();
-    let tls = Tls::load(&policy.gateway().tls, dir.path(), now).unwrap();
+    let tls = TlsSettings::load(&policy.gateway().tls, dir.path(), now).unwrap();
     let alice = authority.client("alice").unwrap();
-    tls.remember(tls.identify(&alice.certificate_der(), &[], now).unwrap());
+    tls.cache(tls.identify(&alice.certificate_der(), &[], now).unwrap());
     let balancer = LoadBalancer::default();
-    let running = Arc::new(Running::first(policy, Arc::new(tls), &balancer));
+    let running = Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer));
     (dir, verifier_of(running), alice)
 }
 
-fn verifier_of(running: Arc<Running>) -> Verifier {
+fn verifier_of(running: Arc<GatewaySnapshot>) -> Verifier {
     Verifier {
         running,
         destination: Destination {
@@ -52,8 +52,8 @@ fn verifier_of(running: Arc<Running>) -> Verifier {
     }
 }
 
-fn ticket(alice: &Issued) -> Ticket {
-    Ticket {
+fn ticket(alice: &IssuedCertificate) -> TicketContents {
+    TicketContents {
         proven: UnixTime::now(),
         certificate: Fingerprint::of(alice.certificate_der()),
     }
@@ -67,7 +67,7 @@ fn tickets_of_resumed_clients_end_with_the_first() {
         let since = Duration::from_secs(first.proven.as_secs() + seconds);
         UnixTime::since_unix_epoch(since)
     };
-    *verifier.state.lock() = State::Claimed(verifier.claim(first, after(3599)).unwrap());
+    *verifier.state.lock() = VerifierState::Claimed(verifier.claim(first, after(3599)).unwrap());
     assert_eq!(verifier.ticket(), Some(first), "another like it");
     assert!(verifier.claim(first, after(3600)).is_none());
 }
@@ -77,7 +77,7 @@ fn a_permit_is_worth_nothing_after_a_handshake_that_proved_something_else() {
     let (_dir, verifier, alice) = verifier();
     let claimed = || {
         let claim = verifier.claim(ticket(&alice), UnixTime::now());
-        *verifier.state.lock() = State::Claimed(claim.unwrap());
+        *verifier.state.lock() = VerifierState::Claimed(claim.unwrap());
     };
     claimed();
     assert!(verifier.take_permit(HandshakeKind::Full).is_err());
@@ -137,9 +137,9 @@ fn whoever_shows_certificates_without_their_keys_leaves_no_trace() {
         verifier.verify_client_cert(shown, &[junk], now).unwrap();
         drop(verifier);
     }
-    assert_eq!(tls.remembered(), 1);
+    assert_eq!(tls.cached_chains(), 1);
     assert!(
-        tls.recall(Fingerprint::of(&leaf), UnixTime::now())
+        tls.cached(Fingerprint::of(&leaf), UnixTime::now())
             .is_some()
     );
 }

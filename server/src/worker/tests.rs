@@ -7,9 +7,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::access_record::Recorder;
-use crate::gateway::Queued;
-use crate::load::Loaded;
-use crate::log_writer::{Output, Sink};
+use crate::gateway::QueuedConnections;
+use crate::load::LoadedPolicy;
+use crate::log_writer::{LogOutput, Sink};
 
 const POLICY: &str = "
 version: 1
@@ -32,8 +32,8 @@ pub(crate) fn gateway() -> (TempDir, Arc<Gateway>) {
     own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
     let policy = dir.path().join("policy.yaml");
     std::fs::write(&policy, POLICY).unwrap();
-    let sink = Sink::open(Output::File(dir.path().join("log")), |_| String::new()).unwrap();
-    let gateway = Gateway::new(Loaded::read(&policy).unwrap(), Recorder::new(sink));
+    let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
+    let gateway = Gateway::new(LoadedPolicy::read(&policy).unwrap(), Recorder::new(sink));
     (dir, gateway)
 }
 
@@ -45,7 +45,7 @@ async fn a_worker_that_panics_while_it_accepts_begins_again_until_it_ends_by_its
         let number = counted.fetch_add(1, Relaxed);
         async move { assert!(number == 2, "attempt {number} breaks off") }
     };
-    go_on(0, TaskTracker::new(), accepting).await;
+    restart_on_panic(0, TaskTracker::new(), accepting).await;
     assert_eq!(begun.load(Relaxed), 3);
 }
 
@@ -60,7 +60,7 @@ async fn a_connection_sends_each_segment_at_once() {
 #[tokio::test]
 async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let (_dir, gateway) = gateway();
-    gateway.close(Queued::Theirs).await;
+    gateway.close(QueuedConnections::Theirs).await;
 
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
@@ -70,9 +70,9 @@ async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let others = listener.try_clone().unwrap();
     let closing = CancellationToken::new();
     closing.cancel();
-    let post = Post {
+    let post = Acceptor {
         gateway,
-        number: 0,
+        worker: 0,
         ticks: Arc::default(),
     };
     let listener = Arc::new(TcpListener::from_std(listener).unwrap());

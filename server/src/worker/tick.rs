@@ -13,11 +13,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// tokio wakes its own driver with a system call whenever a timer is armed that is nearer than all others. A
 /// connection that comes alone arms four such: for its hello, the dial, the relay, and when a side ends.
 #[derive(Debug, Default)]
-pub(super) struct Ticks(Notify);
+pub(super) struct WorkerTicks(Notify);
 
-impl Ticks {
+impl WorkerTicks {
     /// A connection has come: another tick follows.
-    pub(super) fn come(&self) {
+    pub(super) fn note_connection(&self) {
         self.0.notify_one();
     }
 
@@ -42,7 +42,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_ticks_as_long_as_connections_come_and_begins_again_with_the_next() {
-        let ticks = Ticks::default();
+        let ticks = WorkerTicks::default();
         let mut tick = pin!(ticks.tick());
         let mut go_on = || {
             let polled = tick.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -54,11 +54,11 @@ mod tests {
                 .is_ready()
         };
         for _ in 0..3 {
-            ticks.come();
+            ticks.note_connection();
             go_on();
             // In the middle of a tick it is only noted that another follows.
             advance(TICK / 2).await;
-            ticks.come();
+            ticks.note_connection();
             go_on();
             assert!(nobody_waits_to_be_told());
             advance(TICK).await;

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::{
-    cause::Cause,
+    cause::FailureCause,
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
 };
 
@@ -19,12 +19,12 @@ fn config(ports: &[u16]) -> GroupConfig {
     GroupConfig::new("ledger", upstreams.collect())
 }
 
-fn group(ports: &[u16]) -> Arc<Group> {
-    Arc::new(Group::new(config(ports)))
+fn group(ports: &[u16]) -> Arc<UpstreamGroup> {
+    Arc::new(UpstreamGroup::new(config(ports)))
 }
 
 /// How long it takes until the group has its verdict, and whether it has.
-async fn waits(group: &Group) -> (bool, Duration) {
+async fn waits(group: &UpstreamGroup) -> (bool, Duration) {
     let begun = Instant::now();
     (group.first_verdict().await, begun.elapsed())
 }
@@ -73,7 +73,7 @@ async fn all_known_to_be_down_is_a_verdict_and_new_upstreams_are_waited_for_anew
     let group = group(&[1]);
     group.begin_probing();
     for _ in 0..group.config().health.fall.get() {
-        group.probed(address(1), Err(Cause::Refused));
+        group.probed(address(1), Err(FailureCause::Refused));
     }
     assert_eq!(waits(&group).await, (true, Duration::ZERO));
     group.put_upstream(UpstreamConfig::new(address(2)));
@@ -86,8 +86,8 @@ async fn all_known_to_be_down_is_a_verdict_and_new_upstreams_are_waited_for_anew
 #[test]
 fn an_upstream_is_free_when_it_gets_nothing_and_has_lost_its_last_connection() {
     let group = group(&[1]);
-    let freed = |group: &Group| {
-        let mut book = group.book.lock();
+    let freed = |group: &UpstreamGroup| {
+        let mut book = group.state.lock();
         book.balancer.adopt(address(1));
         book.give_back(address(1)).map(|vacated| vacated.state)
     };
@@ -102,7 +102,7 @@ fn an_upstream_is_free_when_it_gets_nothing_and_has_lost_its_last_connection() {
         };
         group.put_upstream(upstream);
         assert_eq!(freed(&group), Some(word));
-        assert_eq!(group.book.lock().put(upstream), None, "it is no news");
+        assert_eq!(group.state.lock().put(upstream), None, "it is no news");
     }
     group.alter(config(&[1]));
     group.retire();

@@ -5,12 +5,12 @@ use super::*;
 fn slow(slow_start: Duration, ports: impl IntoIterator<Item = u16>) -> GroupConfig {
     GroupConfig {
         slow_start,
-        ..config(upstreams(ports), Check::Off)
+        ..config(upstreams(ports), ProbeKind::Off)
     }
 }
 
 /// The ports of the next leases, which are kept.
-fn arrive(group: &Arc<Group>, held: &mut Vec<Lease>, count: usize) -> Vec<u16> {
+fn arrive(group: &Arc<UpstreamGroup>, held: &mut Vec<Lease>, count: usize) -> Vec<u16> {
     let leases = (0..count).map(|_| group.lease(&[]).unwrap());
     let before = held.len();
     held.extend(leases);
@@ -51,12 +51,12 @@ async fn an_upstream_that_serves_is_no_newcomer_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_connection_counts_for_ten_seconds_and_so_many_at_most() {
-    let mut config = config(upstreams([1, 2]), Check::Off);
+    let mut config = config(upstreams([1, 2]), ProbeKind::Off);
     config.health.fall = NonZeroU32::MAX;
     let group = group(config);
     let mut held = Vec::new();
-    group.fell_short(address(1), Cause::Closed);
-    group.fell_short(address(1), Cause::Closed);
+    group.fell_short(address(1), FailureCause::Closed);
+    group.fell_short(address(1), FailureCause::Closed);
     assert_eq!(arrive(&group, &mut held, 2), [2, 2]);
     tokio::time::advance(Duration::from_millis(9_999)).await;
     assert_eq!(
@@ -68,7 +68,7 @@ async fn a_failed_connection_counts_for_ten_seconds_and_so_many_at_most() {
     assert_eq!(arrive(&group, &mut held, 1), [1], "they are forgotten");
     held.clear();
     for _ in 0..2000 {
-        group.fell_short(address(1), Cause::Closed);
+        group.fell_short(address(1), FailureCause::Closed);
     }
     let instead = arrive(&group, &mut held, 2000);
     let first = instead.iter().position(|&port| port == 1);
@@ -78,16 +78,16 @@ async fn a_failed_connection_counts_for_ten_seconds_and_so_many_at_most() {
 #[tokio::test(start_paused = true)]
 async fn an_upstream_rests_after_its_own_failures_and_only_without_probes() {
     let with = |check| config(upstreams([1]), check);
-    let group = group(with(Check::Tcp));
+    let group = group(with(ProbeKind::Tcp));
     let interval = group.config().health.interval;
     let moment = Duration::from_millis(1);
     let nearly = interval.saturating_sub(moment);
-    let fail = || (0..FALL).for_each(|_| group.dialed(address(1), Err(Cause::Refused)));
+    let fail = || (0..FALL).for_each(|_| group.dialed(address(1), Err(FailureCause::Refused)));
     group.probed(address(1), Ok(()));
     fail();
-    assert_eq!(health(&group, 1), Health::Down);
+    assert_eq!(health(&group, 1), UpstreamHealth::Down);
     tokio::time::advance(nearly).await;
-    group.alter(with(Check::Off));
+    group.alter(with(ProbeKind::Off));
     fail();
     tokio::time::advance(moment).await;
     assert_eq!(
@@ -95,7 +95,7 @@ async fn an_upstream_rests_after_its_own_failures_and_only_without_probes() {
         NoLease::NoneHealthy,
         "its rest has only begun"
     );
-    group.alter(with(Check::Tcp));
+    group.alter(with(ProbeKind::Tcp));
     tokio::time::advance(interval).await;
     assert_eq!(
         group.lease(&[]).unwrap_err(),
@@ -106,28 +106,28 @@ async fn an_upstream_rests_after_its_own_failures_and_only_without_probes() {
 
 #[test]
 fn what_clients_may_have_caused_counts_while_an_upstream_is_the_last_one() {
-    let group = group(config(upstreams([1, 2]), Check::Tcp));
+    let group = group(config(upstreams([1, 2]), ProbeKind::Tcp));
     group.probed(address(1), Ok(()));
-    group.fell_short(address(1), Cause::Closed);
-    assert_eq!(health(&group, 1), Health::Up);
+    group.fell_short(address(1), FailureCause::Closed);
+    assert_eq!(health(&group, 1), UpstreamHealth::Up);
     group.probed(address(2), Ok(()));
-    group.fell_short(address(1), Cause::Closed);
-    assert_eq!(health(&group, 1), Health::Down);
+    group.fell_short(address(1), FailureCause::Closed);
+    assert_eq!(health(&group, 1), UpstreamHealth::Down);
 }
 
 #[test]
 fn a_backup_makes_a_primary_one_of_two() {
     let mut upstreams = upstreams([1, 2]);
     upstreams[1].backup = true;
-    let group = group(config(upstreams, Check::Off));
-    (0..FALL).for_each(|_| group.fell_short(address(1), Cause::Closed));
-    assert_eq!(health(&group, 1), Health::Down);
+    let group = group(config(upstreams, ProbeKind::Off));
+    (0..FALL).for_each(|_| group.fell_short(address(1), FailureCause::Closed));
+    assert_eq!(health(&group, 1), UpstreamHealth::Down);
     assert_eq!(group.lease(&[]).unwrap().address(), address(2));
 }
 
 #[test]
 fn an_upstream_is_free_once_nothing_comes_to_it_and_its_last_connection_has_ended() {
-    let group = group(config(upstreams([1, 2, 3]), Check::Off));
+    let group = group(config(upstreams([1, 2, 3]), ProbeKind::Off));
     let other = |port| -> Vec<SocketAddr> { (1..=3).filter(|&n| n != port).map(address).collect() };
     let state = |port, state| UpstreamConfig {
         state,
@@ -135,14 +135,14 @@ fn an_upstream_is_free_once_nothing_comes_to_it_and_its_last_connection_has_ende
     };
     let _first = group.lease(&other(1)).unwrap();
     let freed = |upstream: UpstreamConfig| {
-        let freed = group.book.lock().put(upstream);
+        let freed = group.state.lock().put(upstream);
         freed.map(|vacated| (vacated.upstream.port(), vacated.state))
     };
     assert_eq!(freed(state(1, UpstreamState::Drain)), None, "it has one");
     assert_eq!(freed(state(2, UpstreamState::Drain)), Some((2, "drain")));
     assert_eq!(freed(state(2, UpstreamState::Ready)), None);
     let _two = [(); 2].map(|()| group.lease(&other(2)).unwrap());
-    let mut book = group.book.lock();
+    let mut book = group.state.lock();
     assert_eq!(book.remove(address(2)), None, "it has two");
     book.balancer.adopt(address(2));
     assert_eq!(book.give_back(address(2)), None, "it has two again");
@@ -156,11 +156,11 @@ fn an_upstream_is_free_once_nothing_comes_to_it_and_its_last_connection_has_ende
 
 #[test]
 fn a_group_tells_its_name_and_why_an_upstream_failed() {
-    let group = group(config(upstreams([1]), Check::Tcp));
+    let group = group(config(upstreams([1]), ProbeKind::Tcp));
     assert_eq!(&**group.name(), "ledger");
     assert!(format!("{group:?}").contains("ledger"));
-    group.probed(address(1), Err(Cause::Refused));
-    let book = group.book.lock();
-    assert_eq!(book.cause(address(1)), Some(&Cause::Refused));
+    group.probed(address(1), Err(FailureCause::Refused));
+    let book = group.state.lock();
+    assert_eq!(book.cause(address(1)), Some(&FailureCause::Refused));
     assert_eq!(book.cause(address(2)), None);
 }

@@ -6,8 +6,8 @@ use tokio::{io::ReadBuf, time::sleep};
 
 use super::*;
 use crate::{
-    ends::FAREWELL,
-    relay::clock::{Taken, Taking},
+    ends::LINGER,
+    relay::clock::{DeliveryProgress, DeliveryState},
     tcp,
 };
 
@@ -226,8 +226,8 @@ async fn a_client_that_said_goodbye_and_is_gone_waits_for_no_stuck_upstream() {
     let begun = Instant::now();
     drop(world.client);
     let ended = (&mut world.relay).await.unwrap();
-    assert!(matches!(ended, Ok(Finished::ClientLeft)), "{ended:?}");
-    assert!(begun.elapsed() < 2 * FAREWELL, "{:?}", begun.elapsed());
+    assert!(matches!(ended, Ok(RelayEnd::ClientLeft)), "{ended:?}");
+    assert!(begun.elapsed() < 2 * LINGER, "{:?}", begun.elapsed());
     tokio::time::resume();
     let rest = read_to_end(&mut world.upstream).await.unwrap();
     assert!(rest.is_empty(), "the upstream sees an end in order");
@@ -243,7 +243,7 @@ async fn an_upstream_that_ends_after_its_client_said_goodbye_and_left_has_finish
     world.upstream.write_all(b"goodbye").await.unwrap();
     world.upstream.shutdown().await.unwrap();
     let ended = timeout(BOUND, world.relay).await.unwrap().unwrap();
-    assert!(matches!(ended, Ok(Finished::Both)), "{ended:?}");
+    assert!(matches!(ended, Ok(RelayEnd::Both)), "{ended:?}");
 }
 
 #[tokio::test]
@@ -292,7 +292,7 @@ async fn half_a_connection_that_moves_goes_on() {
         read(&mut world.client, 13).await;
     }
     world.upstream.shutdown().await.unwrap();
-    assert!(matches!(world.ended().await, (Ok(Finished::Both), 65, 0)));
+    assert!(matches!(world.ended().await, (Ok(RelayEnd::Both), 65, 0)));
 }
 
 #[tokio::test]
@@ -345,16 +345,16 @@ async fn a_client_that_has_not_acknowledged_a_few_bytes_is_stalled_too() {
 fn whoever_takes_a_little_is_not_stalled() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
-    let nothing_for = |seconds| Taken::NothingFor(Duration::from_secs(seconds));
-    let mut taking = Taking::new(start);
+    let nothing_for = |seconds| DeliveryState::NothingFor(Duration::from_secs(seconds));
+    let mut taking = DeliveryProgress::new(start);
     assert_eq!(taking.look(Some(100), false, at(1)), nothing_for(1));
-    assert_eq!(taking.look(Some(99), true, at(2)), Taken::Some);
+    assert_eq!(taking.look(Some(99), true, at(2)), DeliveryState::Some);
     assert_eq!(taking.look(Some(99), true, at(5)), nothing_for(3));
-    assert_eq!(taking.look(Some(0), true, at(6)), Taken::Some);
-    assert_eq!(taking.look(Some(0), false, at(9)), Taken::All);
+    assert_eq!(taking.look(Some(0), true, at(6)), DeliveryState::Some);
+    assert_eq!(taking.look(Some(0), false, at(9)), DeliveryState::All);
     // A kernel that says nothing.
     assert_eq!(taking.look(None, true, at(9)), nothing_for(3));
-    let written = Taken::WrittenFor(Duration::from_secs(3));
+    let written = DeliveryState::WrittenFor(Duration::from_secs(3));
     assert_eq!(taking.look(None, false, at(9)), written);
 }
 
@@ -366,21 +366,21 @@ fn a_client_that_was_told_the_end_has_a_third_of_the_time() {
     };
     let start = Instant::now();
     let (open, ended) = (
-        Side::default(),
-        Side {
-            stream: ends::Stream::Ended,
+        SideState::default(),
+        SideState {
+            stream: ends::StreamState::Ended,
             gone: false,
         },
     );
     for (client, upstream, seconds) in [(ended, open, 60), (open, ended, 20)] {
-        let mut clock = Clock::new(&config, ends::rule(open, open), start, 0.0);
+        let mut clock = RelayClock::new(&config, ends::rule(open, open), start, 0.0);
         clock.enter(ends::rule(client, upstream), start);
         let end = start + Duration::from_secs(seconds);
         let just_before = end - Duration::from_millis(1);
         while let Some(due) = clock.due(just_before) {
-            assert_ne!(due, Due::Silence);
+            assert_ne!(due, WakeReason::Silence);
         }
-        while clock.due(end) == Some(Due::Look) {}
-        assert_eq!(clock.due(end), Some(Due::Silence));
+        while clock.due(end) == Some(WakeReason::Look) {}
+        assert_eq!(clock.due(end), Some(WakeReason::Silence));
     }
 }

@@ -49,7 +49,7 @@ async fn a_side_that_still_takes_what_it_was_sent_is_not_silent() {
         reader.shutdown().await.unwrap();
         speaker.shutdown().await.unwrap();
         let ended = timeout(BOUND, world.relay).await.unwrap().unwrap();
-        assert!(matches!(ended, Ok(Finished::Both)), "{ended:?}");
+        assert!(matches!(ended, Ok(RelayEnd::Both)), "{ended:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a relay's clock rings for, and when.
 
 use super::*;
-use crate::ends::Stream;
+use crate::ends::StreamState;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -16,19 +16,19 @@ fn config() -> RelayConfig {
     }
 }
 
-fn side(stream: Stream) -> ends::Side {
-    ends::Side {
+fn side(stream: StreamState) -> ends::SideState {
+    ends::SideState {
         stream,
         gone: false,
     }
 }
 
 /// A clock of an open connection, and a point in time of it.
-fn clock() -> (Clock, impl Fn(u32) -> Instant + Copy) {
+fn clock() -> (RelayClock, impl Fn(u32) -> Instant + Copy) {
     let start = Instant::now();
-    let open = ends::rule(ends::Side::default(), ends::Side::default());
+    let open = ends::rule(ends::SideState::default(), ends::SideState::default());
     (
-        Clock::new(&config(), open, start, 0.0),
+        RelayClock::new(&config(), open, start, 0.0),
         move |seconds: u32| start + seconds * SECOND,
     )
 }
@@ -40,7 +40,7 @@ fn an_upstream_has_a_second_to_show_that_it_keeps_a_connection() {
     assert_eq!(clock.next(), at(1));
     assert_eq!(clock.due(at(1) - SECOND / 2), None);
     assert!(clock.awaits_proof(), "its time has not come");
-    assert_eq!(clock.due(at(1)), Some(Due::Kept));
+    assert_eq!(clock.due(at(1)), Some(WakeReason::Kept));
     assert!(!clock.awaits_proof());
     clock.await_proof(at(1));
     clock.proved();
@@ -53,25 +53,32 @@ fn a_side_is_looked_at_a_quarter_of_the_shortest_limit_after_it_was_written_to()
     let (mut clock, at) = clock();
     let step = clock.step();
     assert_eq!(step, Some(10 * SECOND));
-    assert!(Clock::wrote(&mut clock.client, step, at(0)));
+    assert!(RelayClock::wrote(&mut clock.client, step, at(0)));
     assert!(
-        !Clock::wrote(&mut clock.client, step, at(4)),
+        !RelayClock::wrote(&mut clock.client, step, at(4)),
         "the alarm is set already"
     );
     assert_eq!(clock.due(at(9)), None);
-    assert_eq!(clock.due(at(10)), Some(Due::Settled));
+    assert_eq!(clock.due(at(10)), Some(WakeReason::Settled));
     assert_eq!(clock.due(at(10)), None, "there was more to write meanwhile");
     assert_eq!(clock.next(), at(14));
-    assert_eq!(clock.due(at(14)), Some(Due::ClientTaking), "it is time now");
+    assert_eq!(
+        clock.due(at(14)),
+        Some(WakeReason::ClientTaking),
+        "it is time now"
+    );
     assert_eq!(clock.next(), at(24));
     clock.client.look(Some(5), false, at(14));
     assert!(clock.client.was_behind());
     clock.client.look(Some(0), true, at(15));
     assert!(!clock.client.was_behind(), "it has taken what was sent");
-    assert_eq!(clock.due(at(24)), Some(Due::ClientTaking));
+    assert_eq!(clock.due(at(24)), Some(WakeReason::ClientTaking));
     clock.client.rest();
     assert_eq!(clock.due(at(99)), None);
-    assert!(!Clock::wrote(&mut clock.client, None, at(99)), "no limit");
+    assert!(
+        !RelayClock::wrote(&mut clock.client, None, at(99)),
+        "no limit"
+    );
     assert_eq!(clock.next(), at(100), "silence is what is left");
 }
 
@@ -81,14 +88,14 @@ fn ends_are_looked_at_soon_and_then_less_and_less_often() {
     let start = at(20);
     clock.due(start);
     clock.enter(
-        ends::rule(side(Stream::Ended), ends::Side::default()),
+        ends::rule(side(StreamState::Ended), ends::SideState::default()),
         start,
     );
     let mut looks = Vec::new();
     let mut now = start;
     while now < start + 20 * SECOND {
         now = clock.next();
-        assert_eq!(clock.due(now), Some(Due::Look));
+        assert_eq!(clock.due(now), Some(WakeReason::Look));
         looks.push(now);
     }
     assert_eq!(looks[0], start + Duration::from_millis(50));
@@ -101,7 +108,7 @@ fn ends_are_looked_at_soon_and_then_less_and_less_often() {
 fn what_a_lost_side_left_behind_has_its_own_limits_and_silence_is_none_of_them() {
     let (mut clock, at) = clock();
     clock.due(at(10));
-    let rule = ends::rule(side(Stream::Broken), ends::Side::default());
+    let rule = ends::rule(side(StreamState::Broken), ends::SideState::default());
     clock.enter(rule, at(10));
     assert_eq!(clock.patience(), Some(60 * SECOND));
     assert_eq!(clock.stall(), Some(40 * SECOND));
@@ -110,6 +117,6 @@ fn what_a_lost_side_left_behind_has_its_own_limits_and_silence_is_none_of_them()
     assert!(!clock.is_quiet(at(15) - SECOND / 2));
     assert!(clock.is_quiet(at(15)));
     while let Some(due) = clock.due(at(1000)) {
-        assert_eq!(due, Due::Look);
+        assert_eq!(due, WakeReason::Look);
     }
 }

@@ -9,14 +9,14 @@ fn number(n: u32) -> NonZeroU32 {
 }
 
 /// A group whose upstreams go down after three failures and stay so.
-fn group(listeners: &[&TcpListener], on_down: OnDown) -> Arc<Group> {
+fn group(listeners: &[&TcpListener], on_down: OnDown) -> Arc<UpstreamGroup> {
     let upstreams = listeners
         .iter()
         .map(|listener| UpstreamConfig::new(listener.local_addr().unwrap()))
         .collect();
-    Arc::new(Group::new(GroupConfig {
+    Arc::new(UpstreamGroup::new(GroupConfig {
         health: HealthConfig {
-            check: Check::Off,
+            check: ProbeKind::Off,
             interval: Duration::from_hours(1),
             fall: number(3),
             on_down,
@@ -41,10 +41,10 @@ enum Does {
 
 /// One connection to an upstream that is the only one left to try. The client waits.
 async fn visit(
-    group: &Arc<Group>,
+    group: &Arc<UpstreamGroup>,
     listener: &TcpListener,
     does: Does,
-) -> Result<Finished, RelayError> {
+) -> Result<RelayEnd, RelayError> {
     let others: Vec<_> = group
         .upstreams()
         .iter()
@@ -79,7 +79,7 @@ async fn visit(
         .unwrap()
 }
 
-fn health(group: &Group, listener: &TcpListener) -> Health {
+fn health(group: &UpstreamGroup, listener: &TcpListener) -> UpstreamHealth {
     group.health(listener.local_addr().unwrap()).unwrap()
 }
 
@@ -91,9 +91,9 @@ async fn an_upstream_that_ends_connections_without_a_byte_goes_down() {
         for _ in 0..2 {
             drop(visit(&group, &bad, does).await);
         }
-        assert_eq!(health(&group, &bad), Health::Up);
+        assert_eq!(health(&group, &bad), UpstreamHealth::Up);
         drop(visit(&group, &bad, does).await);
-        assert_eq!(health(&group, &bad), Health::Down);
+        assert_eq!(health(&group, &bad), UpstreamHealth::Down);
     }
 }
 
@@ -110,7 +110,7 @@ async fn a_byte_from_the_upstream_ends_the_row_of_its_failures() {
     ] {
         drop(visit(&group, &bad, does).await);
     }
-    assert_eq!(health(&group, &bad), Health::Up);
+    assert_eq!(health(&group, &bad), UpstreamHealth::Up);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn an_upstream_that_breaks_connection_after_connection_goes_down() {
     }
     assert_eq!(
         health(&group, &bad),
-        Health::Up,
+        UpstreamHealth::Up,
         "that may be clients' doing"
     );
     drop(visit(&group, &bad, Does::SpeakAndEnd).await);
@@ -131,11 +131,11 @@ async fn an_upstream_that_breaks_connection_after_connection_goes_down() {
     }
     assert_eq!(
         health(&group, &bad),
-        Health::Up,
+        UpstreamHealth::Up,
         "it finished one in between"
     );
     drop(visit(&group, &bad, Does::SpeakAndReset).await);
-    assert_eq!(health(&group, &bad), Health::Down);
+    assert_eq!(health(&group, &bad), UpstreamHealth::Down);
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn an_end_without_a_byte_is_no_finished_connection() {
     }
     drop(visit(&group, &bad, Does::EndAtOnce).await);
     drop(visit(&group, &bad, Does::SpeakAndReset).await);
-    assert_eq!(health(&group, &bad), Health::Down);
+    assert_eq!(health(&group, &bad), UpstreamHealth::Down);
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn what_clients_may_have_caused_takes_no_last_upstream_down() {
     let (only, other) = (listener().await, listener().await);
     let group = group(&[&only, &other], OnDown::Keep);
     for _ in 0..3 {
-        let dial = Err(Cause::Refused);
+        let dial = Err(FailureCause::Refused);
         group.dialed(other.local_addr().unwrap(), dial);
     }
     for does in [Does::EndAtOnce, Does::SpeakAndReset] {
@@ -163,8 +163,8 @@ async fn what_clients_may_have_caused_takes_no_last_upstream_down() {
             drop(visit(&group, &only, does).await);
         }
     }
-    assert_eq!(health(&group, &other), Health::Down);
-    assert_eq!(health(&group, &only), Health::Up);
+    assert_eq!(health(&group, &other), UpstreamHealth::Down);
+    assert_eq!(health(&group, &only), UpstreamHealth::Up);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn connections_that_came_to_nothing_count_as_load_for_a_while() {
     for _ in 0..2 {
         drop(visit(&group, &bad, Does::EndAtOnce).await);
     }
-    let chosen = |group: &Arc<Group>| group.lease(&[]).unwrap();
+    let chosen = |group: &Arc<UpstreamGroup>| group.lease(&[]).unwrap();
     let held: Vec<_> = (0..2).map(|_| chosen(&group)).collect();
     for lease in &held {
         assert_eq!(lease.address(), good.local_addr().unwrap());
@@ -202,7 +202,7 @@ async fn connections_of_an_upstream_that_goes_down_are_cut_if_the_group_wants_th
             read(&mut client, 5).await;
             for _ in 0..3 {
                 let address = upstream.local_addr().unwrap();
-                group.dialed(address, Err(Cause::Refused));
+                group.dialed(address, Err(FailureCause::Refused));
             }
             if on_down == OnDown::Keep {
                 client.write_all(b"still there").await.unwrap();
@@ -234,12 +234,12 @@ async fn what_one_client_may_have_caused_cuts_no_other_client_until_something_el
         let ended = visit(&group, &upstream, Does::EndAtOnce).await;
         assert!(ended.is_ok(), "{ended:?}");
     }
-    assert_eq!(health(&group, &upstream), Health::Down);
+    assert_eq!(health(&group, &upstream), UpstreamHealth::Down);
     group.probed(address, Ok(()));
     lease.served();
     let down = lease.down().unwrap();
     assert!(!down.is_cancelled(), "it serves its other clients");
-    group.probed(address, Err(Cause::Refused));
+    group.probed(address, Err(FailureCause::Refused));
     assert!(down.is_cancelled(), "the probe has confirmed it");
 }
 
@@ -251,18 +251,21 @@ async fn what_the_gateway_lacks_is_blamed_on_no_upstream() {
     let group = group(&[&upstream, &other], OnDown::Keep);
     let lease = group.lease(&[other.local_addr().unwrap()]).unwrap();
     let (config, now) = (RelayConfig::default(), Instant::now());
-    let rule = ends::rule(Side::default(), Side::default());
-    for (errno, becomes) in [(NO_BUFFERS, Health::Up), (RESET, Health::Down)] {
+    let rule = ends::rule(SideState::default(), SideState::default());
+    for (errno, becomes) in [
+        (NO_BUFFERS, UpstreamHealth::Up),
+        (RESET, UpstreamHealth::Down),
+    ] {
         let error = || io::Error::from_raw_os_error(errno);
         let ((_client, mut downstream), (mut near, _far)) = (pair().await, pair().await);
-        let sides = Sides {
+        let sides = SidesGuard {
             downstream: &mut downstream,
             upstream: &mut near,
             finished: None,
         };
         let traffic = Traffic::new();
-        let mut course = Course::new(sides, config.keepalive, &traffic, Some(&lease));
-        let mut clock = Clock::new(&config, rule, now, 0.0);
+        let mut course = RelayCourse::new(sides, config.keepalive, &traffic, Some(&lease));
+        let mut clock = RelayClock::new(&config, rule, now, 0.0);
         for _ in 0..10 {
             course.observe_end(&Err(error()), &mut clock);
             course.observe_loss(&error());
@@ -297,5 +300,5 @@ async fn an_upstream_that_takes_nothing_is_known_to_break_connections() {
             "{ended:?}"
         );
     }
-    assert_eq!(health(&group, &stuck), Health::Down);
+    assert_eq!(health(&group, &stuck), UpstreamHealth::Down);
 }

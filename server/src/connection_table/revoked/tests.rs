@@ -7,11 +7,11 @@ use super::*;
 const MOMENT: Duration = Duration::from_millis(1);
 
 /// Connections of this process, and how many of them are told to end.
-fn lapsed(count: usize) -> (Lapsed, impl Fn() -> usize) {
+fn lapsed(count: usize) -> (RevokedConnections, impl Fn() -> usize) {
     let tokens: Vec<_> = (0..count).map(|_| CancellationToken::new()).collect();
-    let connections = tokens.iter().cloned().map(Ending::Here).collect();
+    let connections = tokens.iter().cloned().map(EndSignal::Local).collect();
     let ended = move || tokens.iter().filter(|one| one.is_cancelled()).count();
-    (Lapsed { connections }, ended)
+    (RevokedConnections { connections }, ended)
 }
 
 #[tokio::test(start_paused = true)]
@@ -27,7 +27,7 @@ async fn connections_that_lapse_together_end_one_after_the_other() {
         assert!(timeout(wait + MOMENT, &mut ending).await.is_err());
         for number in 1..4 {
             assert_eq!(ended(), number, "{how:?}");
-            assert!(timeout(CUT_SPREAD / 4, &mut ending).await.is_err() || number == 3);
+            assert!(timeout(END_SPREAD / 4, &mut ending).await.is_err() || number == 3);
         }
         assert_eq!(ended(), 4, "{how:?}");
     }

@@ -1,41 +1,41 @@
 //! A client that wants to come in: one of this process, or one of an older one.
 
-use lb::{Admission, ClientLimits};
+use lb::{ClientLimits, ClientSlot};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::balancer_config;
-use crate::connection_table::{Cut, Holder};
-use crate::credentials::{Shown, is_granted, is_trusted};
+use crate::connection_table::{ConnectionGuard, EndRequests};
+use crate::credentials::{CredentialsMessage, is_granted, is_trusted};
 use crate::gateway::Gateway;
-use crate::snapshot::{Permit, Running};
-use crate::upgrade::protocol::Carried;
+use crate::snapshot::{GatewaySnapshot, Permit};
+use crate::upgrade::protocol::ConnectionState;
 
 /// What is asked of a client, and done with it.
-pub(super) trait Newcomer {
+pub(super) trait AdmissionCandidate {
     type Entered;
 
     /// What it may by this revision; `None` if it may not come in any more.
-    fn limits(&self, running: &Running) -> Option<ClientLimits>;
+    fn limits(&self, running: &GatewaySnapshot) -> Option<ClientLimits>;
 
     /// What another process is shown, for which this one asks.
-    fn shown(&self) -> Option<Shown>;
+    fn credentials(&self) -> Option<CredentialsMessage>;
 
     /// Enters it in the table.
-    fn enter(self, admission: Admission) -> Self::Entered;
+    fn insert(self, admission: ClientSlot) -> Self::Entered;
 }
 
 /// A client of this process.
-pub(super) struct Own<'a> {
+pub(super) struct LocalCandidate<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) connection: u64,
     pub(super) permit: Permit,
     pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
-impl Newcomer for Own<'_> {
-    type Entered = Holder;
+impl AdmissionCandidate for LocalCandidate<'_> {
+    type Entered = ConnectionGuard;
 
-    fn limits(&self, running: &Running) -> Option<ClientLimits> {
+    fn limits(&self, running: &GatewaySnapshot) -> Option<ClientLimits> {
         let permit = &self.permit;
         if running.generation() == permit.generation() {
             return Some(balancer_config::client(permit.client()));
@@ -47,42 +47,46 @@ impl Newcomer for Own<'_> {
         may_come.then(|| balancer_config::client(client))
     }
 
-    fn shown(&self) -> Option<Shown> {
-        Shown::of(&self.permit, &self.chain)
+    fn credentials(&self) -> Option<CredentialsMessage> {
+        CredentialsMessage::of(&self.permit, &self.chain)
     }
 
-    fn enter(self, admission: Admission) -> Holder {
-        let live = &self.gateway.live;
-        live.enter(self.connection, self.permit, self.chain, admission)
+    fn insert(self, admission: ClientSlot) -> ConnectionGuard {
+        let live = &self.gateway.connections;
+        live.insert(self.connection, self.permit, self.chain, admission)
     }
 }
 
 /// A client of an older process.
-pub(super) struct Others<'a> {
+pub(super) struct RemoteCandidate<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) connection: u64,
-    pub(super) arrived: &'a Carried,
-    pub(super) cut: &'a Cut,
+    pub(super) state: &'a ConnectionState,
+    pub(super) end_requests: &'a EndRequests,
 }
 
-impl Newcomer for Others<'_> {
+impl AdmissionCandidate for RemoteCandidate<'_> {
     type Entered = Option<()>;
 
-    fn limits(&self, running: &Running) -> Option<ClientLimits> {
-        let client = running.policy().client(&self.arrived.client)?;
-        let credentials = self.arrived.shown.as_ref().and_then(Shown::read);
+    fn limits(&self, running: &GatewaySnapshot) -> Option<ClientLimits> {
+        let client = running.policy().client(&self.state.client)?;
+        let credentials = self
+            .state
+            .credentials
+            .as_ref()
+            .and_then(CredentialsMessage::read);
         let now = Some(UnixTime::now());
         let may_come =
-            credentials.is_none_or(|shown| shown.hold(running, &self.arrived.group, now));
+            credentials.is_none_or(|shown| shown.are_valid(running, &self.state.group, now));
         may_come.then(|| balancer_config::client(client))
     }
 
-    fn shown(&self) -> Option<Shown> {
-        self.arrived.shown.clone()
+    fn credentials(&self) -> Option<CredentialsMessage> {
+        self.state.credentials.clone()
     }
 
-    fn enter(self, admission: Admission) -> Option<()> {
+    fn insert(self, admission: ClientSlot) -> Option<()> {
         self.gateway
-            .adopt(self.connection, admission, self.arrived, self.cut)
+            .insert_remote(self.connection, admission, self.state, self.end_requests)
     }
 }

@@ -15,13 +15,13 @@ use rustls_pki_types::CertificateDer;
 
 use super::*;
 use crate::access_record::Recorder;
-use crate::gateway::Wait;
+use crate::gateway::AdmissionWait;
 use crate::identity::Identity;
-use crate::load::Loaded;
-use crate::log_writer::{Output, Sink};
+use crate::load::LoadedPolicy;
+use crate::log_writer::{LogOutput, Sink};
 use crate::rejection::Rejection;
-use crate::upgrade::protocol::{ToHeir, Verdict};
-use crate::upgrade::remote_admission::{Answer, Heir};
+use crate::upgrade::protocol::{AdmissionVerdict, ToNewProcess};
+use crate::upgrade::remote_admission::{AdmissionAnswer, RemoteAdmission};
 use crate::verifier::Destination;
 
 const ROUNDS: usize = 100;
@@ -47,8 +47,8 @@ fn gateway() -> (TempDir, Arc<Gateway>, CertificateDer<'static>) {
     own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
     let policy = dir.path().join("policy.yaml");
     std::fs::write(&policy, POLICY).unwrap();
-    let sink = Sink::open(Output::File(dir.path().join("log")), |_| String::new()).unwrap();
-    let gateway = Gateway::new(Loaded::read(&policy).unwrap(), Recorder::new(sink));
+    let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
+    let gateway = Gateway::new(LoadedPolicy::read(&policy).unwrap(), Recorder::new(sink));
     let alice = authority.client("alice").unwrap().certificate_der();
     (dir, gateway, alice)
 }
@@ -67,10 +67,13 @@ async fn come_and_go(
             port: 1,
         };
         let identity = Identity::of(alice).unwrap();
-        let permit = gateway.running().authorize(identity, &destination).unwrap();
+        let permit = gateway
+            .snapshot()
+            .authorize(identity, &destination)
+            .unwrap();
         let connection = gateway.recorder.number();
-        let mut wait = Wait::default();
-        let entering = gateway.enter(connection, permit, Vec::new(), &mut wait);
+        let mut wait = AdmissionWait::default();
+        let entering = gateway.admit(connection, permit, Vec::new(), &mut wait);
         match entering.await {
             Ok(holder) => {
                 holder.dialed(upstream);
@@ -84,8 +87,8 @@ async fn come_and_go(
 }
 
 /// An answer without a wait.
-fn answer(verdict: Verdict) -> Answer {
-    Answer {
+fn answer(verdict: AdmissionVerdict) -> AdmissionAnswer {
+    AdmissionAnswer {
         verdict,
         waited: None,
     }
@@ -99,20 +102,20 @@ struct Other {
 }
 
 impl Other {
-    fn hear(&mut self, heir: &Heir, message: &ToHeir) {
+    fn hear(&mut self, heir: &RemoteAdmission, message: &ToNewProcess) {
         match *message {
-            ToHeir::Arrived { connection, .. } => {
+            ToNewProcess::Admit { connection, .. } => {
                 let verdict = if self.counted.len() < LIMIT as usize {
                     if self.counted.insert(connection, None).is_some() {
                         self.wrong.push(format!("{connection} arrives twice"));
                     }
-                    Verdict::Admitted
+                    AdmissionVerdict::Admitted
                 } else {
-                    Verdict::Connections(NonZeroU32::new(LIMIT).unwrap())
+                    AdmissionVerdict::Connections(NonZeroU32::new(LIMIT).unwrap())
                 };
                 heir.answer(connection, answer(verdict));
             }
-            ToHeir::Dialed {
+            ToNewProcess::Dialed {
                 connection,
                 upstream,
             } => {
@@ -122,27 +125,32 @@ impl Other {
                         .push(format!("{connection} dials twice, or is not counted"));
                 }
             }
-            ToHeir::Ended { connection } => {
+            ToNewProcess::Ended { connection } => {
                 if self.counted.remove(&connection).is_none() {
                     self.wrong
                         .push(format!("{connection} ends, but is not counted"));
                 }
             }
-            ToHeir::Hello { .. }
-            | ToHeir::Parent
-            | ToHeir::Drained
-            | ToHeir::Listeners(_)
-            | ToHeir::Health(_)
-            | ToHeir::Prepare
-            | ToHeir::Connections(_)
-            | ToHeir::Serve
-            | ToHeir::Left
-            | ToHeir::Drain => panic!("{message:?}"),
+            ToNewProcess::Hello { .. }
+            | ToNewProcess::Parent
+            | ToNewProcess::Drained
+            | ToNewProcess::Listeners(_)
+            | ToNewProcess::Health(_)
+            | ToNewProcess::Prepare
+            | ToNewProcess::Connections(_)
+            | ToNewProcess::Serve
+            | ToNewProcess::ListenersClosed
+            | ToNewProcess::Drain => panic!("{message:?}"),
         }
     }
 
     /// Hears all that it is told until nobody is left to tell anything.
-    fn hear_all(&mut self, heir: &Heir, told: &mut UnboundedReceiver<ToHeir>, left: &AtomicUsize) {
+    fn hear_all(
+        &mut self,
+        heir: &RemoteAdmission,
+        told: &mut UnboundedReceiver<ToNewProcess>,
+        left: &AtomicUsize,
+    ) {
         loop {
             match told.try_recv() {
                 Ok(message) => self.hear(heir, &message),
@@ -172,8 +180,8 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
                 })
                 .collect();
             thread::yield_now();
-            let (heir, mut told) = Heir::new();
-            let carried = gateway.live.hand_over(Arc::clone(&heir));
+            let (heir, mut told) = RemoteAdmission::new();
+            let carried = gateway.connections.admit_remotely(Arc::clone(&heir));
             assert!(carried.len() <= LIMIT as usize);
             let counted = carried.iter().map(|one| (one.connection, one.upstream));
             let mut other = Other {
@@ -194,7 +202,7 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
                 .sum::<usize>();
         });
         assert_eq!(gateway.balancer.limiter().clients(), 0);
-        gateway.live.take_back();
+        gateway.connections.admit_locally();
     }
     assert!(in_all > ROUNDS);
 }
@@ -202,15 +210,15 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
 #[tokio::test]
 async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
     let (_dir, gateway, alice) = gateway();
-    let (heir, told) = Heir::new();
-    gateway.live.hand_over(Arc::clone(&heir));
+    let (heir, told) = RemoteAdmission::new();
+    gateway.connections.admit_remotely(Arc::clone(&heir));
     let stop = AtomicBool::new(false);
     let visiting = come_and_go(&gateway, &alice, &stop);
     let ending = async {
         tokio::task::yield_now().await;
-        gateway.live.take_back();
+        gateway.connections.admit_locally();
         drop(told);
-        heir.is_gone();
+        heir.close();
         stop.store(true, SeqCst);
     };
     let (came, ()) = tokio::join!(visiting, ending);
@@ -220,28 +228,31 @@ async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
 #[tokio::test]
 async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_ends() {
     let (_dir, gateway, alice) = gateway();
-    let (heir, _told) = Heir::new();
-    gateway.live.hand_over(Arc::clone(&heir));
+    let (heir, _told) = RemoteAdmission::new();
+    gateway.connections.admit_remotely(Arc::clone(&heir));
     let destination = Destination {
         sni: Some("db".to_owned()),
         port: 1,
     };
     for is_cut in [true, false] {
         let identity = Identity::of(&alice).unwrap();
-        let permit = gateway.running().authorize(identity, &destination).unwrap();
+        let permit = gateway
+            .snapshot()
+            .authorize(identity, &destination)
+            .unwrap();
         let connection = gateway.recorder.number();
-        let mut wait = Wait::default();
-        let entering = gateway.enter(connection, permit, Vec::new(), &mut wait);
+        let mut wait = AdmissionWait::default();
+        let entering = gateway.admit(connection, permit, Vec::new(), &mut wait);
         let deciding = async {
             // The two messages may be read before anybody who enters runs again.
-            heir.answer(connection, answer(Verdict::Admitted));
+            heir.answer(connection, answer(AdmissionVerdict::Admitted));
             if is_cut {
-                gateway.live.cut(connection);
+                gateway.connections.end(connection);
             }
         };
         let (holder, ()) = tokio::join!(biased; entering, deciding);
         let holder = holder.unwrap();
-        let lapsed = tokio::time::timeout(std::time::Duration::ZERO, holder.lapsed()).await;
+        let lapsed = tokio::time::timeout(std::time::Duration::ZERO, holder.revoked()).await;
         assert_eq!(lapsed.is_ok(), is_cut);
     }
 }

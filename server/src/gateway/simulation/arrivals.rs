@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lb::Health;
+use lb::UpstreamHealth;
 use rustls_pki_types::UnixTime;
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::world::World;
 use super::{CLIENTS, GROUPS, poll};
 use crate::credentials::is_trusted;
 use crate::expiry::certificate_ended;
-use crate::gateway::Wait;
+use crate::gateway::AdmissionWait;
 use crate::identity::Identity;
 use crate::policy::OnRevoke;
 use crate::rejection::Rejection;
@@ -21,7 +21,7 @@ use crate::verifier::Destination;
 impl Connection {
     /// Whether it is to end because its permit has lapsed.
     pub(super) fn is_cut(&self) -> bool {
-        let mut lapsed = Box::pin(self.holder.lapsed());
+        let mut lapsed = Box::pin(self.holder.revoked());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         lapsed.as_mut().poll(&mut context).is_ready()
     }
@@ -34,12 +34,12 @@ impl World<'_> {
         let is_at_the_old = self.is_taking_over && self.random.percent(50);
         let index = last - usize::from(is_at_the_old);
         let (client, group) = (self.random.below(CLIENTS), self.random.below(GROUPS));
-        let places = self.places(index);
+        let places = self.slots(index);
         let process = &mut self.processes[index];
         let Some(stay) = process.gateway.drain().enter() else {
             return;
         };
-        let running = process.gateway.running();
+        let running = process.gateway.snapshot();
         let certificate = &self.files.certificates[client];
         let is_trusted = is_trusted(
             std::slice::from_ref(certificate),
@@ -54,12 +54,12 @@ impl World<'_> {
         let Some(permit) = permit else { return };
         let slot = process
             .gateway
-            .admission()
-            .open(&running.policy().gateway().limits);
+            .limits()
+            .take_connection_slot(&running.policy().gateway().limits);
         if self.is_quiet {
             assert_eq!(
                 slot.is_ok(),
-                places < process.rules.places,
+                places < process.rules.slots,
                 "{places} places"
             );
         }
@@ -112,8 +112,8 @@ impl World<'_> {
             unreachable!("it was just found to wait");
         };
         let entering = async move {
-            let mut wait = Wait::default();
-            gateway.enter(number, *permit, chain, &mut wait).await
+            let mut wait = AdmissionWait::default();
+            gateway.admit(number, *permit, chain, &mut wait).await
         };
         arrival.waiting = Waiting::Asked(Box::pin(entering));
         arrival.patience = Instant::now() + WAIT;
@@ -167,7 +167,7 @@ impl World<'_> {
             };
             match answer {
                 None => waiting.push(arrival),
-                Some(Err(Rejection::Lapsed | Rejection::Limited(_))) => self.is_quiet = false,
+                Some(Err(Rejection::Revoked | Rejection::Limited(_))) => self.is_quiet = false,
                 Some(Err(other)) => panic!("{other}"),
                 Some(Ok(holder)) => {
                     self.is_quiet = false;
@@ -178,7 +178,12 @@ impl World<'_> {
         self.processes[index].arrivals = waiting;
     }
 
-    fn let_in(&mut self, index: usize, arrival: Arrival, holder: crate::connection_table::Holder) {
+    fn let_in(
+        &mut self,
+        index: usize,
+        arrival: Arrival,
+        holder: crate::connection_table::ConnectionGuard,
+    ) {
         let (client, group, most) = (arrival.client, arrival.group, arrival.most);
         let rules = &self.processes[index].rules;
         assert!(
@@ -231,7 +236,7 @@ impl World<'_> {
         let Ok(lease) = group.lease(&[]) else { return };
         let statuses = group.upstreams();
         let leased = statuses.iter().find(|one| one.address == lease.address());
-        assert_eq!(leased.unwrap().health, Health::Up);
+        assert_eq!(leased.unwrap().health, UpstreamHealth::Up);
         connection.holder.dialed(lease.address());
         connection.lease = Some(lease);
         self.is_quiet = false;

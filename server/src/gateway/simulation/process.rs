@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb::{Drained, Health, Lease, Stay};
+use lb::{DrainGuard, Drained, Lease, UpstreamHealth};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::rules::{Files, Rules};
 use super::{CLIENTS, GROUPS, Random, Task, poll};
-use crate::connection_table::Holder;
+use crate::connection_table::ConnectionGuard;
 use crate::gateway::Gateway;
 use crate::limits::ConnectionSlot;
 use crate::policy::{OnRevoke, Policy};
 use crate::rejection::Rejection;
-use crate::run::pending_reload::Debt;
+use crate::run::pending_reload::PendingReload;
 use crate::snapshot::Permit;
-use crate::upgrade::protocol::ToElder;
-use crate::upgrade::remote_admission::{Answer, Heir};
+use crate::upgrade::protocol::ToOldProcess;
+use crate::upgrade::remote_admission::{AdmissionAnswer, RemoteAdmission};
 use crate::upgrade::remote_connections::RemoteConnections;
 
 /// A client that has authenticated itself.
@@ -35,7 +35,7 @@ pub(super) struct Arrival {
     /// Whether a process that follows has denied it meanwhile.
     pub(super) is_denied: bool,
     pub(super) slot: ConnectionSlot,
-    pub(super) stay: Stay,
+    pub(super) stay: DrainGuard,
 }
 
 /// What an arrival waits for.
@@ -43,7 +43,7 @@ pub(super) enum Waiting {
     /// To ask for its place.
     Before(Box<Permit>),
     /// For the answer.
-    Asked(Task<Result<Holder, Rejection>>),
+    Asked(Task<Result<ConnectionGuard, Rejection>>),
 }
 
 /// A client that is in.
@@ -52,9 +52,9 @@ pub(super) struct Connection {
     pub(super) group: usize,
     pub(super) number: u64,
     pub(super) lease: Option<Lease>,
-    pub(super) holder: Holder,
+    pub(super) holder: ConnectionGuard,
     pub(super) _slot: ConnectionSlot,
-    pub(super) _stay: Stay,
+    pub(super) _stay: DrainGuard,
     /// Runs once its certificate has ended.
     pub(super) certificate: Option<Task<()>>,
     /// Whether a process has ever denied it, or may have.
@@ -65,7 +65,7 @@ pub(super) struct Connection {
 
 /// What a process that is followed has of the one that follows.
 pub(super) struct Link {
-    pub(super) heir: Arc<Heir>,
+    pub(super) remote_admission: Arc<RemoteAdmission>,
     /// Takes what the old process says to the new one, and brings the answers.
     carries: Task<()>,
     cuts: UnboundedReceiver<u64>,
@@ -76,7 +76,7 @@ pub(super) struct Process {
     pub(super) gateway: Arc<Gateway>,
     /// What is in force, by the model.
     pub(super) rules: Rules,
-    pub(super) debt: Debt,
+    pub(super) debt: PendingReload,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) connections: Vec<Connection>,
     /// Ends connections whose permits have lapsed.
@@ -92,12 +92,12 @@ impl Process {
         let policy = Policy::parse("policy", &rules.text()).unwrap();
         let recorder = Arc::clone(&files.recorder);
         let gateway = Gateway::with(policy, files.tls(rules), recorder, generation);
-        gateway.doors.lock().keep_closed();
+        gateway.listeners.lock().disable();
         Self {
             id,
             gateway,
             rules: rules.clone(),
-            debt: Debt::default(),
+            debt: PendingReload::default(),
             arrivals: Vec::new(),
             connections: Vec::new(),
             endings: Vec::new(),
@@ -107,13 +107,13 @@ impl Process {
         }
     }
 
-    /// Hands this process's connections to another, as [`crate::upgrade::Candidate::take_over`] does.
+    /// Hands this process's connections to another, as [`crate::upgrade::CandidateProcess::hand_over`] does.
     pub(super) fn link_to(&mut self, next: &Self) -> usize {
-        let (heir, mut told) = Heir::new();
+        let (heir, mut told) = RemoteAdmission::new();
         let (mut remote, cuts) = RemoteConnections::new();
-        let carried = self.gateway.live.hand_over(Arc::clone(&heir));
+        let carried = self.gateway.connections.admit_remotely(Arc::clone(&heir));
         for one in &carried {
-            remote.take_over(&next.gateway, one);
+            remote.insert(&next.gateway, one);
         }
         let (gateway, answers) = (Arc::clone(&next.gateway), Arc::downgrade(&heir));
         let carrying = async move {
@@ -123,44 +123,50 @@ impl Process {
                     answer = remote.decided() => answer,
                     message = told.recv() => match message {
                         Some(message) => {
-                            remote.note(&gateway, message);
+                            remote.handle(&gateway, message);
                             continue;
                         }
                         None => break,
                     },
                 };
-                if let ToElder::Verdict {
+                if let ToOldProcess::Verdict {
                     connection,
                     verdict,
                     waited,
                 } = answer
                     && let Some(heir) = answers.upgrade()
                 {
-                    heir.answer(connection, Answer { verdict, waited });
+                    heir.answer(connection, AdmissionAnswer { verdict, waited });
                 }
             }
             remote.release_all(&gateway);
         };
         self.link = Some(Link {
-            heir,
+            remote_admission: heir,
             carries: Box::pin(carrying),
             cuts,
         });
         carried.len()
     }
 
-    /// The process that followed is gone, as [`crate::upgrade::Reports::tell`] sees it.
+    /// The process that followed is gone, as [`crate::upgrade::ConnectionReports::run`] sees it.
     pub(super) fn unlink(&mut self) {
-        let Link { heir, carries, .. } = self.link.take().unwrap();
-        self.gateway.live.take_back();
+        let Link {
+            remote_admission: heir,
+            carries,
+            ..
+        } = self.link.take().unwrap();
+        self.gateway.connections.admit_locally();
         drop(carries);
-        heir.is_gone();
+        heir.close();
     }
 
     /// Takes this process's end to the one that follows.
     pub(super) fn end(mut self) {
         let Some(Link {
-            heir, mut carries, ..
+            remote_admission: heir,
+            mut carries,
+            ..
         }) = self.link.take()
         else {
             return;
@@ -178,7 +184,7 @@ impl Process {
         let Some(link) = &mut self.link else { return };
         assert!(poll(&mut link.carries).is_none());
         while let Ok(connection) = link.cuts.try_recv() {
-            self.gateway.live.cut(connection);
+            self.gateway.connections.end(connection);
         }
     }
 
@@ -186,8 +192,9 @@ impl Process {
     pub(super) fn probe(&self, random: &mut Random) {
         for group in self.gateway.balancer.groups() {
             for upstream in group.upstreams() {
-                if upstream.health == Health::Unknown && random.percent(60) {
-                    let found = [Health::Up, Health::Up, Health::Down][random.below(3)];
+                if upstream.health == UpstreamHealth::Unknown && random.percent(60) {
+                    let found = [UpstreamHealth::Up, UpstreamHealth::Up, UpstreamHealth::Down]
+                        [random.below(3)];
                     group.assume(upstream.address, found);
                 }
             }
@@ -210,6 +217,6 @@ impl Process {
             OnRevoke::Drain => super::rules::DRAIN,
             OnRevoke::Keep => return None,
         };
-        Some(Instant::now() + wait + crate::connection_table::CUT_SPREAD)
+        Some(Instant::now() + wait + crate::connection_table::END_SPREAD)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::poll;
 use super::world::World;
 use crate::load::LoadError;
-use crate::run::pending_reload::Attempted;
+use crate::run::pending_reload::ReloadAttempt;
 
 impl World<'_> {
     /// Somebody writes other files.
@@ -20,7 +20,7 @@ impl World<'_> {
         let now = now();
         let candidate = self.candidate.iter_mut().map(|(process, _)| process);
         for process in self.processes.iter_mut().chain(candidate) {
-            process.debt.owe(now);
+            process.debt.request(now);
         }
         self.note(if self.is_nonsense {
             "the files are nonsense".to_owned()
@@ -45,7 +45,7 @@ impl World<'_> {
         let is_hindered = self.random.percent(25);
         let process = &mut self.processes[index];
         let gateway = &process.gateway;
-        let before = gateway.running();
+        let before = gateway.snapshot();
         let text = if self.is_nonsense {
             "no policy"
         } else {
@@ -59,7 +59,7 @@ impl World<'_> {
             let apply = |(policy, changes)| gateway.put_in_force(&before, policy, changes, tls);
             read.map_err(LoadError::from).and_then(apply)
         };
-        process.debt.attempted(Attempted::by(&applied), now());
+        process.debt.attempted(ReloadAttempt::by(&applied), now());
         let is_read = !is_hindered && !self.is_nonsense && !is_handing_over;
         assert_eq!(applied.is_ok(), is_read);
         self.note(format!("process {index} reloads: {}", applied.is_ok()));
@@ -70,10 +70,10 @@ impl World<'_> {
             *removed |= is_absent;
         }
         let (how, drain) = applied.on_revoke;
-        let lapsed = applied.lapsed.len();
+        let lapsed = applied.revoked.len();
         process
             .endings
-            .push(Box::pin(applied.lapsed.end(how, drain)));
+            .push(Box::pin(applied.revoked.end(how, drain)));
         let denied = self.deny(index, |rules, client, group| {
             rules.denies_after(&former, client, group)
         });

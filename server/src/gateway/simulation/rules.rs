@@ -4,16 +4,16 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certgen::{Authority, AuthoritySpec, Overwrite, Serial};
+use certgen::{Authority, AuthoritySpec, CertificateSerial, Overwrite};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::{CLIENTS, GROUPS, Random};
 use crate::access_record::Recorder;
-use crate::log_writer::{Output, Sink};
+use crate::log_writer::{LogOutput, Sink};
 use crate::policy::{OnRevoke, Policy};
-use crate::tls::Tls;
+use crate::tls::TlsSettings;
 
 /// How long connections that are drained may stay.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
@@ -30,7 +30,7 @@ pub(super) fn waits(client: usize) -> bool {
 pub(super) struct Files {
     _dir: TempDir,
     /// By the set of clients whose certificates are revoked.
-    tls: Vec<Arc<Tls>>,
+    tls: Vec<Arc<TlsSettings>>,
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) recorder: Arc<Recorder>,
 }
@@ -48,26 +48,26 @@ impl Files {
         let now = OffsetDateTime::now_utc();
         let load = |revoked: usize| {
             let revoked = (0..CLIENTS).filter(|client| revoked & 1 << client != 0);
-            let serials: Vec<Serial> = revoked
+            let serials: Vec<CertificateSerial> = revoked
                 .map(|client| clients[client].serial().clone())
                 .collect();
             let list = authority.crl(&serials, now, now + time::Duration::DAY, 1);
             std::fs::write(dir.path().join("all.crl"), list.unwrap().pem()).unwrap();
-            Arc::new(Tls::load(&policy.gateway().tls, dir.path(), UnixTime::now()).unwrap())
+            Arc::new(TlsSettings::load(&policy.gateway().tls, dir.path(), UnixTime::now()).unwrap())
         };
-        let sink = Sink::open(Output::File(dir.path().join("log")), |_| String::new()).unwrap();
+        let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
         Self {
             tls: (0..1 << CLIENTS).map(load).collect(),
             certificates: clients
                 .iter()
-                .map(certgen::Issued::certificate_der)
+                .map(certgen::IssuedCertificate::certificate_der)
                 .collect(),
             recorder: Arc::new(Recorder::new(sink)),
             _dir: dir,
         }
     }
 
-    pub(super) fn tls(&self, rules: &Rules) -> Arc<Tls> {
+    pub(super) fn tls(&self, rules: &Rules) -> Arc<TlsSettings> {
         Arc::clone(&self.tls[usize::from(rules.revoked)])
     }
 }
@@ -82,7 +82,7 @@ pub(super) struct Rules {
     revoked: u8,
     pub(super) on_revoke: OnRevoke,
     /// How many connections a process may have.
-    pub(super) places: u32,
+    pub(super) slots: u32,
 }
 
 impl Default for Rules {
@@ -92,7 +92,7 @@ impl Default for Rules {
             groups: [0b11; GROUPS],
             revoked: 0,
             on_revoke: OnRevoke::Cut,
-            places: 8,
+            slots: 8,
         }
     }
 }
@@ -120,7 +120,7 @@ impl Rules {
                 let all = [OnRevoke::Cut, OnRevoke::Drain, OnRevoke::Keep];
                 next.on_revoke = all[random.below(3)];
             }
-            _ => next.places = u32::try_from(3 + random.below(8)).unwrap(),
+            _ => next.slots = u32::try_from(3 + random.below(8)).unwrap(),
         }
         next
     }
@@ -137,7 +137,7 @@ impl Rules {
              gateway:\n  listen: ['127.0.0.1:0']\n  on_revoke: {on_revoke}\n\
              \x20 limits: {{connections: {}}}\n  timeouts: {{drain: {}s}}\n\
              \x20 tls: {{certificate: server.crt, key: server.key, client_ca: ca.crt, crl: all.crl}}\n",
-            self.places,
+            self.slots,
             DRAIN.as_secs()
         );
         // One group and one client are always there, since a policy without any is refused.

@@ -18,10 +18,10 @@ impl World<'_> {
         if is_full || self.is_taking_over || self.is_nonsense || is_draining {
             return;
         }
-        let generation = last.gateway.running().generation();
+        let generation = last.gateway.snapshot().generation();
         let next = Process::new(self.started, self.files, &self.disk, generation);
-        for known in last.gateway.known_health() {
-            next.gateway.assume(&known);
+        for known in last.gateway.upstream_health() {
+            next.gateway.assume_health(&known);
         }
         self.started += 1;
         self.candidate = Some((next, generation));
@@ -34,11 +34,11 @@ impl World<'_> {
             return;
         };
         let last = self.processes.last_mut().unwrap();
-        let is_the_same = last.gateway.running().generation() == generation;
+        let is_the_same = last.gateway.snapshot().generation() == generation;
         if last.gateway.drain().is_begun() {
             return;
         }
-        assert_eq!(last.gateway.begin_to_hand_over(generation), is_the_same);
+        assert_eq!(last.gateway.begin_handover(generation), is_the_same);
         if !is_the_same {
             self.note("the policy was reloaded meanwhile: no upgrade");
             return;
@@ -70,14 +70,14 @@ impl World<'_> {
         self.is_taking_over = false;
         let last = self.processes.len() - 1;
         let old = &self.processes[last - 1].gateway;
-        old.has_handed_over();
+        old.end_handover();
         old.drain().begin();
         let new = &mut self.processes[last];
-        let running = new.gateway.running();
+        let running = new.gateway.snapshot();
         let lapsed = new
             .gateway
-            .live()
-            .lapsed_elsewhere(&running, Some(UnixTime::now()));
+            .connections()
+            .revoked_remote(&running, Some(UnixTime::now()));
         let (how, drain) = (new.rules.on_revoke, super::rules::DRAIN);
         let mut ending: super::Task<()> = Box::pin(lapsed.end(how, drain));
         if poll(&mut ending).is_none() {
@@ -93,7 +93,7 @@ impl World<'_> {
         self.is_taking_over = false;
         self.note("it fails");
         self.remove_last();
-        self.processes.last().unwrap().gateway.has_handed_over();
+        self.processes.last().unwrap().gateway.end_handover();
     }
 
     /// The process that serves is gone. Those that drain are left.

@@ -271,7 +271,10 @@ impl<'a> World<'a> {
                     "a change must wait too long"
                 );
             }
-            assert_eq!(process.gateway.live().len(), process.connections.len());
+            assert_eq!(
+                process.gateway.connections().len(),
+                process.connections.len()
+            );
             if self.is_quiet {
                 self.check_counts(index, process);
             }
@@ -293,8 +296,8 @@ impl<'a> World<'a> {
             );
         }
         assert_eq!(
-            gateway.admission().connections(),
-            self.places(index),
+            gateway.limits().connections(),
+            self.slots(index),
             "places in {index}"
         );
         for group in (0..GROUPS).filter(|group| !process.removed[*group]) {
@@ -314,7 +317,7 @@ impl<'a> World<'a> {
     }
 
     /// How many places are taken in a process.
-    pub(super) fn places(&self, index: usize) -> u32 {
+    pub(super) fn slots(&self, index: usize) -> u32 {
         let all = self.processes[..=index].iter();
         let connections: usize = all.map(|process| process.connections.len()).sum();
         u32::try_from(connections + self.processes[index].arrivals.len()).unwrap()
@@ -340,7 +343,7 @@ impl<'a> World<'a> {
             let gateway = &process.gateway;
             assert!(process.connections.is_empty());
             assert_eq!(gateway.balancer().limiter().clients(), 0);
-            assert_eq!(gateway.admission().connections(), 0);
+            assert_eq!(gateway.limits().connections(), 0);
             assert_eq!(gateway.drain().open(), 0);
             let groups = gateway.balancer().groups();
             assert!(groups.iter().all(|group| group.open() == 0));

@@ -12,20 +12,20 @@ fn source(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn is_evicted(slot: &Slot) -> bool {
+fn is_evicted(slot: &FairSlot) -> bool {
     let evicted = pin!(slot.evicted());
     let mut context = Context::from_waker(Waker::noop());
     evicted.poll(&mut context).is_ready()
 }
 
-fn enter(table: &Arc<FairTable>, sources: &[&str]) -> Vec<Slot> {
+fn enter(table: &Arc<FairTable>, sources: &[&str]) -> Vec<FairSlot> {
     let now = Instant::now();
     let enter = |text: &&str| table.enter(source(text), MANY, now);
     sources.iter().map(enter).collect()
 }
 
 /// Evicts so often, and says which of the slots were met, in the order in which they entered.
-fn evict(table: &FairTable, times: usize, slots: &[Slot]) -> Vec<usize> {
+fn evict(table: &FairTable, times: usize, slots: &[FairSlot]) -> Vec<usize> {
     for _ in 0..times {
         assert!(table.evict());
     }
@@ -87,30 +87,42 @@ fn a_place_is_taken_only_from_who_has_more_and_has_had_it_for_long() {
     let (table, now) = (Arc::<FairTable>::default(), Instant::now());
     let (one, two, three) = ("192.0.2.1", "198.51.100.1", "203.0.113.1");
     let slots = enter(&table, &[one, one, two]);
-    let bounds = Bounds {
+    let bounds = TableBounds {
         all: 3,
         per_source: 3,
         grace: SECOND,
     };
     let enter = |from, at| table.enter_within(source(from), &bounds, at);
     let late = now + 2 * SECOND;
-    assert_eq!(enter(three, now).err(), Some(Full::All), "it is not late");
-    assert_eq!(enter(one, late).err(), Some(Full::All), "it is its own");
-    assert_eq!(enter(two, late).err(), Some(Full::All), "nothing is gained");
+    assert_eq!(
+        enter(three, now).err(),
+        Some(TableFull::All),
+        "it is not late"
+    );
+    assert_eq!(
+        enter(one, late).err(),
+        Some(TableFull::All),
+        "it is its own"
+    );
+    assert_eq!(
+        enter(two, late).err(),
+        Some(TableFull::All),
+        "nothing is gained"
+    );
     let _third = enter(three, late).unwrap();
     assert!(is_evicted(&slots[0]));
     assert_eq!(
         enter("192.0.9.9", late).err(),
-        Some(Full::All),
+        Some(TableFull::All),
         "all have one now"
     );
-    let full = Bounds {
+    let full = TableBounds {
         all: 9,
         per_source: 1,
         ..bounds
     };
     let refused = table.enter_within(source(one), &full, late).err();
-    assert_eq!(refused, Some(Full::Source));
+    assert_eq!(refused, Some(TableFull::Source));
 }
 
 proptest! {

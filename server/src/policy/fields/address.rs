@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use ebpf::Prefix;
+use ebpf::IpPrefix;
 use serde_json::json;
 
-use super::super::format::Scalar;
-use super::super::problem::Problems;
-use super::super::yaml::{Node, Value};
+use super::super::format::ScalarFormat;
+use super::super::problem::ProblemList;
+use super::super::yaml::{YamlNode, YamlValue};
 use super::number::{number, positive, unquoted};
 use super::text::scalar;
 use super::{describe, list, quote};
@@ -29,13 +29,13 @@ fn with_port(port: &str) -> String {
     format!("^({ipv4}|\\[{IPV6}(%[0-9]+)?\\]):0*{port}$")
 }
 
-pub(in super::super) static LISTEN: Scalar = Scalar {
+pub(in super::super) static LISTEN: ScalarFormat = ScalarFormat {
     name: "Listen",
     doc: "An IP address with a port, such as `192.0.2.1:8443` or `[::]:8443`. With port 0 the kernel chooses one.",
     schema: || json!({"type": "string", "pattern": with_port(&format!("({PORT}|0)"))}),
 };
 
-pub(in super::super) static UPSTREAM_ADDRESS: Scalar = Scalar {
+pub(in super::super) static UPSTREAM_ADDRESS: ScalarFormat = ScalarFormat {
     name: "UpstreamAddress",
     doc: "An IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`.",
     schema: || {
@@ -45,7 +45,7 @@ pub(in super::super) static UPSTREAM_ADDRESS: Scalar = Scalar {
     },
 };
 
-pub(in super::super) static PREFIX: Scalar = Scalar {
+pub(in super::super) static PREFIX: ScalarFormat = ScalarFormat {
     name: "Prefix",
     doc: "An IP address, or a prefix such as `192.0.2.0/24` or `2001:db8::/32`.",
     schema: || {
@@ -59,14 +59,17 @@ pub(in super::super) static PREFIX: Scalar = Scalar {
     },
 };
 
-pub(in super::super) static PORT_RANGE: Scalar = Scalar {
+pub(in super::super) static PORT_RANGE: ScalarFormat = ScalarFormat {
     name: "PortRange",
     doc: "The first and the last of several ports, such as `7000-7100`.",
     schema: || json!({"type": "string", "pattern": format!("^{PORT}-{PORT}$")}),
 };
 
 /// An IP address with a port.
-pub(in super::super) fn address(node: &Node<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+pub(in super::super) fn address(
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<SocketAddr> {
     let said = scalar(node, problems)?;
     let address = said.parse::<SocketAddr>().ok();
     if address.is_none() && said.contains('%') {
@@ -85,8 +88,8 @@ pub(in super::super) fn address(node: &Node<'_>, problems: &mut Problems) -> Opt
 
 /// An address that one can connect to.
 pub(in super::super) fn connectable(
-    node: &Node<'_>,
-    problems: &mut Problems,
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
 ) -> Option<SocketAddr> {
     let address = address(node, problems)?;
     if address.port() == 0 || address.ip().is_unspecified() {
@@ -102,11 +105,11 @@ pub(in super::super) fn connectable(
 
 /// A port, or the first and last of several.
 pub(in super::super) fn ports(
-    node: &Node<'_>,
-    problems: &mut Problems,
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
 ) -> Option<RangeInclusive<u16>> {
     let said = scalar(node, problems)?;
-    let range = if let Value::Number(_) = node.value {
+    let range = if let YamlValue::Number(_) = node.value {
         number(node).map(|port| (port, port))
     } else {
         let port = |text: &str| positive(text, 5).and_then(|port| u32::try_from(port).ok());
@@ -128,13 +131,16 @@ pub(in super::super) fn ports(
 }
 
 /// Addresses and prefixes.
-pub(in super::super) fn prefixes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Prefix>> {
+pub(in super::super) fn prefixes(
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<Vec<IpPrefix>> {
     list(node, "addresses or prefixes", problems, prefix)
 }
 
-fn prefix(node: &Node<'_>, problems: &mut Problems) -> Option<Prefix> {
+fn prefix(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<IpPrefix> {
     let said = scalar(node, problems)?;
-    let prefix = said.parse::<Prefix>();
+    let prefix = said.parse::<IpPrefix>();
     if let Err(error) = &prefix {
         problems.report(node.at, format!("{} is no prefix: {error}", quote(said)));
     }

@@ -5,28 +5,28 @@ use std::num::NonZeroU32;
 use serde_json::json;
 
 use super::super::Quota;
-use super::super::format::Scalar;
-use super::super::problem::Problems;
-use super::super::yaml::{Node, Value};
+use super::super::format::ScalarFormat;
+use super::super::problem::ProblemList;
+use super::super::yaml::{YamlNode, YamlValue};
 use super::quote;
 use super::text::scalar;
 
 /// The version of the file's format.
 const VERSION_NUMBER: u32 = 1;
 
-pub(in super::super) static VERSION: Scalar = Scalar {
+pub(in super::super) static VERSION: ScalarFormat = ScalarFormat {
     name: "Version",
     doc: "The version of this format.",
     schema: || json!({"type": "integer", "const": VERSION_NUMBER}),
 };
 
-pub(in super::super) static COUNT: Scalar = Scalar {
+pub(in super::super) static COUNT: ScalarFormat = ScalarFormat {
     name: "Count",
     doc: "A number from 1.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": u32::MAX}),
 };
 
-pub(in super::super) static QUOTA: Scalar = Scalar {
+pub(in super::super) static QUOTA: ScalarFormat = ScalarFormat {
     name: "Quota",
     doc: "A number from 1, or `unlimited`.",
     schema: || {
@@ -37,26 +37,26 @@ pub(in super::super) static QUOTA: Scalar = Scalar {
     },
 };
 
-pub(in super::super) static PORT: Scalar = Scalar {
+pub(in super::super) static PORT: ScalarFormat = ScalarFormat {
     name: "Port",
     doc: "A number from 1 to 65535.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": u16::MAX}),
 };
 
-pub(in super::super) static FLAG: Scalar = Scalar {
+pub(in super::super) static FLAG: ScalarFormat = ScalarFormat {
     name: "Flag",
     doc: "`true` or `false`.",
     schema: || json!({"type": "boolean"}),
 };
 
-pub(in super::super) static PERCENT: Scalar = Scalar {
+pub(in super::super) static PERCENT: ScalarFormat = ScalarFormat {
     name: "Percent",
     doc: "A share from `0%` to `100%`.",
     schema: || json!({"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
 };
 
 /// The version of the format that the file is written in.
-pub(in super::super) fn version(node: &Node<'_>, problems: &mut Problems) -> Option<()> {
+pub(in super::super) fn version(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<()> {
     let said = scalar(node, problems)?;
     let is_known = number(node) == Some(VERSION_NUMBER);
     if !is_known {
@@ -70,7 +70,10 @@ pub(in super::super) fn version(node: &Node<'_>, problems: &mut Problems) -> Opt
 }
 
 /// A number from 1.
-pub(in super::super) fn count(node: &Node<'_>, problems: &mut Problems) -> Option<NonZeroU32> {
+pub(in super::super) fn count(
+    node: &YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<NonZeroU32> {
     let said = scalar(node, problems)?;
     let count = number(node).and_then(NonZeroU32::new);
     if count.is_none() {
@@ -84,7 +87,7 @@ pub(in super::super) fn count(node: &Node<'_>, problems: &mut Problems) -> Optio
 }
 
 /// A number from 1, or the word for no limit.
-pub(in super::super) fn quota(node: &Node<'_>, problems: &mut Problems) -> Option<Quota> {
+pub(in super::super) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Quota> {
     let said = scalar(node, problems)?;
     if said == "unlimited" {
         return Some(Quota::Unlimited);
@@ -110,7 +113,7 @@ pub(in super::super) fn quota(node: &Node<'_>, problems: &mut Problems) -> Optio
 }
 
 /// A port from 1.
-pub(in super::super) fn port(node: &Node<'_>, problems: &mut Problems) -> Option<u16> {
+pub(in super::super) fn port(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<u16> {
     let said = scalar(node, problems)?;
     let port = number(node).and_then(|port| u16::try_from(port).ok());
     let port = port.filter(|port| *port != 0);
@@ -126,10 +129,14 @@ pub(in super::super) fn port(node: &Node<'_>, problems: &mut Problems) -> Option
 
 /// A number in plain digits. Other spellings mean different numbers to different readers: `010` is 8
 /// in YAML 1.1.
-pub(super) fn number(node: &Node<'_>) -> Option<u32> {
+pub(super) fn number(node: &YamlNode<'_>) -> Option<u32> {
     match &node.value {
-        Value::Number(text) => plain_digits(text),
-        Value::Nothing | Value::Flag(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
+        YamlValue::Number(text) => plain_digits(text),
+        YamlValue::Nothing
+        | YamlValue::Flag(_)
+        | YamlValue::Text(_)
+        | YamlValue::List(_)
+        | YamlValue::Map(_) => None,
     }
 }
 
@@ -143,20 +150,20 @@ fn plain_digits(text: &str) -> Option<u32> {
 }
 
 /// What else is to be said of a number that is text, or that is not written in plain digits.
-pub(super) fn unquoted(node: &Node<'_>) -> &'static str {
+pub(super) fn unquoted(node: &YamlNode<'_>) -> &'static str {
     match &node.value {
-        Value::Text(text) if plain_digits(text).is_some() => ", without quotes",
-        Value::Number(text) if plain_digits(text).is_none() && !text.starts_with('-') => {
+        YamlValue::Text(text) if plain_digits(text).is_some() => ", without quotes",
+        YamlValue::Number(text) if plain_digits(text).is_none() && !text.starts_with('-') => {
             ", in plain digits"
         }
-        Value::Number(_) | Value::Text(_) => "",
-        Value::Nothing | Value::Flag(_) | Value::List(_) | Value::Map(_) => "",
+        YamlValue::Number(_) | YamlValue::Text(_) => "",
+        YamlValue::Nothing | YamlValue::Flag(_) | YamlValue::List(_) | YamlValue::Map(_) => "",
     }
 }
 
 /// `true` or `false`.
-pub(in super::super) fn flag(node: &Node<'_>, problems: &mut Problems) -> Option<bool> {
-    if let Value::Flag(said) = &node.value {
+pub(in super::super) fn flag(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<bool> {
+    if let YamlValue::Flag(said) = &node.value {
         return Some(said.eq_ignore_ascii_case("true"));
     }
     let said = scalar(node, problems)?;
@@ -175,7 +182,7 @@ pub(in super::super) fn flag(node: &Node<'_>, problems: &mut Problems) -> Option
 }
 
 /// Between `0%` and `100%`, as a share of one.
-pub(in super::super) fn percent(node: &Node<'_>, problems: &mut Problems) -> Option<f64> {
+pub(in super::super) fn percent(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<f64> {
     let said = scalar(node, problems)?;
     let percent = said.strip_suffix('%').and_then(plain_digits);
     let percent = percent.filter(|percent| *percent <= 100);

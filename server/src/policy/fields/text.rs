@@ -4,25 +4,25 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::super::format::Scalar;
-use super::super::problem::Problems;
-use super::super::yaml::{Node, Value};
+use super::super::format::ScalarFormat;
+use super::super::problem::ProblemList;
+use super::super::yaml::{YamlNode, YamlValue};
 use super::{describe, quote};
 use crate::identity::{INVISIBLE, LONGEST_NAME};
 
-pub(in super::super) static TEXT: Scalar = Scalar {
+pub(in super::super) static TEXT: ScalarFormat = ScalarFormat {
     name: "Text",
     doc: "A text that is not empty.",
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
-pub(in super::super) static PATH: Scalar = Scalar {
+pub(in super::super) static PATH: ScalarFormat = ScalarFormat {
     name: "Path",
     doc: "The path of a file. A relative one starts at the policy's folder.",
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
-pub(in super::super) static NAME: Scalar = Scalar {
+pub(in super::super) static NAME: ScalarFormat = ScalarFormat {
     name: "Name",
     doc: "A name: 1 to 64 visible characters without a blank at either end.",
     schema: || {
@@ -42,20 +42,23 @@ pub(in super::super) static NAME: Scalar = Scalar {
     },
 };
 
-pub(in super::super) static BYTES: Scalar = Scalar {
+pub(in super::super) static BYTES: ScalarFormat = ScalarFormat {
     name: "Bytes",
     doc: "Bytes, one for each character up to `\"\\xff\"`.",
     schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]*$"}),
 };
 
-pub(in super::super) static FILLED_BYTES: Scalar = Scalar {
+pub(in super::super) static FILLED_BYTES: ScalarFormat = ScalarFormat {
     name: "FilledBytes",
     doc: "At least one byte, one for each character up to `\"\\xff\"`.",
     schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]+$"}),
 };
 
 /// A scalar as it is written, whatever YAML takes it for.
-pub(in super::super) fn scalar<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
+pub(in super::super) fn scalar<'n>(
+    node: &'n YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<&'n str> {
     let scalar = node.scalar();
     if scalar.is_none() {
         let found = describe(node);
@@ -69,12 +72,17 @@ pub(in super::super) fn scalar<'n>(node: &'n Node<'_>, problems: &mut Problems) 
 
 /// A text. What is a number or a boolean in YAML has to be in quotes, so that every reader of the file
 /// finds the same.
-pub(in super::super) fn text<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
+pub(in super::super) fn text<'n>(
+    node: &'n YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<&'n str> {
     let said = scalar(node, problems)?;
     let kind = match node.value {
-        Value::Number(_) => "number",
-        Value::Flag(_) => "boolean",
-        Value::Nothing | Value::Text(_) | Value::List(_) | Value::Map(_) => return Some(said),
+        YamlValue::Number(_) => "number",
+        YamlValue::Flag(_) => "boolean",
+        YamlValue::Nothing | YamlValue::Text(_) | YamlValue::List(_) | YamlValue::Map(_) => {
+            return Some(said);
+        }
     };
     let said = quote(said);
     problems.report(
@@ -85,7 +93,10 @@ pub(in super::super) fn text<'n>(node: &'n Node<'_>, problems: &mut Problems) ->
 }
 
 /// Text with at least one character.
-pub(in super::super) fn filled<'n>(node: &'n Node<'_>, problems: &mut Problems) -> Option<&'n str> {
+pub(in super::super) fn filled<'n>(
+    node: &'n YamlNode<'_>,
+    problems: &mut ProblemList,
+) -> Option<&'n str> {
     let text = text(node, problems)?;
     if text.is_empty() {
         problems.report(node.at, "the text is empty");
@@ -95,7 +106,7 @@ pub(in super::super) fn filled<'n>(node: &'n Node<'_>, problems: &mut Problems) 
 }
 
 /// One byte for each character, so that `"\xd2"` is the byte that it looks like.
-pub(in super::super) fn bytes(node: &Node<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+pub(in super::super) fn bytes(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<u8>> {
     let said = text(node, problems)?;
     let bytes: Result<Vec<u8>, _> = said.chars().map(u8::try_from).collect();
     if bytes.is_err() {

@@ -6,10 +6,10 @@ use super::super::client::RATE;
 use super::super::duration::DURATION;
 use super::super::fields::number::{PORT, QUOTA, VERSION};
 use super::super::fields::text::{NAME, TEXT};
-use super::Kind::{Either, List, Named, Scalar, Words};
-use super::{GATEWAY, GROUP, Kind, Section, may, need, or};
+use super::ValueKind::{Either, List, Named, Scalar, Words};
+use super::{FormatSection, GATEWAY, GROUP, ValueKind, may, need, or};
 
-pub(in super::super) static DOCUMENT: Section = Section {
+pub(in super::super) static DOCUMENT: FormatSection = FormatSection {
     name: "Document",
     called: "the policy",
     doc: "A policy of Portcullis: who may reach what, how often and how fast.",
@@ -21,7 +21,7 @@ pub(in super::super) static DOCUMENT: Section = Section {
         ),
         need(
             "gateway",
-            Kind::Section(&GATEWAY),
+            ValueKind::Section(&GATEWAY),
             "What holds for the whole gateway.",
         ),
         need(
@@ -36,14 +36,14 @@ pub(in super::super) static DOCUMENT: Section = Section {
         ),
         may(
             "tests",
-            Kind::Sections(&TEST),
+            ValueKind::Sections(&TEST),
             "What must be true of this policy. One that breaks its own tests is not applied.",
         ),
     ],
     rule: None,
 };
 
-pub(in super::super) static CLIENT: Section = Section {
+pub(in super::super) static CLIENT: FormatSection = FormatSection {
     name: "Client",
     called: "a client",
     doc: "What one client is granted, and how much of it.",
@@ -85,9 +85,12 @@ pub(in super::super) static CLIENT: Section = Section {
     }),
 };
 
-const WHEN_FULL: Kind = Either(&[Words(&[("reset", "It is reset.")]), Kind::Section(&WAIT)]);
+const WHEN_FULL: ValueKind = Either(&[
+    Words(&[("reset", "It is reset.")]),
+    ValueKind::Section(&WAIT),
+]);
 
-pub(in super::super) static WAIT: Section = Section {
+pub(in super::super) static WAIT: FormatSection = FormatSection {
     name: "Wait",
     called: "`when_full`",
     doc: "It waits for one of the client's connections to end.",
@@ -99,7 +102,7 @@ pub(in super::super) static WAIT: Section = Section {
     rule: None,
 };
 
-pub(in super::super) static TEST: Section = Section {
+pub(in super::super) static TEST: FormatSection = FormatSection {
     name: "Test",
     called: "a test",
     doc: "One promise about the policy.",
@@ -134,4 +137,4 @@ pub(in super::super) static TEST: Section = Section {
     }),
 };
 
-const EXPECT: Kind = Words(&[("allow", "It gets in."), ("deny", "It does not.")]);
+const EXPECT: ValueKind = Words(&[("allow", "It gets in."), ("deny", "It does not.")]);

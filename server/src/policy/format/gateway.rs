@@ -9,13 +9,13 @@ use super::super::fields::number::{COUNT, PERCENT, PORT, QUOTA};
 use super::super::fields::text::PATH;
 use super::super::size::SIZE;
 use super::super::workers::WORKER_COUNT;
-use super::Kind::{Either, List, Scalar, Words};
-use super::{Key, Kind, Section, may, need, or};
+use super::ValueKind::{Either, List, Scalar, Words};
+use super::{FormatKey, FormatSection, ValueKind, may, need, or};
 
-const TIME: Kind = Scalar(&DURATION);
-const TIME_LIMIT: Kind = Scalar(&DURATION_LIMIT);
+const TIME: ValueKind = Scalar(&DURATION);
+const TIME_LIMIT: ValueKind = Scalar(&DURATION_LIMIT);
 
-pub(in super::super) static GATEWAY: Section = Section {
+pub(in super::super) static GATEWAY: FormatSection = FormatSection {
     name: "Gateway",
     called: "`gateway`",
     doc: "What holds for the whole gateway.",
@@ -25,30 +25,34 @@ pub(in super::super) static GATEWAY: Section = Section {
             List(&Scalar(&LISTEN)),
             "Where the gateway listens: IP addresses with ports.",
         ),
-        need("tls", Kind::Section(&TLS), "The files behind mutual TLS."),
+        need(
+            "tls",
+            ValueKind::Section(&TLS),
+            "The files behind mutual TLS.",
+        ),
         may(
             "steer",
-            Kind::Section(&STEER),
+            ValueKind::Section(&STEER),
             "The ports that the kernel is to hand to the gateway besides. Without it: none.",
         ),
         may(
             "ban",
-            Kind::Section(&BAN),
+            ValueKind::Section(&BAN),
             "Which sources the kernel turns away for a while, on steered ports. Without it: none.",
         ),
         may(
             "admin",
-            Kind::Section(&ADMIN),
+            ValueKind::Section(&ADMIN),
             "Where operators reach the running gateway. Without it: nowhere.",
         ),
         may(
             "limits",
-            Kind::Section(&LIMITS),
+            ValueKind::Section(&LIMITS),
             "How much of the gateway may be in use.",
         ),
         may(
             "timeouts",
-            Kind::Section(&TIMEOUTS),
+            ValueKind::Section(&TIMEOUTS),
             "How long things may take.",
         ),
         or(
@@ -59,7 +63,7 @@ pub(in super::super) static GATEWAY: Section = Section {
         ),
         may(
             "workers",
-            Either(&[Scalar(&WORKER_COUNT), Kind::Section(&WORKERS)]),
+            Either(&[Scalar(&WORKER_COUNT), ValueKind::Section(&WORKERS)]),
             "How many workers there are, and on which processors they run. Without it: one for each processor.",
         ),
     ],
@@ -74,7 +78,7 @@ pub(in super::super) static GATEWAY: Section = Section {
     }),
 };
 
-pub(in super::super) static WORKERS: Section = Section {
+pub(in super::super) static WORKERS: FormatSection = FormatSection {
     name: "Workers",
     called: "`workers`",
     doc: "Threads, each with a listener and connections of its own.",
@@ -94,18 +98,18 @@ pub(in super::super) static WORKERS: Section = Section {
     rule: None,
 };
 
-const AFFINITY: Kind = Words(&[
+const AFFINITY: ValueKind = Words(&[
     ("on", "Each worker stays on one processor."),
     ("off", "The kernel moves workers as it does other threads."),
 ]);
 
-const ON_REVOKE: Kind = Words(&[
+const ON_REVOKE: ValueKind = Words(&[
     ("cut", "It ends at once."),
     ("drain", "It ends within the drain's time."),
     ("keep", "It stays."),
 ]);
 
-pub(in super::super) static TLS: Section = Section {
+pub(in super::super) static TLS: FormatSection = FormatSection {
     name: "Tls",
     called: "`tls`",
     doc: "The files behind mutual TLS. Relative paths start at the policy's folder.",
@@ -136,12 +140,12 @@ pub(in super::super) static TLS: Section = Section {
     rule: None,
 };
 
-const EXPIRED_CRL: Kind = Words(&[
+const EXPIRED_CRL: ValueKind = Words(&[
     ("refuse", "Nobody gets in before there is a new one."),
     ("accept", "It still counts."),
 ]);
 
-pub(in super::super) static STEER: Section = Section {
+pub(in super::super) static STEER: FormatSection = FormatSection {
     name: "Steer",
     called: "`steer`",
     doc: "What the kernel steers to the gateway: these ports and those that groups own.",
@@ -166,7 +170,7 @@ pub(in super::super) static STEER: Section = Section {
     rule: None,
 };
 
-const STEER_MODE: Kind = Words(&[
+const STEER_MODE: ValueKind = Words(&[
     ("required", "The gateway does not start."),
     (
         "auto",
@@ -175,7 +179,7 @@ const STEER_MODE: Kind = Words(&[
     ("off", "It does not try."),
 ]);
 
-pub(in super::super) static BAN: Section = Section {
+pub(in super::super) static BAN: FormatSection = FormatSection {
     name: "Ban",
     called: "`ban`",
     doc: "Sources that fail the handshake over and over are banned: an IPv4 address, or the 64-bit network of an IPv6 address.",
@@ -197,7 +201,7 @@ pub(in super::super) static BAN: Section = Section {
     rule: None,
 };
 
-pub(in super::super) static ADMIN: Section = Section {
+pub(in super::super) static ADMIN: FormatSection = FormatSection {
     name: "Admin",
     called: "`admin`",
     doc: "Where operators reach the running gateway.",
@@ -209,7 +213,7 @@ pub(in super::super) static ADMIN: Section = Section {
     rule: None,
 };
 
-pub(in super::super) static LIMITS: Section = Section {
+pub(in super::super) static LIMITS: FormatSection = FormatSection {
     name: "Limits",
     called: "`limits`",
     doc: "How much of the gateway may be in use. Over a limit, whoever comes is turned away; only silent connections give way.",
@@ -239,11 +243,11 @@ pub(in super::super) static LIMITS: Section = Section {
     rule: None,
 };
 
-const fn quota(name: &'static str, default: &'static str, doc: &'static str) -> Key {
+const fn quota(name: &'static str, default: &'static str, doc: &'static str) -> FormatKey {
     or(name, default, Scalar(&QUOTA), doc)
 }
 
-pub(in super::super) static TIMEOUTS: Section = Section {
+pub(in super::super) static TIMEOUTS: FormatSection = FormatSection {
     name: "Timeouts",
     called: "`timeouts`",
     doc: "How long things may take.",

@@ -8,13 +8,13 @@ use super::super::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
 use super::super::fields::text::{BYTES, FILLED_BYTES};
 use super::super::group::PROTOCOL;
 use super::super::name::{PROBED_NAME, SNI_NAME};
-use super::Kind::{Either, List, Scalar, Words};
-use super::{Kind, Section, may, need, or};
+use super::ValueKind::{Either, List, Scalar, Words};
+use super::{FormatSection, ValueKind, may, need, or};
 
-const TIME: Kind = Scalar(&DURATION);
-const TIME_LIMIT: Kind = Scalar(&DURATION_LIMIT);
+const TIME: ValueKind = Scalar(&DURATION);
+const TIME_LIMIT: ValueKind = Scalar(&DURATION_LIMIT);
 
-pub(in super::super) static GROUP: Section = Section {
+pub(in super::super) static GROUP: FormatSection = FormatSection {
     name: "Group",
     called: "a group",
     doc: "A set of interchangeable upstreams. A connection goes to the one with the fewest connections over its weight among those that are healthy.",
@@ -33,13 +33,13 @@ pub(in super::super) static GROUP: Section = Section {
             "upstreams",
             List(&Either(&[
                 Scalar(&UPSTREAM_ADDRESS),
-                Kind::Section(&UPSTREAM),
+                ValueKind::Section(&UPSTREAM),
             ])),
             "Where its connections go.",
         ),
         may(
             "health",
-            Kind::Section(&HEALTH),
+            ValueKind::Section(&HEALTH),
             "How its upstreams are probed.",
         ),
         may(
@@ -66,7 +66,7 @@ pub(in super::super) static GROUP: Section = Section {
         ),
         may(
             "timeouts",
-            Kind::Section(&GROUP_TIMEOUTS),
+            ValueKind::Section(&GROUP_TIMEOUTS),
             "What it has instead of the gateway's timeouts.",
         ),
         or(
@@ -79,14 +79,15 @@ pub(in super::super) static GROUP: Section = Section {
     rule: None,
 };
 
-const PROXY_PROTOCOL: Kind = Words(&[("v2", "By the binary header of PROXY protocol version 2.")]);
+const PROXY_PROTOCOL: ValueKind =
+    Words(&[("v2", "By the binary header of PROXY protocol version 2.")]);
 
-const WHEN_ALL_DOWN: Kind = Words(&[
+const WHEN_ALL_DOWN: ValueKind = Words(&[
     ("refuse", "Clients are turned away."),
     ("try_all", "All are tried as if they were healthy."),
 ]);
 
-pub(in super::super) static UPSTREAM: Section = Section {
+pub(in super::super) static UPSTREAM: FormatSection = FormatSection {
     name: "Upstream",
     called: "an upstream",
     doc: "An address and what else there is to say about it.",
@@ -113,13 +114,13 @@ pub(in super::super) static UPSTREAM: Section = Section {
     rule: None,
 };
 
-const STATE: Kind = Words(&[
+const STATE: ValueKind = Words(&[
     ("ready", "It serves."),
     ("drain", "It gets no new connection."),
     ("maint", "It gets no new connection and no probe."),
 ]);
 
-pub(in super::super) static HEALTH: Section = Section {
+pub(in super::super) static HEALTH: FormatSection = FormatSection {
     name: "Health",
     called: "`health`",
     doc: "How upstreams are probed.",
@@ -160,21 +161,21 @@ pub(in super::super) static HEALTH: Section = Section {
     }),
 };
 
-const CHECK: Kind = Either(&[
+const CHECK: ValueKind = Either(&[
     Words(&[
         ("tcp", "That an upstream accepts a connection."),
         ("tls", "That it completes a handshake of TLS 1.2 or 1.3."),
         ("off", "Nothing; upstreams count as healthy."),
     ]),
-    Kind::Section(&SEND_EXPECT),
+    ValueKind::Section(&SEND_EXPECT),
 ]);
 
-const ON_DOWN: Kind = Words(&[
+const ON_DOWN: ValueKind = Words(&[
     ("keep", "They go on as long as they can."),
     ("cut", "They are reset."),
 ]);
 
-pub(in super::super) static SEND_EXPECT: Section = Section {
+pub(in super::super) static SEND_EXPECT: FormatSection = FormatSection {
     name: "SendExpect",
     called: "`check`",
     doc: "That an upstream answers. Each character is one byte, so `\"\\xd2\"` is the byte 0xd2.",
@@ -189,7 +190,7 @@ pub(in super::super) static SEND_EXPECT: Section = Section {
     rule: None,
 };
 
-pub(in super::super) static GROUP_TIMEOUTS: Section = Section {
+pub(in super::super) static GROUP_TIMEOUTS: FormatSection = FormatSection {
     name: "GroupTimeouts",
     called: "`timeouts` of a group",
     doc: "What a group has instead of the gateway's timeouts.",

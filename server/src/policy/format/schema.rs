@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::{DOCUMENT, Key, Kind, Scalar, Section, Usual};
+use super::{DOCUMENT, FormatKey, FormatSection, KeyDefault, ScalarFormat, ValueKind};
 use crate::policy::yaml;
 
 /// The JSON schema of the policy's file.
@@ -33,12 +33,15 @@ fn ascii(json: &str) -> String {
     text
 }
 
-fn section(section: &Section, definitions: &mut Map<String, Value>) -> Value {
+fn section(section: &FormatSection, definitions: &mut Map<String, Value>) -> Value {
     let keys = section.keys.iter();
     let properties: Map<String, Value> = keys
         .map(|key| (key.name.to_owned(), property(key, definitions)))
         .collect();
-    let needed = section.keys.iter().filter(|key| key.usual == Usual::Needed);
+    let needed = section
+        .keys
+        .iter()
+        .filter(|key| key.default == KeyDefault::Required);
     let needed: Vec<&str> = needed.map(|key| key.name).collect();
     let mut schema = json!({
         "description": section.doc,
@@ -57,41 +60,41 @@ fn section(section: &Section, definitions: &mut Map<String, Value>) -> Value {
     schema
 }
 
-fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
+fn property(key: &FormatKey, definitions: &mut Map<String, Value>) -> Value {
     let mut schema = value(&key.kind, definitions);
     if schema.get("$ref").is_some() {
         // What stands beside a reference would be ignored.
         schema = json!({"allOf": [schema]});
     }
     schema["description"] = key.doc.into();
-    if let Usual::Written(text) = key.usual {
+    if let KeyDefault::Text(text) = key.default {
         schema["description"] = format!("{} Without it: `{text}`.", key.doc).into();
         schema["default"] = yaml::plain(text).to_json();
     }
     schema
 }
 
-fn value(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
+fn value(kind: &ValueKind, definitions: &mut Map<String, Value>) -> Value {
     match kind {
-        Kind::Scalar(scalar) => refer(scalar, definitions),
-        Kind::Words(words) => json!({"oneOf": self::words(words)}),
-        Kind::Section(section) => refer_section(section, definitions),
-        Kind::Named(name, section) => json!({
+        ValueKind::Scalar(scalar) => refer(scalar, definitions),
+        ValueKind::Words(words) => json!({"oneOf": self::words(words)}),
+        ValueKind::Section(section) => refer_section(section, definitions),
+        ValueKind::Named(name, section) => json!({
             "type": ["object", "null"],
             "propertyNames": refer(name, definitions),
             "additionalProperties": refer_section(section, definitions),
         }),
-        Kind::List(item) => json!({
+        ValueKind::List(item) => json!({
             "type": "array",
             "items": value(item, definitions),
             "minItems": 1,
             "uniqueItems": true,
         }),
-        Kind::Sections(section) => json!({
+        ValueKind::Sections(section) => json!({
             "type": ["array", "null"],
             "items": refer_section(section, definitions),
         }),
-        Kind::Either(choices) => {
+        ValueKind::Either(choices) => {
             let choices = choices.iter().map(|choice| value(choice, definitions));
             json!({"anyOf": choices.collect::<Vec<_>>()})
         }
@@ -113,7 +116,7 @@ fn words(words: &[(&str, &str)]) -> Vec<Value> {
     schemas
 }
 
-fn refer(scalar: &Scalar, definitions: &mut Map<String, Value>) -> Value {
+fn refer(scalar: &ScalarFormat, definitions: &mut Map<String, Value>) -> Value {
     if !definitions.contains_key(scalar.name) {
         let mut schema = (scalar.schema)();
         schema["description"] = scalar.doc.into();
@@ -122,7 +125,7 @@ fn refer(scalar: &Scalar, definitions: &mut Map<String, Value>) -> Value {
     reference(scalar.name)
 }
 
-fn refer_section(which: &Section, definitions: &mut Map<String, Value>) -> Value {
+fn refer_section(which: &FormatSection, definitions: &mut Map<String, Value>) -> Value {
     if !definitions.contains_key(which.name) {
         let schema = section(which, definitions);
         definitions.insert(which.name.to_owned(), schema);

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::schema::schema;
 use super::*;
 use crate::policy::Policy;
-use crate::policy::yaml::{self, Node, Value};
+use crate::policy::yaml::{self, YamlNode, YamlValue};
 
 mod validator;
 mod values;
@@ -67,7 +67,7 @@ struct Variant<'r> {
 }
 
 impl<'r> Variant<'r> {
-    fn of(root: &Node<'_>, n: usize, replacement: &'r str) -> Self {
+    fn of(root: &YamlNode<'_>, n: usize, replacement: &'r str) -> Self {
         let (seen, text) = (0, String::new());
         let mut variant = Self {
             n,
@@ -79,7 +79,7 @@ impl<'r> Variant<'r> {
         variant
     }
 
-    fn write(&mut self, node: &Node<'_>) {
+    fn write(&mut self, node: &YamlNode<'_>) {
         self.seen += 1;
         if self.seen == self.n + 1 {
             self.text += self.replacement;
@@ -87,10 +87,10 @@ impl<'r> Variant<'r> {
             return;
         }
         match &node.value {
-            Value::Nothing => self.text += "null",
-            Value::Flag(text) | Value::Number(text) => self.text += text,
-            Value::Text(text) => self.text += &quoted(text),
-            Value::List(items) => {
+            YamlValue::Nothing => self.text += "null",
+            YamlValue::Flag(text) | YamlValue::Number(text) => self.text += text,
+            YamlValue::Text(text) => self.text += &quoted(text),
+            YamlValue::List(items) => {
                 self.text.push('[');
                 for item in items {
                     self.write(item);
@@ -98,7 +98,7 @@ impl<'r> Variant<'r> {
                 }
                 self.text.push(']');
             }
-            Value::Map(entries) => {
+            YamlValue::Map(entries) => {
                 self.text.push('{');
                 for (key, value) in entries {
                     self.write(key);
@@ -113,12 +113,12 @@ impl<'r> Variant<'r> {
 }
 
 /// Whether each value is a key, in the order in which [`Variant`] counts them.
-fn places(node: &Node<'_>, is_key: bool, found: &mut Vec<bool>) {
+fn places(node: &YamlNode<'_>, is_key: bool, found: &mut Vec<bool>) {
     found.push(is_key);
     match &node.value {
-        Value::Nothing | Value::Flag(_) | Value::Number(_) | Value::Text(_) => {}
-        Value::List(items) => items.iter().for_each(|item| places(item, false, found)),
-        Value::Map(entries) => {
+        YamlValue::Nothing | YamlValue::Flag(_) | YamlValue::Number(_) | YamlValue::Text(_) => {}
+        YamlValue::List(items) => items.iter().for_each(|item| places(item, false, found)),
+        YamlValue::Map(entries) => {
             for (key, value) in entries {
                 places(key, true, found);
                 places(value, false, found);
@@ -127,7 +127,7 @@ fn places(node: &Node<'_>, is_key: bool, found: &mut Vec<bool>) {
     }
 }
 
-fn count(node: &Node<'_>) -> usize {
+fn count(node: &YamlNode<'_>) -> usize {
     let mut found = Vec::new();
     places(node, false, &mut found);
     found.len()
@@ -137,7 +137,7 @@ fn quoted(text: &str) -> String {
     Json::from(text).to_string()
 }
 
-fn root(text: &str) -> Node<'_> {
+fn root(text: &str) -> YamlNode<'_> {
     yaml::tree(text, 0).unwrap().unwrap()
 }
 
@@ -234,22 +234,24 @@ fn the_schema_and_the_parser_agree_on_each_value_at_each_place_and_on_each_line_
 }
 
 /// Calls `visit` for each section of the format, each once.
-fn each_section(visit: &mut impl FnMut(&Section)) {
-    fn each_in(kind: &Kind, visit: &mut dyn FnMut(&Section)) {
+fn each_section(visit: &mut impl FnMut(&FormatSection)) {
+    fn each_in(kind: &ValueKind, visit: &mut dyn FnMut(&FormatSection)) {
         match kind {
-            Kind::Scalar(_) | Kind::Words(_) => {}
-            Kind::Section(section) | Kind::Named(_, section) | Kind::Sections(section) => {
+            ValueKind::Scalar(_) | ValueKind::Words(_) => {}
+            ValueKind::Section(section)
+            | ValueKind::Named(_, section)
+            | ValueKind::Sections(section) => {
                 visit(section);
                 section
                     .keys
                     .iter()
                     .for_each(|key| each_in(&key.kind, visit));
             }
-            Kind::List(kind) => each_in(kind, visit),
-            Kind::Either(kinds) => kinds.iter().for_each(|kind| each_in(kind, visit)),
+            ValueKind::List(kind) => each_in(kind, visit),
+            ValueKind::Either(kinds) => kinds.iter().for_each(|kind| each_in(kind, visit)),
         }
     }
-    each_in(&Kind::Section(&DOCUMENT), visit);
+    each_in(&ValueKind::Section(&DOCUMENT), visit);
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
             };
             let described = place["description"].as_str().unwrap();
             assert!(described.starts_with(key.doc), "{described}");
-            let Usual::Written(default) = key.usual else {
+            let KeyDefault::Text(default) = key.default else {
                 assert!(place.get("default").is_none());
                 continue;
             };
@@ -301,10 +303,10 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
 }
 
 /// The defaults of a section, written out.
-fn defaults(section: &Section) -> String {
-    let written = section.keys.iter().filter_map(|key| match key.usual {
-        Usual::Written(default) => Some(format!("{}: {default}, ", key.name)),
-        Usual::Needed | Usual::Absent => None,
+fn defaults(section: &FormatSection) -> String {
+    let written = section.keys.iter().filter_map(|key| match key.default {
+        KeyDefault::Text(default) => Some(format!("{}: {default}, ", key.name)),
+        KeyDefault::Required | KeyDefault::None => None,
     });
     written.collect()
 }

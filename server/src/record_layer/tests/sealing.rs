@@ -3,7 +3,7 @@
 use super::*;
 
 /// A session that owes its peer a key update, and the peer.
-fn owing() -> (Session, ClientConnection) {
+fn owing() -> (RecordLayer, ClientConnection) {
     let (mut session, mut client) = pair(TLS13_AES_128_GCM_SHA256);
     client.refresh_traffic_keys().unwrap();
     let sent = say(&mut client, b"!");

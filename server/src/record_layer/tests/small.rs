@@ -20,7 +20,7 @@ struct Judge {
 
 impl Judge {
     /// A session and its judge.
-    fn new() -> (Session, Self) {
+    fn new() -> (RecordLayer, Self) {
         let (session, client) = ends(TLS13_AES_128_GCM_SHA256);
         let (secrets, schedule) = client.dangerous_into_kernel_connection().unwrap();
         let judge = Self {
@@ -65,11 +65,11 @@ fn decrypter(secrets: ConnectionTrafficSecrets) -> Box<dyn MessageDecrypter> {
 }
 
 /// The peer asks for a key update, long after it did so before.
-fn ask(session: &mut Session, now: &mut Instant) {
+fn ask(session: &mut RecordLayer, now: &mut Instant) {
     *now += Duration::from_secs(1);
     let request = [24, 0, 0, 1, 1, ContentType::Handshake.into()];
     let taken = session.updates.take(&request, || *now);
-    assert!(matches!(taken, Ok(Content::KeyUpdate)));
+    assert!(matches!(taken, Ok(RecordContent::KeyUpdate)));
 }
 
 /// What a session may have to send.
@@ -88,7 +88,7 @@ const LONGEST_SEQUENCE: u32 = 5;
 impl Send {
     /// Has it sent. Returns how long that is, which is nothing for an alert for which the key has no room: it is
     /// the last of a connection, so what is behind it has none for a key update.
-    fn by(self, session: &mut Session, now: &mut Instant, room: &mut [u8]) -> usize {
+    fn by(self, session: &mut RecordLayer, now: &mut Instant, room: &mut [u8]) -> usize {
         match self {
             Self::Data => session.seal(b"data", room).unwrap().1,
             Self::Nothing => session.seal_nothing(room).unwrap(),
@@ -139,21 +139,21 @@ fn of_three_records_in_every_order_only_the_next_is_opened() {
             .take_while(|(n, index)| n == *index);
         let right = in_order.count();
         assert_eq!(heard, b"abc"[..right], "{order:?}");
-        let expected = (right < 3).then_some(Err(Breach::Forged));
+        let expected = (right < 3).then_some(Err(RecordError::Forged));
         assert_eq!(end, expected, "{order:?}");
     }
 }
 
 #[test]
 fn whatever_there_is_to_seal_and_whatever_room_it_fits_and_nothing_is_lost() {
-    let plain: Vec<u8> = (0..=MOST_PLAINTEXT + 2)
+    let plain: Vec<u8> = (0..=MAX_PLAINTEXT + 2)
         .map(|n| n.to_le_bytes()[0])
         .collect();
-    let lengths = (0..30).chain(MOST_PLAINTEXT - 1..=MOST_PLAINTEXT + 2);
+    let lengths = (0..30).chain(MAX_PLAINTEXT - 1..=MAX_PLAINTEXT + 2);
     let (mut session, mut judge) = Judge::new();
     let mut now = *START;
     for length in lengths {
-        for room in (0..80).chain(MOST_PLAINTEXT..MOST_PLAINTEXT + 80) {
+        for room in (0..80).chain(MAX_PLAINTEXT..MAX_PLAINTEXT + 80) {
             for is_asked in [false, true] {
                 if is_asked {
                     ask(&mut session, &mut now);
@@ -170,7 +170,7 @@ fn whatever_there_is_to_seal_and_whatever_room_it_fits_and_nothing_is_lost() {
                     .filter(|(kind, _)| *kind == ContentType::ApplicationData);
                 let data = data.map(|(_, content)| &content[..]).collect::<Vec<_>>();
                 assert!(
-                    data.iter().all(|content| content.len() <= MOST_PLAINTEXT),
+                    data.iter().all(|content| content.len() <= MAX_PLAINTEXT),
                     "{case}"
                 );
                 assert!(data.concat() == plain[..taken], "{case}");
@@ -180,7 +180,7 @@ fn whatever_there_is_to_seal_and_whatever_room_it_fits_and_nothing_is_lost() {
                     "{case}"
                 );
                 // What had no room is owed still.
-                session.updates.paid();
+                session.updates.clear_key_update();
             }
         }
     }

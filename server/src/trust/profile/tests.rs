@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::bits;
 use crate::trust::authority;
-use crate::trust::crl::List;
+use crate::trust::crl::VerifiedCrl;
 use crate::trust::tests::Files;
 
 /// What is changed of a certificate that is fine.
@@ -334,7 +334,7 @@ fn a_list_with_a_critical_number_or_key_identifier_is_refused() {
         ),
     ] {
         let list = list(subject, &key, &extensions);
-        match (List::read(&list, &[authority.der().clone()]), says) {
+        match (VerifiedCrl::read(&list, &[authority.der().clone()]), says) {
             (Ok(_), None) => {}
             (Err(error), Some(says)) => assert!(error.contains(says), "{says}: {error}"),
             (result, _) => panic!("{says:?}: {result:?}"),

@@ -30,7 +30,7 @@ fn a_trust_is_the_same_if_it_verifies_the_same() {
     assert!(!bare.is_the_same(&files.with(&[&list(&one, 1, &[])]).unwrap()));
     assert!(!bare.is_the_same(&Files::new(&[&other]).with(&[]).unwrap()));
     let authorities = files.0.path().join("ca.crt");
-    let lenient = Trust::load(&authorities, &[], ExpiredCrl::Accept).unwrap();
+    let lenient = ClientTrust::load(&authorities, &[], ExpiredCrl::Accept).unwrap();
     assert!(!bare.is_the_same(&lenient));
 }
 

@@ -70,14 +70,14 @@ impl Made {
     }
 }
 
-fn trust(authorities: &[&Made], lists: &[&str]) -> Trust {
+fn trust(authorities: &[&Made], lists: &[&str]) -> ClientTrust {
     let files = Files::new(&[]);
     let all: String = authorities.iter().map(|one| &*one.pem).collect();
     std::fs::write(files.0.path().join("ca.crt"), all).unwrap();
     files.with(lists).unwrap()
 }
 
-fn verdict(trust: &Trust, leaf: &CertificateDer<'_>, above: &[&Made]) -> &'static str {
+fn verdict(trust: &ClientTrust, leaf: &CertificateDer<'_>, above: &[&Made]) -> &'static str {
     let above: Vec<_> = above.iter().map(|one| one.der.clone()).collect();
     match trust.verify(leaf, &above, UnixTime::now()) {
         Ok(_) => "good",
@@ -115,7 +115,7 @@ fn an_authority_that_its_issuer_has_taken_back_speaks_for_nobody() {
         assert_eq!(verdict(&trust, &indirect, &[&below]), expected);
         assert_eq!(verdict(&trust, &direct, &[]), "good");
         assert_eq!(verdict(&trust, &far, &[]), "good");
-        let findings = trust.findings(UnixTime::now());
+        let findings = trust.warnings(UnixTime::now());
         let told = findings.iter().filter(|one| one.what().contains("refused"));
         assert_eq!(told.count(), revoked.len(), "{findings:?}");
     }
