@@ -17,8 +17,8 @@ pub struct BanTable(PinDir);
 
 impl BanTable {
     /// Opens it.
-    pub fn open(place: &PinDir) -> Result<Self, SteerError> {
-        map(place, "BANS").map(|_| Self(place.clone()))
+    pub fn open(pin_dir: &PinDir) -> Result<Self, SteerError> {
+        map(pin_dir, "BANS").map(|_| Self(pin_dir.clone()))
     }
 
     fn table(&self) -> Result<HashMap<MapData, Source, u64>, SteerError> {

@@ -25,8 +25,8 @@ pub enum AttachmentState {
 
 impl AttachmentState {
     /// Looks at the link.
-    pub fn of(place: &PinDir) -> Result<Self, SteerError> {
-        let namespace = match sys::link_namespace(&place.pin(LINK)) {
+    pub fn of(pin_dir: &PinDir) -> Result<Self, SteerError> {
+        let namespace = match sys::link_namespace(&pin_dir.pin(LINK)) {
             Ok(namespace) => namespace,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nowhere),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

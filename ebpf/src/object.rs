@@ -54,35 +54,35 @@ pub struct PinOwner {
 /// What is pinned there already stays: rules and counters are kept, the program is exchanged without
 /// a moment in which none is attached. Returns the numbers of other programs at the same hook, which
 /// decide before or after this one.
-pub fn load(place: &PinDir, owner: Option<PinOwner>) -> Result<Vec<u32>, SteerError> {
-    place.check()?;
+pub fn load(pin_dir: &PinDir, owner: Option<PinOwner>) -> Result<Vec<u32>, SteerError> {
+    pin_dir.check()?;
     require_capabilities()?;
-    let folder = place.path();
-    place.make()?;
-    check_maps(place)?;
-    let attached = AttachmentState::of(place)?;
+    let directory = pin_dir.path();
+    pin_dir.make()?;
+    check_maps(pin_dir)?;
+    let attached = AttachmentState::of(pin_dir)?;
     if attached == AttachmentState::Elsewhere {
-        return Err(SteerError::Elsewhere(folder.to_owned()));
+        return Err(SteerError::Elsewhere(directory.to_owned()));
     }
-    let owner = owner.or_else(|| owner_of(place));
-    let mut object = pinned(place)?;
+    let owner = owner.or_else(|| owner_of(pin_dir));
+    let mut object = pinned(pin_dir)?;
     let namespace = File::open(NAMESPACE)
         .map_err(SteerError::system("the network namespace cannot be opened"))?;
-    attach(place, &mut object, &namespace, attached)?;
+    attach(pin_dir, &mut object, &namespace, attached)?;
     if let Some(owner) = owner {
-        give(place, owner)?;
+        give(pin_dir, owner)?;
     }
-    other_programs(place, &namespace)
+    other_programs(pin_dir, &namespace)
 }
 
 /// Takes the programs out of the kernel, and all that is pinned with them.
-pub fn unload(place: &PinDir) -> Result<(), SteerError> {
-    place.check()?;
-    let folder = place.path();
+pub fn unload(pin_dir: &PinDir) -> Result<(), SteerError> {
+    pin_dir.check()?;
+    let directory = pin_dir.path();
     let names = [LINK, STEER, CHOOSE]
         .into_iter()
         .chain(MAPS.map(|(name, ..)| name));
-    let link = place.pin(LINK);
+    let link = pin_dir.pin(LINK);
     if link.exists() {
         sys::detach_link(&link).map_err(SteerError::system(
             "the attached program cannot be detached",
@@ -90,7 +90,7 @@ pub fn unload(place: &PinDir) -> Result<(), SteerError> {
     }
     let mut any = false;
     for name in names {
-        let pin = place.pin(name);
+        let pin = pin_dir.pin(name);
         match fs::remove_file(&pin) {
             Ok(()) => any = true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -103,11 +103,11 @@ pub fn unload(place: &PinDir) -> Result<(), SteerError> {
         }
     }
     if !any {
-        return Err(SteerError::NotLoaded(folder.to_owned()));
+        return Err(SteerError::NotLoaded(directory.to_owned()));
     }
-    fs::remove_dir(folder).map_err(SteerError::system(format!(
+    fs::remove_dir(directory).map_err(SteerError::system(format!(
         "{}: cannot be removed",
-        folder.display()
+        directory.display()
     )))
 }
 
@@ -129,9 +129,9 @@ fn require_capabilities() -> Result<(), SteerError> {
 }
 
 /// Whether the maps that are pinned there are those of this version.
-pub(crate) fn check_maps(place: &PinDir) -> Result<(), SteerError> {
+pub(crate) fn check_maps(pin_dir: &PinDir) -> Result<(), SteerError> {
     for (name, key, value, most) in MAPS {
-        let path = place.pin(name);
+        let path = pin_dir.pin(name);
         if !path.exists() {
             continue;
         }
@@ -168,8 +168,8 @@ pub(crate) fn denied(path: &Path, error: aya::maps::MapError) -> SteerError {
 }
 
 /// The programs and maps, the maps pinned: those that were there, or new ones.
-fn pinned(place: &PinDir) -> Result<Ebpf, SteerError> {
-    let pins = MAPS.map(|(name, ..)| (name, place.pin(name)));
+fn pinned(pin_dir: &PinDir) -> Result<Ebpf, SteerError> {
+    let pins = MAPS.map(|(name, ..)| (name, pin_dir.pin(name)));
     let mut loader = EbpfLoader::new();
     for (name, pin) in &pins {
         loader.map_pin_path(name, pin.as_path());
@@ -178,7 +178,7 @@ fn pinned(place: &PinDir) -> Result<Ebpf, SteerError> {
 }
 
 fn attach(
-    place: &PinDir,
+    pin_dir: &PinDir,
     object: &mut Ebpf,
     namespace: &File,
     attached: AttachmentState,
@@ -188,15 +188,15 @@ fn attach(
         .expect("the object has it")
         .try_into()?;
     choose.load()?;
-    renew(&place.pin(CHOOSE), |path| Ok(choose.pin(path)?))?;
+    renew(&pin_dir.pin(CHOOSE), |path| Ok(choose.pin(path)?))?;
 
     let steer: &mut SkLookup = object
         .program_mut(STEER)
         .expect("the object has it")
         .try_into()?;
     steer.load()?;
-    renew(&place.pin(STEER), |path| Ok(steer.pin(path)?))?;
-    let link = place.pin(LINK);
+    renew(&pin_dir.pin(STEER), |path| Ok(steer.pin(path)?))?;
+    let link = pin_dir.pin(LINK);
     if attached == AttachmentState::Here {
         return sys::update_link(&link, steer.fd()?.as_fd()).map_err(SteerError::system(
             "the attached program cannot be exchanged",
@@ -225,8 +225,8 @@ fn renew(path: &Path, pin: impl FnOnce(&Path) -> Result<(), SteerError>) -> Resu
 }
 
 /// Whose maps are there: those that this version adds are to be the same user's.
-fn owner_of(place: &PinDir) -> Option<PinOwner> {
-    let maps = fs::metadata(place.pin("PORTS")).ok()?;
+fn owner_of(pin_dir: &PinDir) -> Option<PinOwner> {
+    let maps = fs::metadata(pin_dir.pin("PORTS")).ok()?;
     Some(PinOwner {
         user: maps.st_uid(),
         group: maps.st_gid(),
@@ -235,9 +235,9 @@ fn owner_of(place: &PinDir) -> Option<PinOwner> {
 
 /// The maps, and the program that a gateway attaches to its own sockets, become the user's. What
 /// decides for the whole namespace stays root's.
-fn give(place: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
+fn give(pin_dir: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
     for name in MAPS.map(|(name, ..)| name).into_iter().chain([CHOOSE]) {
-        let path = place.pin(name);
+        let path = pin_dir.pin(name);
         let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
         chown(&path, Some(user), Some(group)).map_err(|error| {
             SteerError::system(format!("{}: cannot be given away", path.display()))(error.into())
@@ -247,8 +247,8 @@ fn give(place: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
 }
 
 /// Other programs at the hook.
-fn other_programs(place: &PinDir, namespace: &File) -> Result<Vec<u32>, SteerError> {
-    let own = aya::programs::ProgramInfo::from_pin(place.pin(STEER))?.id();
+fn other_programs(pin_dir: &PinDir, namespace: &File) -> Result<Vec<u32>, SteerError> {
+    let own = aya::programs::ProgramInfo::from_pin(pin_dir.pin(STEER))?.id();
     let all = sys::lookup_programs(namespace).map_err(SteerError::system(
         "the namespace's programs cannot be listed",
     ))?;

@@ -55,12 +55,12 @@ impl PinDir {
             let what = format!("{}: cannot be opened", path.display());
             |error: Errno| SteerError::system(what)(error.into())
         };
-        let mut folder = open(bpffs, how, Mode::empty()).map_err(opening(bpffs))?;
-        trusted(bpffs, &folder, true)?;
+        let mut directory = open(bpffs, how, Mode::empty()).map_err(opening(bpffs))?;
+        trusted(bpffs, &directory, true)?;
         for path in [instances, &self.0] {
             let name = path.file_name().unwrap_or_default();
             if makes {
-                match mkdirat(&folder, name, Mode::from_raw_mode(0o755)) {
+                match mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => {
                         let what = format!("{}: cannot be made", path.display());
@@ -68,20 +68,20 @@ impl PinDir {
                     }
                 }
             }
-            let inner = match openat(&folder, name, how | OFlags::NOFOLLOW, Mode::empty()) {
+            let inner = match openat(&directory, name, how | OFlags::NOFOLLOW, Mode::empty()) {
                 Err(Errno::NOENT) if !makes => return Ok(()),
                 opened => opened.map_err(opening(path))?,
             };
             trusted(path, &inner, false)?;
-            folder = inner;
+            directory = inner;
         }
         Ok(())
     }
 
     /// Whether it can hold pins at all.
     pub(crate) fn check(&self) -> Result<(), SteerError> {
-        let there = self.0.ancestors().find(|folder| folder.exists());
-        let kind = there.and_then(|folder| rustix::fs::statfs(folder).ok());
+        let there = self.0.ancestors().find(|directory| directory.exists());
+        let kind = there.and_then(|directory| rustix::fs::statfs(directory).ok());
         match kind {
             Some(kind) if u64::try_from(kind.f_type) == Ok(BPFFS) => Ok(()),
             _ => Err(SteerError::NoBpffs(self.0.clone())),
@@ -91,8 +91,8 @@ impl PinDir {
 
 /// Whether only root and the calling user can put something into a folder, or take it away. In a sticky
 /// one others can add their own, but not take away what is not theirs.
-fn trusted(path: &Path, folder: &OwnedFd, may_be_sticky: bool) -> Result<(), SteerError> {
-    let found = fstat(folder).map_err(|error| {
+fn trusted(path: &Path, directory: &OwnedFd, may_be_sticky: bool) -> Result<(), SteerError> {
+    let found = fstat(directory).map_err(|error| {
         SteerError::system(format!("{}: cannot be looked at", path.display()))(error.into())
     })?;
     let is_own = found.st_uid == 0 || found.st_uid == geteuid().as_raw();
@@ -113,19 +113,19 @@ mod tests {
 
     #[test]
     fn an_instance_is_a_plain_name() {
-        let place = |name| PinDir::new(Path::new("/sys/fs/bpf"), name);
+        let pin_dir = |name| PinDir::new(Path::new("/sys/fs/bpf"), name);
         assert_eq!(
-            place("edge-1").unwrap().path(),
+            pin_dir("edge-1").unwrap().path(),
             Path::new("/sys/fs/bpf/portcullis/edge-1")
         );
         for name in ["", ".", "..", "a/b", "a b", "\u{e9}"] {
-            assert_eq!(place(name), None, "{name:?}");
+            assert_eq!(pin_dir(name), None, "{name:?}");
         }
     }
 
     #[test]
     fn a_folder_that_is_in_no_bpffs_is_told_so() {
-        let place = PinDir::new(&std::env::temp_dir(), "a").unwrap();
-        assert!(matches!(place.check(), Err(SteerError::NoBpffs(_))));
+        let pin_dir = PinDir::new(&std::env::temp_dir(), "a").unwrap();
+        assert!(matches!(pin_dir.check(), Err(SteerError::NoBpffs(_))));
     }
 }

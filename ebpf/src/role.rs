@@ -67,8 +67,8 @@ pub enum RoleHolder {
 
 impl RoleHolder {
     /// Who has a role of an instance.
-    pub fn of(place: &PinDir, role: Role) -> Result<Self, SteerError> {
-        let entry = match processes(place) {
+    pub fn of(pin_dir: &PinDir, role: Role) -> Result<Self, SteerError> {
+        let entry = match processes(pin_dir) {
             Ok(table) => table.get(&role.number(), 0)?,
             Err(SteerError::NotLoaded(_)) => RoleEntry::default(),
             Err(error) => return Err(error),
@@ -83,7 +83,7 @@ impl RoleHolder {
                 },
             });
         }
-        let has_workers = numbers(place, "WORKERS")?.get(&role.number(), 0)? > 0;
+        let has_workers = numbers(pin_dir, "WORKERS")?.get(&role.number(), 0)? > 0;
         Ok(if has_workers {
             Self::Unknown
         } else {
@@ -100,16 +100,16 @@ pub(crate) fn own_entry() -> RoleEntry {
 }
 
 /// Writes who has a role. What an earlier version has loaded has no table for it.
-pub(crate) fn note(place: &PinDir, role: Role, entry: RoleEntry) -> Result<(), SteerError> {
-    match processes(place) {
+pub(crate) fn note(pin_dir: &PinDir, role: Role, entry: RoleEntry) -> Result<(), SteerError> {
+    match processes(pin_dir) {
         Ok(mut table) => Ok(table.set(role.number(), entry, 0)?),
         Err(SteerError::NotLoaded(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn processes(place: &PinDir) -> Result<Array<MapData, RoleEntry>, SteerError> {
-    Ok(Map::Array(map(place, PROCESSES)?).try_into()?)
+fn processes(pin_dir: &PinDir) -> Result<Array<MapData, RoleEntry>, SteerError> {
+    Ok(Map::Array(map(pin_dir, PROCESSES)?).try_into()?)
 }
 
 /// The pid, as the caller sees it, of the process that has this pid in its own PID namespace and was started

@@ -68,20 +68,20 @@ pub struct BindingChanges {
 
 impl Steering {
     /// Opens what [`crate::load`] pinned.
-    pub fn open(place: &PinDir, role: Role) -> Result<Self, SteerError> {
-        place.check()?;
-        place.check_owner()?;
-        if !place.pin("PORTS").exists() {
-            return Err(SteerError::NotLoaded(place.path().to_owned()));
+    pub fn open(pin_dir: &PinDir, role: Role) -> Result<Self, SteerError> {
+        pin_dir.check()?;
+        pin_dir.check_owner()?;
+        if !pin_dir.pin("PORTS").exists() {
+            return Err(SteerError::NotLoaded(pin_dir.path().to_owned()));
         }
-        check_maps(place)?;
-        let loads = map(place, "LOADS")?;
+        check_maps(pin_dir)?;
+        let loads = map(pin_dir, "LOADS")?;
         let loads = sys::SharedLoads::map(loads.fd().as_fd())
             .map_err(SteerError::system("the workers' loads cannot be mapped"))?;
         Ok(Self {
-            pin_dir: place.clone(),
-            ports: map(place, "PORTS")?,
-            prefixes: map(place, "PREFIXES")?,
+            pin_dir: pin_dir.clone(),
+            ports: map(pin_dir, "PORTS")?,
+            prefixes: map(pin_dir, "PREFIXES")?,
             bindings: BTreeSet::new(),
             loads: Arc::new(WorkerLoads {
                 shared: loads,
@@ -179,13 +179,13 @@ impl Steering {
     ///
     /// The additions come first. If one of the calls fails, what holds is what it was, or that with
     /// some of the changes; the next call makes up for it.
-    pub fn apply(&mut self, rules: BTreeSet<PortBinding>) -> Result<BindingChanges, SteerError> {
+    pub fn apply(&mut self, bindings: BTreeSet<PortBinding>) -> Result<BindingChanges, SteerError> {
         if self.has_standby()? {
             // The other process may have changed them.
             self.bindings = stored(&self.pin_dir)?;
         }
-        let added: Vec<PortBinding> = rules.difference(&self.bindings).copied().collect();
-        let removed: Vec<PortBinding> = self.bindings.difference(&rules).copied().collect();
+        let added: Vec<PortBinding> = bindings.difference(&self.bindings).copied().collect();
+        let removed: Vec<PortBinding> = self.bindings.difference(&bindings).copied().collect();
         let refused = |what| SteerError::system(format!("the rules cannot be {what}"));
         let (ports, prefixes) = keys(&added);
         sys::put_all(self.ports.fd().as_fd(), &ports).map_err(refused("added"))?;
@@ -194,7 +194,7 @@ impl Steering {
         let (ports, prefixes) = keys(&removed);
         sys::remove_all(self.ports.fd().as_fd(), &ports).map_err(refused("removed"))?;
         sys::remove_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("removed"))?;
-        self.bindings = rules;
+        self.bindings = bindings;
         Ok(BindingChanges {
             added: added.len(),
             removed: removed.len(),
@@ -229,8 +229,8 @@ impl Steering {
     }
 
     /// What came to each port that ever was steered.
-    pub fn counters(place: &PinDir) -> Result<Vec<(u16, Counters)>, SteerError> {
-        let counters = Map::PerCpuHashMap(map(place, "COUNTERS")?);
+    pub fn counters(pin_dir: &PinDir) -> Result<Vec<(u16, Counters)>, SteerError> {
+        let counters = Map::PerCpuHashMap(map(pin_dir, "COUNTERS")?);
         let counters: PerCpuHashMap<MapData, u16, [u64; 3]> = counters.try_into()?;
         let mut all = Vec::new();
         for entry in &counters {
@@ -250,35 +250,35 @@ impl Steering {
     }
 
     /// The rules that are in the maps, whoever put them there.
-    pub fn bindings(place: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
-        stored(place)
+    pub fn bindings(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
+        stored(pin_dir)
     }
 }
 
-pub(crate) fn map(place: &PinDir, name: &str) -> Result<MapData, SteerError> {
-    let path = place.pin(name);
+pub(crate) fn map(pin_dir: &PinDir, name: &str) -> Result<MapData, SteerError> {
+    let path = pin_dir.pin(name);
     if !path.exists() {
-        return Err(SteerError::NotLoaded(place.path().to_owned()));
+        return Err(SteerError::NotLoaded(pin_dir.path().to_owned()));
     }
     MapData::from_pin(&path).map_err(|error| denied(&path, error))
 }
 
-fn handles(place: &PinDir) -> Result<SockMap<MapData>, SteerError> {
-    Ok(Map::SockMap(map(place, "HANDLES")?).try_into()?)
+fn handles(pin_dir: &PinDir) -> Result<SockMap<MapData>, SteerError> {
+    Ok(Map::SockMap(map(pin_dir, "HANDLES")?).try_into()?)
 }
 
-pub(crate) fn numbers(place: &PinDir, name: &str) -> Result<Array<MapData, u32>, SteerError> {
-    Ok(Map::Array(map(place, name)?).try_into()?)
+pub(crate) fn numbers(pin_dir: &PinDir, name: &str) -> Result<Array<MapData, u32>, SteerError> {
+    Ok(Map::Array(map(pin_dir, name)?).try_into()?)
 }
 
-fn taken(place: &PinDir, role: Role, error: MapError) -> SteerError {
+fn taken(pin_dir: &PinDir, role: Role, error: MapError) -> SteerError {
     let exists = matches!(
         &error,
         MapError::SyscallError(call) if call.io_error.kind() == io::ErrorKind::AlreadyExists
     );
     if exists {
         SteerError::Taken {
-            path: place.path().to_owned(),
+            path: pin_dir.path().to_owned(),
             role,
         }
     } else {
@@ -287,27 +287,27 @@ fn taken(place: &PinDir, role: Role, error: MapError) -> SteerError {
 }
 
 /// The rules that are in the maps.
-fn stored(place: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
-    let ports = Map::HashMap(map(place, "PORTS")?);
+fn stored(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
+    let ports = Map::HashMap(map(pin_dir, "PORTS")?);
     let ports: HashMap<MapData, u16, u8> = ports.try_into()?;
-    let prefixes = Map::LpmTrie(map(place, "PREFIXES")?);
+    let prefixes = Map::LpmTrie(map(pin_dir, "PREFIXES")?);
     let prefixes: LpmTrie<MapData, [u8; PREFIX_KEY - 4], u8> = prefixes.try_into()?;
-    let mut rules = BTreeSet::new();
+    let mut bindings = BTreeSet::new();
     for port in ports.keys() {
-        rules.insert(PortBinding::Port(port?));
+        bindings.insert(PortBinding::Port(port?));
     }
     for key in prefixes.keys() {
         let key = key?;
         let at = from_key(key.prefix_len(), key.data());
-        rules.extend(at.map(|(port, prefix)| PortBinding::At(port, prefix)));
+        bindings.extend(at.map(|(port, prefix)| PortBinding::At(port, prefix)));
     }
-    Ok(rules)
+    Ok(bindings)
 }
 
 /// The keys of both tables.
-fn keys(rules: &[PortBinding]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
+fn keys(bindings: &[PortBinding]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
     let (mut ports, mut prefixes) = (Vec::new(), Vec::new());
-    for rule in rules {
+    for rule in bindings {
         match *rule {
             PortBinding::Port(port) => ports.push(port.to_ne_bytes()),
             PortBinding::At(port, prefix) => prefixes.push(key(port, prefix)),

@@ -76,9 +76,9 @@ impl<C: Clock + Clone> Limiter<C> {
         limits: &ClientLimits,
     ) -> Result<ClientSlot, ClientDenied> {
         let limit = limits.connections;
-        let admission = self.slots.claim(client, limit);
+        let slot = self.slots.claim(client, limit);
         self.check_rate(
-            admission.ok_or(ClientDenied::ClientConnections { limit })?,
+            slot.ok_or(ClientDenied::ClientConnections { limit })?,
             limits,
         )
     }
@@ -97,15 +97,15 @@ impl<C: Clock + Clone> Limiter<C> {
         client: &SharedName,
         limits: &ClientLimits,
     ) -> Result<ClientSlot, ClientDenied> {
-        let admission = match self.admit_or_wait(client, limits, Instant::now())? {
-            SlotOutcome::Granted(admission) => admission,
+        let slot = match self.admit_or_wait(client, limits, Instant::now())? {
+            SlotOutcome::Granted(slot) => slot,
             SlotOutcome::Queued(mut waiting) => {
                 let limit = limits.connections;
-                let place = timeout(limits.wait, waiting.granted()).await;
-                place.map_err(|_| ClientDenied::ClientConnections { limit })?
+                let outcome = timeout(limits.wait, waiting.granted()).await;
+                outcome.map_err(|_| ClientDenied::ClientConnections { limit })?
             }
         };
-        self.check_rate(admission, limits)
+        self.check_rate(slot, limits)
     }
 
     /// Counts one more connection of `client`, or has it wait with those that came before and after `since`, if
@@ -121,12 +121,12 @@ impl<C: Clock + Clone> Limiter<C> {
         since: Instant,
     ) -> Result<SlotOutcome, ClientDenied> {
         let limit = limits.connections;
-        let place = if limits.wait.is_zero() {
+        let outcome = if limits.wait.is_zero() {
             self.slots.claim(client, limit).map(SlotOutcome::Granted)
         } else {
             self.slots.claim_or_wait(client, limit, since)
         };
-        place.ok_or(ClientDenied::ClientConnections { limit })
+        outcome.ok_or(ClientDenied::ClientConnections { limit })
     }
 
     /// Asks whether a connection that is counted comes slowly enough.
@@ -136,14 +136,14 @@ impl<C: Clock + Clone> Limiter<C> {
     /// It does not, and is no longer counted.
     pub fn check_rate(
         &self,
-        admission: ClientSlot,
+        slot: ClientSlot,
         limits: &ClientLimits,
     ) -> Result<ClientSlot, ClientDenied> {
         match limits.rate {
-            Some(rate) if !self.is_slow_enough(admission.client(), rate) => {
+            Some(rate) if !self.is_slow_enough(slot.client(), rate) => {
                 Err(ClientDenied::ClientRate { rate })
             }
-            Some(_) | None => Ok(admission),
+            Some(_) | None => Ok(slot),
         }
     }
 

@@ -77,9 +77,9 @@ impl Outcome {
 
 /// Whether a client was ended for key updates, warnings or empty records without end.
 fn is_too_much(error: &io::Error) -> bool {
-    let breach = error.get_ref().and_then(|source| source.downcast_ref());
+    let record_error = error.get_ref().and_then(|source| source.downcast_ref());
     matches!(
-        breach,
+        record_error,
         Some(RecordError::Messages | RecordError::EmptyRecords)
     )
 }

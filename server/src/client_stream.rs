@@ -60,8 +60,8 @@ impl ClientStream {
     }
 
     /// Tells the client what it did wrong, if the socket takes it now: the connection is lost in any case.
-    fn tell(&mut self, cx: &mut Context<'_>, breach: RecordError) {
-        if let Some(alert) = breach.alert()
+    fn tell(&mut self, cx: &mut Context<'_>, error: RecordError) {
+        if let Some(alert) = error.alert()
             && self.outgoing.is_empty()
             && self.seal_alert(alert).is_ok()
         {
@@ -121,9 +121,9 @@ impl AsyncRead for ClientStream {
         let this = &mut *self;
         let (incoming, socket) = (&mut this.incoming, &mut this.socket);
         ready!(incoming.poll_data(&mut this.session, socket, cx, room))?
-            .map_err(|breach| {
-                this.tell(cx, breach);
-                breach.into()
+            .map_err(|error| {
+                this.tell(cx, error);
+                error.into()
             })
             .into()
     }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn data_before_a_breach_is_read_and_the_client_is_told() {
+    async fn data_before_an_error_is_read_and_the_client_is_told() {
         let (mut stream, mut client, mut socket) = stream().await;
         let mut sent = say(&mut client, b"good");
         let bad = sent.len() + 10;

@@ -58,7 +58,9 @@ pub(crate) async fn handle(
     let destination = socket.local_addr().map_or(peer, unmapped);
     let mut record = gateway.recorder().begin(unmapped(peer), destination);
     let outcome = match Box::pin(authenticate(&gateway, socket, &mut record)).await {
-        Ok((guest, slot)) => Box::pin(serve(&gateway, guest, slot, &mut record)).await,
+        Ok((authenticated, slot)) => {
+            Box::pin(serve(&gateway, authenticated, slot, &mut record)).await
+        }
         Err(rejection) => {
             if rejection.counts_towards_ban() {
                 gateway.handshake_failed(peer.ip());
@@ -93,18 +95,22 @@ async fn authenticate(
             finish_handshake(gateway, socket, hello, record).await
         });
         tokio::select! {
-            guest = handshake => guest,
+            authenticated = handshake => authenticated,
             () = slot.evicted() => Err(Rejection::HandshakeEvicted),
         }
     });
-    let mut guest = handshaken
+    let mut authenticated = handshaken
         .await
         .map_err(|_| Rejection::HandshakeTimeout(first))??;
-    let identity = guest.permit.identity().clone();
-    record.authorized(identity, &guest.permit.group().name, guest.resumed);
+    let identity = authenticated.permit.identity().clone();
+    record.authorized(
+        identity,
+        &authenticated.permit.group().name,
+        authenticated.resumed,
+    );
     let opened = gateway.limits().take_connection_slot(&limits(gateway));
-    let slot = opened.inspect_err(|_| lb::Downstream::abort(&mut *guest.client))?;
-    Ok((guest, slot))
+    let slot = opened.inspect_err(|_| lb::Downstream::abort(&mut *authenticated.client))?;
+    Ok((authenticated, slot))
 }
 
 /// Takes a slot for a connection that says nothing yet, and one for its handshake once its `ClientHello`
@@ -115,14 +121,14 @@ async fn await_hello(
     source: IpAddr,
     deadline: Instant,
 ) -> Result<(HandshakeSlot, Vec<u8>), Rejection> {
-    let (admission, limits) = (gateway.limits(), limits(gateway));
-    let silent = admission.take_silent_slot(source, &limits, Instant::now().into_std())?;
+    let (pre_auth, limits) = (gateway.limits(), limits(gateway));
+    let silent = pre_auth.take_silent_slot(source, &limits, Instant::now().into_std())?;
     let bytes = tokio::select! {
         begun = first_record::first_bytes(socket, deadline) => begun?,
         () = silent.evicted() => return Err(Rejection::SilentEvicted),
     };
     let now = Instant::now().into_std();
-    let slot = admission.take_handshake_slot(silent, source, &limits, now)?;
+    let slot = pre_auth.take_handshake_slot(silent, source, &limits, now)?;
     Ok((slot, bytes))
 }
 
@@ -275,7 +281,7 @@ async fn linger(mut socket: TcpStream) {
 /// From authorized to the end: limits, an upstream, the relay.
 async fn serve(
     gateway: &Arc<Gateway>,
-    guest: AuthenticatedClient,
+    authenticated: AuthenticatedClient,
     _slot: ConnectionSlot,
     record: &mut Record,
 ) -> Outcome {
@@ -286,31 +292,31 @@ async fn serve(
         cipher,
         chain,
         ..
-    } = guest;
+    } = authenticated;
     let entered = gateway
         .admit_client(&mut client, permit, chain, record)
         .await;
-    let holder = match entered {
-        Ok(holder) => holder,
+    let guard = match entered {
+        Ok(guard) => guard,
         Err(outcome) => {
             lb::Downstream::abort(&mut *client);
             return outcome;
         }
     };
-    let visit = RelaySession {
+    let session = RelaySession {
         alpn: alpn.as_deref(),
         cipher,
-        guard: &holder,
+        guard: &guard,
     };
-    let (ends, connection) = (holder.permit().expires(), record.connection());
+    let (ends, connection) = (guard.permit().expires(), record.connection());
     let on_revoke = || {
-        let running = gateway.snapshot();
-        let settings = running.policy().gateway();
+        let snapshot = gateway.snapshot();
+        let settings = snapshot.policy().gateway();
         (settings.on_revoke, settings.timeouts.drain)
     };
     let outcome = tokio::select! {
-        outcome = visit.relay(&mut client, record) => outcome,
-        () = holder.revoked() => Outcome::Revoked,
+        outcome = session.relay(&mut client, record) => outcome,
+        () = guard.revoked() => Outcome::Revoked,
         () = certificate_ended(ends, connection, on_revoke) => Outcome::CertificateEnded,
         () = gateway.drain().cut_off() => Outcome::CutOff,
     };
@@ -327,7 +333,7 @@ async fn serve(
     if let Outcome::Broken(_) = outcome
         && let Some(socket) = client.into_misbehaved_socket()
     {
-        drop(holder);
+        drop(guard);
         Box::pin(linger(socket)).await;
     }
     outcome

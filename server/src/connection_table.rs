@@ -79,9 +79,9 @@ impl EndRequests {
 
 impl RemoteDetails {
     /// Without credentials the other process decides.
-    fn is_revoked(&self, running: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
+    fn is_revoked(&self, snapshot: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
         let credentials = self.credentials.as_ref();
-        credentials.is_some_and(|shown| !shown.are_valid(running, &self.group, verify_at))
+        credentials.is_some_and(|shown| !shown.are_valid(snapshot, &self.group, verify_at))
     }
 
     fn end(&self) {
@@ -154,9 +154,12 @@ impl ConnectionTable {
     }
 
     /// Has another process count the clients from now on. Returns what it does not know yet.
-    pub(crate) fn admit_remotely(&self, heir: Arc<RemoteAdmission>) -> Vec<ConnectionState> {
+    pub(crate) fn admit_remotely(
+        &self,
+        remote_admission: Arc<RemoteAdmission>,
+    ) -> Vec<ConnectionState> {
         let mut counting = self.remote_admission.write();
-        *counting = Some(heir);
+        *counting = Some(remote_admission);
         self.notify_changed();
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
@@ -169,14 +172,14 @@ impl ConnectionTable {
                 credentials: CredentialsMessage::of(&entry.permit, &entry.chain),
             }));
         }
-        let adopted = self.remote.lock();
-        all.extend(adopted.iter().map(|(&connection, adopted)| {
-            let credentials = adopted.details.credentials.as_ref();
+        let remote = self.remote.lock();
+        all.extend(remote.iter().map(|(&connection, remote)| {
+            let credentials = remote.details.credentials.as_ref();
             ConnectionState {
                 connection,
-                client: adopted.client.client().to_string(),
-                group: adopted.details.group.to_string(),
-                upstream: adopted.upstream.as_ref().map(Lease::address),
+                client: remote.client.client().to_string(),
+                group: remote.details.group.to_string(),
+                upstream: remote.upstream.as_ref().map(Lease::address),
                 credentials: credentials.and_then(ClientCredentials::to_message),
             }
         }));
@@ -185,8 +188,8 @@ impl ConnectionTable {
 
     /// Tells the process that counts the clients that none is left here.
     pub(crate) fn report_drained(&self) {
-        if let Some(heir) = &*self.remote_admission() {
-            heir.drained();
+        if let Some(remote_admission) = &*self.remote_admission() {
+            remote_admission.drained();
         }
     }
 
@@ -197,8 +200,8 @@ impl ConnectionTable {
     }
 
     /// Counts a connection of an older process. Whoever enters it holds [`ConnectionTable::remote_admission`].
-    pub(crate) fn insert_remote(&self, connection: u64, adopted: RemoteConnection) {
-        self.remote.lock().insert(connection, adopted);
+    pub(crate) fn insert_remote(&self, connection: u64, remote: RemoteConnection) {
+        self.remote.lock().insert(connection, remote);
     }
 
     /// A connection of an older process has reached its upstream. `lease` counts it there, if the
@@ -209,23 +212,23 @@ impl ConnectionTable {
         upstream: SocketAddr,
         lease: impl FnOnce(&str) -> Option<Lease>,
     ) {
-        let heir = self.remote_admission();
-        if let Some(adopted) = self.remote.lock().get_mut(&connection) {
-            adopted.upstream = lease(&adopted.details.group);
-            if let Some(heir) = &*heir {
-                heir.dialed(connection, upstream);
+        let remote_admission = self.remote_admission();
+        if let Some(remote) = self.remote.lock().get_mut(&connection) {
+            remote.upstream = lease(&remote.details.group);
+            if let Some(remote_admission) = &*remote_admission {
+                remote_admission.dialed(connection, upstream);
             }
         }
     }
 
     /// A connection of an older process has ended.
     pub(crate) fn remove_remote(&self, connection: u64) {
-        let heir = self.remote_admission();
+        let remote_admission = self.remote_admission();
         let released = self.remote.lock().remove(&connection);
         if released.is_some()
-            && let Some(heir) = &*heir
+            && let Some(remote_admission) = &*remote_admission
         {
-            heir.ended(connection);
+            remote_admission.ended(connection);
         }
     }
 
@@ -240,7 +243,7 @@ impl ConnectionTable {
     /// verification each.
     pub fn revoked(
         &self,
-        running: &GatewaySnapshot,
+        snapshot: &GatewaySnapshot,
         trust_changed: bool,
         now: UnixTime,
     ) -> RevokedConnections {
@@ -252,10 +255,10 @@ impl ConnectionTable {
         let verify_at = trust_changed.then_some(now);
         let here = entries
             .iter()
-            .filter(|entry| !entry.holds(running, verify_at))
+            .filter(|entry| !entry.holds(snapshot, verify_at))
             .map(|entry| EndSignal::Local(entry.revoked.clone()));
         let mut connections: Vec<EndSignal> = here.collect();
-        connections.extend(self.revoked_remote(running, verify_at).connections);
+        connections.extend(self.revoked_remote(snapshot, verify_at).connections);
         RevokedConnections { connections }
     }
 
@@ -263,29 +266,29 @@ impl ConnectionTable {
     /// it reads.
     pub(crate) fn revoked_remote(
         &self,
-        running: &GatewaySnapshot,
+        snapshot: &GatewaySnapshot,
         verify_at: Option<UnixTime>,
     ) -> RevokedConnections {
-        let adopted: Vec<Arc<RemoteDetails>> = {
-            let adopted = self.remote.lock();
-            let elsewhere = adopted.values().map(|one| Arc::clone(&one.details));
-            elsewhere.collect()
+        let remote: Vec<Arc<RemoteDetails>> = {
+            let remote = self.remote.lock();
+            let details = remote.values().map(|one| Arc::clone(&one.details));
+            details.collect()
         };
-        let lapsed = adopted
+        let revoked = remote
             .into_iter()
-            .filter(|elsewhere| elsewhere.is_revoked(running, verify_at));
+            .filter(|details| details.is_revoked(snapshot, verify_at));
         RevokedConnections {
-            connections: lapsed.map(EndSignal::Remote).collect(),
+            connections: revoked.map(EndSignal::Remote).collect(),
         }
     }
 
     /// Ends a connection of an older process if its permit has lapsed.
-    pub(crate) fn end_if_revoked(&self, connection: u64, running: &GatewaySnapshot) {
-        let elsewhere = self.remote_details(connection);
-        if let Some(elsewhere) = elsewhere
-            && elsewhere.is_revoked(running, Some(UnixTime::now()))
+    pub(crate) fn end_if_revoked(&self, connection: u64, snapshot: &GatewaySnapshot) {
+        let details = self.remote_details(connection);
+        if let Some(details) = details
+            && details.is_revoked(snapshot, Some(UnixTime::now()))
         {
-            elsewhere.end();
+            details.end();
         }
     }
 
@@ -294,7 +297,7 @@ impl ConnectionTable {
         // First here: one that enters meanwhile is seen in the one place or the other.
         self.remote_admission()
             .iter()
-            .for_each(|heir| heir.end(connection));
+            .for_each(|remote_admission| remote_admission.end(connection));
         self.end_entered(connection);
     }
 
@@ -302,15 +305,15 @@ impl ConnectionTable {
     pub(crate) fn end_entered(&self, connection: u64) {
         if let Some(entry) = self.shard(connection).lock().get(&connection) {
             entry.revoked.cancel();
-        } else if let Some(elsewhere) = self.remote_details(connection) {
-            elsewhere.end();
+        } else if let Some(details) = self.remote_details(connection) {
+            details.end();
         }
     }
 
     fn remote_details(&self, connection: u64) -> Option<Arc<RemoteDetails>> {
-        let adopted = self.remote.lock();
-        let adopted = adopted.get(&connection)?;
-        Some(Arc::clone(&adopted.details))
+        let remote = self.remote.lock();
+        let remote = remote.get(&connection)?;
+        Some(Arc::clone(&remote.details))
     }
 
     fn shard(&self, connection: u64) -> &Mutex<HashMap<u64, Arc<ConnectionEntry>>> {
@@ -319,11 +322,11 @@ impl ConnectionTable {
 }
 
 impl ConnectionEntry {
-    fn holds(&self, running: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
+    fn holds(&self, snapshot: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
         let permit = &self.permit;
         let (identity, destination) = (permit.identity(), permit.destination());
-        is_trusted(&self.chain, running, verify_at)
-            && is_granted(identity, destination, &permit.group().name, running)
+        is_trusted(&self.chain, snapshot, verify_at)
+            && is_granted(identity, destination, &permit.group().name, snapshot)
     }
 }
 
@@ -334,18 +337,18 @@ impl ConnectionGuard {
     }
 
     /// Whether the permit holds under the revision that is in force now.
-    pub fn still_holds(&self, running: &GatewaySnapshot, now: UnixTime) -> bool {
-        running.generation() == self.entry.permit.generation()
-            || self.entry.holds(running, Some(now))
+    pub fn still_holds(&self, snapshot: &GatewaySnapshot, now: UnixTime) -> bool {
+        snapshot.generation() == self.entry.permit.generation()
+            || self.entry.holds(snapshot, Some(now))
     }
 
     /// The connection has reached its upstream.
     pub fn dialed(&self, upstream: SocketAddr) {
-        let heir = self.table.remote_admission();
+        let remote_admission = self.table.remote_admission();
         // It is dialed once.
         self.entry.upstream.set(upstream).ok();
-        if let Some(heir) = &*heir {
-            heir.dialed(self.connection, upstream);
+        if let Some(remote_admission) = &*remote_admission {
+            remote_admission.dialed(self.connection, upstream);
         }
     }
 
@@ -357,13 +360,13 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let heir = self.table.remote_admission();
+        let remote_admission = self.table.remote_admission();
         self.table
             .shard(self.connection)
             .lock()
             .remove(&self.connection);
-        if let Some(heir) = &*heir {
-            heir.ended(self.connection);
+        if let Some(remote_admission) = &*remote_admission {
+            remote_admission.ended(self.connection);
         }
     }
 }

@@ -59,12 +59,12 @@ impl ClientCredentials {
     /// there is a time to do so at.
     pub(crate) fn are_valid(
         &self,
-        running: &GatewaySnapshot,
+        snapshot: &GatewaySnapshot,
         group: &str,
         at: Option<UnixTime>,
     ) -> bool {
-        is_trusted(&self.chain, running, at)
-            && is_granted(&self.identity, &self.destination, group, running)
+        is_trusted(&self.chain, snapshot, at)
+            && is_granted(&self.identity, &self.destination, group, snapshot)
     }
 
     /// For yet another process.
@@ -76,13 +76,13 @@ impl ClientCredentials {
 /// Whether a chain is good, if there is a time to ask for.
 pub(crate) fn is_trusted(
     chain: &[CertificateDer<'_>],
-    running: &GatewaySnapshot,
+    snapshot: &GatewaySnapshot,
     at: Option<UnixTime>,
 ) -> bool {
     let (Some(now), [leaf, intermediates @ ..]) = (at, chain) else {
         return true;
     };
-    let trust = running.tls().trust();
+    let trust = snapshot.tls().trust();
     trust.still_holds(leaf, intermediates, now)
 }
 
@@ -91,9 +91,9 @@ pub(crate) fn is_granted(
     identity: &Identity,
     destination: &Destination,
     group: &str,
-    running: &GatewaySnapshot,
+    snapshot: &GatewaySnapshot,
 ) -> bool {
-    let permit = running.authorize(identity.clone(), destination);
+    let permit = snapshot.authorize(identity.clone(), destination);
     permit.is_ok_and(|permit| permit.group().name.as_ref() == group)
 }
 

@@ -284,16 +284,16 @@ mod tests {
     async fn a_folder_that_is_swapped_as_kubernetes_does_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        for (folder, text) in [("..1", "one"), ("..2", "two"), ("..3", "three")] {
-            fs::create_dir(at(folder)).unwrap();
-            fs::write(at(folder).join("policy.yaml"), text).unwrap();
+        for (directory, text) in [("..1", "one"), ("..2", "two"), ("..3", "three")] {
+            fs::create_dir(at(directory)).unwrap();
+            fs::write(at(directory).join("policy.yaml"), text).unwrap();
         }
         symlink("..1", at("..data")).unwrap();
         symlink("..data/policy.yaml", at("policy.yaml")).unwrap();
         let mut watch = FileWatch::new(vec![at("policy.yaml")]);
 
-        for folder in ["..2", "..3"] {
-            symlink(folder, at("..data_tmp")).unwrap();
+        for directory in ["..2", "..3"] {
+            symlink(directory, at("..data_tmp")).unwrap();
             fs::rename(at("..data_tmp"), at("..data")).unwrap();
             notices(&mut watch).await;
         }

@@ -99,8 +99,8 @@ impl Gateway {
         generation: u64,
     ) -> Arc<Self> {
         let balancer = LoadBalancer::default();
-        let running = GatewaySnapshot::first(policy, tls, &balancer);
-        let running = running.after_generation(generation);
+        let snapshot = GatewaySnapshot::first(policy, tls, &balancer);
+        let snapshot = snapshot.after_generation(generation);
         let closing = CancellationToken::new();
         Arc::new(Self {
             listeners: Mutex::new(Listeners::new(closing.clone())),
@@ -110,7 +110,7 @@ impl Gateway {
             bans: OnceLock::new(),
             handshake_failures: HandshakeFailures::default(),
             closing,
-            snapshot: ArcSwap::from_pointee(running),
+            snapshot: ArcSwap::from_pointee(snapshot),
             balancer,
             limits: PreAuthLimits::default(),
             connections: Arc::new(ConnectionTable::default()),
@@ -133,27 +133,27 @@ impl Gateway {
         instance: Option<&(PinDir, Role)>,
         mut inherited: InheritedListeners,
     ) -> Result<PreparedGateway, LoadError> {
-        let mut doors = self.listeners.lock();
+        let mut open_listeners = self.listeners.lock();
         let mut queues = Vec::new();
         for _ in 0..workers.get() {
             let (worker, queue) = mpsc::channel(MOST_ASSIGNED);
-            doors.add_worker(worker);
+            open_listeners.add_worker(worker);
             queues.push(queue);
         }
-        let running = self.snapshot();
+        let snapshot = self.snapshot();
         if let Some((_, Role::Standby)) = instance {
-            doors.disable();
+            open_listeners.disable();
             self.standby.begin();
         }
-        let bound = doors.bind(&running.policy().gateway().listen, &mut inherited)?;
+        let bound = open_listeners.bind(&snapshot.policy().gateway().listen, &mut inherited)?;
         let steered = match instance {
-            Some((place, role)) => {
-                let policy = running.policy();
-                steering::prepare(place, *role, policy, workers.get(), &mut inherited)?
+            Some((pin_dir, role)) => {
+                let policy = snapshot.policy();
+                steering::prepare(pin_dir, *role, policy, workers.get(), &mut inherited)?
             }
             None => None,
         };
-        let processors = match running.policy().gateway().workers.affinity {
+        let processors = match snapshot.policy().gateway().workers.affinity {
             WorkerAffinity::Off => Vec::new(),
             WorkerAffinity::On => affinity::processors().map_err(LoadError::Thread)?,
         };
@@ -181,7 +181,7 @@ impl Gateway {
             steered,
             workers,
         } = prepared;
-        let running = self.snapshot();
+        let snapshot = self.snapshot();
         let steered = match steered {
             Some(steered) => steered.begin(workers.len()).inspect_err(|_| {
                 // The workers have nothing to do.
@@ -190,18 +190,18 @@ impl Gateway {
             })?,
             None => None,
         };
-        let mut doors = self.listeners.lock();
+        let mut open_listeners = self.listeners.lock();
         if let Some((mut steered, listeners)) = steered {
             self.worker_loads.get_or_init(|| steered.worker_loads());
             let bans = steered.bans().map_err(SteeringUnavailable::from)?;
             self.bans.get_or_init(|| bans);
-            doors.open_steered(listeners);
-            steered.apply(running.policy());
+            open_listeners.open_steered(listeners);
+            steered.apply(snapshot.policy());
             *self.steering.lock() = Some(steered);
-        } else if running.policy().gateway().ban.is_some() {
+        } else if snapshot.policy().gateway().ban.is_some() {
             tracing::warn!("nothing is steered, so nobody is banned");
         }
-        doors.open(bound, &running.policy().gateway().listen);
+        open_listeners.open(bound, &snapshot.policy().gateway().listen);
         Ok(workers)
     }
 
@@ -301,8 +301,8 @@ impl Gateway {
 
     /// Counts a failed handshake, and bans its source if it was one too many.
     pub(crate) fn handshake_failed(&self, source: IpAddr) {
-        let running = self.snapshot();
-        let (Some(rule), Some(bans)) = (&running.policy().gateway().ban, self.bans.get()) else {
+        let snapshot = self.snapshot();
+        let (Some(rule), Some(bans)) = (&snapshot.policy().gateway().ban, self.bans.get()) else {
             return;
         };
         let source = network(source);

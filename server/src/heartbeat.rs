@@ -52,25 +52,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_hangs_is_missed_and_one_that_lives_is_not() {
-        let pulse = WorkerHeartbeats::default();
-        let (alive, _hangs) = (pulse.respond(), pulse.respond());
+        let heartbeats = WorkerHeartbeats::default();
+        let (alive, _hangs) = (heartbeats.respond(), heartbeats.respond());
         let tasks = TaskTracker::new();
         let alive = tasks.spawn(alive);
-        assert_eq!(pulse.check(), 0, "nobody was asked before");
+        assert_eq!(heartbeats.check(), 0, "nobody was asked before");
         for _ in 0..3 {
             // The worker's turn.
             tokio::task::yield_now().await;
-            assert_eq!(pulse.check(), 1);
+            assert_eq!(heartbeats.check(), 1);
         }
         alive.abort();
     }
 
     #[test]
     fn a_worker_that_has_ended_is_not_missed() {
-        let pulse = WorkerHeartbeats::default();
-        drop(pulse.respond());
+        let heartbeats = WorkerHeartbeats::default();
+        drop(heartbeats.respond());
         for _ in 0..2 {
-            assert_eq!(pulse.check(), 0);
+            assert_eq!(heartbeats.check(), 0);
         }
     }
 }

@@ -96,9 +96,9 @@ impl InheritedListeners {
 
     /// What each is for.
     pub fn purposes(&self) -> impl Iterator<Item = ListenerPurpose> {
-        let doors = self.listeners.iter();
+        let listeners = self.listeners.iter();
         let steered = self.steered.iter();
-        doors
+        listeners
             .map(|(address, _)| ListenerPurpose::Listen(*address))
             .chain(steered.map(|(slot, _)| ListenerPurpose::Steered(*slot)))
             .chain(self.handle.as_ref().map(|_| ListenerPurpose::Anchor))
@@ -122,8 +122,8 @@ impl InheritedListeners {
 
     /// Whether some are open at an address with this port.
     pub(crate) fn has_listeners(&self, port: u16) -> bool {
-        let mut doors = self.listeners.iter();
-        doors.any(|(address, _)| address.port() == port)
+        let mut listeners = self.listeners.iter();
+        listeners.any(|(address, _)| address.port() == port)
     }
 
     /// Takes those that are open at an address.

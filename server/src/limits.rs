@@ -238,21 +238,18 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn arrive(admission: &PreAuthLimits, limits: &GatewayLimits) -> Result<SilentSlot, Rejection> {
-        admission.take_silent_slot(source(1), limits, Instant::now())
+    fn arrive(pre_auth: &PreAuthLimits, limits: &GatewayLimits) -> Result<SilentSlot, Rejection> {
+        pre_auth.take_silent_slot(source(1), limits, Instant::now())
     }
 
-    fn begin(
-        admission: &PreAuthLimits,
-        limits: &GatewayLimits,
-    ) -> Result<HandshakeSlot, Rejection> {
-        let silent = arrive(admission, limits)?;
-        admission.take_handshake_slot(silent, source(1), limits, Instant::now())
+    fn begin(pre_auth: &PreAuthLimits, limits: &GatewayLimits) -> Result<HandshakeSlot, Rejection> {
+        let silent = arrive(pre_auth, limits)?;
+        pre_auth.take_handshake_slot(silent, source(1), limits, Instant::now())
     }
 
     #[test]
     fn each_bound_refuses_with_its_own_reason_and_gives_back_what_it_took() {
-        let admission = PreAuthLimits::default();
+        let pre_auth = PreAuthLimits::default();
         for (limits, reason) in [
             (
                 GatewayLimits {
@@ -269,78 +266,75 @@ mod tests {
                 "source_handshakes_full",
             ),
         ] {
-            let held = begin(&admission, &limits).unwrap();
-            assert_eq!(begin(&admission, &limits).unwrap_err().reason(), reason);
-            assert_eq!((admission.silent(), admission.handshakes()), (0, 1));
+            let held = begin(&pre_auth, &limits).unwrap();
+            assert_eq!(begin(&pre_auth, &limits).unwrap_err().reason(), reason);
+            assert_eq!((pre_auth.silent(), pre_auth.handshakes()), (0, 1));
             drop(held);
-            drop(begin(&admission, &limits).unwrap());
+            drop(begin(&pre_auth, &limits).unwrap());
         }
         let limits = GatewayLimits {
             connections: quota(1),
             ..NO_LIMITS
         };
-        let early = arrive(&admission, &limits).unwrap();
-        let held = admission.take_connection_slot(&limits).unwrap();
+        let early = arrive(&pre_auth, &limits).unwrap();
+        let held = pre_auth.take_connection_slot(&limits).unwrap();
         assert_eq!(
-            arrive(&admission, &limits).unwrap_err().reason(),
+            arrive(&pre_auth, &limits).unwrap_err().reason(),
             "gateway_full"
         );
         assert_eq!(
-            admission
-                .take_connection_slot(&limits)
-                .unwrap_err()
-                .reason(),
+            pre_auth.take_connection_slot(&limits).unwrap_err().reason(),
             "gateway_full"
         );
         drop((early, held));
-        drop(admission.take_connection_slot(&limits).unwrap());
-        assert_eq!((admission.silent(), admission.connections()), (0, 0));
+        drop(pre_auth.take_connection_slot(&limits).unwrap());
+        assert_eq!((pre_auth.silent(), pre_auth.connections()), (0, 0));
     }
 
     #[test]
     fn silent_connections_give_way_before_descriptors_run_out() {
-        let admission = PreAuthLimits::default();
+        let pre_auth = PreAuthLimits::default();
         // Half of so few are kept for what is not a client's.
-        admission.set_descriptors(Some(12));
+        pre_auth.set_descriptors(Some(12));
         let silent: Vec<_> = (0..6)
-            .map(|_| arrive(&admission, &NO_LIMITS).unwrap())
+            .map(|_| arrive(&pre_auth, &NO_LIMITS).unwrap())
             .collect();
-        let seventh = arrive(&admission, &NO_LIMITS).unwrap();
-        assert_eq!(admission.silent(), 6);
+        let seventh = arrive(&pre_auth, &NO_LIMITS).unwrap();
+        assert_eq!(pre_auth.silent(), 6);
         let moment = Instant::now();
-        let first = admission
+        let first = pre_auth
             .take_handshake_slot(seventh, source(1), &NO_LIMITS, moment)
             .unwrap();
-        assert_eq!(admission.silent(), 4, "it may need an upstream's socket");
-        let opened = admission.take_connection_slot(&NO_LIMITS).unwrap();
-        let second = begin(&admission, &NO_LIMITS).unwrap();
-        assert_eq!(admission.silent(), 0);
-        let refused = arrive(&admission, &NO_LIMITS).unwrap_err();
+        assert_eq!(pre_auth.silent(), 4, "it may need an upstream's socket");
+        let opened = pre_auth.take_connection_slot(&NO_LIMITS).unwrap();
+        let second = begin(&pre_auth, &NO_LIMITS).unwrap();
+        assert_eq!(pre_auth.silent(), 0);
+        let refused = arrive(&pre_auth, &NO_LIMITS).unwrap_err();
         assert_eq!(refused.reason(), "descriptors_full");
         drop((first, second, silent));
-        assert!(arrive(&admission, &NO_LIMITS).is_ok());
+        assert!(arrive(&pre_auth, &NO_LIMITS).is_ok());
         drop(opened);
     }
 
     #[test]
     fn silent_connections_give_way_when_memory_is_full_and_then_clients_are_refused() {
-        let admission = PreAuthLimits::default();
+        let pre_auth = PreAuthLimits::default();
         let full = GatewayLimits {
             memory: MemoryLimit::AtMost(std::num::NonZeroU64::MIN),
             ..NO_LIMITS
         };
-        let refused = arrive(&admission, &full).unwrap_err();
+        let refused = arrive(&pre_auth, &full).unwrap_err();
         assert_eq!(refused.reason(), "memory_full");
-        let silent = [(); 9].map(|()| arrive(&admission, &NO_LIMITS).unwrap());
-        let next = arrive(&admission, &full).unwrap();
-        assert_eq!(admission.silent(), 9, "one went for one that came");
+        let silent = [(); 9].map(|()| arrive(&pre_auth, &NO_LIMITS).unwrap());
+        let next = arrive(&pre_auth, &full).unwrap();
+        assert_eq!(pre_auth.silent(), 9, "one went for one that came");
         let now = Instant::now();
-        let held = admission
+        let held = pre_auth
             .take_handshake_slot(next, source(1), &full, now)
             .unwrap();
-        assert_eq!(admission.silent(), 0, "a handshake takes more");
-        let last = arrive(&admission, &NO_LIMITS).unwrap();
-        let refused = admission
+        assert_eq!(pre_auth.silent(), 0, "a handshake takes more");
+        let last = arrive(&pre_auth, &NO_LIMITS).unwrap();
+        let refused = pre_auth
             .take_handshake_slot(last, source(1), &full, now)
             .unwrap_err();
         assert_eq!(refused.reason(), "memory_full");
@@ -349,27 +343,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_to_give_way_is_told_and_nobody_else() {
-        let admission = PreAuthLimits::default();
-        let held = [(); 2].map(|()| begin(&admission, &NO_LIMITS).unwrap());
-        assert_eq!(admission.handshakes(), 2);
-        let silent = arrive(&admission, &NO_LIMITS).unwrap();
+        let pre_auth = PreAuthLimits::default();
+        let held = [(); 2].map(|()| begin(&pre_auth, &NO_LIMITS).unwrap());
+        assert_eq!(pre_auth.handshakes(), 2);
+        let silent = arrive(&pre_auth, &NO_LIMITS).unwrap();
         let moment = Duration::from_millis(1);
         assert!(timeout(moment, silent.evicted()).await.is_err());
-        assert!(admission.evict_silent());
+        assert!(pre_auth.evict_silent());
         assert!(timeout(moment, silent.evicted()).await.is_ok());
         assert!(timeout(moment, held[0].evicted()).await.is_err());
-        assert!(!admission.evict_silent(), "there is none");
+        assert!(!pre_auth.evict_silent(), "there is none");
     }
 
     #[test]
     fn connections_of_other_processes_count_but_take_no_descriptors() {
-        let admission = PreAuthLimits::default();
-        admission.set_descriptors(Some(4));
+        let pre_auth = PreAuthLimits::default();
+        pre_auth.set_descriptors(Some(4));
         let _adopted: Vec<_> = (0..9)
-            .map(|_| admission.take_remote_slot().unwrap())
+            .map(|_| pre_auth.take_remote_slot().unwrap())
             .collect();
-        assert_eq!(admission.connections(), 9);
-        assert!(begin(&admission, &NO_LIMITS).is_ok());
+        assert_eq!(pre_auth.connections(), 9);
+        assert!(begin(&pre_auth, &NO_LIMITS).is_ok());
     }
 
     #[test]

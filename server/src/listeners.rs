@@ -175,12 +175,12 @@ impl Listeners {
 
     /// The listeners and what each is for.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = (ListenerPurpose, BorrowedFd<'_>)> {
-        let doors = self.open.iter().flat_map(|(&wanted, open)| {
+        let unsteered = self.open.iter().flat_map(|(&wanted, open)| {
             let listeners = open.listeners.iter();
             listeners.map(move |listener| (ListenerPurpose::Listen(wanted), listener.as_fd()))
         });
         let steered = self.steered.iter().enumerate();
-        doors.chain(
+        unsteered.chain(
             steered.map(|(slot, listener)| (ListenerPurpose::Steered(slot), listener.as_fd())),
         )
     }
@@ -196,12 +196,12 @@ impl Listeners {
         let posts = self.workers.len().max(listeners.len());
         let each = self.workers.iter().cycle().zip(listeners.iter().cycle());
         for (worker, listener) in each.take(posts) {
-            let door = listener.try_clone().map(|listener| AssignedListener {
+            let assigned = listener.try_clone().map(|listener| AssignedListener {
                 listener,
                 closing: closing.clone(),
                 steered,
             });
-            let handed = door.map(|door| worker.try_send(door).is_ok());
+            let handed = assigned.map(|assigned| worker.try_send(assigned).is_ok());
             if !matches!(handed, Ok(true)) {
                 tracing::error!("a worker does not get its listener; are descriptors short?");
             }

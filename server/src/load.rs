@@ -237,7 +237,7 @@ clients: {}
 ";
 
     /// The policy in a folder with an authority.
-    fn folder() -> (tempfile::TempDir, PathBuf) {
+    fn directory() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         authority.save(dir.path(), Overwrite::Refuse).unwrap();
@@ -262,7 +262,7 @@ clients: {}
 
     #[test]
     fn each_file_that_is_no_good_is_told_where_the_policy_names_it() {
-        let (dir, path) = folder();
+        let (dir, path) = directory();
         fs::write(dir.path().join("two.crl"), "").unwrap();
         let mut expected = vec![
             missing(5, 18, "own.crt"),
@@ -280,7 +280,7 @@ clients: {}
 
     #[test]
     fn what_is_wrong_with_the_policy_and_with_its_files_is_told_at_once() {
-        let (_dir, path) = folder();
+        let (_dir, path) = directory();
         let wrong = POLICY.replace("clients: {}", "clients: {one: {groups: [wed]}}");
         let breaks = format!("{POLICY}tests: [{{client: x, sni: web, expect: allow}}]\n");
         for (text, line, column) in [(wrong, 10, 26), (breaks, 11, 9)] {

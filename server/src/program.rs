@@ -32,8 +32,9 @@ fn find(named: &OsStr, path: Option<&OsStr>, running: Option<&Metadata>) -> Opti
     if named.as_encoded_bytes().contains(&b'/') {
         return std::path::absolute(named).ok().filter(suits);
     }
-    let folders = env::split_paths(path?);
-    let mut candidates = folders.filter_map(|folder| std::path::absolute(folder.join(named)).ok());
+    let directories = env::split_paths(path?);
+    let mut candidates =
+        directories.filter_map(|directory| std::path::absolute(directory.join(named)).ok());
     candidates.find(suits)
 }
 
@@ -68,14 +69,14 @@ mod tests {
     use super::*;
 
     /// A folder with the program `v1/gate`, and the link `current` to `v1`.
-    fn folder() -> tempfile::TempDir {
+    fn directory() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for version in ["v1", "v2"] {
-            let folder = dir.path().join(version);
-            std::fs::create_dir(&folder).unwrap();
-            std::fs::write(folder.join("gate"), version).unwrap();
+            let directory = dir.path().join(version);
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::write(directory.join("gate"), version).unwrap();
             let all = PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(folder.join("gate"), all).unwrap();
+            std::fs::set_permissions(directory.join("gate"), all).unwrap();
         }
         symlink("v1", dir.path().join("current")).unwrap();
         dir
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn links_are_kept_whether_a_path_or_the_search_path_leads_to_the_program() {
-        let dir = folder();
+        let dir = directory();
         let gate = dir.path().join("current/gate");
         let running = std::fs::metadata(dir.path().join("v1/gate")).unwrap();
         for running in [Some(&running), None] {
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_name_that_does_not_lead_to_the_running_program_is_not_believed() {
-        let dir = folder();
+        let dir = directory();
         let running = std::fs::metadata(dir.path().join("v2/gate")).unwrap();
         let path = env::join_paths([dir.path().join("v1"), dir.path().join("v2")]).unwrap();
         let found = find(OsStr::new("gate"), Some(&path), Some(&running));

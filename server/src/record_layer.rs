@@ -86,8 +86,8 @@ impl RecordError {
 }
 
 impl From<RecordError> for io::Error {
-    fn from(breach: RecordError) -> Self {
-        Self::new(io::ErrorKind::InvalidData, breach)
+    fn from(error: RecordError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
     }
 }
 
@@ -162,7 +162,7 @@ impl RecordLayer {
             match self.open_next(space, &mut opened, &mut key, &now) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(breach) => opened.end = Some(Err(breach)),
+                Err(error) => opened.end = Some(Err(error)),
             }
         }
         opened

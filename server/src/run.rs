@@ -63,7 +63,7 @@ pub struct RunSettings {
 
 /// Runs a gateway until a signal ends it, or until another process has followed it and its last
 /// connection has ended.
-pub fn run(settings: RunSettings, succeed: bool) -> Result<RunEnd, StartError> {
+pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
     // Before the working directory or the search path can change.
     let program = program::started_from();
     // Before there are threads: it changes the environment.
@@ -73,7 +73,7 @@ pub fn run(settings: RunSettings, succeed: bool) -> Result<RunEnd, StartError> {
         .build()?;
     runtime.block_on(async {
         let descriptors = fd_limit::raise();
-        if !succeed {
+        if !inherit {
             let mut signals = ProcessSignals::listen()?;
             // It waits for upstreams, which may be away.
             let begun = tokio::select! {
@@ -87,24 +87,25 @@ pub fn run(settings: RunSettings, succeed: bool) -> Result<RunEnd, StartError> {
             running.program = program;
             return running.until_ended(signals).await;
         }
-        let mut elder = OldProcess::at_standard_input()?;
+        let mut old_process = OldProcess::at_standard_input()?;
         let begun = async {
             let signals = ProcessSignals::listen()?;
-            let inherited = elder.receive_listeners().await?;
+            let inherited = old_process.receive_listeners().await?;
             let begun =
-                GatewayProcess::begin(settings, inherited, Some(&mut elder), descriptors).await;
+                GatewayProcess::begin(settings, inherited, Some(&mut old_process), descriptors)
+                    .await;
             Ok((begun?, signals))
         };
         match begun.await {
             Ok((mut running, signals)) => {
                 running.program = program;
-                running.attach_parent(elder.take_parent())?;
-                running.count_old_process(elder);
+                running.attach_parent(old_process.take_parent())?;
+                running.count_old_process(old_process);
                 running.until_ended(signals).await
             }
             Err(StartError::Inherit(InheritError::Dismissed)) => Ok(RunEnd::Dismissed),
             Err(error) => {
-                elder.report_failure(error.to_string()).await;
+                old_process.report_failure(error.to_string()).await;
                 Err(error)
             }
         }
@@ -151,13 +152,13 @@ pub struct GatewayProcess {
 
 impl GatewayProcess {
     /// Counts the connections of the process that was followed, until it ends.
-    fn count_old_process(&self, elder: OldProcess) {
+    fn count_old_process(&self, old_process: OldProcess) {
         if let Some(stay) = self.gateway.drain().enter() {
             let gateway = Arc::clone(&self.gateway);
             let orders = self.forwarded.subscribe();
             let end = Arc::clone(&self.end_passed_on);
             self.tasks
-                .spawn(elder.count_connections(gateway, orders, end, stay));
+                .spawn(old_process.count_connections(gateway, orders, end, stay));
             self.end_revoked_remote();
         }
     }
@@ -178,34 +179,34 @@ impl GatewayProcess {
     /// more thing to wait for.
     async fn until_ended(mut self, mut signals: ProcessSignals) -> Result<RunEnd, StartError> {
         let mut reloads = self.begin_to_reload()?;
-        let mut confess = interval(REPORT_SUPPRESSED);
-        confess.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut report_suppressed = interval(REPORT_SUPPRESSED);
+        report_suppressed.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new(systemd::watchdog());
-        let mut attempt = PendingUpgrade::default();
+        let mut pending_upgrade = PendingUpgrade::default();
         loop {
             tokio::select! {
                 report = reloads.report() => self.handle_reload(report),
                 _ = signals.reload.recv() => self.reload(&reloads),
                 _ = signals.reopen.recv() => self.reopen(),
-                _ = confess.tick() => self.gateway.recorder().report_suppressed(),
+                _ = report_suppressed.tick() => self.gateway.recorder().report_suppressed(),
                 () = watchdog.tick() => Watchdog::tell(self.gateway.heartbeats()),
-                _ = signals.upgrade.recv() => self.try_upgrade(&mut attempt, UpgradeRequest::default(), None),
-                Some(asked) = self.upgrade_requests.recv() => {
-                    self.try_upgrade(&mut attempt, asked.upgrade, Some(asked.answer));
+                _ = signals.upgrade.recv() => self.try_upgrade(&mut pending_upgrade, UpgradeRequest::default(), None),
+                Some(request) = self.upgrade_requests.recv() => {
+                    self.try_upgrade(&mut pending_upgrade, request.upgrade, Some(request.answer));
                 }
-                stage = attempt.next() => {
-                    if let Some(successor) = self.continue_upgrade(&mut attempt, stage) {
+                stage = pending_upgrade.next() => {
+                    if let Some(successor) = self.continue_upgrade(&mut pending_upgrade, stage) {
                         return Ok(self.drain_after_upgrade(successor, signals, reloads).await);
                     }
                 }
                 // A process that is just taking over does so or fails first, which takes seconds at most.
-                _ = signals.terminate.recv(), if !attempt.is_handing_over() => self.end(),
-                _ = signals.interrupt.recv(), if !attempt.is_handing_over() => self.end(),
-                () = self.end_passed_on.notified(), if !attempt.is_handing_over() => self.end_as_passed_on(),
+                _ = signals.terminate.recv(), if !pending_upgrade.is_handing_over() => self.end(),
+                _ = signals.interrupt.recv(), if !pending_upgrade.is_handing_over() => self.end(),
+                () = self.end_passed_on.notified(), if !pending_upgrade.is_handing_over() => self.end_as_passed_on(),
                 drained = self.shutdown.finished() => return Ok(RunEnd::Drained(self.wind_up(drained).await)),
             }
             if self.shutdown.is_limited() {
-                attempt.cancel();
+                pending_upgrade.cancel();
             }
         }
     }

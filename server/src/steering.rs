@@ -51,7 +51,7 @@ pub(crate) struct PreparedSteering {
 
 /// Prepares to take an instance's place in the kernel, if the policy wants to steer.
 pub(crate) fn prepare(
-    place: &PinDir,
+    pin_dir: &PinDir,
     role: Role,
     policy: &Policy,
     workers: usize,
@@ -69,12 +69,12 @@ pub(crate) fn prepare(
         Some((listeners, handle)) => join(listeners, &handle, workers)
             .map(|listeners| (listeners, handle, RoleOrigin::Inherited))
             .map_err(SteeringUnavailable::from),
-        None => group(place, role, workers),
+        None => group(pin_dir, role, workers),
     };
     optional(
         is_required,
         prepared.map(|(listeners, handle, start)| PreparedSteering {
-            pin_dir: place.clone(),
+            pin_dir: pin_dir.clone(),
             role,
             listeners,
             anchor: handle,
@@ -101,7 +101,7 @@ impl PreparedSteering {
         workers: usize,
     ) -> Result<(ActiveSteering, Vec<TcpListener>), SteeringUnavailable> {
         let Self {
-            pin_dir: place,
+            pin_dir,
             role,
             listeners,
             anchor: handle,
@@ -109,13 +109,13 @@ impl PreparedSteering {
             was_own,
             ..
         } = self;
-        let (mut steering, is_own) = match Steering::open(&place, role) {
+        let (mut steering, is_own) = match Steering::open(&pin_dir, role) {
             Err(SteerError::NotLoaded(_)) if role == Role::Primary => {
-                let foreign = ebpf::load(&place, None)?;
+                let foreign = ebpf::load(&pin_dir, None)?;
                 if let Some(warning) = other_programs_warning(&foreign) {
                     tracing::warn!("{warning}");
                 }
-                (Steering::open(&place, role)?, true)
+                (Steering::open(&pin_dir, role)?, true)
             }
             opened => (opened?, was_own),
         };
@@ -159,16 +159,16 @@ impl ActiveSteering {
     /// Has the kernel steer what the policy names, from now on. If it cannot, that is logged, and
     /// the next reload tries again.
     pub(crate) fn apply(&mut self, policy: &Policy) {
-        let rules = policy.bindings();
-        let all = rules.len();
-        match self.steering.apply(rules) {
+        let bindings = policy.bindings();
+        let all = bindings.len();
+        match self.steering.apply(bindings) {
             Ok(BindingChanges {
                 added: 0,
                 removed: 0,
             }) => {}
             Ok(BindingChanges { added, removed }) => {
                 let instance = self.steering.pin_dir().path().display();
-                tracing::info!(rules = all, added, removed, %instance, "steering");
+                tracing::info!(bindings = all, added, removed, %instance, "steering");
             }
             Err(error) => tracing::error!(%error, "not all that the policy names is steered"),
         }
@@ -229,11 +229,11 @@ pub fn other_programs_warning(foreign: &[u32]) -> Option<String> {
 /// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
 /// and is itself reached from this machine at most.
 fn group(
-    place: &PinDir,
+    pin_dir: &PinDir,
     role: Role,
     workers: usize,
 ) -> Result<(Vec<TcpListener>, TcpListener, RoleOrigin), SteeringUnavailable> {
-    let known = match Steering::open(place, role) {
+    let known = match Steering::open(pin_dir, role) {
         Err(SteerError::NotLoaded(_)) if role == Role::Primary => None,
         opened => opened?.group()?,
     };

@@ -43,7 +43,7 @@ const MOST_TICKETS: usize = 4;
 /// their owners may reach. Every refusal by the policy looks the same from outside.
 #[derive(Debug)]
 pub struct Verifier {
-    running: Arc<GatewaySnapshot>,
+    snapshot: Arc<GatewaySnapshot>,
     destination: Destination,
     protocols: Vec<Vec<u8>>,
     /// Whether the client's processor is better at `ChaCha20` than at AES, as its order of suites says.
@@ -119,7 +119,7 @@ impl Verifier {
     ///
     /// ALPN is answered before the client is known: with the client's first protocol that the group speaks which
     /// the name leads to. A name that leads nowhere is answered as if it led to some group.
-    pub fn new(running: Arc<GatewaySnapshot>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
+    pub fn new(snapshot: Arc<GatewaySnapshot>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
         let sni = hello.server_name().map(str::to_ascii_lowercase);
         let first = hello
             .cipher_suites()
@@ -127,7 +127,7 @@ impl Verifier {
             .find(|one| SUITES.contains(one));
         let prefers_chacha = first == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
         let destination = Destination { sni, port };
-        let protocols = running.protocols(&destination);
+        let protocols = snapshot.protocols(&destination);
         let chosen = hello
             .alpn()
             .and_then(|mut offers| offers.find(|offer| protocols.iter().any(|one| one == offer)));
@@ -135,7 +135,7 @@ impl Verifier {
         // (RFC 7301, 3.2).
         let protocols = chosen.map_or_else(|| protocols.to_vec(), |chosen| vec![chosen.to_vec()]);
         Arc::new(Self {
-            running,
+            snapshot,
             destination,
             protocols,
             prefers_chacha,
@@ -146,7 +146,7 @@ impl Verifier {
 
     /// The rustls configuration that asks this verifier.
     pub fn configuration(self: &Arc<Self>) -> Arc<ServerConfig> {
-        Arc::new(self.running.tls().configuration(self))
+        Arc::new(self.snapshot.tls().configuration(self))
     }
 
     /// Where the client wants to go.
@@ -156,7 +156,7 @@ impl Verifier {
 
     /// The generation of the policy that decides.
     pub fn generation(&self) -> u64 {
-        self.running.generation()
+        self.snapshot.generation()
     }
 
     /// The application protocols to agree on with the client: one, if there is one in common.
@@ -167,7 +167,7 @@ impl Verifier {
     /// Why no application protocol was agreed on.
     pub(crate) fn no_protocol(&self) -> Rejection {
         let Destination { sni, port } = &self.destination;
-        match (self.running.policy().leads_to(sni.as_deref(), *port), sni) {
+        match (self.snapshot.policy().leads_to(sni.as_deref(), *port), sni) {
             (Some(_), _) => Rejection::Protocol,
             (None, Some(_)) => Rejection::Policy(DenyReason::UnknownName),
             (None, None) => Rejection::Policy(DenyReason::NoName),
@@ -231,9 +231,9 @@ impl Verifier {
             proven,
         } = claim;
         let certificates_end = client.certificates_end();
-        let identity = self.running.tls().cache(client);
+        let identity = self.snapshot.tls().cache(client);
         let certificate = identity.fingerprint();
-        match self.running.authorize(identity.clone(), &self.destination) {
+        match self.snapshot.authorize(identity.clone(), &self.destination) {
             Ok(permit) => VerifierState::Allowed {
                 permit: permit.until(certificates_end),
                 proof,
@@ -274,7 +274,7 @@ impl Verifier {
     fn claim(&self, ticket: TicketContents, now: UnixTime) -> Option<ClaimedClient> {
         ticket.left(now)?;
         // Known by this certificate under these authorities and revocations, and until the first of them ends.
-        let client = self.running.tls().cached(ticket.certificate, now)?;
+        let client = self.snapshot.tls().cached(ticket.certificate, now)?;
         Some(ClaimedClient {
             client,
             proof: ProofKind::Ticket,
@@ -310,7 +310,7 @@ impl ProducesTickets for Verifier {
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
         let ticket = self.ticket()?;
-        let (tls, now) = (self.running.tls(), UnixTime::now());
+        let (tls, now) = (self.snapshot.tls(), UnixTime::now());
         // One that would not be taken back is not given.
         ticket.left(now)?;
         tls.cached(ticket.certificate, now)?;
@@ -325,7 +325,7 @@ impl ProducesTickets for Verifier {
         if self.tickets.fetch_add(1, Relaxed) >= MOST_TICKETS {
             return None;
         }
-        let (ticket, session) = self.running.tls().tickets().open(sealed)?;
+        let (ticket, session) = self.snapshot.tls().tickets().open(sealed)?;
         *state = VerifierState::Claimed(self.claim(ticket, UnixTime::now())?);
         Some(session)
     }
@@ -333,7 +333,7 @@ impl ProducesTickets for Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.running.tls().trust().subjects()
+        self.snapshot.tls().trust().subjects()
     }
 
     fn verify_client_cert(
@@ -342,7 +342,7 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let (state, answer) = match self.running.tls().identify(leaf, intermediates, now) {
+        let (state, answer) = match self.snapshot.tls().identify(leaf, intermediates, now) {
             Ok(client) => {
                 let claim = ClaimedClient {
                     client,
@@ -386,7 +386,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = self.running.tls().algorithms();
+        let algorithms = self.snapshot.tls().algorithms();
         let valid = verify_tls13_signature(message, certificate, signature, algorithms)
             .inspect_err(|error| self.unproven(error))?;
         let mut state = self.state.lock();
@@ -402,7 +402,7 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.running.tls().algorithms().supported_schemes()
+        self.snapshot.tls().algorithms().supported_schemes()
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn start(
     number: usize,
     processor: Option<usize>,
     gateway: Arc<Gateway>,
-    doors: mpsc::Receiver<AssignedListener>,
+    assigned: mpsc::Receiver<AssignedListener>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -96,12 +96,12 @@ pub(crate) fn start(
             {
                 tracing::warn!(worker = number, processor, %error, "a worker does not stay on its processor");
             }
-            let post = Acceptor {
+            let acceptor = Acceptor {
                 gateway,
                 worker: number,
                 ticks: Arc::default(),
             };
-            let work = || runtime.block_on(work(post, doors));
+            let work = || runtime.block_on(work(acceptor, assigned));
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 // Its listeners and connections are nobody's: another process serves them all.
                 tracing::error!(worker = number, "a worker has ended; so does the process");
@@ -119,32 +119,38 @@ struct Acceptor {
 }
 
 /// Works until the end of the drain, and says all the while that it is alive.
-async fn work(post: Acceptor, doors: mpsc::Receiver<AssignedListener>) {
-    let answering = post.gateway.heartbeats().respond();
-    let ticks = Arc::clone(&post.ticks);
+async fn work(acceptor: Acceptor, assigned: mpsc::Receiver<AssignedListener>) {
+    let answering = acceptor.gateway.heartbeats().respond();
+    let ticks = Arc::clone(&acceptor.ticks);
     tokio::select! {
         () = answering => {}
         () = ticks.tick() => {}
-        () = serve(post, doors) => {}
+        () = serve(acceptor, assigned) => {}
     }
 }
 
-async fn serve(post: Acceptor, mut doors: mpsc::Receiver<AssignedListener>) {
+async fn serve(acceptor: Acceptor, mut assigned: mpsc::Receiver<AssignedListener>) {
     let tasks = TaskTracker::new();
-    let gateway = Arc::clone(&post.gateway);
+    let gateway = Arc::clone(&acceptor.gateway);
     loop {
-        let door = tokio::select! {
-            Some(door) = doors.recv() => door,
+        let assignment = tokio::select! {
+            Some(assignment) = assigned.recv() => assignment,
             () = gateway.closing() => break,
         };
-        match listen(door.listener) {
+        match listen(assignment.listener) {
             Ok(listener) => {
-                let (listener, own, of) = (Arc::new(listener), tasks.clone(), post.clone());
+                let (listener, own, of) = (Arc::new(listener), tasks.clone(), acceptor.clone());
                 let accepting = move || {
-                    let (closing, listener) = (door.closing.clone(), Arc::clone(&listener));
-                    accept(of.clone(), listener, closing, door.steered, own.clone())
+                    let (closing, listener) = (assignment.closing.clone(), Arc::clone(&listener));
+                    accept(
+                        of.clone(),
+                        listener,
+                        closing,
+                        assignment.steered,
+                        own.clone(),
+                    )
                 };
-                let accepting = restart_on_panic(post.worker, tasks.clone(), accepting);
+                let accepting = restart_on_panic(acceptor.worker, tasks.clone(), accepting);
                 tasks.spawn(gateway.acceptors().track_future(accepting));
             }
             Err(error) => tracing::error!(%error, "a listener cannot be served"),
@@ -179,7 +185,7 @@ where
 
 /// Accepts until the door closes, and then what had already been queued, if that is for this process.
 async fn accept(
-    post: Acceptor,
+    acceptor: Acceptor,
     listener: Arc<TcpListener>,
     closing: CancellationToken,
     steered: bool,
@@ -193,21 +199,21 @@ async fn accept(
         let accepted = tokio::select! {
             biased;
             () = &mut closed => break,
-            accepted = next(&post, &listener, steered) => accepted,
+            accepted = next(&acceptor, &listener, steered) => accepted,
         };
         match accepted {
             Ok((socket, peer)) => {
                 pause = PAUSE;
                 if steered {
-                    post.gateway.note_steered_client();
+                    acceptor.gateway.note_steered_client();
                 }
-                post.receive(&tasks, socket, peer);
+                acceptor.receive(&tasks, socket, peer);
                 turn.accepted().await;
             }
             Err(error) if is_the_clients(&error) => turn.accepted().await,
             Err(error) => {
-                post.gateway.accept_failed(&error);
-                if post.gateway.limits().evict_silent() {
+                acceptor.gateway.accept_failed(&error);
+                if acceptor.gateway.limits().evict_silent() {
                     pause = PAUSE;
                 }
                 // Cut short by the end.
@@ -219,13 +225,13 @@ async fn accept(
             }
         }
     }
-    if post.gateway.leaves_queued_connections() {
+    if acceptor.gateway.leaves_queued_connections() {
         return;
     }
     // No more than could be: others may go on to come if another process has the listener too.
     for _ in 0..BACKLOG {
         match queued(&listener).await {
-            Some((socket, peer)) => post.receive(&tasks, socket, peer),
+            Some((socket, peer)) => acceptor.receive(&tasks, socket, peer),
             None => return,
         }
         turn.accepted().await;
@@ -250,7 +256,7 @@ impl AcceptTurn {
 impl Acceptor {
     fn receive(&self, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
         self.ticks.note_connection();
-        let busy = self.gateway.worker_loads().map(|loads| {
+        let load_guard = self.gateway.worker_loads().map(|loads| {
             loads.increment(self.worker);
             WorkerLoadGuard(Arc::clone(loads), self.worker)
         });
@@ -260,7 +266,7 @@ impl Acceptor {
                 Arc::clone(&self.gateway),
                 socket,
                 peer,
-                (stay, busy),
+                (stay, load_guard),
             ));
         }
     }
@@ -278,7 +284,7 @@ impl Drop for WorkerLoadGuard {
 
 /// The next connection. A worker that finds none waiting has all that the kernel has given it.
 async fn next(
-    post: &Acceptor,
+    acceptor: &Acceptor,
     listener: &TcpListener,
     steered: bool,
 ) -> io::Result<(TcpStream, SocketAddr)> {
@@ -286,9 +292,9 @@ async fn next(
         let accepted = listener.poll_accept(cx);
         if steered
             && accepted.is_pending()
-            && let Some(loads) = post.gateway.worker_loads()
+            && let Some(loads) = acceptor.gateway.worker_loads()
         {
-            loads.reset_chosen(post.worker);
+            loads.reset_chosen(acceptor.worker);
         }
         accepted
     })

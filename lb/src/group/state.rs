@@ -97,7 +97,7 @@ impl GroupState {
         }
         let address = self.balancer.choose(tried, self.when_all_down)?;
         let down = match (self.health.on_down, self.upstreams.get_mut(&address)) {
-            (OnDown::Cut, Some(standing)) => Some(standing.down.get_or_insert_default().clone()),
+            (OnDown::Cut, Some(entry)) => Some(entry.down.get_or_insert_default().clone()),
             (OnDown::Cut | OnDown::Keep, _) => None,
         };
         Ok((address, down))
@@ -118,10 +118,10 @@ impl GroupState {
             return;
         }
         // Without probes nothing speaks against any of them.
-        for (&address, standing) in &mut self.upstreams {
-            if standing.health.health() != UpstreamHealth::Up {
-                standing.health = HealthState::UP;
-                let (weight, tier) = (standing.config.weight, standing.tier());
+        for (&address, entry) in &mut self.upstreams {
+            if entry.health.health() != UpstreamHealth::Up {
+                entry.health = HealthState::UP;
+                let (weight, tier) = (entry.config.weight, entry.tier());
                 self.balancer.put(address, weight, tier);
             }
         }
@@ -141,19 +141,19 @@ impl GroupState {
                 HealthState::UNKNOWN
             }
         };
-        let standing = self.upstreams.entry(address).or_insert(UpstreamEntry {
+        let entry = self.upstreams.entry(address).or_insert(UpstreamEntry {
             config,
             health: assumed,
             cause: None,
             down: None,
             is_suspected: false,
         });
-        let stops = standing.config.state == UpstreamState::Ready && state != UpstreamState::Ready;
-        standing.config = config;
+        let stops = entry.config.state == UpstreamState::Ready && state != UpstreamState::Ready;
+        entry.config = config;
         if state == UpstreamState::Maint {
-            standing.health = assumed;
+            entry.health = assumed;
         }
-        let tier = standing.tier();
+        let tier = entry.tier();
         self.place(address, weight, tier);
         let is_vacated = stops && self.balancer.active(address) == 0;
         is_vacated.then_some(VacatedUpstream {
@@ -227,8 +227,8 @@ impl GroupState {
 
     /// Remembers why an upstream failed, or forgets it.
     pub(super) fn explain(&mut self, upstream: SocketAddr, cause: Option<FailureCause>) {
-        if let Some(standing) = self.upstreams.get_mut(&upstream) {
-            standing.cause = cause;
+        if let Some(entry) = self.upstreams.get_mut(&upstream) {
+            entry.cause = cause;
         }
     }
 
@@ -285,9 +285,9 @@ impl GroupState {
 
     /// Ends the upstream's connections, if that is wanted of them.
     fn cut(&mut self, address: SocketAddr) {
-        if let Some(standing) = self.upstreams.get_mut(&address) {
-            standing.is_suspected = false;
-            if let Some(down) = standing.down.take() {
+        if let Some(entry) = self.upstreams.get_mut(&address) {
+            entry.is_suspected = false;
+            if let Some(down) = entry.down.take() {
                 down.cancel();
             }
         }
@@ -298,18 +298,18 @@ impl GroupState {
         address: SocketAddr,
         next: impl FnOnce(HealthState, &HealthConfig) -> HealthState,
     ) -> Option<(UpstreamHealth, UpstreamHealth)> {
-        let standing = self.upstreams.get_mut(&address)?;
-        if standing.config.state == UpstreamState::Maint {
+        let entry = self.upstreams.get_mut(&address)?;
+        if entry.config.state == UpstreamState::Maint {
             return None;
         }
-        let before = standing.health.health();
-        standing.health = next(standing.health, &self.health);
-        let after = standing.health.health();
+        let before = entry.health.health();
+        entry.health = next(entry.health, &self.health);
+        let after = entry.health.health();
         if before == after {
             return None;
         }
-        standing.is_suspected = false;
-        let (weight, tier) = (standing.config.weight, standing.tier());
+        entry.is_suspected = false;
+        let (weight, tier) = (entry.config.weight, entry.tier());
         self.place(address, weight, tier);
         if after == UpstreamHealth::Down && self.health.check == ProbeKind::Off {
             self.cooling_down
@@ -370,14 +370,13 @@ impl GroupState {
         let now = Instant::now();
         while let Some(&(_, address)) = self.cooling_down.first().filter(|rest| rest.0 <= now) {
             self.cooling_down.pop_first();
-            let Some(standing) = self.upstreams.get_mut(&address) else {
+            let Some(entry) = self.upstreams.get_mut(&address) else {
                 continue;
             };
-            if standing.health.health() == UpstreamHealth::Down
-                && self.health.check == ProbeKind::Off
+            if entry.health.health() == UpstreamHealth::Down && self.health.check == ProbeKind::Off
             {
-                standing.health = HealthState::half_open(self.health.thresholds());
-                let (weight, tier) = (standing.config.weight, standing.tier());
+                entry.health = HealthState::half_open(self.health.thresholds());
+                let (weight, tier) = (entry.config.weight, entry.tier());
                 self.place(address, weight, tier);
             }
         }

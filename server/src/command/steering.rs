@@ -115,8 +115,8 @@ enum GatewayState {
 }
 
 impl GatewayStatus {
-    fn of(place: &PinDir, role: Role) -> Result<Self, ebpf::SteerError> {
-        let (state, pid, since) = match RoleHolder::of(place, role)? {
+    fn of(pin_dir: &PinDir, role: Role) -> Result<Self, ebpf::SteerError> {
+        let (state, pid, since) = match RoleHolder::of(pin_dir, role)? {
             RoleHolder::Nobody => (GatewayState::None, None, None),
             RoleHolder::Process { pid, since } => (GatewayState::Attached, Some(pid), Some(since)),
             RoleHolder::Lost { pid } => (GatewayState::Lost, Some(pid), None),
@@ -166,13 +166,13 @@ enum AttachedWhere {
 
 impl SteeringStatus {
     /// Looks.
-    pub(super) fn of(place: &PinDir) -> Result<Self, ebpf::SteerError> {
-        let rules = match Steering::bindings(place) {
-            Ok(rules) => Some(rules.len()),
+    pub(super) fn of(pin_dir: &PinDir) -> Result<Self, ebpf::SteerError> {
+        let bindings = match Steering::bindings(pin_dir) {
+            Ok(bindings) => Some(bindings.len()),
             Err(ebpf::SteerError::NotLoaded(_)) => None,
             Err(error) => return Err(error),
         };
-        let attached = match AttachmentState::of(place)? {
+        let attached = match AttachmentState::of(pin_dir)? {
             AttachmentState::Here => AttachedWhere::Here,
             AttachmentState::Elsewhere => AttachedWhere::Elsewhere,
             AttachmentState::Nowhere => AttachedWhere::Nowhere,
@@ -180,15 +180,15 @@ impl SteeringStatus {
         };
         let all = [Role::Primary, Role::Standby].into_iter();
         let gateways = all
-            .filter(|_| rules.is_some())
-            .map(|role| GatewayStatus::of(place, role))
+            .filter(|_| bindings.is_some())
+            .map(|role| GatewayStatus::of(pin_dir, role))
             .collect::<Result<_, _>>()?;
         let is_attached = matches!(attached, AttachedWhere::Here | AttachedWhere::Hidden);
         Ok(Self {
-            pin_path: place.path().to_owned(),
-            loaded: rules.is_some() && is_attached,
+            pin_path: pin_dir.path().to_owned(),
+            loaded: bindings.is_some() && is_attached,
             attached,
-            bindings: rules.unwrap_or(0),
+            bindings: bindings.unwrap_or(0),
             gateways,
         })
     }
@@ -201,24 +201,26 @@ impl SteeringStatus {
 
 impl fmt::Display for SteeringStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.pin_path.display();
-        let rules = match self.bindings {
+        let pin_dir = self.pin_path.display();
+        let bindings = match self.bindings {
             1 => "1 rule".to_owned(),
-            rules => format!("{rules} rules"),
+            bindings => format!("{bindings} rules"),
         };
         match self.attached {
-            AttachedWhere::Here if self.loaded => writeln!(f, "{place}: loaded, with {rules}"),
+            AttachedWhere::Here if self.loaded => writeln!(f, "{pin_dir}: loaded, with {bindings}"),
             AttachedWhere::Hidden if self.loaded => writeln!(
                 f,
-                "{place}: loaded, with {rules}; only root can see whether it is attached"
+                "{pin_dir}: loaded, with {bindings}; only root can see whether it is attached"
             ),
-            AttachedWhere::Elsewhere => writeln!(f, "{place}: loaded in another network namespace"),
+            AttachedWhere::Elsewhere => {
+                writeln!(f, "{pin_dir}: loaded in another network namespace")
+            }
             AttachedWhere::Nowhere if self.bindings > 0 => writeln!(
                 f,
-                "{place}: not attached, {rules} are without effect: run `portcullis steer load`"
+                "{pin_dir}: not attached, {bindings} are without effect: run `portcullis steer load`"
             ),
             AttachedWhere::Here | AttachedWhere::Nowhere | AttachedWhere::Hidden => {
-                writeln!(f, "{place}: nothing is loaded")
+                writeln!(f, "{pin_dir}: nothing is loaded")
             }
         }?;
         self.gateways.iter().try_for_each(|gateway| gateway.fmt(f))
@@ -240,10 +242,10 @@ struct BindingCounts {
 
 impl BindingsReport {
     /// Reads them out of the kernel.
-    pub(super) fn of(place: &PinDir) -> Result<Self, ebpf::SteerError> {
-        let rules = Steering::bindings(place)?;
-        let counters: BTreeMap<u16, Counters> = Steering::counters(place)?.into_iter().collect();
-        let bindings = rules.into_iter().map(|rule| {
+    pub(super) fn of(pin_dir: &PinDir) -> Result<Self, ebpf::SteerError> {
+        let bindings = Steering::bindings(pin_dir)?;
+        let counters: BTreeMap<u16, Counters> = Steering::counters(pin_dir)?.into_iter().collect();
+        let bindings = bindings.into_iter().map(|rule| {
             let counted = counters.get(&rule.port()).copied().unwrap_or_default();
             BindingCounts {
                 binding: rule.to_string(),
@@ -285,8 +287,8 @@ struct BannedSource {
 
 impl BansReport {
     /// Reads it out of the kernel.
-    pub(super) fn of(place: &PinDir) -> Result<Self, ebpf::SteerError> {
-        let all = BanTable::open(place)?.all()?.into_iter();
+    pub(super) fn of(pin_dir: &PinDir) -> Result<Self, ebpf::SteerError> {
+        let all = BanTable::open(pin_dir)?.all()?.into_iter();
         let sources = all.map(|(source, left)| BannedSource {
             source,
             seconds: left.as_secs_f64(),
@@ -306,8 +308,8 @@ impl fmt::Display for BansReport {
 }
 
 /// Lifts the ban of a source.
-pub(super) fn unban(place: &PinDir, source: IpAddr) -> ExitCode {
-    match BanTable::open(place).and_then(|bans| bans.lift(source)) {
+pub(super) fn unban(pin_dir: &PinDir, source: IpAddr) -> ExitCode {
+    match BanTable::open(pin_dir).and_then(|bans| bans.lift(source)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => fail(&format!("{source} is not banned")),
         Err(error) => fail(&error),
@@ -315,17 +317,17 @@ pub(super) fn unban(place: &PinDir, source: IpAddr) -> ExitCode {
 }
 
 /// Does what is asked of the kernel's half.
-pub(super) fn steer(place: &PinDir, action: &SteerCommand) -> ExitCode {
+pub(super) fn steer(pin_dir: &PinDir, action: &SteerCommand) -> ExitCode {
     let done = match *action {
-        SteerCommand::Load { user } => ebpf::load(place, user).map(|foreign| {
-            let path = place.path().display();
+        SteerCommand::Load { user } => ebpf::load(pin_dir, user).map(|foreign| {
+            let path = pin_dir.path().display();
             let mut text = format!("{path}: loaded\n");
             if let Some(warning) = other_programs_warning(&foreign) {
                 text = format!("{text}{warning}\n");
             }
             say(&text)
         }),
-        SteerCommand::Status { json } => SteeringStatus::of(place).map(|status| {
+        SteerCommand::Status { json } => SteeringStatus::of(pin_dir).map(|status| {
             print(&status, json);
             if status.is_loaded() {
                 ExitCode::SUCCESS
@@ -333,7 +335,7 @@ pub(super) fn steer(place: &PinDir, action: &SteerCommand) -> ExitCode {
                 ExitCode::from(FAILED)
             }
         }),
-        SteerCommand::Unload => ebpf::unload(place).map(|()| ExitCode::SUCCESS),
+        SteerCommand::Unload => ebpf::unload(pin_dir).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| fail(&error))
 }

@@ -26,7 +26,7 @@ impl EndSignal {
     fn end(&self) {
         match self {
             Self::Local(token) => token.cancel(),
-            Self::Remote(elsewhere) => elsewhere.end(),
+            Self::Remote(details) => details.end(),
         }
     }
 }

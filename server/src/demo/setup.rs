@@ -70,7 +70,7 @@ impl DemoSetup {
             records: sink,
             // A place of its own: gateways that serve here are left alone.
             instance: PinDir::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
-                .map(|place| (place, Role::Primary)),
+                .map(|pin_dir| (pin_dir, Role::Primary)),
         };
         let run = GatewayProcess::start(settings, loaded).await?;
         let dir = arguments.dir.clone();

@@ -36,7 +36,7 @@ const CHUNK: usize = 4096;
 pub(super) struct FileEvents {
     queue: Option<AsyncFd<OwnedFd>>,
     /// The kernel's numbers for the folders that are watched.
-    folders: BTreeSet<i32>,
+    directories: BTreeSet<i32>,
     /// The same for the files.
     files: BTreeMap<i32, PathBuf>,
     /// The names of the files, as far as they matter in a folder.
@@ -72,7 +72,7 @@ impl FileEvents {
             .ok();
         Self {
             queue,
-            folders: BTreeSet::new(),
+            directories: BTreeSet::new(),
             files: BTreeMap::new(),
             names: BTreeSet::new(),
             state: EventState::default(),
@@ -94,10 +94,10 @@ impl FileEvents {
         };
         // Watching anew what was replaced by another of the same name; what cannot be watched is still
         // looked at.
-        let all: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders(file)).collect();
-        let folders = all
+        let all: BTreeSet<PathBuf> = files.iter().flat_map(|file| directories(file)).collect();
+        let directories = all
             .iter()
-            .filter_map(|folder| inotify::add_watch(queue, folder, IN_FOLDERS).ok())
+            .filter_map(|directory| inotify::add_watch(queue, directory, IN_FOLDERS).ok())
             .collect();
         let regular = files.iter().filter(|file| file.is_file());
         let watched: Vec<Option<(i32, PathBuf)>> = regular
@@ -110,15 +110,15 @@ impl FileEvents {
         let watched: BTreeMap<_, _> = watched.into_iter().flatten().collect();
         let gone = self.files.keys();
         let gone = gone.filter(|file| !watched.contains_key(file));
-        for &gone in self.folders.difference(&folders).chain(gone) {
+        for &gone in self.directories.difference(&directories).chain(gone) {
             // What was removed is no longer watched anyway.
             inotify::remove_watch(queue, gone).ok();
         }
         self.state.writers.retain(|file| watched.contains_key(file));
         self.state
             .made
-            .retain(|(folder, _)| folders.contains(folder));
-        self.folders = folders;
+            .retain(|(directory, _)| directories.contains(directory));
+        self.directories = directories;
         self.files = watched;
         let names = files.iter().filter_map(|file| file.file_name());
         self.names = names.map(|name| name.as_bytes().to_vec()).collect();
@@ -254,8 +254,8 @@ impl EventState {
         }
     }
 
-    fn of_name(&mut self, folder: i32, name: &[u8], what: ReadFlags) {
-        let key = (folder, name.to_vec());
+    fn of_name(&mut self, directory: i32, name: &[u8], what: ReadFlags) {
+        let key = (directory, name.to_vec());
         if what.contains(ReadFlags::CREATE) {
             self.made.insert(key);
         } else if what.intersects(
@@ -285,8 +285,8 @@ fn registered(queue: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// The folders whose entries decide what a path leads to: along the path as it is written, and
 /// along where its links lead.
-fn folders(file: &Path) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
+fn directories(file: &Path) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
     let mut next = Some(file.to_owned());
     // As many links as the kernel follows (path_resolution(7)).
     for _ in 0..40 {
@@ -309,9 +309,9 @@ fn folders(file: &Path) -> Vec<PathBuf> {
             .filter(|above| !above.as_os_str().is_empty())
             && parent.is_symlink()
         {
-            folders.push(above.to_owned());
+            directories.push(above.to_owned());
         }
-        folders.push(parent);
+        directories.push(parent);
     }
-    folders
+    directories
 }

@@ -94,23 +94,23 @@ impl Gateway {
     ) -> Result<ConnectionGuard, Rejection> {
         let client = Arc::clone(permit.identity().name().shared());
         let group = Arc::clone(&permit.group().name);
-        let arrival = AdmissionRequest {
+        let request = AdmissionRequest {
             connection,
             client: &client,
             group: &group,
             limits: balancer_config::client(permit.client()),
             since: Some(Instant::now()),
         };
-        let own = LocalCandidate {
+        let local = LocalCandidate {
             gateway: self,
             connection,
             permit,
             chain,
         };
-        let holder = self.admit_and_insert(arrival, own, wait).await?;
+        let guard = self.admit_and_insert(request, local, wait).await?;
         // From here on a revision finds it in the table.
-        if holder.still_holds(&self.snapshot(), UnixTime::now()) {
-            Ok(holder)
+        if guard.still_holds(&self.snapshot(), UnixTime::now()) {
+            Ok(guard)
         } else {
             Err(Rejection::Revoked)
         }
@@ -120,33 +120,33 @@ impl Gateway {
     /// if it may wait on.
     pub(crate) async fn admit_remote(
         &self,
-        arrived: &ConnectionState,
-        cut: &EndRequests,
+        connection_state: &ConnectionState,
+        end_requests: &EndRequests,
         waited: Option<Duration>,
         wait: &mut AdmissionWait,
     ) -> Result<u64, Rejection> {
-        let running = self.snapshot();
+        let snapshot = self.snapshot();
         let connection = self.recorder.number();
-        let others = RemoteCandidate {
+        let remote = RemoteCandidate {
             gateway: self,
             connection,
-            state: arrived,
-            end_requests: cut,
+            state: connection_state,
+            end_requests,
         };
         let now = Instant::now();
-        let arrival = AdmissionRequest {
+        let request = AdmissionRequest {
             connection,
-            client: &arrived.client.as_str().into(),
-            group: &arrived.group,
-            limits: others.limits(&running).ok_or(Rejection::Revoked)?,
+            client: &connection_state.client.as_str().into(),
+            group: &connection_state.group,
+            limits: remote.limits(&snapshot).ok_or(Rejection::Revoked)?,
             since: waited.map(|waited| now.checked_sub(waited).unwrap_or(now)),
         };
-        let entered = self.admit_and_insert(arrival, others, wait).await;
+        let entered = self.admit_and_insert(request, remote, wait).await;
         wait.end();
         entered?.ok_or(Rejection::GatewayFull)?;
         // A revision that came into force meanwhile may have missed it.
         let latest = self.snapshot();
-        if latest.generation() != running.generation() {
+        if latest.generation() != snapshot.generation() {
             self.connections.end_if_revoked(connection, &latest);
         }
         Ok(connection)
@@ -155,30 +155,30 @@ impl Gateway {
     /// Admits a client here or where clients are counted now, and enters it in the same moment.
     async fn admit_and_insert<N: AdmissionCandidate>(
         &self,
-        mut arrival: AdmissionRequest<'_>,
-        newcomer: N,
+        mut request: AdmissionRequest<'_>,
+        candidate: N,
         wait: &mut AdmissionWait,
     ) -> Result<N::Entered, Rejection> {
-        let mut standing = AdmissionState::NotAsked;
-        let mut newcomer = Some(newcomer);
-        let mut news = None;
+        let mut state = AdmissionState::NotAsked;
+        let mut candidate = Some(candidate);
+        let mut changes = None;
         loop {
-            let step = self.decide(&arrival, standing, &mut newcomer)?;
+            let step = self.decide(&request, state, &mut candidate)?;
             if let AdmissionStep::Entered(entered) = step {
                 return Ok(entered);
             }
-            let newcomer = newcomer.as_ref().ok_or(Rejection::Revoked)?;
+            let candidate = candidate.as_ref().ok_or(Rejection::Revoked)?;
             // What has changed before somebody listens is seen by the next look.
-            let is_new = news.is_none();
-            let news = news.get_or_insert_with(|| self.connections.changes());
-            standing = match step {
+            let is_new = changes.is_none();
+            let changes = changes.get_or_insert_with(|| self.connections.changes());
+            state = match step {
                 AdmissionStep::Queued(waiting) if is_new => AdmissionState::Queued(waiting),
                 AdmissionStep::Queued(waiting) => {
-                    self.wait_in_queue(&mut arrival, newcomer, waiting, (news, wait))
+                    self.wait_in_queue(&mut request, candidate, waiting, (changes, wait))
                         .await?
                 }
-                AdmissionStep::AskRemote(heir) => {
-                    self.ask_remote(&arrival, newcomer, heir, (news, wait))
+                AdmissionStep::AskRemote(remote_admission) => {
+                    self.ask_remote(&request, candidate, remote_admission, (changes, wait))
                         .await?
                 }
                 AdmissionStep::Entered(_) => AdmissionState::NotAsked,
@@ -189,42 +189,46 @@ impl Gateway {
     /// Looks who decides, and enters a client that is let in in the same moment.
     fn decide<N: AdmissionCandidate>(
         &self,
-        arrival: &AdmissionRequest<'_>,
-        standing: AdmissionState,
-        newcomer: &mut Option<N>,
+        request: &AdmissionRequest<'_>,
+        state: AdmissionState,
+        candidate: &mut Option<N>,
     ) -> Result<AdmissionStep<N::Entered>, Rejection> {
-        let mut enter = |admission| {
-            let newcomer = newcomer.take().ok_or(Rejection::Revoked)?;
-            Ok(AdmissionStep::Entered(newcomer.insert(admission)))
+        let mut enter = |slot| {
+            let candidate = candidate.take().ok_or(Rejection::Revoked)?;
+            Ok(AdmissionStep::Entered(candidate.insert(slot)))
         };
         let limiter = self.balancer.limiter();
-        let heir = self.connections.remote_admission();
-        let admission = match (&*heir, standing) {
-            (Some(heir), AdmissionState::AdmittedRemotely(by)) if Arc::ptr_eq(heir, &by) => {
-                let entered = enter(limiter.admit_unlimited(arrival.client));
-                if by.confirm_entered(arrival.connection) {
+        let remote_admission = self.connections.remote_admission();
+        let slot = match (&*remote_admission, state) {
+            (Some(remote_admission), AdmissionState::AdmittedRemotely(by))
+                if Arc::ptr_eq(remote_admission, &by) =>
+            {
+                let entered = enter(limiter.admit_unlimited(request.client));
+                if by.confirm_entered(request.connection) {
                     // That process has denied it meanwhile.
-                    self.connections.end_entered(arrival.connection);
+                    self.connections.end_entered(request.connection);
                 }
                 return entered;
             }
             // Whoever stood in line here leaves it.
-            (Some(heir), _) => return Ok(AdmissionStep::AskRemote(Arc::clone(heir))),
+            (Some(remote_admission), _) => {
+                return Ok(AdmissionStep::AskRemote(Arc::clone(remote_admission)));
+            }
             (None, AdmissionState::Queued(waiting)) => return Ok(AdmissionStep::Queued(waiting)),
-            (None, AdmissionState::Granted(admission)) => admission,
+            (None, AdmissionState::Granted(slot)) => slot,
             (None, AdmissionState::NotAsked | AdmissionState::AdmittedRemotely(_)) => {
                 // Nobody begins to wait in a gateway that ends.
-                let since = arrival.since.filter(|_| !self.drain.is_begun());
-                let mut limits = arrival.limits;
+                let since = request.since.filter(|_| !self.drain.is_begun());
+                let mut limits = request.limits;
                 if since.is_none() {
                     limits.wait = Duration::ZERO;
                 }
                 let since = since.unwrap_or_else(Instant::now);
-                let place = limiter.admit_or_wait(arrival.client, &limits, since);
-                match place.map_err(Rejection::Limited)? {
-                    SlotOutcome::Granted(admission) => admission,
+                let outcome = limiter.admit_or_wait(request.client, &limits, since);
+                match outcome.map_err(Rejection::Limited)? {
+                    SlotOutcome::Granted(slot) => slot,
                     SlotOutcome::Queued(waiting) => {
-                        let connection = arrival.connection;
+                        let connection = request.connection;
                         tracing::debug!(
                             connection,
                             "a client waits for one of its connections to end"
@@ -236,7 +240,7 @@ impl Gateway {
         };
         enter(
             limiter
-                .check_rate(admission, &arrival.limits)
+                .check_rate(slot, &request.limits)
                 .map_err(Rejection::Limited)?,
         )
     }
@@ -244,29 +248,29 @@ impl Gateway {
     /// Waits for a place here, or for news.
     async fn wait_in_queue<N: AdmissionCandidate>(
         &self,
-        arrival: &mut AdmissionRequest<'_>,
-        newcomer: &N,
+        request: &mut AdmissionRequest<'_>,
+        candidate: &N,
         mut waiting: QueuedSlot,
-        (news, wait): (&mut watch::Receiver<()>, &mut AdmissionWait),
+        (changes, wait): (&mut watch::Receiver<()>, &mut AdmissionWait),
     ) -> Result<AdmissionState, Rejection> {
-        news.mark_unchanged();
+        changes.mark_unchanged();
         if self.connections.remote_admission().is_some() {
             return Ok(AdmissionState::NotAsked);
         }
-        let limits = newcomer
+        let limits = candidate
             .limits(&self.snapshot())
             .ok_or(Rejection::Revoked)?;
-        if limits != arrival.limits {
+        if limits != request.limits {
             waiting.set_limit(limits.connections);
-            arrival.limits = limits;
+            request.limits = limits;
         }
-        let since = arrival.since.unwrap_or_else(Instant::now);
+        let since = request.since.unwrap_or_else(Instant::now);
         wait.begin(since);
         let limit = limits.connections;
         tokio::select! {
             biased;
-            admission = waiting.granted() => Ok(AdmissionState::Granted(admission)),
-            _ = news.changed() => Ok(AdmissionState::Queued(waiting)),
+            slot = waiting.granted() => Ok(AdmissionState::Granted(slot)),
+            _ = changes.changed() => Ok(AdmissionState::Queued(waiting)),
             () = self.drain.begun() => Err(full(limit)),
             () = sleep_until(since + limits.wait) => Err(full(limit)),
         }
@@ -275,27 +279,27 @@ impl Gateway {
     /// Asks the process that decides, which has the client wait if it is to.
     async fn ask_remote<N: AdmissionCandidate>(
         &self,
-        arrival: &AdmissionRequest<'_>,
-        newcomer: &N,
-        heir: Arc<RemoteAdmission>,
-        (news, wait): (&mut watch::Receiver<()>, &mut AdmissionWait),
+        request: &AdmissionRequest<'_>,
+        candidate: &N,
+        remote_admission: Arc<RemoteAdmission>,
+        (changes, wait): (&mut watch::Receiver<()>, &mut AdmissionWait),
     ) -> Result<AdmissionState, Rejection> {
-        let asked = ConnectionState {
-            connection: arrival.connection,
-            client: arrival.client.to_string(),
-            group: arrival.group.to_owned(),
+        let message = ConnectionState {
+            connection: request.connection,
+            client: request.client.to_string(),
+            group: request.group.to_owned(),
             upstream: None,
-            credentials: newcomer.credentials(),
+            credentials: candidate.credentials(),
         };
-        let waited = arrival.since.map(|since| since.elapsed());
-        let mut asking = pin!(heir.request(asked, waited));
+        let waited = request.since.map(|since| since.elapsed());
+        let mut asking = pin!(remote_admission.request(message, waited));
         let answer = loop {
             tokio::select! {
                 biased;
                 answer = &mut asking => break answer,
-                _ = news.changed() => {
+                _ = changes.changed() => {
                     // Whoever is denied here takes the question back.
-                    newcomer.limits(&self.snapshot()).ok_or(Rejection::Revoked)?;
+                    candidate.limits(&self.snapshot()).ok_or(Rejection::Revoked)?;
                 }
             }
         };
@@ -308,7 +312,9 @@ impl Gateway {
             wait.set(time);
         }
         answer.verdict.into_result()?;
-        Ok(AdmissionState::AdmittedRemotely(Arc::clone(&heir)))
+        Ok(AdmissionState::AdmittedRemotely(Arc::clone(
+            &remote_admission,
+        )))
     }
 }
 

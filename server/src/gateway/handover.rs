@@ -16,14 +16,14 @@ use crate::upgrade::protocol::{ConnectionState, KnownHealth};
 
 impl Gateway {
     /// Counts a connection that an older process has, whatever the limits say.
-    pub(crate) fn count_remote(&self, carried: &ConnectionState, cut: &EndRequests) -> Option<u64> {
+    pub(crate) fn count_remote(&self, state: &ConnectionState, cut: &EndRequests) -> Option<u64> {
         let connection = self.recorder.number();
-        let _heir = self.connections.remote_admission();
+        let _remote_admission = self.connections.remote_admission();
         let client = self
             .balancer
             .limiter()
-            .admit_unlimited(&carried.client.as_str().into());
-        self.insert_remote(connection, client, carried, cut)?;
+            .admit_unlimited(&state.client.as_str().into());
+        self.insert_remote(connection, client, state, cut)?;
         Some(connection)
     }
 
@@ -31,27 +31,27 @@ impl Gateway {
         &self,
         connection: u64,
         client: ClientSlot,
-        carried: &ConnectionState,
+        state: &ConnectionState,
         cut: &EndRequests,
     ) -> Option<()> {
-        let known = self.balancer.group(&carried.group);
-        let adopted = RemoteConnection {
+        let known = self.balancer.group(&state.group);
+        let remote = RemoteConnection {
             client,
             upstream: known
-                .zip(carried.upstream)
+                .zip(state.upstream)
                 .map(|(group, upstream)| group.adopt(upstream)),
             details: Arc::new(RemoteDetails {
-                group: carried.group.as_str().into(),
-                credentials: carried
+                group: state.group.as_str().into(),
+                credentials: state
                     .credentials
                     .as_ref()
                     .and_then(CredentialsMessage::read),
                 end_requests: cut.clone(),
-                connection: carried.connection,
+                connection: state.connection,
             }),
             _slot: self.limits.take_remote_slot()?,
         };
-        self.connections.insert_remote(connection, adopted);
+        self.connections.insert_remote(connection, remote);
         Some(())
     }
 
@@ -93,9 +93,9 @@ impl Gateway {
     /// The listeners, for another process to have too, and whether the kernel's half goes with the
     /// gateway.
     pub(crate) fn listeners(&self) -> io::Result<(Vec<(ListenerPurpose, OwnedFd)>, bool)> {
-        let doors = self.listeners.lock();
+        let listeners = self.listeners.lock();
         let steered = self.steering.lock();
-        let mut all = doors
+        let mut all = listeners
             .listeners()
             .map(|(purpose, listener)| Ok((purpose, listener.try_clone_to_owned()?)))
             .collect::<io::Result<Vec<_>>>()?;
@@ -112,10 +112,10 @@ impl Gateway {
     /// Keeps the policy as it is while another process takes over, unless it is another by now than
     /// `generation`. Returns whether it is the same.
     pub(crate) fn begin_handover(&self, generation: u64) -> bool {
-        let mut doors = self.listeners.lock();
+        let mut listeners = self.listeners.lock();
         let is_the_same = self.snapshot().generation() == generation;
         if is_the_same {
-            doors.set_handed_over(true);
+            listeners.set_handed_over(true);
         }
         is_the_same
     }

@@ -64,27 +64,27 @@ impl Gateway {
     ) -> Result<ReloadReport, LoadError> {
         let trust_changed = !before.tls().trust().is_the_same(tls.trust());
         let addresses = policy.gateway().listen.clone();
-        let mut doors = self.listeners.lock();
-        if doors.are_handed_over() {
+        let mut listeners = self.listeners.lock();
+        if listeners.are_handed_over() {
             return Err(LoadError::HandingOver);
         }
-        let bound = doors.bind(&addresses, &mut InheritedListeners::default())?;
+        let bound = listeners.bind(&addresses, &mut InheritedListeners::default())?;
         let start = Instant::now();
         let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
         self.snapshot.store(Arc::clone(&next));
         self.connections.notify_changed();
         GatewaySnapshot::retire(&changes, &self.balancer);
-        doors.open(bound, &addresses);
+        listeners.open(bound, &addresses);
         match self.steering.lock().as_mut() {
             Some(steered) => steered.apply(next.policy()),
-            None if next.policy().bindings().is_empty() || doors.are_disabled() => {}
+            None if next.policy().bindings().is_empty() || listeners.are_disabled() => {}
             None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
         }
         if next.policy().gateway().workers != before.policy().gateway().workers {
             tracing::warn!("`workers` applies at the next start or upgrade");
         }
         let took = start.elapsed();
-        let lapsed = self
+        let revoked = self
             .connections
             .revoked(&next, trust_changed, UnixTime::now());
         let gateway = next.policy().gateway();
@@ -94,7 +94,7 @@ impl Gateway {
             generation,
             changes,
             took,
-            revoked: lapsed,
+            revoked,
             on_revoke,
         })
     }

@@ -212,7 +212,7 @@ fn report_at(
     if problems.is_full() {
         problems.skip(1);
     } else {
-        problems.report(place(groups, group, list, n), message());
+        problems.report(position(groups, group, list, n), message());
     }
 }
 
@@ -224,7 +224,7 @@ fn twice(what: &str, which: &str, first: &GroupPolicy) -> String {
 }
 
 /// Where the `n`th item of a group's list is written, or else the group's name.
-fn place(groups: &YamlNode<'_>, group: &GroupPolicy, list: &str, n: usize) -> TextPosition {
+fn position(groups: &YamlNode<'_>, group: &GroupPolicy, list: &str, n: usize) -> TextPosition {
     let entry = |node: &YamlNode<'_>, name: &str| {
         let YamlValue::Map(map) = &node.value else {
             return None;

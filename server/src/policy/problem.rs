@@ -69,10 +69,10 @@ impl PolicyError {
     /// The same with what is wrong with the files.
     #[must_use]
     pub(crate) fn with(mut self, faults: impl IntoIterator<Item = (TlsFile, String)>) -> Self {
-        let places = self.files.as_ref().map(|files| &files.positions);
+        let positions = self.files.as_ref().map(|files| &files.positions);
         let faults = faults.into_iter().map(|(file, message)| {
             let TextPosition { line, column } =
-                places.map_or_else(TextPosition::default, |places| places.at(file));
+                positions.map_or_else(TextPosition::default, |positions| positions.at(file));
             Problem {
                 line,
                 column,

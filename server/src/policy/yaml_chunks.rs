@@ -151,7 +151,7 @@ mod tests {
     use super::super::{Policy, generate};
     use super::*;
 
-    fn places(node: &YamlNode<'_>, found: &mut Vec<(u32, u32, String)>) {
+    fn positions(node: &YamlNode<'_>, found: &mut Vec<(u32, u32, String)>) {
         let TextPosition { line, column } = node.at;
         let text = match &node.value {
             YamlValue::Nothing => "nothing".to_owned(),
@@ -160,14 +160,14 @@ mod tests {
             }
             YamlValue::List(list) => {
                 for node in list {
-                    places(node, found);
+                    positions(node, found);
                 }
                 "list".to_owned()
             }
             YamlValue::Map(map) => {
                 for (key, value) in map {
-                    places(key, found);
-                    places(value, found);
+                    positions(key, found);
+                    positions(value, found);
                 }
                 "map".to_owned()
             }
@@ -182,8 +182,8 @@ mod tests {
         let text = generate(9000, 9000);
         assert!(cut(&text, text.len() / 16).unwrap().len() > 10);
         let (mut pieces, mut whole) = (Vec::new(), Vec::new());
-        places(&read(&text).unwrap(), &mut pieces);
-        places(&yaml::tree(&text, 0).unwrap().unwrap(), &mut whole);
+        positions(&read(&text).unwrap(), &mut pieces);
+        positions(&yaml::tree(&text, 0).unwrap().unwrap(), &mut whole);
         assert!(pieces == whole);
     }
 

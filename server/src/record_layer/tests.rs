@@ -294,7 +294,7 @@ fn outcome(records: &[(ContentType, &[u8])]) -> Result<Vec<u8>, RecordError> {
         match opened {
             None => {}
             Some(Ok(())) => break,
-            Some(Err(breach)) => return Err(breach),
+            Some(Err(error)) => return Err(error),
         }
     }
     Ok(all)
@@ -304,7 +304,7 @@ fn heard(records: &[(ContentType, &[u8])]) -> Vec<u8> {
     outcome(records).unwrap()
 }
 
-fn breach(records: &[(ContentType, &[u8])]) -> RecordError {
+fn error(records: &[(ContentType, &[u8])]) -> RecordError {
     outcome(records).unwrap_err()
 }
 
@@ -332,36 +332,36 @@ fn what_may_come_comes_and_nothing_else() {
     assert_eq!(heard(&[(zero, &padded(&[2, 0], Alert))]), b"");
 
     assert_eq!(
-        breach(&[(zero, b"")]),
+        error(&[(zero, b"")]),
         RecordError::Unexpected,
         "no type at all"
     );
-    assert_eq!(breach(&[(zero, &[0; 100])]), RecordError::Unexpected);
+    assert_eq!(error(&[(zero, &[0; 100])]), RecordError::Unexpected);
     let mut larger = largest.clone();
     larger.push(23);
     assert_eq!(
-        breach(&[(zero, &larger)]),
+        error(&[(zero, &larger)]),
         RecordError::Oversized,
         "with its padding"
     );
-    assert_eq!(breach(&[(ChangeCipherSpec, &[1])]), RecordError::Unexpected);
-    assert_eq!(breach(&[(Alert, &[2])]), RecordError::Malformed);
-    assert_eq!(breach(&[(Alert, &[2, 40, 2, 40])]), RecordError::Malformed);
+    assert_eq!(error(&[(ChangeCipherSpec, &[1])]), RecordError::Unexpected);
+    assert_eq!(error(&[(Alert, &[2])]), RecordError::Malformed);
+    assert_eq!(error(&[(Alert, &[2, 40, 2, 40])]), RecordError::Malformed);
     assert_eq!(
-        breach(&[(Alert, &[2, 80])]),
+        error(&[(Alert, &[2, 80])]),
         RecordError::Alert(AlertDescription::InternalError)
     );
     for kind in [0, 1, 2, 4, 5, 11, 13, 15, 20, 254] {
         let message = [kind, 0, 0, 1, 0];
         assert_eq!(
-            breach(&[(Handshake, &message)]),
+            error(&[(Handshake, &message)]),
             RecordError::Unexpected,
             "{kind}"
         );
     }
-    assert_eq!(breach(&[(Handshake, b"")]), RecordError::Unexpected);
+    assert_eq!(error(&[(Handshake, b"")]), RecordError::Unexpected);
     assert_eq!(
-        breach(&[(Handshake, &[24, 0, 0, 2, 0])]),
+        error(&[(Handshake, &[24, 0, 0, 2, 0])]),
         RecordError::Malformed
     );
     for wrong in [&[24, 0, 0, 0][..], &[24, 0, 0, 2], &[24, 0, 1], &[24, 1]] {
@@ -375,20 +375,20 @@ fn what_may_come_comes_and_nothing_else() {
         );
     }
     assert_eq!(
-        breach(&[(Handshake, &[24, 0, 0, 1, 2])]),
+        error(&[(Handshake, &[24, 0, 0, 1, 2])]),
         RecordError::Illegal
     );
     assert_eq!(
-        breach(&[(Handshake, &[24, 0, 0, 1, 0, 24])]),
+        error(&[(Handshake, &[24, 0, 0, 1, 0, 24])]),
         RecordError::Unexpected
     );
     let begun: (_, &[u8]) = (Handshake, &[24, 0]);
-    assert_eq!(breach(&[begun, (Data, b"a")]), RecordError::Unexpected);
-    assert_eq!(breach(&[begun, (Alert, &[1, 0])]), RecordError::Unexpected);
+    assert_eq!(error(&[begun, (Data, b"a")]), RecordError::Unexpected);
+    assert_eq!(error(&[begun, (Alert, &[1, 0])]), RecordError::Unexpected);
     // The data that follows would have to be sealed with the next key.
-    assert_eq!(breach(&[(Handshake, &KEY_UPDATE)]), RecordError::Forged);
+    assert_eq!(error(&[(Handshake, &KEY_UPDATE)]), RecordError::Forged);
     assert_eq!(
-        breach(&[begun, (Handshake, &KEY_UPDATE[2..])]),
+        error(&[begun, (Handshake, &KEY_UPDATE[2..])]),
         RecordError::Forged
     );
 }
@@ -408,8 +408,8 @@ fn taken(
         let record = record(&mut keys);
         let data = forge(&mut keys, ContentType::ApplicationData, b"!");
         let sent = [record, data].concat();
-        if let (_, Some(Err(breach))) = read_at(now, &mut session, &sent, 20_000) {
-            return (n, breach);
+        if let (_, Some(Err(error))) = read_at(now, &mut session, &sent, 20_000) {
+            return (n, error);
         }
     }
     unreachable!("it is bounded");

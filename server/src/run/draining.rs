@@ -75,7 +75,7 @@ impl GatewayProcess {
             closed.drain().begun().await;
             let mut upgraded = over.upgraded;
             upgraded.connections = connections;
-            over.wanted.done(upgraded);
+            over.requested.done(upgraded);
             tracing::info!(
                 open = closed.drain().open(),
                 "another process serves; draining"
@@ -84,7 +84,7 @@ impl GatewayProcess {
                 admin.hand_over().await;
             }
         });
-        let mut rest = DrainingProcess {
+        let mut draining = DrainingProcess {
             new_pid: next,
             parent,
             telling,
@@ -93,11 +93,11 @@ impl GatewayProcess {
             is_last: true,
             is_gone: false,
         };
-        let drained = rest.drain(&mut self, reloads).await;
+        let drained = draining.drain(&mut self, reloads).await;
         let drained = self.wind_up(drained).await;
         gateway.connections().report_drained();
         drop(gateway);
-        match rest.stay_as_parent().await {
+        match draining.stay_as_parent().await {
             Some(status) => RunEnd::Followed(drained, status),
             None => RunEnd::Drained(drained),
         }
@@ -125,7 +125,7 @@ impl DrainingProcess {
     /// Keeps the connections until none is left. As in the loop of the process that serves, nothing else
     /// is waited for.
     async fn drain(&mut self, run: &mut GatewayProcess, mut reloads: ReloadThread) -> Drained {
-        let mut confess = interval(REPORT_SUPPRESSED);
+        let mut report_suppressed = interval(REPORT_SUPPRESSED);
         loop {
             tokio::select! {
                 // A signal came before the supervisor knew of the process that serves, if both are ready.
@@ -140,7 +140,7 @@ impl DrainingProcess {
                     run.drain(Duration::ZERO);
                 }
                 report = reloads.report() => run.handle_reload(report),
-                _ = confess.tick() => run.gateway.recorder().report_suppressed(),
+                _ = report_suppressed.tick() => run.gateway.recorder().report_suppressed(),
             }
         }
     }
@@ -166,8 +166,8 @@ impl DrainingProcess {
             pid = self.new_pid,
             "the gateway is to end: passed on to the process that serves"
         );
-        if let Some(heir) = &*run.gateway.connections().remote_admission() {
-            heir.drain();
+        if let Some(remote_admission) = &*run.gateway.connections().remote_admission() {
+            remote_admission.drain();
         }
         run.end_as_passed_on();
     }

@@ -29,25 +29,25 @@ impl GatewayProcess {
     /// Starts a process that is to follow this one, unless one is being started.
     pub(super) fn try_upgrade(
         &self,
-        attempt: &mut PendingUpgrade,
+        pending_upgrade: &mut PendingUpgrade,
         upgrade: UpgradeRequest,
         answer: Option<ReportSender>,
     ) {
         let dry_run = upgrade.dry_run;
-        let mut wanted = RequestedUpgrade {
+        let mut requested = RequestedUpgrade {
             dry_run,
             binary: PathBuf::new(),
             answer,
         };
         if self.shutdown.is_limited() {
-            return wanted.failed(UpgradeError::Draining);
+            return requested.failed(UpgradeError::Draining);
         }
         let Some(binary) = upgrade.binary.or_else(|| self.program.clone()) else {
-            return wanted.failed(UpgradeError::NoProgram);
+            return requested.failed(UpgradeError::NoProgram);
         };
-        wanted.binary.clone_from(&binary);
+        requested.binary.clone_from(&binary);
         if !binary.is_absolute() {
-            return wanted.failed(UpgradeError::NotAbsolute(binary));
+            return requested.failed(UpgradeError::NotAbsolute(binary));
         }
         let limit = upgrade.timeout_seconds;
         let limit = limit.map_or(USUAL_TIMEOUT, Duration::from_secs);
@@ -57,7 +57,7 @@ impl GatewayProcess {
         let gateway = Arc::clone(&self.gateway);
         let file = resolved(&binary);
         tracing::info!(binary = %binary.display(), file = %file.display(), dry_run, "upgrading");
-        attempt.begin(&self.tasks, wanted, async move {
+        pending_upgrade.begin(&self.tasks, requested, async move {
             let more = more?.into_iter().collect();
             let supervision = Supervision::of(parent?).await?;
             CandidateProcess::start(&gateway, &binary, supervision, more, limit).await
@@ -67,18 +67,18 @@ impl GatewayProcess {
     /// Goes on with an upgrade. Returns the process that serves now, if one does.
     pub(super) fn continue_upgrade(
         &mut self,
-        attempt: &mut PendingUpgrade,
+        pending_upgrade: &mut PendingUpgrade,
         stage: EndedPhase,
     ) -> Option<Box<CompletedUpgrade>> {
         match stage {
-            EndedPhase::Started(wanted, candidate) => {
-                self.hand_over_if_wanted(attempt, wanted, candidate);
+            EndedPhase::Started(requested, candidate) => {
+                self.hand_over_if_wanted(pending_upgrade, requested, candidate);
                 None
             }
             EndedPhase::TakenOver(over, successor) => match successor {
                 Ok(successor) => Some(Box::new(CompletedUpgrade { over, successor })),
                 Err(error) => {
-                    over.wanted.failed(error);
+                    over.requested.failed(error);
                     None
                 }
             },
@@ -88,17 +88,17 @@ impl GatewayProcess {
     /// Has a process that is ready take over, if that was wanted.
     fn hand_over_if_wanted(
         &self,
-        attempt: &mut PendingUpgrade,
-        wanted: RequestedUpgrade,
+        pending_upgrade: &mut PendingUpgrade,
+        requested: RequestedUpgrade,
         candidate: Result<CandidateProcess, UpgradeError>,
     ) {
         let candidate = match candidate {
             Ok(candidate) => candidate,
-            Err(error) => return wanted.failed(error),
+            Err(error) => return requested.failed(error),
         };
         let upgraded = UpgradeReport {
-            dry_run: wanted.dry_run,
-            binary: wanted.binary.clone(),
+            dry_run: requested.dry_run,
+            binary: requested.binary.clone(),
             file: candidate.file().to_owned(),
             summary: candidate.summary().clone(),
             listeners: candidate.listeners(),
@@ -106,29 +106,36 @@ impl GatewayProcess {
             old_pid: std::process::id(),
             connections: self.gateway.connections().len(),
         };
-        if wanted.dry_run {
+        if requested.dry_run {
             self.tasks.spawn(candidate.dismiss());
-            return wanted.done(upgraded);
+            return requested.done(upgraded);
         }
         let gateway = Arc::clone(&self.gateway);
         let taking = async move { candidate.hand_over(&gateway).await };
-        attempt.hand_over(&self.tasks, HandingOver { wanted, upgraded }, taking);
+        pending_upgrade.hand_over(
+            &self.tasks,
+            HandingOver {
+                requested,
+                upgraded,
+            },
+            taking,
+        );
     }
 
     /// Ends connections of older processes whose permit this one's policy would not give: they may have
     /// failed to read it.
     pub(super) fn end_revoked_remote(&self) {
-        let running = self.gateway.snapshot();
+        let snapshot = self.gateway.snapshot();
         let now = Some(UnixTime::now());
-        let lapsed = self.gateway.connections().revoked_remote(&running, now);
-        if !lapsed.is_empty() {
-            let gateway = running.policy().gateway();
+        let revoked = self.gateway.connections().revoked_remote(&snapshot, now);
+        if !revoked.is_empty() {
+            let gateway = snapshot.policy().gateway();
             tracing::info!(
-                lapsed = lapsed.len(),
+                revoked = revoked.len(),
                 "connections of the older process have lapsed"
             );
             self.tasks
-                .spawn(lapsed.end(gateway.on_revoke, gateway.timeouts.drain));
+                .spawn(revoked.end(gateway.on_revoke, gateway.timeouts.drain));
         }
     }
 

@@ -72,30 +72,30 @@ mod tests {
     #[test]
     fn a_hindered_reload_is_due_again_ever_later_until_it_is_done() {
         let begin = Instant::now();
-        let mut debt = PendingReload::default();
-        assert_eq!(debt.due(), None);
-        debt.request(begin);
-        assert_eq!(debt.due(), Some(begin));
+        let mut pending = PendingReload::default();
+        assert_eq!(pending.due(), None);
+        pending.request(begin);
+        assert_eq!(pending.due(), Some(begin));
         for pause in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
-            debt.attempted(ReloadAttempt::Hindered, begin);
-            assert_eq!(debt.due(), Some(begin + Duration::from_millis(pause)));
+            pending.attempted(ReloadAttempt::Hindered, begin);
+            assert_eq!(pending.due(), Some(begin + Duration::from_millis(pause)));
         }
-        debt.attempted(ReloadAttempt::Done, begin);
-        assert_eq!(debt.due(), None);
+        pending.attempted(ReloadAttempt::Done, begin);
+        assert_eq!(pending.due(), None);
     }
 
     #[test]
     fn wrong_files_are_not_tried_again_and_a_change_begins_anew() {
         let begin = Instant::now();
-        let mut debt = PendingReload::default();
-        debt.request(begin);
-        debt.attempted(ReloadAttempt::Wrong, begin);
-        assert_eq!(debt.due(), None);
-        debt.attempted(ReloadAttempt::Hindered, begin);
-        debt.attempted(ReloadAttempt::Hindered, begin);
-        debt.request(begin);
-        assert_eq!(debt.due(), Some(begin), "a change does not wait");
-        debt.attempted(ReloadAttempt::Hindered, begin);
-        assert_eq!(debt.due(), Some(begin + FIRST_PAUSE));
+        let mut pending = PendingReload::default();
+        pending.request(begin);
+        pending.attempted(ReloadAttempt::Wrong, begin);
+        assert_eq!(pending.due(), None);
+        pending.attempted(ReloadAttempt::Hindered, begin);
+        pending.attempted(ReloadAttempt::Hindered, begin);
+        pending.request(begin);
+        assert_eq!(pending.due(), Some(begin), "a change does not wait");
+        pending.attempted(ReloadAttempt::Hindered, begin);
+        assert_eq!(pending.due(), Some(begin + FIRST_PAUSE));
     }
 }

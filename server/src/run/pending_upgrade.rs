@@ -34,7 +34,7 @@ enum UpgradePhase {
 /// What is known of an upgrade when the process takes over.
 #[derive(Debug)]
 pub(super) struct HandingOver {
-    pub(super) wanted: RequestedUpgrade,
+    pub(super) requested: RequestedUpgrade,
     pub(super) upgraded: UpgradeReport,
 }
 
@@ -60,15 +60,15 @@ impl PendingUpgrade {
     pub(super) fn begin(
         &mut self,
         tasks: &TaskTracker,
-        wanted: RequestedUpgrade,
+        requested: RequestedUpgrade,
         starting: impl Future<Output = Result<CandidateProcess, UpgradeError>> + Send + 'static,
     ) {
         if self.0.is_some() {
-            wanted.failed(UpgradeError::InProgress);
+            requested.failed(UpgradeError::InProgress);
             return;
         }
         let starting = AbortOnDropHandle::new(tasks.spawn(starting));
-        self.0 = Some(UpgradePhase::Starting(wanted, starting));
+        self.0 = Some(UpgradePhase::Starting(requested, starting));
     }
 
     /// Has the process that is ready take over by `taking`.
@@ -90,9 +90,9 @@ impl PendingUpgrade {
     /// Kills a process that is being started.
     pub(super) fn cancel(&mut self) {
         if let Some(UpgradePhase::Starting(..)) = &self.0
-            && let Some(UpgradePhase::Starting(wanted, _)) = self.0.take()
+            && let Some(UpgradePhase::Starting(requested, _)) = self.0.take()
         {
-            wanted.failed(UpgradeError::Draining);
+            requested.failed(UpgradeError::Draining);
         }
     }
 
@@ -101,8 +101,8 @@ impl PendingUpgrade {
         match &mut self.0 {
             Some(UpgradePhase::Starting(_, starting)) => {
                 let candidate = ended(starting).await;
-                if let Some(UpgradePhase::Starting(wanted, _)) = self.0.take() {
-                    return EndedPhase::Started(wanted, candidate);
+                if let Some(UpgradePhase::Starting(requested, _)) = self.0.take() {
+                    return EndedPhase::Started(requested, candidate);
                 }
             }
             Some(UpgradePhase::HandingOver(_, taking)) => {

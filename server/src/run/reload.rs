@@ -110,28 +110,28 @@ struct Reloader {
 impl Reloader {
     /// Without a watch it has failed before, and what it knew of the files is lost: they are read again.
     async fn keep_in_force(&self, watch: Option<FileWatch>, asked: &mut mpsc::Receiver<()>) {
-        let mut debt = PendingReload::default();
+        let mut pending = PendingReload::default();
         let mut watch = if let Some(watch) = watch {
             watch.here()
         } else {
-            debt.request(Instant::now());
+            pending.request(Instant::now());
             FileWatch::new(files(&self.policy, self.gateway.snapshot().policy()))
         };
         loop {
-            if debt.due().is_some_and(|due| due <= Instant::now()) {
+            if pending.due().is_some_and(|due| due <= Instant::now()) {
                 // Somebody who asks for a torn file does not mean it either.
                 watch.whole().await;
-                if self.reload(&mut watch, &mut debt).await.is_err() {
+                if self.reload(&mut watch, &mut pending).await.is_err() {
                     return;
                 }
             }
             tokio::select! {
-                () = watch.changed() => debt.request(Instant::now()),
+                () = watch.changed() => pending.request(Instant::now()),
                 request = asked.recv() => match request {
-                    Some(()) => debt.request(Instant::now()),
+                    Some(()) => pending.request(Instant::now()),
                     None => return,
                 },
-                () = until(debt.due()) => {}
+                () = until(pending.due()) => {}
             }
         }
     }
@@ -140,7 +140,7 @@ impl Reloader {
     async fn reload(
         &self,
         watch: &mut FileWatch,
-        debt: &mut PendingReload,
+        pending: &mut PendingReload,
     ) -> Result<(), mpsc::error::SendError<ReloadEvent>> {
         self.reporting.send(ReloadEvent::Began).await?;
         let begin = Instant::now();
@@ -157,9 +157,9 @@ impl Reloader {
         if applied.is_ok() {
             watch.follow_also(files(&self.policy, self.gateway.snapshot().policy()));
         }
-        debt.attempted(attempted, Instant::now());
+        pending.attempted(attempted, Instant::now());
         let now = Instant::now();
-        let due = debt.due();
+        let due = pending.due();
         let ended = ReloadOutcome {
             applied,
             took: begin.elapsed(),
@@ -240,7 +240,7 @@ impl GatewayProcess {
             generation,
             changes,
             took: in_force,
-            revoked: lapsed,
+            revoked,
             on_revoke,
         } = applied;
         for change in changes.iter().take(CHANGES_LOGGED) {
@@ -249,7 +249,7 @@ impl GatewayProcess {
         tracing::info!(
             generation,
             changes = changes.len(),
-            lapsed = lapsed.len(),
+            revoked = revoked.len(),
             took_ms = number(took.as_millis()),
             apply_us = number(in_force.as_micros()),
             "policy reloaded"
@@ -260,9 +260,9 @@ impl GatewayProcess {
         if !self.is_upgraded && wanted.as_deref() != open {
             tracing::warn!("`admin` applies at the next start or upgrade");
         }
-        if !lapsed.is_empty() {
+        if !revoked.is_empty() {
             let (how, drain) = on_revoke;
-            self.tasks.spawn(lapsed.end(how, drain));
+            self.tasks.spawn(revoked.end(how, drain));
         }
     }
 }

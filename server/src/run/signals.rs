@@ -74,8 +74,8 @@ impl Watchdog {
     }
 
     /// Tells it, unless a worker has been silent since the last time.
-    pub(super) fn tell(pulse: &WorkerHeartbeats) {
-        let silent = pulse.check();
+    pub(super) fn tell(heartbeats: &WorkerHeartbeats) {
+        let silent = heartbeats.check();
         if silent == 0 {
             systemd::tell(&[NotifyState::Watchdog]);
         } else {

@@ -118,7 +118,7 @@ impl PreparedProcess {
             watch,
             admin,
         } = self;
-        let (asking, asked) = mpsc::channel(1);
+        let (asking, upgrade_requests) = mpsc::channel(1);
         let admin = match admin_path(&policy, gateway.snapshot().policy(), role) {
             Some(path) => {
                 let opened = AdminSocket::open(path.clone(), admin, asking);
@@ -136,7 +136,7 @@ impl PreparedProcess {
             tasks: TaskTracker::new(),
             program: None,
             admin,
-            upgrade_requests: asked,
+            upgrade_requests,
             forwarded: watch::Sender::default(),
             end_passed_on: Arc::default(),
             descriptor_store: None,
@@ -161,7 +161,7 @@ impl GatewayProcess {
     pub(super) async fn begin(
         settings: RunSettings,
         inherited: InheritedListeners,
-        mut elder: Option<&mut OldProcess>,
+        mut old_process: Option<&mut OldProcess>,
         descriptors: Option<u64>,
     ) -> Result<Self, StartError> {
         let begin = Instant::now();
@@ -179,18 +179,18 @@ impl GatewayProcess {
             return Err(StartError::Descriptors(open, most));
         }
         ready.gateway.limits().set_descriptors(descriptors);
-        if let Some(elder) = &mut elder {
-            elder.apply_health(&ready.gateway);
+        if let Some(old_process) = &mut old_process {
+            old_process.apply_health(&ready.gateway);
         }
         first_verdicts(&ready.gateway).await;
-        if let Some(elder) = &mut elder {
-            elder
+        if let Some(old_process) = &mut old_process {
+            old_process
                 .receive_connections(&ready.gateway, ready.summary())
                 .await?;
         }
         let mut running = ready.open()?;
-        if let Some(elder) = elder {
-            elder.report_serving().await?;
+        if let Some(old_process) = old_process {
+            old_process.report_serving().await?;
         }
         if store.is_some() {
             running.gateway.leave_listeners_open();

@@ -48,7 +48,7 @@ impl VerifiedChainCache {
     /// This leaves the order in which entries are forgotten as it is, since whoever shows the certificate
     /// has not proven anything yet.
     pub(crate) fn get(&self, leaf: Fingerprint, now: UnixTime) -> Option<CachedChain> {
-        self.known(leaf, now)
+        self.cached(leaf, now)
     }
 
     /// The same for a chain as it was shown: what is on the remembered path has to be among it.
@@ -58,27 +58,27 @@ impl VerifiedChainCache {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Option<CachedChain> {
-        let known = self.known(Fingerprint::of(leaf), now)?;
-        if !known.path.is_empty() {
+        let cached = self.cached(Fingerprint::of(leaf), now)?;
+        if !cached.path.is_empty() {
             let shown: Vec<_> = intermediates.iter().map(Fingerprint::of).collect();
-            if known.path.iter().any(|one| !shown.contains(one)) {
+            if cached.path.iter().any(|one| !shown.contains(one)) {
                 return None;
             }
         }
-        Some(known)
+        Some(cached)
     }
 
-    fn known(&self, leaf: Fingerprint, now: UnixTime) -> Option<CachedChain> {
+    fn cached(&self, leaf: Fingerprint, now: UnixTime) -> Option<CachedChain> {
         let shard = self.shard(leaf).lock();
-        let known = shard.peek(&leaf)?;
-        (known.since <= now && now < known.until).then(|| known.clone())
+        let cached = shard.peek(&leaf)?;
+        (cached.since <= now && now < cached.until).then(|| cached.clone())
     }
 
     /// Remembers a chain whose leaf's key the client has proven to have.
-    pub(crate) fn insert(&self, known: CachedChain) {
-        let leaf = known.identity.fingerprint();
+    pub(crate) fn insert(&self, cached: CachedChain) {
+        let leaf = cached.identity.fingerprint();
         let mut shard = self.shard(leaf).lock();
-        shard.put(leaf, known);
+        shard.put(leaf, cached);
         if shard.len() > MOST / SHARDS {
             shard.pop_lru();
         }
@@ -125,11 +125,11 @@ mod tests {
     }
 
     /// The same client under another certificate.
-    fn other(known: &CachedChain, n: usize) -> CachedChain {
-        let identity = known.identity.with_fingerprint(leaf(n));
+    fn other(cached: &CachedChain, n: usize) -> CachedChain {
+        let identity = cached.identity.with_fingerprint(leaf(n));
         CachedChain {
             identity,
-            ..known.clone()
+            ..cached.clone()
         }
     }
 
@@ -139,10 +139,10 @@ mod tests {
 
     #[test]
     fn a_chain_is_remembered_from_when_it_was_verified_to_its_end() {
-        let (memory, alice) = (VerifiedChainCache::default(), alice());
+        let (cache, alice) = (VerifiedChainCache::default(), alice());
         let leaf = alice.identity.fingerprint();
-        memory.insert(alice);
-        let recalled = |leaf, now| memory.get(leaf, at(now)).is_some();
+        cache.insert(alice);
+        let recalled = |leaf, now| cache.get(leaf, at(now)).is_some();
         assert!(recalled(leaf, 100) && recalled(leaf, 199));
         assert!(!recalled(leaf, 99), "a clock that went back");
         assert!(!recalled(leaf, 200), "something on the path has ended");
@@ -154,8 +154,8 @@ mod tests {
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         let leaf = authority.client("alice").unwrap().certificate_der();
         let [one, two, junk] = [1, 2, 3].map(|n| CertificateDer::from(vec![0x30, 1, n]));
-        let memory = VerifiedChainCache::default();
-        memory.insert(CachedChain {
+        let cache = VerifiedChainCache::default();
+        cache.insert(CachedChain {
             identity: Identity::of(&leaf).unwrap(),
             path: vec![Fingerprint::of(&one), Fingerprint::of(&two)],
             since: at(100),
@@ -171,35 +171,35 @@ mod tests {
             (vec![], false),
         ] {
             let shown: Vec<_> = shown.into_iter().cloned().collect();
-            let recalled = memory.get_chain(&leaf, &shown, at(150));
+            let recalled = cache.get_chain(&leaf, &shown, at(150));
             assert_eq!(recalled.is_some(), expected, "{shown:?}");
         }
-        assert!(memory.get_chain(&junk, &[one, two], at(150)).is_none());
+        assert!(cache.get_chain(&junk, &[one, two], at(150)).is_none());
     }
 
     #[test]
     fn a_leaf_has_one_entry() {
-        let (memory, alice) = (VerifiedChainCache::default(), alice());
+        let (cache, alice) = (VerifiedChainCache::default(), alice());
         for path in 0..10 {
-            memory.insert(CachedChain {
+            cache.insert(CachedChain {
                 path: vec![leaf(path)],
                 ..alice.clone()
             });
         }
-        assert_eq!(memory.len(), 1);
+        assert_eq!(cache.len(), 1);
     }
 
     #[test]
     fn certificates_without_end_take_no_more_memory_and_leave_what_is_used() {
-        let (memory, alice) = (VerifiedChainCache::default(), alice());
+        let (cache, alice) = (VerifiedChainCache::default(), alice());
         for n in 0..3 * MOST {
-            memory.insert(other(&alice, n));
+            cache.insert(other(&alice, n));
             // One that comes all the time, and one that is only shown.
-            memory.touch(leaf(0));
-            memory.get(leaf(1), at(150));
+            cache.touch(leaf(0));
+            cache.get(leaf(1), at(150));
         }
-        assert_eq!(memory.len(), MOST);
-        assert!(memory.get(leaf(0), at(150)).is_some());
-        assert!(memory.get(leaf(1), at(150)).is_none());
+        assert_eq!(cache.len(), MOST);
+        assert!(cache.get(leaf(0), at(150)).is_some());
+        assert!(cache.get(leaf(1), at(150)).is_none());
     }
 }

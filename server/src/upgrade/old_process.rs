@@ -261,10 +261,12 @@ impl CandidateProcess {
             return Err(UpgradeError::PolicyChanged);
         }
         gateway.release_steering();
-        let (heir, told) = RemoteAdmission::new();
-        let carried = gateway.connections().admit_remotely(Arc::clone(&heir));
+        let (remote_admission, outgoing) = RemoteAdmission::new();
+        let states = gateway
+            .connections()
+            .admit_remotely(Arc::clone(&remote_admission));
         let serving = timeout(SERVE, async {
-            for some in carried.chunks(CONNECTIONS_A_MESSAGE) {
+            for some in states.chunks(CONNECTIONS_A_MESSAGE) {
                 self.sender
                     .send(&ToNewProcess::Connections(some.to_vec()))
                     .await?;
@@ -300,8 +302,8 @@ impl CandidateProcess {
             // It may have begun to accept.
             self.process.kill().await;
             gateway.connections().admit_locally();
-            drop(told);
-            heir.close();
+            drop(outgoing);
+            remote_admission.close();
             gateway.restore_steering();
             gateway.end_handover();
             return Err(error);
@@ -318,9 +320,9 @@ impl CandidateProcess {
             handover: self.summary.handover,
             sender: self.sender,
             receiver: self.receiver,
-            remote_admission: heir,
-            outgoing: told,
-            connections: carried.len(),
+            remote_admission,
+            outgoing,
+            connections: states.len(),
         })
     }
 }

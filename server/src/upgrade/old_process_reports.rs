@@ -93,8 +93,8 @@ impl ConnectionReports {
             handover,
             mut sender,
             mut receiver,
-            remote_admission: heir,
-            outgoing: mut told,
+            remote_admission,
+            mut outgoing,
         } = self;
         let hearing = async {
             loop {
@@ -103,7 +103,7 @@ impl ConnectionReports {
                         connection,
                         verdict,
                         waited,
-                    }) => heir.answer(connection, AdmissionAnswer { verdict, waited }),
+                    }) => remote_admission.answer(connection, AdmissionAnswer { verdict, waited }),
                     Some(ToOldProcess::Cut { connection }) => gateway.connections().end(connection),
                     // If many wait already, the gateway is about to end or to reload anyway.
                     Some(ToOldProcess::Reload) => drop(orders.try_send(OldProcessCommand::Reload)),
@@ -111,10 +111,13 @@ impl ConnectionReports {
                     Some(ToOldProcess::Drain) => drop(orders.try_send(OldProcessCommand::Drain)),
                     Some(ToOldProcess::End) => drop(orders.try_send(OldProcessCommand::End)),
                     Some(ToOldProcess::Followed) => {
-                        drop(orders.send(OldProcessCommand::Upgraded).await)
+                        orders.send(OldProcessCommand::Upgraded).await.ok();
                     }
                     Some(ToOldProcess::Lost { pid }) => {
-                        drop(orders.send(OldProcessCommand::NewProcessLost(pid)).await)
+                        orders
+                            .send(OldProcessCommand::NewProcessLost(pid))
+                            .await
+                            .ok();
                     }
                     Some(
                         ToOldProcess::Ready(_) | ToOldProcess::Failed(_) | ToOldProcess::Serving,
@@ -127,7 +130,7 @@ impl ConnectionReports {
         };
         let telling = async {
             sender.send(&ToNewProcess::ListenersClosed).await?;
-            while let Some(message) = told.recv().await {
+            while let Some(message) = outgoing.recv().await {
                 let is_known = (handover >= DECIDES || !matches!(message, ToNewProcess::Drained))
                     && (handover >= ENDS || !matches!(message, ToNewProcess::Drain));
                 if is_known {
@@ -145,8 +148,8 @@ impl ConnectionReports {
         }
         // In this order: whoever finds nobody to ask finds that it decides itself.
         gateway.connections().admit_locally();
-        drop(told);
-        heir.close();
+        drop(outgoing);
+        remote_admission.close();
         // Nobody waits for orders any more if this process has ended its connections.
         orders.send(OldProcessCommand::Disconnected).await.ok();
     }

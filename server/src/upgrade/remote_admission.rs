@@ -35,13 +35,13 @@ impl RemoteAdmission {
         reason = "a connection has three messages at most, and connections are bounded; so are signals"
     )]
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<ToNewProcess>) {
-        let (tell, told) = mpsc::unbounded_channel();
-        let heir = Self {
+        let (tell, outgoing) = mpsc::unbounded_channel();
+        let remote_admission = Self {
             outgoing: tell,
             pending: Mutex::default(),
             admitted: Mutex::default(),
         };
-        (Arc::new(heir), told)
+        (Arc::new(remote_admission), outgoing)
     }
 
     /// A connection has reached its upstream.
@@ -183,41 +183,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_is_answered_taken_back_or_left_alone() {
-        let (heir, mut told) = RemoteAdmission::new();
+        let (remote_admission, mut outgoing) = RemoteAdmission::new();
         let tasks = TaskTracker::new();
         let ask = |connection| {
-            let heir = Arc::clone(&heir);
-            tasks.spawn(async move { heir.request(of(connection), None).await })
+            let remote_admission = Arc::clone(&remote_admission);
+            tasks.spawn(async move { remote_admission.request(of(connection), None).await })
         };
         let answered = ask(1);
         assert!(matches!(
-            told.recv().await,
+            outgoing.recv().await,
             Some(ToNewProcess::Admit { connection: 1, .. })
         ));
-        let lapsed = AdmissionAnswer {
+        let revoked = AdmissionAnswer {
             verdict: AdmissionVerdict::Revoked,
             waited: None,
         };
-        heir.answer(1, lapsed);
-        assert_eq!(answered.await.unwrap(), Some(lapsed));
+        remote_admission.answer(1, revoked);
+        assert_eq!(answered.await.unwrap(), Some(revoked));
 
         let taken_back = ask(2);
         assert!(matches!(
-            told.recv().await,
+            outgoing.recv().await,
             Some(ToNewProcess::Admit { connection: 2, .. })
         ));
         taken_back.abort();
         assert!(matches!(
-            told.recv().await,
+            outgoing.recv().await,
             Some(ToNewProcess::Ended { connection: 2 })
         ));
 
         let left_alone = ask(3);
-        assert!(told.recv().await.is_some());
-        drop(told);
-        heir.close();
+        assert!(outgoing.recv().await.is_some());
+        drop(outgoing);
+        remote_admission.close();
         assert_eq!(left_alone.await.unwrap(), None);
-        assert_eq!(heir.request(of(4), None).await, None);
-        assert!(heir.pending.lock().is_empty());
+        assert_eq!(remote_admission.request(of(4), None).await, None);
+        assert!(remote_admission.pending.lock().is_empty());
     }
 }

@@ -52,21 +52,21 @@ impl fmt::Debug for RemoteConnections {
 impl RemoteConnections {
     /// None yet, and where the old process's numbers come out of those that are to end.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<u64>) {
-        let (cut, cuts) = EndRequests::new();
-        let numbers = HashMap::new();
-        let arrivals = Vec::new();
+        let (end_requests, to_end) = EndRequests::new();
+        let ids = HashMap::new();
+        let pending = Vec::new();
         let connections = Self {
-            ids: numbers,
-            end_requests: cut,
-            pending: arrivals,
+            ids,
+            end_requests,
+            pending,
         };
-        (connections, cuts)
+        (connections, to_end)
     }
 
     /// Counts a connection that the old process has, whatever the limits say.
-    pub(crate) fn insert(&mut self, gateway: &Gateway, carried: &ConnectionState) {
-        if let Some(here) = gateway.count_remote(carried, &self.end_requests) {
-            self.ids.insert(carried.connection, here);
+    pub(crate) fn insert(&mut self, gateway: &Gateway, state: &ConnectionState) {
+        if let Some(here) = gateway.count_remote(state, &self.end_requests) {
+            self.ids.insert(state.connection, here);
         }
     }
 
@@ -80,14 +80,14 @@ impl RemoteConnections {
                 shown,
                 waited,
             } => {
-                let arrived = ConnectionState {
+                let state = ConnectionState {
                     connection,
                     client,
                     group,
                     upstream: None,
                     credentials: shown,
                 };
-                self.begin_admission(Arc::clone(gateway), arrived, waited);
+                self.begin_admission(Arc::clone(gateway), state, waited);
             }
             ToNewProcess::Dialed {
                 connection,
@@ -99,8 +99,7 @@ impl RemoteConnections {
             }
             ToNewProcess::Ended { connection } => {
                 // One that has not come in yet takes its question back.
-                self.pending
-                    .retain(|arrival| arrival.connection != connection);
+                self.pending.retain(|one| one.connection != connection);
                 if let Some(here) = self.ids.remove(&connection) {
                     gateway.connections().remove_remote(here);
                 }
@@ -121,16 +120,16 @@ impl RemoteConnections {
     fn begin_admission(
         &mut self,
         gateway: Arc<Gateway>,
-        arrived: ConnectionState,
+        state: ConnectionState,
         waited: Option<Duration>,
     ) {
-        let cut = self.end_requests.clone();
+        let end_requests = self.end_requests.clone();
         let waited = waited.filter(|_| self.pending.len() < MAX_PENDING);
         self.pending.push(PendingAdmission {
-            connection: arrived.connection,
+            connection: state.connection,
             admission: Box::pin(async move {
                 let mut wait = AdmissionWait::default();
-                let entering = gateway.admit_remote(&arrived, &cut, waited, &mut wait);
+                let entering = gateway.admit_remote(&state, &end_requests, waited, &mut wait);
                 (entering.await, wait.so_far())
             }),
         });
@@ -143,14 +142,11 @@ impl RemoteConnections {
     }
 
     fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<ToOldProcess> {
-        let mut arrivals = self.pending.iter_mut().enumerate();
-        let decided =
-            arrivals.find_map(
-                |(index, arrival)| match arrival.admission.as_mut().poll(cx) {
-                    Poll::Ready(entered) => Some((index, entered)),
-                    Poll::Pending => None,
-                },
-            );
+        let mut pending = self.pending.iter_mut().enumerate();
+        let decided = pending.find_map(|(index, one)| match one.admission.as_mut().poll(cx) {
+            Poll::Ready(entered) => Some((index, entered)),
+            Poll::Pending => None,
+        });
         let Some((index, (entered, waited))) = decided else {
             return Poll::Pending;
         };

@@ -34,13 +34,13 @@ fn verifier() -> (TempDir, Verifier, IssuedCertificate) {
     let alice = authority.client("alice").unwrap();
     tls.cache(tls.identify(&alice.certificate_der(), &[], now).unwrap());
     let balancer = LoadBalancer::default();
-    let running = Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer));
-    (dir, verifier_of(running), alice)
+    let snapshot = Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer));
+    (dir, verifier_of(snapshot), alice)
 }
 
-fn verifier_of(running: Arc<GatewaySnapshot>) -> Verifier {
+fn verifier_of(snapshot: Arc<GatewaySnapshot>) -> Verifier {
     Verifier {
-        running,
+        snapshot,
         destination: Destination {
             sni: Some("db".to_owned()),
             port: 8443,
@@ -95,7 +95,7 @@ fn a_permit_is_worth_nothing_after_a_handshake_that_proved_something_else() {
 #[test]
 fn a_ticket_that_is_refused_leaves_nothing_of_the_one_before_it() {
     let (_dir, verifier, alice) = verifier();
-    let sealed = verifier.running.tls().tickets().seal(ticket(&alice), b"");
+    let sealed = verifier.snapshot.tls().tickets().seal(ticket(&alice), b"");
     assert!(verifier.decrypt(&sealed.unwrap()).is_some());
     assert!(verifier.decrypt(b"another").is_none());
     assert!(verifier.take_permit(HandshakeKind::Resumed).is_err());
@@ -104,10 +104,10 @@ fn a_ticket_that_is_refused_leaves_nothing_of_the_one_before_it() {
 #[test]
 fn so_many_tickets_of_a_hello_are_opened_and_no_more() {
     let (_dir, verifier, alice) = verifier();
-    let good = verifier.running.tls().tickets().seal(ticket(&alice), b"");
+    let good = verifier.snapshot.tls().tickets().seal(ticket(&alice), b"");
     let good = good.unwrap();
     for (before, is_taken) in [(MOST_TICKETS - 1, true), (MOST_TICKETS, false)] {
-        let verifier = verifier_of(Arc::clone(&verifier.running));
+        let verifier = verifier_of(Arc::clone(&verifier.snapshot));
         for _ in 0..before {
             assert!(verifier.decrypt(b"junk").is_none());
         }
@@ -126,13 +126,13 @@ fn whoever_shows_certificates_without_their_keys_leaves_no_trace() {
     let others: Vec<_> = (0..3)
         .map(|_| authority.client("alice").unwrap().certificate_der())
         .collect();
-    let tls = verifier.running.tls();
+    let tls = verifier.snapshot.tls();
     let leaf = alice.certificate_der();
     for n in 0..1100_u32 {
         // No certificate at all, which is what makes it cheap.
         let junk = CertificateDer::from(n.to_be_bytes().to_vec());
         let shown = &others[n as usize % others.len()];
-        let verifier = verifier_of(Arc::clone(&verifier.running));
+        let verifier = verifier_of(Arc::clone(&verifier.snapshot));
         let now = UnixTime::now();
         verifier.verify_client_cert(shown, &[junk], now).unwrap();
         drop(verifier);

@@ -15,13 +15,13 @@ pub(super) trait AdmissionCandidate {
     type Entered;
 
     /// What it may by this revision; `None` if it may not come in any more.
-    fn limits(&self, running: &GatewaySnapshot) -> Option<ClientLimits>;
+    fn limits(&self, snapshot: &GatewaySnapshot) -> Option<ClientLimits>;
 
     /// What another process is shown, for which this one asks.
     fn credentials(&self) -> Option<CredentialsMessage>;
 
     /// Enters it in the table.
-    fn insert(self, admission: ClientSlot) -> Self::Entered;
+    fn insert(self, slot: ClientSlot) -> Self::Entered;
 }
 
 /// A client of this process.
@@ -35,15 +35,15 @@ pub(super) struct LocalCandidate<'a> {
 impl AdmissionCandidate for LocalCandidate<'_> {
     type Entered = ConnectionGuard;
 
-    fn limits(&self, running: &GatewaySnapshot) -> Option<ClientLimits> {
+    fn limits(&self, snapshot: &GatewaySnapshot) -> Option<ClientLimits> {
         let permit = &self.permit;
-        if running.generation() == permit.generation() {
+        if snapshot.generation() == permit.generation() {
             return Some(balancer_config::client(permit.client()));
         }
         let (identity, group) = (permit.identity(), &permit.group().name);
-        let may_come = is_trusted(&self.chain, running, Some(UnixTime::now()))
-            && is_granted(identity, permit.destination(), group, running);
-        let client = running.policy().client(identity.name().as_str())?;
+        let may_come = is_trusted(&self.chain, snapshot, Some(UnixTime::now()))
+            && is_granted(identity, permit.destination(), group, snapshot);
+        let client = snapshot.policy().client(identity.name().as_str())?;
         may_come.then(|| balancer_config::client(client))
     }
 
@@ -51,9 +51,9 @@ impl AdmissionCandidate for LocalCandidate<'_> {
         CredentialsMessage::of(&self.permit, &self.chain)
     }
 
-    fn insert(self, admission: ClientSlot) -> ConnectionGuard {
-        let live = &self.gateway.connections;
-        live.insert(self.connection, self.permit, self.chain, admission)
+    fn insert(self, slot: ClientSlot) -> ConnectionGuard {
+        let connections = &self.gateway.connections;
+        connections.insert(self.connection, self.permit, self.chain, slot)
     }
 }
 
@@ -68,16 +68,16 @@ pub(super) struct RemoteCandidate<'a> {
 impl AdmissionCandidate for RemoteCandidate<'_> {
     type Entered = Option<()>;
 
-    fn limits(&self, running: &GatewaySnapshot) -> Option<ClientLimits> {
-        let client = running.policy().client(&self.state.client)?;
+    fn limits(&self, snapshot: &GatewaySnapshot) -> Option<ClientLimits> {
+        let client = snapshot.policy().client(&self.state.client)?;
         let credentials = self
             .state
             .credentials
             .as_ref()
             .and_then(CredentialsMessage::read);
         let now = Some(UnixTime::now());
-        let may_come =
-            credentials.is_none_or(|shown| shown.are_valid(running, &self.state.group, now));
+        let may_come = credentials
+            .is_none_or(|credentials| credentials.are_valid(snapshot, &self.state.group, now));
         may_come.then(|| balancer_config::client(client))
     }
 
@@ -85,8 +85,8 @@ impl AdmissionCandidate for RemoteCandidate<'_> {
         self.state.credentials.clone()
     }
 
-    fn insert(self, admission: ClientSlot) -> Option<()> {
+    fn insert(self, slot: ClientSlot) -> Option<()> {
         self.gateway
-            .insert_remote(self.connection, admission, self.state, self.end_requests)
+            .insert_remote(self.connection, slot, self.state, self.end_requests)
     }
 }

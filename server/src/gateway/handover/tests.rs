@@ -75,8 +75,8 @@ async fn come_and_go(
         let mut wait = AdmissionWait::default();
         let entering = gateway.admit(connection, permit, Vec::new(), &mut wait);
         match entering.await {
-            Ok(holder) => {
-                holder.dialed(upstream);
+            Ok(guard) => {
+                guard.dialed(upstream);
                 came += 1;
             }
             Err(Rejection::Limited(_)) => {}
@@ -102,7 +102,7 @@ struct Other {
 }
 
 impl Other {
-    fn hear(&mut self, heir: &RemoteAdmission, message: &ToNewProcess) {
+    fn hear(&mut self, remote_admission: &RemoteAdmission, message: &ToNewProcess) {
         match *message {
             ToNewProcess::Admit { connection, .. } => {
                 let verdict = if self.counted.len() < LIMIT as usize {
@@ -113,7 +113,7 @@ impl Other {
                 } else {
                     AdmissionVerdict::Connections(NonZeroU32::new(LIMIT).unwrap())
                 };
-                heir.answer(connection, answer(verdict));
+                remote_admission.answer(connection, answer(verdict));
             }
             ToNewProcess::Dialed {
                 connection,
@@ -147,13 +147,13 @@ impl Other {
     /// Hears all that it is told until nobody is left to tell anything.
     fn hear_all(
         &mut self,
-        heir: &RemoteAdmission,
+        remote_admission: &RemoteAdmission,
         told: &mut UnboundedReceiver<ToNewProcess>,
         left: &AtomicUsize,
     ) {
         loop {
             match told.try_recv() {
-                Ok(message) => self.hear(heir, &message),
+                Ok(message) => self.hear(remote_admission, &message),
                 Err(TryRecvError::Empty) if left.load(SeqCst) > 0 => thread::yield_now(),
                 Err(_) => return,
             }
@@ -180,20 +180,22 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
                 })
                 .collect();
             thread::yield_now();
-            let (heir, mut told) = RemoteAdmission::new();
-            let carried = gateway.connections.admit_remotely(Arc::clone(&heir));
-            assert!(carried.len() <= LIMIT as usize);
-            let counted = carried.iter().map(|one| (one.connection, one.upstream));
+            let (remote_admission, mut told) = RemoteAdmission::new();
+            let states = gateway
+                .connections
+                .admit_remotely(Arc::clone(&remote_admission));
+            assert!(states.len() <= LIMIT as usize);
+            let counted = states.iter().map(|one| (one.connection, one.upstream));
             let mut other = Other {
                 counted: counted.collect(),
                 wrong: Vec::new(),
             };
             for _ in 0..200 {
                 let message = told.blocking_recv().unwrap();
-                other.hear(&heir, &message);
+                other.hear(&remote_admission, &message);
             }
             stop.store(true, SeqCst);
-            other.hear_all(&heir, &mut told, &left);
+            other.hear_all(&remote_admission, &mut told, &left);
             assert!(other.wrong.is_empty(), "{:?}", other.wrong);
             assert!(other.counted.is_empty(), "{:?}", other.counted);
             in_all += visitors
@@ -210,15 +212,17 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
 #[tokio::test]
 async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
     let (_dir, gateway, alice) = gateway();
-    let (heir, told) = RemoteAdmission::new();
-    gateway.connections.admit_remotely(Arc::clone(&heir));
+    let (remote_admission, told) = RemoteAdmission::new();
+    gateway
+        .connections
+        .admit_remotely(Arc::clone(&remote_admission));
     let stop = AtomicBool::new(false);
     let visiting = come_and_go(&gateway, &alice, &stop);
     let ending = async {
         tokio::task::yield_now().await;
         gateway.connections.admit_locally();
         drop(told);
-        heir.close();
+        remote_admission.close();
         stop.store(true, SeqCst);
     };
     let (came, ()) = tokio::join!(visiting, ending);
@@ -228,8 +232,10 @@ async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
 #[tokio::test]
 async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_ends() {
     let (_dir, gateway, alice) = gateway();
-    let (heir, _told) = RemoteAdmission::new();
-    gateway.connections.admit_remotely(Arc::clone(&heir));
+    let (remote_admission, _told) = RemoteAdmission::new();
+    gateway
+        .connections
+        .admit_remotely(Arc::clone(&remote_admission));
     let destination = Destination {
         sni: Some("db".to_owned()),
         port: 1,
@@ -245,14 +251,14 @@ async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_e
         let entering = gateway.admit(connection, permit, Vec::new(), &mut wait);
         let deciding = async {
             // The two messages may be read before anybody who enters runs again.
-            heir.answer(connection, answer(AdmissionVerdict::Admitted));
+            remote_admission.answer(connection, answer(AdmissionVerdict::Admitted));
             if is_cut {
                 gateway.connections.end(connection);
             }
         };
-        let (holder, ()) = tokio::join!(biased; entering, deciding);
-        let holder = holder.unwrap();
-        let lapsed = tokio::time::timeout(std::time::Duration::ZERO, holder.revoked()).await;
-        assert_eq!(lapsed.is_ok(), is_cut);
+        let (guard, ()) = tokio::join!(biased; entering, deciding);
+        let guard = guard.unwrap();
+        let revoked = tokio::time::timeout(std::time::Duration::ZERO, guard.revoked()).await;
+        assert_eq!(revoked.is_ok(), is_cut);
     }
 }

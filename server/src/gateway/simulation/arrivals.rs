@@ -21,9 +21,9 @@ use crate::verifier::Destination;
 impl Connection {
     /// Whether it is to end because its permit has lapsed.
     pub(super) fn is_cut(&self) -> bool {
-        let mut lapsed = Box::pin(self.holder.revoked());
+        let mut revoked = Box::pin(self.guard.revoked());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        lapsed.as_mut().poll(&mut context).is_ready()
+        revoked.as_mut().poll(&mut context).is_ready()
     }
 }
 
@@ -39,23 +39,23 @@ impl World<'_> {
         let Some(stay) = process.gateway.drain().enter() else {
             return;
         };
-        let running = process.gateway.snapshot();
+        let snapshot = process.gateway.snapshot();
         let certificate = &self.files.certificates[client];
         let is_trusted = is_trusted(
             std::slice::from_ref(certificate),
-            &running,
+            &snapshot,
             Some(UnixTime::now()),
         );
         let sni = Some(format!("g{group}"));
         let identity = Identity::of(certificate).unwrap();
-        let permit = running.authorize(identity, &Destination { sni, port: 1 });
+        let permit = snapshot.authorize(identity, &Destination { sni, port: 1 });
         let permit = permit.ok().filter(|_| is_trusted);
         assert_eq!(permit.is_some(), process.rules.allow(client, group));
         let Some(permit) = permit else { return };
         let slot = process
             .gateway
             .limits()
-            .take_connection_slot(&running.policy().gateway().limits);
+            .take_connection_slot(&snapshot.policy().gateway().limits);
         if self.is_quiet {
             assert_eq!(
                 slot.is_ok(),
@@ -169,9 +169,9 @@ impl World<'_> {
                 None => waiting.push(arrival),
                 Some(Err(Rejection::Revoked | Rejection::Limited(_))) => self.is_quiet = false,
                 Some(Err(other)) => panic!("{other}"),
-                Some(Ok(holder)) => {
+                Some(Ok(guard)) => {
                     self.is_quiet = false;
-                    self.let_in(index, arrival, holder);
+                    self.let_in(index, arrival, guard);
                 }
             }
         }
@@ -182,7 +182,7 @@ impl World<'_> {
         &mut self,
         index: usize,
         arrival: Arrival,
-        holder: crate::connection_table::ConnectionGuard,
+        guard: crate::connection_table::ConnectionGuard,
     ) {
         let (client, group, most) = (arrival.client, arrival.group, arrival.most);
         let rules = &self.processes[index].rules;
@@ -201,7 +201,7 @@ impl World<'_> {
             group,
             number: arrival.number,
             lease: None,
-            holder,
+            guard,
             _slot: arrival.slot,
             _stay: arrival.stay,
             certificate: None,
@@ -232,12 +232,12 @@ impl World<'_> {
         if connection.lease.is_some() {
             return;
         }
-        let group = Arc::clone(connection.holder.permit().upstreams());
+        let group = Arc::clone(connection.guard.permit().upstreams());
         let Ok(lease) = group.lease(&[]) else { return };
         let statuses = group.upstreams();
         let leased = statuses.iter().find(|one| one.address == lease.address());
         assert_eq!(leased.unwrap().health, UpstreamHealth::Up);
-        connection.holder.dialed(lease.address());
+        connection.guard.dialed(lease.address());
         connection.lease = Some(lease);
         self.is_quiet = false;
     }

@@ -52,7 +52,7 @@ pub(super) struct Connection {
     pub(super) group: usize,
     pub(super) number: u64,
     pub(super) lease: Option<Lease>,
-    pub(super) holder: ConnectionGuard,
+    pub(super) guard: ConnectionGuard,
     pub(super) _slot: ConnectionSlot,
     pub(super) _stay: DrainGuard,
     /// Runs once its certificate has ended.
@@ -109,13 +109,16 @@ impl Process {
 
     /// Hands this process's connections to another, as [`crate::upgrade::CandidateProcess::hand_over`] does.
     pub(super) fn link_to(&mut self, next: &Self) -> usize {
-        let (heir, mut told) = RemoteAdmission::new();
+        let (remote_admission, mut told) = RemoteAdmission::new();
         let (mut remote, cuts) = RemoteConnections::new();
-        let carried = self.gateway.connections.admit_remotely(Arc::clone(&heir));
-        for one in &carried {
+        let states = self
+            .gateway
+            .connections
+            .admit_remotely(Arc::clone(&remote_admission));
+        for one in &states {
             remote.insert(&next.gateway, one);
         }
-        let (gateway, answers) = (Arc::clone(&next.gateway), Arc::downgrade(&heir));
+        let (gateway, answers) = (Arc::clone(&next.gateway), Arc::downgrade(&remote_admission));
         let carrying = async move {
             loop {
                 let answer = tokio::select! {
@@ -134,37 +137,37 @@ impl Process {
                     verdict,
                     waited,
                 } = answer
-                    && let Some(heir) = answers.upgrade()
+                    && let Some(remote_admission) = answers.upgrade()
                 {
-                    heir.answer(connection, AdmissionAnswer { verdict, waited });
+                    remote_admission.answer(connection, AdmissionAnswer { verdict, waited });
                 }
             }
             remote.release_all(&gateway);
         };
         self.link = Some(Link {
-            remote_admission: heir,
+            remote_admission,
             carries: Box::pin(carrying),
             cuts,
         });
-        carried.len()
+        states.len()
     }
 
     /// The process that followed is gone, as [`crate::upgrade::ConnectionReports::run`] sees it.
     pub(super) fn unlink(&mut self) {
         let Link {
-            remote_admission: heir,
+            remote_admission,
             carries,
             ..
         } = self.link.take().unwrap();
         self.gateway.connections.admit_locally();
         drop(carries);
-        heir.close();
+        remote_admission.close();
     }
 
     /// Takes this process's end to the one that follows.
     pub(super) fn end(mut self) {
         let Some(Link {
-            remote_admission: heir,
+            remote_admission,
             mut carries,
             ..
         }) = self.link.take()
@@ -172,7 +175,7 @@ impl Process {
             return;
         };
         drop(self);
-        drop(heir);
+        drop(remote_admission);
         assert!(
             poll(&mut carries).is_some(),
             "somebody still talks for a process that is gone"

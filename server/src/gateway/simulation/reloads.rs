@@ -70,7 +70,7 @@ impl World<'_> {
             *removed |= is_absent;
         }
         let (how, drain) = applied.on_revoke;
-        let lapsed = applied.revoked.len();
+        let revoked = applied.revoked.len();
         process
             .endings
             .push(Box::pin(applied.revoked.end(how, drain)));
@@ -78,7 +78,7 @@ impl World<'_> {
             rules.denies_after(&former, client, group)
         });
         if self.is_quiet {
-            assert_eq!(lapsed, denied, "how many have lapsed in process {index}");
+            assert_eq!(revoked, denied, "how many have lapsed in process {index}");
         }
         // The time counts from here.
         self.processes[index]

@@ -43,15 +43,15 @@ impl World<'_> {
             self.note("the policy was reloaded meanwhile: no upgrade");
             return;
         }
-        let carried = last.link_to(&next);
+        let states = last.link_to(&next);
         if self.is_quiet {
-            assert_eq!(carried, self.connections());
+            assert_eq!(states, self.connections());
         }
         self.processes.push(next);
         self.is_taking_over = true;
         // Those who wait have to ask again.
         self.is_quiet = false;
-        self.note(format!("it takes over {carried} connections"));
+        self.note(format!("it takes over {states} connections"));
     }
 
     fn connections(&self) -> usize {
@@ -73,13 +73,13 @@ impl World<'_> {
         old.end_handover();
         old.drain().begin();
         let new = &mut self.processes[last];
-        let running = new.gateway.snapshot();
-        let lapsed = new
+        let snapshot = new.gateway.snapshot();
+        let revoked = new
             .gateway
             .connections()
-            .revoked_remote(&running, Some(UnixTime::now()));
+            .revoked_remote(&snapshot, Some(UnixTime::now()));
         let (how, drain) = (new.rules.on_revoke, super::rules::DRAIN);
-        let mut ending: super::Task<()> = Box::pin(lapsed.end(how, drain));
+        let mut ending: super::Task<()> = Box::pin(revoked.end(how, drain));
         if poll(&mut ending).is_none() {
             new.endings.push(ending);
         }

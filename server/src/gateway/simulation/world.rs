@@ -174,13 +174,13 @@ impl<'a> World<'a> {
                 .certificate
                 .as_mut()
                 .is_some_and(|ended| poll(ended).is_some());
-            let lapsed = connection.is_cut();
+            let revoked = connection.is_cut();
             assert!(
-                !lapsed || connection.is_denied,
+                !revoked || connection.is_denied,
                 "{} is cut for nothing",
                 connection.number
             );
-            let stays = !(ended || lapsed || is_cut_off);
+            let stays = !(ended || revoked || is_cut_off);
             if !stays {
                 left.push(connection.client);
             }

@@ -113,15 +113,15 @@ impl<'r> Variant<'r> {
 }
 
 /// Whether each value is a key, in the order in which [`Variant`] counts them.
-fn places(node: &YamlNode<'_>, is_key: bool, found: &mut Vec<bool>) {
+fn positions(node: &YamlNode<'_>, is_key: bool, found: &mut Vec<bool>) {
     found.push(is_key);
     match &node.value {
         YamlValue::Nothing | YamlValue::Flag(_) | YamlValue::Number(_) | YamlValue::Text(_) => {}
-        YamlValue::List(items) => items.iter().for_each(|item| places(item, false, found)),
+        YamlValue::List(items) => items.iter().for_each(|item| positions(item, false, found)),
         YamlValue::Map(entries) => {
             for (key, value) in entries {
-                places(key, true, found);
-                places(value, false, found);
+                positions(key, true, found);
+                positions(value, false, found);
             }
         }
     }
@@ -129,7 +129,7 @@ fn places(node: &YamlNode<'_>, is_key: bool, found: &mut Vec<bool>) {
 
 fn count(node: &YamlNode<'_>) -> usize {
     let mut found = Vec::new();
-    places(node, false, &mut found);
+    positions(node, false, &mut found);
     found.len()
 }
 
@@ -208,7 +208,7 @@ fn the_schema_and_the_parser_agree_on_each_value_at_each_place_and_on_each_line_
         assert_eq!(refusals(base), [""; 0], "the policy that is varied");
         let root = root(base);
         let mut is_key = Vec::new();
-        places(&root, false, &mut is_key);
+        positions(&root, false, &mut is_key);
         for (n, is_key) in is_key.into_iter().enumerate().skip(1) {
             for value in if is_key { NAMES } else { &all } {
                 comparison.compare(&Variant::of(&root, n, value).text, value);
@@ -279,21 +279,21 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
     let mut defaults = 0;
     each_section(&mut |section| {
         for key in section.keys {
-            let place = match section.name {
+            let position = match section.name {
                 "Document" => &schema["properties"][key.name],
                 name => &schema["definitions"][name]["properties"][key.name],
             };
-            let described = place["description"].as_str().unwrap();
+            let described = position["description"].as_str().unwrap();
             assert!(described.starts_with(key.doc), "{described}");
             let KeyDefault::Text(default) = key.default else {
-                assert!(place.get("default").is_none());
+                assert!(position.get("default").is_none());
                 continue;
             };
             defaults += 1;
             assert!(described.ends_with(&format!("Without it: `{default}`.")));
-            assert_eq!(place["default"], yaml::plain(default).to_json());
+            assert_eq!(position["default"], yaml::plain(default).to_json());
             assert!(
-                validator.accepts_at(place, &place["default"]),
+                validator.accepts_at(position, &position["default"]),
                 "{}",
                 key.name
             );
