@@ -61,12 +61,12 @@ async fn what_is_asked_wrongly_is_answered_with_what_is_wrong() {
         (
             "GET / HTTP/1.1\r\nhost: gateway\r\n\r\n".to_owned(),
             "404",
-            "there is POST /upgrade",
+            "the only endpoint is POST /upgrade",
         ),
         (
             "DELETE /upgrade HTTP/1.1\r\nhost: gateway\r\n\r\n".to_owned(),
             "404",
-            "nothing here",
+            "not found",
         ),
         (post("{"), "400", "EOF while parsing"),
         (

@@ -127,7 +127,7 @@ async fn a_list_that_has_ended_keeps_nobody_else_out_and_no_change_from_being_ma
 
     world.remove_client("bob");
     let reloaded = gateway.reload(&world).await;
-    assert_eq!(reloaded["lapsed"], 1);
+    assert_eq!(reloaded["revoked"], 1);
     assert_eq!(open.end().await, Refusal::Reset);
     let denied = bob.visit(gateway.address, "db").await.unwrap_err();
     assert_eq!(denied, Refusal::Alert(AccessDenied));
@@ -147,7 +147,7 @@ async fn connections_outlive_the_end_of_a_list_and_an_unrelated_change_of_it() {
         .unwrap();
     list(&world, &[], [now() - DAY, now() - Duration::HOUR], 2);
     let reloaded = gateway.logged("policy reloaded").await;
-    assert_eq!(reloaded["lapsed"], 0);
+    assert_eq!(reloaded["revoked"], 0);
     assert_eq!(open.ask("still").await.unwrap(), "a: still");
 }
 

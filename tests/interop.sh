@@ -134,7 +134,7 @@ ok "a ticket is nothing to another group"
 refused() {
   local name=$1 text=$2
   shift 2
-  (printf '%s' "$request"; read -rt 1 <> <(:) || true) | s_client "$@" >out.log 2>&1 && fail "$name was let in"
+  (printf '%s' "$request"; read -rt 1 <> <(:) || true) | s_client "$@" >out.log 2>&1 && fail "$name was admitted"
   grep -q "$text" out.log || fail "$name was refused otherwise than by $text"
   ok "$name is refused: $text"
 }
@@ -232,7 +232,7 @@ named() {
   local words=$1 before
   before=$(grep -c "$words" access.log || true)
   shift
-  timeout 20 "$@" >out.log 2>&1 && fail "$* was let in"
+  timeout 20 "$@" >out.log 2>&1 && fail "$* was admitted"
   until_true sh -c "[ \$(grep -c '$words' access.log) -gt $before ]"
   ok "the record of $1 says: $words"
 }

@@ -313,7 +313,7 @@ async fn a_revocation_arrives_while_its_client_holds_all_descriptors_it_can_get(
     world.remove_client("alice");
     let reloaded = gateway.reload(&world).await;
 
-    assert_eq!(reloaded["lapsed"], held.len());
+    assert_eq!(reloaded["revoked"], held.len());
     for mut connection in held {
         assert_eq!(connection.end().await, Refusal::Reset);
     }
@@ -347,7 +347,7 @@ async fn a_reload_that_something_hinders_is_tried_again_until_it_is_done() {
     limit_descriptors(&gateway, 1000);
 
     let reloaded = gateway.logged("policy reloaded").await;
-    assert_eq!(reloaded["lapsed"], 1);
+    assert_eq!(reloaded["revoked"], 1);
     assert_eq!(held.end().await, Refusal::Reset);
 }
 

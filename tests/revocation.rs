@@ -30,7 +30,7 @@ async fn a_removed_client_and_a_withdrawn_grant_are_cut_off_and_nobody_else_is()
     world.remove_client("bob");
     let reloaded = gateway.reload(&world).await;
 
-    assert_eq!(reloaded["lapsed"], 2);
+    assert_eq!(reloaded["revoked"], 2);
     assert_eq!(withdrawn.end().await, Refusal::Reset);
     assert_eq!(removed.end().await, Refusal::Reset);
     assert_eq!(gateway.record_of(&removed).await["reason"], "revoked");
@@ -76,7 +76,7 @@ async fn on_revoke_keep_lets_them_go_on() {
     world.remove_client("bob");
     let reloaded = gateway.reload(&world).await;
 
-    assert_eq!(reloaded["lapsed"], 1);
+    assert_eq!(reloaded["revoked"], 1);
     // Longer than cutting off is spread over.
     for _ in 0..30 {
         assert_eq!(kept.ask("still").await.unwrap(), "a: still");
@@ -125,7 +125,7 @@ async fn a_revoked_certificate_is_refused_and_its_connections_are_cut_off() {
     revoke(&world, &[&issued], 2);
     let reloaded = gateway.logged("policy reloaded").await;
 
-    assert_eq!(reloaded["lapsed"], 1);
+    assert_eq!(reloaded["revoked"], 1);
     assert_eq!(revoked.end().await, Refusal::Reset);
     let refused = alice.visit(gateway.address, "db").await.unwrap_err();
     assert_eq!(refused, Refusal::Alert(CertificateRevoked));

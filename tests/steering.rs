@@ -1,7 +1,7 @@
 //! The kernel hands connections to the gateway, on ports that it does not listen on.
 //!
 //! `tests/steering.sh` runs these as root in a network namespace of its own, which has 192.0.2.1 and
-//! `2001:db8::1`, a pair of veth devices to the namespace `clients`, and `PORTCULLIS_BPFFS` for a folder of
+//! `2001:db8::1`, a pair of veth devices to the namespace `clients`, and `PORTCULLIS_BPFFS` for a directory of
 //! pins.
 
 use std::net::SocketAddr;
@@ -89,7 +89,7 @@ async fn clients_are_served_on_ports_that_nobody_listens_on() {
 
     let bindings = portcullis(&["bindings", "--json"]);
     let bindings: serde_json::Value = serde_json::from_slice(&bindings.stdout).unwrap();
-    assert_eq!(bindings[0]["rule"], "*:443");
+    assert_eq!(bindings[0]["binding"], "*:443");
     assert_eq!(
         (&bindings[0]["steered"], &bindings[0]["unserved"]),
         (&2.into(), &0.into())
@@ -233,7 +233,7 @@ async fn a_gateway_without_any_privilege_serves_what_root_loaded_for_it() {
         .unwrap();
 
     let status = portcullis(&["steer", "status"]);
-    assert!(String::from_utf8_lossy(&status.stdout).contains("loaded, with 2 rules"));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("loaded, with 2 bindings"));
     assert!(portcullis(&["steer", "unload"]).status.success());
     assert_eq!(portcullis(&["steer", "status"]).status.code(), Some(1));
 }

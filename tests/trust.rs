@@ -301,7 +301,7 @@ async fn a_list_past_its_time_is_believed_only_on_demand() {
     client.visit(gateway.address, "db").await.unwrap();
 }
 
-/// Why the gateway does not start on what is in the world's folder.
+/// Why the gateway does not start on what is in the world's directory.
 fn start_error(world: &World) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .args(["run", "--access-log", "/dev/null", "--policy"])
@@ -368,7 +368,7 @@ async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
         ),
         (
             authority.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
-            "ca.crt:1: a TRUSTED CERTIFICATE has no place in this file",
+            "ca.crt:1: a TRUSTED CERTIFICATE does not belong in this file",
         ),
         (
             leaf.certificate_pem().to_owned(),
@@ -376,7 +376,7 @@ async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
         ),
         (
             format!("{authority}{}", leaf.key_pem()),
-            "a PRIVATE KEY has no place in this file",
+            "a PRIVATE KEY does not belong in this file",
         ),
     ];
     assert_refused(&world, "ca.crt", authorities);

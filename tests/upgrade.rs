@@ -71,7 +71,7 @@ async fn the_old_process_keeps_its_connections_until_they_end_and_the_new_one_ge
     let source = old.source.to_string();
     leave(old).await;
     gateway
-        .logged("the process that was followed has drained, and stays as parent")
+        .logged("the old process has drained, and stays as the parent")
         .await;
     let record = gateway.record(|record| record["source"] == source.as_str());
     assert_eq!(record.await["reason"], "finished");

@@ -24,7 +24,7 @@ pub(crate) const CLIENT: &str = "client";
 /// The server's name, which clients ask for.
 pub(crate) const SERVER: &str = "db";
 
-/// Writes an authority, a server and a client into a folder.
+/// Writes an authority, a server and a client into a directory.
 pub(crate) fn write(folder: &Path) -> Fallible<()> {
     let mut authority = parameters("authority")?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

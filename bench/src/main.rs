@@ -60,7 +60,7 @@ enum Action {
         address: SocketAddr,
         /// Where to.
         upstream: SocketAddr,
-        /// The folder of certificates.
+        /// The directory of certificates.
         certs: PathBuf,
         /// How many threads.
         threads: NonZeroUsize,

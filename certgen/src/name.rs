@@ -22,7 +22,7 @@ pub enum NameError {
     #[error("it has more than {LONGEST_NAME} characters")]
     TooLong,
     /// A blank at the start or the end.
-    #[error("it starts or ends with a blank")]
+    #[error("it starts or ends with whitespace")]
     OuterBlank,
     /// A control, bidi, zero-width or otherwise invisible character.
     #[error("it has the invisible or control character U+{:04X}", u32::from(*.0))]

@@ -12,16 +12,16 @@ use thiserror::Error;
 /// Why steering cannot be had.
 #[derive(Debug, Error)]
 pub enum SteerError {
-    /// The folder is in no bpffs.
+    /// The directory is in no bpffs.
     #[error(
         "{path} is in no bpffs: mount one (`mount -t bpf -o mode=0755 bpf /sys/fs/bpf`), or name another with --bpffs",
         path = .0.display()
     )]
     NoBpffs(PathBuf),
-    /// The folder can be changed by somebody who could have others' connections.
+    /// The directory can be changed by somebody who could have others' connections.
     #[error("{path}: user {user} (mode {mode:o}) could change what is pinned there: remove it, and mount the bpffs with mode=0755", path = .path.display())]
     Unsafe {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// Whose it is.
         user: u32,

@@ -3,7 +3,7 @@
 //! A program at the network namespace's `sk_lookup` hook (kernel documentation: `bpf/prog_sk_lookup`)
 //! finds out whether a connection's destination is the gateway's, and a program of the group
 //! (`SO_ATTACH_REUSEPORT_EBPF`) gives it to the worker that has the fewest connections. Rules are
-//! entries of maps. Programs, maps and the attachment are pinned in a folder of a bpffs: so they
+//! entries of maps. Programs, maps and the attachment are pinned in a directory of a bpffs: so they
 //! outlive the process, and a process without any capability can use them if the files are its own.
 //!
 //! What is steered is the gateway's or nobody's: while no gateway serves, such connections are

@@ -12,21 +12,21 @@ use crate::SteerError;
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPFFS: u64 = 0xcafe_4a11;
 
-/// The folder of one instance in a bpffs.
+/// The directory of one instance in a bpffs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinDir(PathBuf);
 
 impl PinDir {
-    /// The folder of an instance below a mounted bpffs, usually `/sys/fs/bpf`.
+    /// The directory of an instance below a mounted bpffs, usually `/sys/fs/bpf`.
     ///
-    /// The name becomes a folder's: one or more of `a-z A-Z 0-9 - _`, `None` for any other.
+    /// The name becomes a directory's: one or more of `a-z A-Z 0-9 - _`, `None` for any other.
     pub fn new(bpffs: &Path, instance: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let named = !instance.is_empty() && instance.bytes().all(plain);
         named.then(|| Self(bpffs.join("portcullis").join(instance)))
     }
 
-    /// The folder.
+    /// The directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -35,7 +35,7 @@ impl PinDir {
         self.0.join(name)
     }
 
-    /// Makes the folders that are not there, and looks at those that are: whoever can change one can
+    /// Makes the directories that are not there, and looks at those that are: whoever can change one can
     /// take the link away.
     pub(crate) fn make(&self) -> Result<(), SteerError> {
         self.walk(true)
@@ -46,7 +46,7 @@ impl PinDir {
         self.walk(false)
     }
 
-    /// Opens one folder in the other, so that what is looked at is what was opened.
+    /// Opens one directory in the other, so that what is looked at is what was opened.
     fn walk(&self, makes: bool) -> Result<(), SteerError> {
         let instances = self.0.parent().unwrap_or(&self.0);
         let bpffs = instances.parent().unwrap_or(instances);
@@ -89,7 +89,7 @@ impl PinDir {
     }
 }
 
-/// Whether only root and the calling user can put something into a folder, or take it away. In a sticky
+/// Whether only root and the calling user can put something into a directory, or take it away. In a sticky
 /// one others can add their own, but not take away what is not theirs.
 fn trusted(path: &Path, directory: &OwnedFd, may_be_sticky: bool) -> Result<(), SteerError> {
     let found = fstat(directory).map_err(|error| {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_in_no_bpffs_is_told_so() {
+    fn a_directory_that_is_in_no_bpffs_is_told_so() {
         let pin_dir = PinDir::new(&std::env::temp_dir(), "a").unwrap();
         assert!(matches!(pin_dir.check(), Err(SteerError::NoBpffs(_))));
     }

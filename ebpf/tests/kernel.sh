@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests that need the kernel's half: as root, in network and mount namespaces of their own.
+# Runs the tests that need the steering programs: as root, in network and mount namespaces of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "kernel.sh: needs root" >&2; exit 1; }

@@ -37,7 +37,7 @@ pub(crate) const STEPS: u32 = 16;
 /// Chooses the upstream with the fewest connections over its weight, and counts.
 ///
 /// Choosing and counting are one step, so two clients who arrive together never take the same last
-/// place. Both cost the logarithm of the number of upstreams.
+/// slot. Both cost the logarithm of the number of upstreams.
 #[derive(Debug, Default)]
 pub(crate) struct Balancer {
     members: HashMap<SocketAddr, BalancerMember>,

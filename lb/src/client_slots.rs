@@ -1,4 +1,4 @@
-//! A client's places: how many connections it has open, and which ones wait for one of those to end.
+//! A client's connection slots: how many connections it has open, and which ones wait for one of those to end.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::limit::{Limit, SharedName};
 
-/// The places of all clients that have a connection. Clones are the same places.
+/// The slots of all clients that have a connection. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientSlots(Arc<SlotTable>);
 
@@ -31,7 +31,7 @@ struct ClientEntry {
     waiting: BTreeMap<QueuePosition, SlotWaiter>,
 }
 
-/// Where a connection stands among those that wait: since when, and a number.
+/// A connection's position among those that wait: since when, and a number.
 type QueuePosition = (Instant, u64);
 
 #[derive(Debug)]
@@ -45,23 +45,23 @@ struct SlotWaiter {
 pub enum SlotOutcome {
     /// A connection of it is counted.
     Granted(ClientSlot),
-    /// All that it may have are open. It stands in line.
+    /// All that it may have are open. The connection waits in the queue.
     Queued(QueuedSlot),
 }
 
-/// One counted connection of a client. Dropping it hands the place to the client's connection that has waited
+/// One counted connection of a client. Dropping it hands the slot to the client's connection that has waited
 /// longest, if one waits.
 #[derive(Debug)]
-#[must_use = "dropping an admission returns it"]
+#[must_use = "dropping a slot returns it"]
 pub struct ClientSlot {
     slots: ClientSlots,
     client: SharedName,
 }
 
-/// A connection of a client that has as many open as it may, in line for the next place: whoever came first gets it.
-/// Dropping this leaves the line.
+/// A connection of a client that has as many open as it may, in the queue for the next slot: the first that came gets it.
+/// Dropping this leaves the queue.
 #[derive(Debug)]
-#[must_use = "dropping it leaves the line"]
+#[must_use = "dropping it leaves the queue"]
 pub struct QueuedSlot {
     slots: ClientSlots,
     client: SharedName,
@@ -81,7 +81,7 @@ impl ClientSlots {
         Some(self.slot(client))
     }
 
-    /// The same, or stands in line among those that came at another time, unless as many wait as may be open.
+    /// The same, or queues it among those that came at another time, unless as many wait as may be open.
     pub(crate) fn claim_or_wait(
         &self,
         client: &SharedName,
@@ -122,7 +122,7 @@ impl ClientSlots {
         self.0.clients.get(client).map_or(0, |client| client.open)
     }
 
-    /// How many connections of a client wait for a place.
+    /// How many connections of a client wait for a slot.
     pub(crate) fn waiting(&self, client: &str) -> usize {
         let client = self.0.clients.get(client);
         client.map_or(0, |client| client.waiting.len())
@@ -140,7 +140,7 @@ impl ClientSlots {
         }
     }
 
-    /// Changes what there is of a client, and hands out the places that are free after it.
+    /// Changes what there is of a client, and hands out the slots that are free after it.
     fn update(&self, client: &SharedName, change: impl FnOnce(&mut ClientEntry)) {
         let mut next = Vec::new();
         self.0.clients.remove_if_mut(client, |_, entry| {
@@ -149,7 +149,7 @@ impl ClientSlots {
             entry.open == 0 && entry.waiting.is_empty()
         });
         for place in next {
-            // One that has left in this moment drops the admission, which hands the place on. No lock is held.
+            // One that has left in this moment drops the slot, which hands it on. No lock is held.
             drop(place.send(self.slot(client)));
         }
     }
@@ -162,7 +162,7 @@ impl ClientEntry {
         limit.allows(self.open.saturating_add(waiting))
     }
 
-    /// Takes those out of the line who get a place now, and counts them.
+    /// Takes those out of the queue that get a slot now, and counts them.
     fn take_granted(&mut self) -> Vec<oneshot::Sender<ClientSlot>> {
         let mut next = Vec::new();
         while let Some(first) = self.waiting.first_entry() {
@@ -193,11 +193,11 @@ impl Drop for ClientSlot {
 }
 
 impl QueuedSlot {
-    /// Waits for the place, which is given once. Cancel safe: the connection stays where it stands in line, and a
-    /// place that it was given meanwhile is there the next time.
+    /// Waits for the slot, which is granted once. Cancel safe: the connection keeps its position in the queue, and a
+    /// slot that it was granted meanwhile is there the next time.
     pub async fn granted(&mut self) -> ClientSlot {
         let place = (&mut self.granted).await;
-        place.expect("whoever stands in line is given a place, once")
+        place.expect("a queued connection is granted a slot, once")
     }
 
     /// Takes note that the client's limit is another now.
@@ -214,7 +214,7 @@ impl QueuedSlot {
 impl Drop for QueuedSlot {
     fn drop(&mut self) {
         let turn = self.position;
-        // A place that it was given returns with the field.
+        // A slot that it was granted returns with the field.
         self.slots.update(&self.client, |client| {
             client.waiting.remove(&turn);
         });

@@ -56,7 +56,7 @@ impl Drain {
         }
     }
 
-    /// Asks one that is counted already: whoever is let in is waited for.
+    /// Asks one that is counted already: whoever is admitted is waited for.
     fn let_in(&self, counted: DrainGuard) -> Option<DrainGuard> {
         (!self.is_begun()).then_some(counted)
     }

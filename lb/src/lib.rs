@@ -26,7 +26,7 @@
 //!     }
 //! };
 //! let visit = async {
-//!     // Without the word of a probe nobody would be let in.
+//!     // Without the word of a probe nobody would be admitted.
 //!     assert!(balancer.group("greeters").unwrap().first_verdict().await);
 //!     let mut client = TcpStream::connect(listener.local_addr()?).await?;
 //!     let (stream, _) = listener.accept().await?;

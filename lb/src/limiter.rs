@@ -84,14 +84,14 @@ impl<C: Clock + Clone> Limiter<C> {
     }
 
     /// Counts one more connection of `client`, and waits for as long as its limits say if it has all that it may
-    /// have open: it gets the place of the next that ends, and whoever came first gets it first.
+    /// have open: it gets the slot of the next that ends, and the first that came gets it first.
     ///
     /// As many connections wait as may be open; further ones are refused at once. The limits are those of this
-    /// call. Cancel safe: dropping the future leaves the line.
+    /// call. Cancel safe: dropping the future leaves the queue.
     ///
     /// # Errors
     ///
-    /// As [`Limiter::admit`]. The rate is asked when there is a place, and is not waited for.
+    /// As [`Limiter::admit`]. The rate is asked when there is a slot, and is not waited for.
     pub async fn admit_within(
         &self,
         client: &SharedName,

@@ -81,91 +81,76 @@ SHA256 Fingerprint=9C:AE:81:00
 
 #[test]
 fn whatever_is_not_read_is_an_error_at_its_line() {
+    use PemFault as Fault;
     let whole = "-----BEGIN ONE-----\nMA==\n-----END ONE-----\n";
     let content = "MIIBtjCCAVugAwIBAgITBmyf1XSXNmY/Owua2eiedgPySjAKBggqhkjOPQQDAjA5";
     let one = || "ONE".to_owned();
     for (text, line, fault) in [
-        ("no PEM at all".to_owned(), 1, PemFault::Stray),
-        (format!("{whole}ours\n{whole}"), 4, PemFault::Stray),
-        (format!("{whole}{content}\n"), 4, PemFault::Stray),
-        (format!("{whole}  {content}\n"), 4, PemFault::Stray),
-        (format!("{whole}QUJD==\n"), 4, PemFault::Stray),
+        ("no PEM at all".to_owned(), 1, Fault::Stray),
+        (format!("{whole}ours\n{whole}"), 4, Fault::Stray),
+        (format!("{whole}{content}\n"), 4, Fault::Stray),
+        (format!("{whole}  {content}\n"), 4, Fault::Stray),
+        (format!("{whole}QUJD==\n"), 4, Fault::Stray),
         (
             "# x -----BEGIN ONE-----MA==-----END ONE-----".to_owned(),
             1,
-            PemFault::Stray,
+            Fault::Stray,
         ),
         (
             "-----BEGIN ONE-----\nMA==\n".to_owned(),
             3,
-            PemFault::Unended(one()),
+            Fault::Unended(one()),
         ),
-        (
-            "-----BEGIN ONE-----".to_owned(),
-            1,
-            PemFault::Unended(one()),
-        ),
+        ("-----BEGIN ONE-----".to_owned(), 1, Fault::Unended(one())),
         (
             format!("-----BEGIN ONE-----\nMA==\n{whole}"),
             3,
-            PemFault::Nested(one()),
+            Fault::Nested(one()),
         ),
-        ("MA==\n-----END ONE-----".to_owned(), 1, PemFault::Stray),
-        (
-            "\n-----END ONE-----".to_owned(),
-            2,
-            PemFault::Unbegun(one()),
-        ),
-        (whole.replace("-----B", "----B"), 1, PemFault::Boundary),
-        (
-            whole.replace("E-----\nMA", "E----\nMA"),
-            1,
-            PemFault::Boundary,
-        ),
-        (whole.replace("E-----\nMA", "E\nMA"), 1, PemFault::Boundary),
-        (
-            whole.replace("END ONE-----", "END ONE"),
-            3,
-            PemFault::Boundary,
-        ),
-        (whole.replace("END ONE", "ENDE ONE"), 3, PemFault::Boundary),
-        (whole.replace("BEGIN ONE", "BEGIN "), 1, PemFault::Boundary),
+        ("MA==\n-----END ONE-----".to_owned(), 1, Fault::Stray),
+        ("\n-----END ONE-----".to_owned(), 2, Fault::Unbegun(one())),
+        (whole.replace("-----B", "----B"), 1, Fault::Boundary),
+        (whole.replace("E-----\nMA", "E----\nMA"), 1, Fault::Boundary),
+        (whole.replace("E-----\nMA", "E\nMA"), 1, Fault::Boundary),
+        (whole.replace("END ONE-----", "END ONE"), 3, Fault::Boundary),
+        (whole.replace("END ONE", "ENDE ONE"), 3, Fault::Boundary),
+        (whole.replace("BEGIN ONE", "BEGIN "), 1, Fault::Boundary),
         (
             whole.replace("END ONE", "END TWO"),
             3,
-            PemFault::Mismatch {
+            Fault::Mismatch {
                 begun: one(),
                 ended: "TWO".to_owned(),
             },
         ),
-        (whole.replace("MA==\n", ""), 2, PemFault::Empty),
-        (whole.replace("MA==", "MA="), 3, PemFault::Base64),
-        (whole.replace("MA==", "MB=="), 3, PemFault::Base64),
-        (whole.replace("MA==", "M==="), 3, PemFault::Base64),
-        (whole.replace("MA==", "M=A="), 3, PemFault::Base64),
-        (whole.replace("MA==", "M-=="), 2, PemFault::Base64),
+        (whole.replace("MA==\n", ""), 2, Fault::Empty),
+        (whole.replace("MA==", "MA="), 3, Fault::Base64),
+        (whole.replace("MA==", "MB=="), 3, Fault::Base64),
+        (whole.replace("MA==", "M==="), 3, Fault::Base64),
+        (whole.replace("MA==", "M=A="), 3, Fault::Base64),
+        (whole.replace("MA==", "M-=="), 2, Fault::Base64),
         (
             whole.replace("MA==", "Comment: me\n\nMA=="),
             2,
-            PemFault::Header,
+            Fault::Header,
         ),
         (
             whole.replace("MA==", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES\n\nMA=="),
             2,
-            PemFault::Encrypted(one()),
+            Fault::Encrypted(one()),
         ),
         (
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----"
                 .to_owned(),
             1,
-            PemFault::Encrypted("PRIVATE KEY".to_owned()),
+            Fault::Encrypted("PRIVATE KEY".to_owned()),
         ),
     ] {
         let error = read(text.as_bytes()).expect_err(&text);
         assert_eq!((error.line, error.fault), (line, fault), "{text}");
     }
     let error = read(b"# text\n\x30\x82\xff").unwrap_err();
-    assert_eq!((error.line, error.fault), (2, PemFault::NotText));
+    assert_eq!((error.line, error.fault), (2, Fault::NotText));
 }
 
 /// Base64 by the book, apart from the reader's own.

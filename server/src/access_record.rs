@@ -30,7 +30,7 @@ pub enum Outcome {
     ClientLeft,
     /// It broke while bytes were relayed.
     Broken(RelayError),
-    /// Its permit lapsed.
+    /// Its permit was revoked.
     Revoked,
     /// A certificate of the client's chain has ended.
     CertificateEnded,

@@ -78,7 +78,7 @@ enum PortcullisCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Tell whether a client may reach a name, which rule says so, and within which limits.
+    /// Tell whether a client may reach a name, which line of the policy says so, and within which limits.
     Explain {
         /// The client's name, as its certificate's CN has it.
         client: String,
@@ -112,7 +112,7 @@ enum PortcullisCommand {
     /// accepting; it keeps its connections until they end. If the new process does not get ready, nothing
     /// changes. Needs `gateway.admin.socket` in the policy; without it, SIGUSR2 does the same.
     Upgrade(upgrade::UpgradeArguments),
-    /// Load, look at or unload the kernel's half, which steers ports to a gateway.
+    /// Load, inspect or unload the steering programs, which hand ports to a gateway.
     Steer {
         #[command(flatten)]
         instance: steering::InstanceArguments,
@@ -175,7 +175,7 @@ struct RunArguments {
     standby: bool,
     #[command(flatten)]
     instance: steering::InstanceArguments,
-    /// Follow the process that started this one.
+    /// Inherit from the process that started this one.
     #[arg(long, hide = true)]
     inherit: bool,
 }

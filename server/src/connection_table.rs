@@ -1,5 +1,5 @@
-//! The connections that hold a permit, so that one that lapses can be ended, and so that the process
-//! that follows this one can count them.
+//! The connections that hold a permit, so that one that is revoked can be ended, and so that the process
+//! that replaces this one can count them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,14 +30,14 @@ const SHARDS: usize = 16;
 
 /// The table of connections that hold a permit.
 ///
-/// Whoever changes it holds `heir` for reading, so that the process that follows is told of every
+/// Whoever changes it holds `remote_admission` for reading, so that the new process is told of every
 /// change that is not in what it was given, and of no other.
 #[derive(Debug, Default)]
 pub struct ConnectionTable {
     shards: [Mutex<HashMap<u64, Arc<ConnectionEntry>>>; SHARDS],
     remote: Mutex<HashMap<u64, RemoteConnection>>,
     remote_admission: RwLock<Option<Arc<RemoteAdmission>>>,
-    /// Sent when another process decides, or another revision.
+    /// Sent when another process decides, or another generation.
     changes: watch::Sender<()>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct RemoteConnection {
 #[derive(Debug)]
 pub(crate) struct RemoteDetails {
     pub(crate) group: Arc<str>,
-    /// What its client was let in with, if the other process tells.
+    /// What its client was admitted with, if the other process tells.
     pub(crate) credentials: Option<ClientCredentials>,
     pub(crate) end_requests: EndRequests,
     /// The other process's number of the connection.
@@ -111,7 +111,7 @@ pub struct ConnectionGuard {
 impl ConnectionTable {
     /// Enters a connection.
     ///
-    /// [`ConnectionGuard::still_holds`] is asked afterwards: a revision that came into force
+    /// [`ConnectionGuard::still_holds`] is asked afterwards: a generation that came into force
     /// between the permit and the entry did not see it.
     pub fn insert(
         self: &Arc<Self>,
@@ -143,12 +143,12 @@ impl ConnectionTable {
         self.remote_admission.read()
     }
 
-    /// Hears whenever who waits to be let in has to look again at who decides, and by what.
+    /// Reports whenever a client that waits has to look again at which process decides, and by what.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// Another revision is in force.
+    /// Another generation is in force.
     pub(crate) fn notify_changed(&self) {
         self.changes.send_replace(());
     }
@@ -199,7 +199,7 @@ impl ConnectionTable {
         self.notify_changed();
     }
 
-    /// Counts a connection of an older process. Whoever enters it holds [`ConnectionTable::remote_admission`].
+    /// Counts a connection of an old process. Whoever inserts it holds [`ConnectionTable::remote_admission`].
     pub(crate) fn insert_remote(&self, connection: u64, remote: RemoteConnection) {
         self.remote.lock().insert(connection, remote);
     }
@@ -282,7 +282,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Ends a connection of an older process if its permit has lapsed.
+    /// Ends a connection of an older process if its permit was revoked.
     pub(crate) fn end_if_revoked(&self, connection: u64, snapshot: &GatewaySnapshot) {
         let details = self.remote_details(connection);
         if let Some(details) = details
@@ -292,7 +292,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Ends a connection, whichever process it is in, as the process that follows wants it.
+    /// Ends a connection, whichever process it is in, as the new process wants it.
     pub(crate) fn end(&self, connection: u64) {
         // First here: one that enters meanwhile is seen in the one place or the other.
         self.remote_admission()
@@ -336,7 +336,7 @@ impl ConnectionGuard {
         &self.entry.permit
     }
 
-    /// Whether the permit holds under the revision that is in force now.
+    /// Whether the permit holds under the generation that is in force now.
     pub fn still_holds(&self, snapshot: &GatewaySnapshot, now: UnixTime) -> bool {
         snapshot.generation() == self.entry.permit.generation()
             || self.entry.holds(snapshot, Some(now))
@@ -352,7 +352,7 @@ impl ConnectionGuard {
         }
     }
 
-    /// Waits until the permit has lapsed and the connection must end. Cancel safe.
+    /// Waits until the permit is revoked and the connection must end. Cancel safe.
     pub async fn revoked(&self) {
         self.entry.revoked.cancelled().await;
     }

@@ -1,4 +1,4 @@
-//! What a client was let in with, and whether it would be let in again.
+//! What a client was admitted with, and whether it would be admitted again.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ impl CredentialsMessage {
 }
 
 impl ClientCredentials {
-    /// Whether the client would be let in to this group now; its certificate is verified again if
+    /// Whether the client would be admitted to this group now; its certificate is verified again if
     /// there is a time to do so at.
     pub(crate) fn are_valid(
         &self,

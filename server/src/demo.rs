@@ -34,7 +34,7 @@ connects as several clients, and shows what becomes of each.
 /// What `portcullis demo` takes.
 #[derive(Debug, Args)]
 pub struct DemoArguments {
-    /// Where certificates are issued if they are missing. Another folder than the policy's own
+    /// Where certificates are issued if they are missing. Another directory than the policy's own
     /// gets a copy of the policy too, for `portcullis run --policy DIR/policy.yaml`.
     #[arg(long, default_value = "certs")]
     dir: PathBuf,
@@ -59,9 +59,9 @@ pub enum DemoError {
     #[error("{0}{hint}", hint = hint(.0))]
     Start(#[from] StartError),
     /// A file of the demo cannot be read or written.
-    #[error("{path}: {source}; `--dir` names a folder that can be written to", path = .path.display())]
+    #[error("{path}: {source}; `--dir` must name a directory that can be written to", path = .path.display())]
     File {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// What the system said.
         source: io::Error,

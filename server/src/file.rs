@@ -43,7 +43,7 @@ fn kind(metadata: &Metadata) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     let kind = metadata.file_type();
     if kind.is_dir() {
-        "a folder"
+        "a directory"
     } else if kind.is_fifo() {
         "a pipe"
     } else if kind.is_socket() {
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(read(&file, 4).unwrap(), b"1234");
         let larger = read(&file, 3).unwrap_err();
         assert_eq!(larger.to_string(), "it is larger than 3 bytes");
-        for (path, what) in [("/dev/zero", "a device"), ("/dev", "a folder")] {
+        for (path, what) in [("/dev/zero", "a device"), ("/dev", "a directory")] {
             let refused = read(Path::new(path), 4).unwrap_err();
             assert_eq!(
                 refused.to_string(),

@@ -1,7 +1,7 @@
 //! Notices that the policy or a file that it names has changed, and waits until it is whole.
 //!
 //! The kernel's events say when to look; what has changed is seen from the files themselves,
-//! through every symbolic link. So renames, Kubernetes' swaps of a linked folder and file systems
+//! through every symbolic link. So renames, Kubernetes' swaps of a linked directory and file systems
 //! without events (which are looked at every few seconds) come out the same.
 
 use std::collections::HashMap;
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_swapped_as_kubernetes_does_is_noticed() {
+    async fn a_directory_that_is_swapped_as_kubernetes_does_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for (directory, text) in [("..1", "one"), ("..2", "two"), ("..3", "three")] {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn other_files_of_the_folder_are_no_change() {
+    async fn other_files_of_the_directory_are_no_change() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("policy.yaml");
         fs::write(&file, "one").unwrap();

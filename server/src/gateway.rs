@@ -199,7 +199,7 @@ impl Gateway {
             steered.apply(snapshot.policy());
             *self.steering.lock() = Some(steered);
         } else if snapshot.policy().gateway().ban.is_some() {
-            tracing::warn!("nothing is steered, so nobody is banned");
+            tracing::warn!("gateway.ban has no effect: steering is not active");
         }
         open_listeners.open(bound, &snapshot.policy().gateway().listen);
         Ok(workers)
@@ -220,7 +220,7 @@ impl Gateway {
         &self.balancer
     }
 
-    /// The places before authentication.
+    /// The limits before authentication.
     pub fn limits(&self) -> &PreAuthLimits {
         &self.limits
     }
@@ -251,7 +251,7 @@ impl Gateway {
         self.leaves_queues
             .store(queued == QueuedConnections::Theirs, Relaxed);
         self.closing.cancel();
-        // A reload must not open what nobody stands at.
+        // A reload must not open what no worker accepts on.
         self.listeners.lock().disable();
         self.acceptors.close();
         // Their rest is bounded by the kernel's queues. A worker that hangs must not hold up the others.

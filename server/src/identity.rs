@@ -33,7 +33,7 @@ pub enum ClientNameError {
     #[error("the name has more than {LONGEST_NAME} characters")]
     TooLong,
     /// A blank at the start or the end.
-    #[error("the name starts or ends with a blank")]
+    #[error("the name starts or ends with whitespace")]
     OuterBlank,
     /// A control, bidi, zero-width or otherwise invisible character.
     #[error("the name has the invisible or control character U+{:04X}", u32::from(*.0))]

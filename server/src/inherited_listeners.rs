@@ -1,4 +1,4 @@
-//! Listeners that were open before this process was, handed over by the process that it follows or
+//! Listeners that were open before this process was, handed over by the old process or
 //! kept by the service manager.
 
 use std::fmt;
@@ -28,7 +28,7 @@ impl fmt::Display for ListenerPurpose {
                 write!(f, "listen-{}", address.to_string().replace(':', "_"))
             }
             Self::Steered(slot) => write!(f, "steered-{slot}"),
-            Self::Anchor => f.write_str("handle"),
+            Self::Anchor => f.write_str("anchor"),
             Self::Admin => f.write_str("admin"),
         }
     }
@@ -45,7 +45,7 @@ impl FromStr for ListenerPurpose {
                 Ok(Self::Listen(address))
             }
             Some(("steered", slot)) => number(slot).map(Self::Steered),
-            None if name == "handle" => Ok(Self::Anchor),
+            None if name == "anchor" => Ok(Self::Anchor),
             None if name == "admin" => Ok(Self::Admin),
             Some(_) | None => Err(()),
         }
@@ -64,12 +64,12 @@ pub struct InheritedListeners {
 }
 
 impl InheritedListeners {
-    /// Notes which generation of the policy the process has that is followed.
+    /// Notes the generation of the old process's policy.
     pub fn set_generation(&mut self, generation: u64) {
         self.generation = generation;
     }
 
-    /// The generation of the policy of the process that is followed; 0 without one.
+    /// The generation of the old process's policy; 0 without one.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -89,7 +89,7 @@ impl InheritedListeners {
         self.listeners.push((address, listener));
     }
 
-    /// The process that had them has loaded the kernel's half too, and would have unloaded it.
+    /// The process that had them has loaded the steering programs too, and would have unloaded them.
     pub fn set_owns_steering(&mut self) {
         self.owns_steering = true;
     }
@@ -115,7 +115,7 @@ impl InheritedListeners {
         self.len() == 0
     }
 
-    /// Whether the kernel's half goes with whoever has them.
+    /// Whether steering goes with whoever has them.
     pub(crate) fn owns_steering(&self) -> bool {
         self.owns_steering
     }

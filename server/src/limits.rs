@@ -157,7 +157,7 @@ impl PreAuthLimits {
         })
     }
 
-    /// Counts a connection that another process has let in, whatever the limits say.
+    /// Counts a connection that another process has admitted, whatever the limits say.
     pub fn take_remote_slot(&self) -> Option<ConnectionSlot> {
         Some(ConnectionSlot {
             _connection: self.connections.claim(lb::Limit::Unlimited)?,

@@ -16,13 +16,13 @@ use crate::worker;
 #[derive(Debug)]
 pub(crate) struct AssignedListener {
     pub(crate) listener: TcpListener,
-    /// Cancelled when no more may come in here.
+    /// Cancelled when nothing more is accepted here.
     pub(crate) closing: CancellationToken,
     /// Whether the kernel chose the worker, by its load.
     pub(crate) steered: bool,
 }
 
-/// The doors that are open, and the workers that stand at them.
+/// The listeners that are open, and the workers that accept on them.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     closing: CancellationToken,
@@ -41,12 +41,12 @@ struct OpenAddress {
     listeners: Vec<TcpListener>,
 }
 
-/// Listeners that are bound, but that nobody stands at yet.
+/// Listeners that are bound, but that no worker accepts on yet.
 #[derive(Debug)]
 pub(crate) struct BoundListeners(Vec<(SocketAddr, SocketAddr, Vec<TcpListener>)>);
 
 impl Listeners {
-    /// No doors; cancelling `closing` closes all that will be opened.
+    /// No listeners; cancelling `closing` closes all that will be opened.
     pub(crate) fn new(closing: CancellationToken) -> Self {
         Self {
             closing,
@@ -137,8 +137,8 @@ impl Listeners {
         open.any(|open| open.bound.port() == wanted.port())
     }
 
-    /// Has the workers stand at what was bound, and closes what is not among the addresses. What
-    /// already waits there is still let in.
+    /// Has the workers accept on what was bound, and closes what is not among the addresses. What
+    /// already waits there is still accepted.
     pub(crate) fn open(&mut self, bound: BoundListeners, addresses: &[SocketAddr]) {
         for (wanted, bound, listeners) in bound.0 {
             let closing = self.closing.child_token();
@@ -159,14 +159,14 @@ impl Listeners {
         });
     }
 
-    /// Has each worker stand at one of the listeners that are steered to, until all doors close.
+    /// Has each worker accept on one of the listeners for steered connections, until all listeners close.
     pub(crate) fn open_steered(&mut self, listeners: Vec<TcpListener>) {
         self.assign(&listeners, &self.closing, true);
         self.steered = listeners;
     }
 
     /// Closes the listeners, which others may have too, and opens no more. To be called once nobody
-    /// stands at them any more.
+    /// accepts on them any more.
     pub(crate) fn close(&mut self) {
         self.disable();
         self.open.clear();
@@ -190,7 +190,7 @@ impl Listeners {
         self.open.values().map(|open| open.bound).collect()
     }
 
-    /// Has every worker stand at one of the listeners, and somebody at each. There may be more or fewer
+    /// Has every worker accept on one of the listeners, and at least one worker on each. There may be more or fewer
     /// of them than workers if they were inherited.
     fn assign(&self, listeners: &[TcpListener], closing: &CancellationToken, steered: bool) {
         let posts = self.workers.len().max(listeners.len());
@@ -203,7 +203,7 @@ impl Listeners {
             });
             let handed = assigned.map(|assigned| worker.try_send(assigned).is_ok());
             if !matches!(handed, Ok(true)) {
-                tracing::error!("a worker does not get its listener; are descriptors short?");
+                tracing::error!("cannot hand a listener to a worker; check the open-file limit");
             }
         }
     }

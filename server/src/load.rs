@@ -209,7 +209,7 @@ pub fn text(path: &Path) -> Result<String, LoadError> {
     })
 }
 
-/// The folder that a policy's relative paths start from: its own.
+/// The directory that a policy's relative paths start from: its own.
 pub fn base(policy: &Path) -> &Path {
     policy.parent().unwrap_or(Path::new(""))
 }
@@ -236,7 +236,7 @@ groups: {web: {upstreams: ['10.0.0.1:1']}}
 clients: {}
 ";
 
-    /// The policy in a folder with an authority.
+    /// The policy in a directory with an authority.
     fn directory() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();

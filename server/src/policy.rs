@@ -57,7 +57,7 @@ pub use size::MemoryLimit;
 pub use steer::{SteerMode, SteerPolicy};
 pub use workers::{WorkerAffinity, WorkerPolicy};
 
-/// Who may reach what: one revision, immutable and cheap to clone.
+/// Who may reach what: one generation, immutable and cheap to clone.
 ///
 /// Two are equal if they decide alike, whatever file and lines they came from.
 #[derive(Clone)]

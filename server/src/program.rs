@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with the program `v1/gate`, and the link `current` to `v1`.
+    /// A directory with the program `v1/gate`, and the link `current` to `v1`.
     fn directory() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for version in ["v1", "v2"] {

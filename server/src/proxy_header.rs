@@ -43,7 +43,7 @@ pub fn local() -> Vec<u8> {
 impl ProxyHeader<'_> {
     /// The header's bytes.
     ///
-    /// Fails only if a value is longer than a TLV can say, which no name that was let in is.
+    /// Fails only if a value is longer than a TLV can say, which no name that was admitted is.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
         let addresses = (self.source, self.destination);
         let mut header =

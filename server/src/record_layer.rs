@@ -49,8 +49,8 @@ pub enum RecordError {
     /// A record was not sealed with the peer's key, or was changed on its way.
     #[error("a record was forged or changed on its way")]
     Forged,
-    /// Something that has no place here.
-    #[error("a message came that has no place here")]
+    /// A message that does not belong here.
+    #[error("unexpected message")]
     Unexpected,
     /// More key updates, pieces of them or warnings than a client may send in the time.
     #[error("more key updates or warnings came than are allowed in the time")]
@@ -98,7 +98,7 @@ pub struct OpenedRecords {
     pub data: usize,
     /// Where the records are, or the beginning of one, that were not opened.
     pub rest: Range<usize>,
-    /// Why no more can be opened, if that is so. The peer's orderly end is no breach: whatever it sends
+    /// Why no more can be opened, if that is so. The peer's orderly end is not an error: whatever it sends
     /// behind that is ignored (6.1).
     pub end: Option<Result<(), RecordError>>,
 }

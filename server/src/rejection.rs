@@ -18,7 +18,7 @@ use crate::trust::UntrustedChain;
 #[derive(Debug, Error)]
 pub enum Rejection {
     /// The gateway holds as many connections as it may.
-    #[error("the gateway has no place left")]
+    #[error("the gateway has all of its connections open")]
     GatewayFull,
     /// As many descriptors are in use as clients may have.
     #[error("no descriptor is left for another client")]
@@ -80,8 +80,8 @@ pub enum Rejection {
     /// No upstream of the group could be had.
     #[error(transparent)]
     Dial(DialError),
-    /// The permit lapsed between the handshake and the relay.
-    #[error("the permit lapsed before the first byte")]
+    /// The permit was revoked between the handshake and the relay.
+    #[error("the permit was revoked before the first byte")]
     Revoked,
     /// The upstream closed before it took the PROXY header.
     #[error("the upstream did not take the PROXY header: {0}")]

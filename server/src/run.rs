@@ -57,11 +57,11 @@ pub struct RunSettings {
     pub workers: Option<NonZeroUsize>,
     /// Where access records go.
     pub records: Sink,
-    /// Where the kernel's half is pinned, and what the gateway is to it; without it nothing is steered.
+    /// Where the steering programs are pinned, and the gateway's role there; without it nothing is steered.
     pub instance: Option<(PinDir, Role)>,
 }
 
-/// Runs a gateway until a signal ends it, or until another process has followed it and its last
+/// Runs a gateway until a signal ends it, or until another process has replaced it and its last
 /// connection has ended.
 pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
     // Before the working directory or the search path can change.
@@ -151,7 +151,7 @@ pub struct GatewayProcess {
 }
 
 impl GatewayProcess {
-    /// Counts the connections of the process that was followed, until it ends.
+    /// Counts the connections of the old process, until it ends.
     fn count_old_process(&self, old_process: OldProcess) {
         if let Some(stay) = self.gateway.drain().enter() {
             let gateway = Arc::clone(&self.gateway);
@@ -173,7 +173,7 @@ impl GatewayProcess {
         self.gateway.addresses()
     }
 
-    /// Serves until a signal ends it, or until another process follows and nothing is left to do.
+    /// Serves until a signal ends it, or until another process replaces it and nothing is left to do.
     ///
     /// Nothing in here waits but the one `select!`: what takes time is a task or a thread, whose end is one
     /// more thing to wait for.

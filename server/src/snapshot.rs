@@ -13,7 +13,7 @@ use crate::rejection::Rejection;
 use crate::tls::TlsSettings;
 use crate::verifier::Destination;
 
-/// One revision of all that decides. A connection takes one and never sees half of another.
+/// One generation of all that decides. A connection takes one and never sees half of another.
 #[derive(Debug)]
 pub struct GatewaySnapshot {
     generation: u64,
@@ -38,7 +38,7 @@ pub struct Permit {
 }
 
 impl GatewaySnapshot {
-    /// The first revision; the groups begin in `balancer`.
+    /// The first generation; the groups begin in `balancer`.
     pub fn first(policy: Policy, tls: Arc<TlsSettings>, balancer: &LoadBalancer) -> Self {
         let changes: Vec<PolicyChange> = policy
             .groups()
@@ -56,7 +56,7 @@ impl GatewaySnapshot {
         Self { groups, ..base }
     }
 
-    /// The same revision as the next after another process's generation.
+    /// The same generation as the next after another process's generation.
     #[must_use]
     pub fn after_generation(self, generation: u64) -> Self {
         Self {
@@ -65,8 +65,8 @@ impl GatewaySnapshot {
         }
     }
 
-    /// The next revision: `policy`, to which `changes` lead. What they add is in `balancer` afterwards; what
-    /// they remove must be taken out with [`GatewaySnapshot::retire`] once nobody reads this revision.
+    /// The next generation: `policy`, to which `changes` lead. What they add is in `balancer` afterwards; what
+    /// they remove must be taken out with [`GatewaySnapshot::retire`] once nobody reads this generation.
     #[must_use]
     pub fn next(
         &self,
@@ -142,17 +142,17 @@ impl GatewaySnapshot {
         groups
     }
 
-    /// Counts up with every revision.
+    /// Counts up with every change of the policy.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The policy of this revision.
+    /// The policy of this generation.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The TLS side of this revision.
+    /// The TLS side of this generation.
     pub fn tls(&self) -> &Arc<TlsSettings> {
         &self.tls
     }
@@ -215,7 +215,7 @@ impl Permit {
         &self.destination
     }
 
-    /// The revision that authorized.
+    /// The generation that authorized.
     pub fn generation(&self) -> u64 {
         self.generation
     }

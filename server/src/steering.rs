@@ -15,18 +15,18 @@ use crate::worker;
 /// Why nothing can be steered.
 #[derive(Debug, Error)]
 pub enum SteeringUnavailable {
-    /// The kernel's half cannot be had.
+    /// The steering programs cannot be loaded.
     #[error(transparent)]
     Kernel(#[from] SteerError),
     /// A standby needs what it is steered by.
     #[error("a standby needs eBPF: the policy has no `steer`, or turns it off")]
     NoStandby,
     /// There are no listeners to steer to.
-    #[error("the listeners that are steered to cannot be bound: {0}")]
+    #[error("cannot bind the listeners for steered connections: {0}")]
     Listen(#[from] io::Error),
 }
 
-/// The kernel's half of a gateway that serves.
+/// Steering, of a gateway that serves.
 #[derive(Debug)]
 pub(crate) struct ActiveSteering {
     steering: Steering,
@@ -139,7 +139,7 @@ fn optional<T>(
         Ok(done) => Ok(Some(done)),
         Err(error) if is_required => Err(error),
         Err(error) => {
-            tracing::warn!(%error, "nothing is steered; what `listen` names is served");
+            tracing::warn!(%error, "steering is not active; serving the `listen` addresses only");
             Ok(None)
         }
     }
@@ -170,7 +170,9 @@ impl ActiveSteering {
                 let instance = self.steering.pin_dir().path().display();
                 tracing::info!(bindings = all, added, removed, %instance, "steering");
             }
-            Err(error) => tracing::error!(%error, "not all that the policy names is steered"),
+            Err(error) => {
+                tracing::error!(%error, "cannot apply all steering bindings of the policy");
+            }
         }
     }
 
@@ -192,7 +194,7 @@ impl ActiveSteering {
     /// Takes the role back, and has the kernel steer what the policy names.
     pub(crate) fn restore(&mut self, policy: &Policy) {
         if let Err(error) = self.steering.restore() {
-            tracing::error!(%error, "steering is not as it was");
+            tracing::error!(%error, "cannot restore the steering bindings");
         }
         self.apply(policy);
     }
@@ -200,7 +202,7 @@ impl ActiveSteering {
     /// Lets no more come. What waits at the listeners can be accepted.
     pub(crate) fn retire(&mut self) {
         if let Err(error) = self.steering.retire() {
-            tracing::error!(%error, "steering does not end");
+            tracing::error!(%error, "cannot stop steering");
         }
     }
 
@@ -208,7 +210,7 @@ impl ActiveSteering {
     pub(crate) fn end(self) {
         let is_left = self.is_own && !self.steering.has_standby().unwrap_or(false);
         if is_left && let Err(error) = ebpf::unload(self.steering.pin_dir()) {
-            tracing::error!(%error, "steering stays loaded");
+            tracing::error!(%error, "cannot unload the steering programs");
         }
     }
 }

@@ -77,8 +77,8 @@ pub(crate) fn is_taken(address: SocketAddr) -> bool {
         && bound().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Starts a worker on its own thread, which stays on a processor if one is given. It stands at every door that comes
-/// through `doors`.
+/// Starts a worker on its own thread, which stays on a processor if one is given. It accepts on every listener that comes
+/// through `listeners`.
 pub(crate) fn start(
     number: usize,
     processor: Option<usize>,
@@ -183,7 +183,7 @@ where
     }
 }
 
-/// Accepts until the door closes, and then what had already been queued, if that is for this process.
+/// Accepts until the listener closes, and then what had already been queued, if that is for this process.
 async fn accept(
     acceptor: Acceptor,
     listener: Arc<TcpListener>,

@@ -1,4 +1,4 @@
-//! A folder with an authority, a gateway's certificate and a policy, and an upstream that echoes.
+//! A directory with an authority, a gateway's certificate and a policy, and an upstream that echoes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,12 +45,12 @@ impl Stage {
         stage
     }
 
-    /// A path in the stage's folder.
+    /// A path in the stage's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
 
-    /// The stage's folder.
+    /// The stage's directory.
     pub(crate) fn folder(&self) -> &Path {
         self.dir.path()
     }

@@ -25,7 +25,7 @@ pub(crate) use wire::Wire;
 /// How long anything may take before a test is called hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder with an authority, a gateway's certificate and a policy that is being written.
+/// A directory with an authority, a gateway's certificate and a policy that is being written.
 #[derive(Debug)]
 pub(crate) struct World {
     dir: TempDir,
@@ -119,12 +119,12 @@ impl World {
         self.tail.push_str(text);
     }
 
-    /// A path in the world's folder.
+    /// A path in the world's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The world's folder.
+    /// The world's directory.
     pub(crate) fn folder(&self) -> &Path {
         self.dir.path()
     }

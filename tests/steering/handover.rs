@@ -204,7 +204,7 @@ async fn what_is_steered_waits_while_a_service_manager_keeps_the_listeners() {
         println!("{signal}, and gone for {GONE:?}: {served} clients waited, all served");
     }
     let kept = [
-        "handle",
+        "anchor",
         "listen-127.0.0.1_0",
         "listen-127.0.0.1_0",
         "steered-0",

@@ -15,7 +15,7 @@ const CANNOT_READ: &str =
 /// A program whose policy is `newer.yaml`: what the old process reads is another file.
 fn newer(world: &World) -> PathBuf {
     let text = format!(
-        "exec {} run --log-format json --workers 2 --policy {} --access-log {} --succeed",
+        "exec {} run --log-format json --workers 2 --policy {} --access-log {} --inherit",
         env!("CARGO_BIN_EXE_portcullis"),
         world.path("newer.yaml").display(),
         world.path("access.log").display()
@@ -47,7 +47,7 @@ async fn a_removed_client_leaves_an_old_process_that_cannot_read_the_policy() {
     echoes(&mut by_bob, "nothing has changed yet").await;
     world.remove_client("bob");
     world.write("newer.yaml", &world.policy());
-    assert_eq!(gateway.logged("policy reloaded").await["lapsed"], 1);
+    assert_eq!(gateway.logged("policy reloaded").await["revoked"], 1);
 
     assert_eq!(by_bob.end().await, Refusal::Reset);
     assert_eq!(gateway.record_of(&by_bob).await["reason"], "revoked");

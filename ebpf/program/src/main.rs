@@ -1,4 +1,4 @@
-//! The kernel's half: reads what the kernel knows, asks `ebpf-common` what to do, does it.
+//! The steering programs: read what the kernel knows, ask `ebpf-common` what to do, do it.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]

@@ -27,7 +27,7 @@ fn name() -> SharedName {
     "billing".into()
 }
 
-/// The place of one who waits, if it was given one.
+/// The slot of one that waits, if it was granted one.
 fn given(waiting: &mut QueuedSlot) -> Option<ClientSlot> {
     match pin!(waiting.granted()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(admission) => Some(admission),
@@ -96,7 +96,7 @@ fn a_raised_limit_lets_those_in_who_wait_and_one_who_leaves_holds_up_nobody() {
     assert!(given(&mut behind).is_some());
 }
 
-/// What may happen to a client's places.
+/// What may happen to a client's slots.
 #[derive(Clone, Debug)]
 enum Step {
     Come,
@@ -122,7 +122,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The model: so many are in, and those in line are let in from the front as soon as there is room.
+    /// The model: so many are in, and those in line are admitted from the front as soon as there is room.
     #[test]
     fn places_are_given_in_turn_and_never_above_the_limit(limit in 1_u32..4, steps in vec(any_step(), 0..60)) {
         let places = ClientSlots::default();

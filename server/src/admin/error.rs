@@ -10,7 +10,7 @@ use crate::upgrade::UpgradeError;
 #[derive(Debug, Error)]
 pub enum AdminError {
     /// There is nothing there.
-    #[error("there is nothing here; there is POST /upgrade")]
+    #[error("not found; the only endpoint is POST /upgrade")]
     Unknown,
     /// The peer may not change anything.
     #[error("only root and the gateway's own user may do this, not user {0}")]
@@ -22,7 +22,7 @@ pub enum AdminError {
     #[error("the body did not come within {ASK:?}")]
     Slow,
     /// The gateway is about to end.
-    #[error("the gateway ends")]
+    #[error("the gateway is shutting down")]
     Ending,
     /// It was tried, and could not be done.
     #[error(transparent)]

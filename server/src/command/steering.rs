@@ -1,4 +1,4 @@
-//! What can be asked of the kernel's half: `portcullis steer` and `portcullis bindings`.
+//! What can be asked of the steering programs: `portcullis steer` and `portcullis bindings`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::{FAILED, fail, print, say};
 use crate::steering::other_programs_warning;
 use crate::table::{ColumnAlign, TextTable, terminal_width};
 
-/// Which of the kernel's halves is meant.
+/// Which steering instance is meant.
 #[derive(Debug, Args)]
 pub(super) struct InstanceArguments {
     /// The name that steering is pinned under; gateways with different names share a machine.
@@ -29,7 +29,7 @@ pub(super) struct InstanceArguments {
 }
 
 impl InstanceArguments {
-    /// Its folder.
+    /// Its directory.
     pub(super) fn pin_dir(&self) -> PinDir {
         PinDir::new(&self.bpffs, &self.instance).expect("the name was looked at")
     }
@@ -40,13 +40,13 @@ fn instance(name: &str) -> Result<String, String> {
     named.ok_or_else(|| "expected letters, digits, `-` and `_`".to_owned())
 }
 
-/// What can be done with the kernel's half.
+/// What can be done with the steering programs.
 #[derive(Debug, Subcommand)]
 pub(super) enum SteerCommand {
     /// Load it into this network namespace, or exchange the programs of one that is loaded.
     ///
     /// Needs `CAP_BPF` and `CAP_NET_ADMIN`, and a gateway that runs as `--user` needs no privileges
-    /// afterwards. Rules and counters that are there are kept.
+    /// afterwards. Bindings and counters that are there are kept.
     Load {
         /// The user that gateways run as, by name or number.
         #[arg(long, value_parser = owner)]
@@ -77,7 +77,7 @@ fn owner(user: &str) -> Result<PinOwner, String> {
     }
 }
 
-/// Whether the kernel's half is loaded.
+/// Whether the steering programs are loaded.
 #[derive(Debug, Serialize)]
 pub(super) struct SteeringStatus {
     pin_path: PathBuf,
@@ -203,8 +203,8 @@ impl fmt::Display for SteeringStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pin_dir = self.pin_path.display();
         let bindings = match self.bindings {
-            1 => "1 rule".to_owned(),
-            bindings => format!("{bindings} rules"),
+            1 => "1 binding".to_owned(),
+            bindings => format!("{bindings} bindings"),
         };
         match self.attached {
             AttachedWhere::Here if self.loaded => writeln!(f, "{pin_dir}: loaded, with {bindings}"),
@@ -217,7 +217,7 @@ impl fmt::Display for SteeringStatus {
             }
             AttachedWhere::Nowhere if self.bindings > 0 => writeln!(
                 f,
-                "{pin_dir}: not attached, {bindings} are without effect: run `portcullis steer load`"
+                "{pin_dir}: not attached, {bindings} have no effect: run `portcullis steer load`"
             ),
             AttachedWhere::Here | AttachedWhere::Nowhere | AttachedWhere::Hidden => {
                 writeln!(f, "{pin_dir}: nothing is loaded")
@@ -316,7 +316,7 @@ pub(super) fn unban(pin_dir: &PinDir, source: IpAddr) -> ExitCode {
     }
 }
 
-/// Does what is asked of the kernel's half.
+/// Does what is asked of the steering programs.
 pub(super) fn steer(pin_dir: &PinDir, action: &SteerCommand) -> ExitCode {
     let done = match *action {
         SteerCommand::Load { user } => ebpf::load(pin_dir, user).map(|foreign| {

@@ -1,4 +1,4 @@
-//! `portcullis upgrade`: asks the running gateway for a process to follow it.
+//! `portcullis upgrade`: asks the running gateway to start its new process.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

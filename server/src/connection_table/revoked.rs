@@ -1,4 +1,4 @@
-//! Connections whose permit has lapsed, and their end.
+//! Connections whose permit was revoked, and their end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{END_SPREAD, RemoteDetails};
 use crate::policy::OnRevoke;
 
-/// Connections whose permit has lapsed.
+/// Connections whose permit was revoked.
 #[derive(Debug)]
 pub struct RevokedConnections {
     pub(super) connections: Vec<EndSignal>,

@@ -17,8 +17,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 /// What may change what a path leads to, or end a write. Not every write: a log that grows in the same
-/// folder is no news.
-const IN_FOLDERS: WatchFlags = WatchFlags::CREATE
+/// directory is no news.
+const IN_DIRECTORIES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE)
@@ -31,15 +31,15 @@ const IN_FILES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
 /// How many bytes of events are read at a time.
 const CHUNK: usize = 4096;
 
-/// Events of the files and of the folders on the way to them.
+/// Events of the files and of the directories on the way to them.
 #[derive(Debug)]
 pub(super) struct FileEvents {
     queue: Option<AsyncFd<OwnedFd>>,
-    /// The kernel's numbers for the folders that are watched.
+    /// The kernel's numbers for the directories that are watched.
     directories: BTreeSet<i32>,
     /// The same for the files.
     files: BTreeMap<i32, PathBuf>,
-    /// The names of the files, as far as they matter in a folder.
+    /// The names of the files, as far as they matter in a directory.
     names: BTreeSet<Vec<u8>>,
     state: EventState,
 }
@@ -49,7 +49,7 @@ pub(super) struct FileEvents {
 struct EventState {
     /// The files that were written to and not closed since.
     writers: BTreeSet<i32>,
-    /// The names that were made in a folder, and that nobody has closed or moved there since.
+    /// The names that were made in a directory, and that nobody has closed or moved there since.
     made: BTreeSet<(i32, Vec<u8>)>,
     /// When a file was written to last.
     written: Option<Instant>,
@@ -87,7 +87,7 @@ impl FileEvents {
         self
     }
 
-    /// Watches these files and the folders on the way to them, and nothing else.
+    /// Watches these files and the directories on the way to them, and nothing else.
     pub(super) fn watch(&mut self, files: &[PathBuf]) {
         let Some(queue) = &self.queue else {
             return;
@@ -97,7 +97,7 @@ impl FileEvents {
         let all: BTreeSet<PathBuf> = files.iter().flat_map(|file| directories(file)).collect();
         let directories = all
             .iter()
-            .filter_map(|directory| inotify::add_watch(queue, directory, IN_FOLDERS).ok())
+            .filter_map(|directory| inotify::add_watch(queue, directory, IN_DIRECTORIES).ok())
             .collect();
         let regular = files.iter().filter(|file| file.is_file());
         let watched: Vec<Option<(i32, PathBuf)>> = regular
@@ -283,7 +283,7 @@ fn registered(queue: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(queue)
 }
 
-/// The folders whose entries decide what a path leads to: along the path as it is written, and
+/// The directories whose entries decide what a path leads to: along the path as it is written, and
 /// along where its links lead.
 fn directories(file: &Path) -> Vec<PathBuf> {
     let mut directories = Vec::new();
@@ -295,7 +295,7 @@ fn directories(file: &Path) -> Vec<PathBuf> {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             Some(_) | None => PathBuf::from("."),
         };
-        // A folder on the way may itself be the link that is swapped.
+        // A directory on the way may itself be the link that is swapped.
         next = std::fs::read_link(&path)
             .map(|target| parent.join(target))
             .or_else(|_| {

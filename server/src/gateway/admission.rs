@@ -1,4 +1,4 @@
-//! How a client that is known gets in. Its limits are asked here or where clients are counted now; if it has all of
+//! How a client that is known is admitted. Its limits are asked here or where clients are counted now; if it has all of
 //! its connections open, one more may wait for one of those to end.
 
 use std::pin::pin;
@@ -28,25 +28,25 @@ mod wait_time;
 use candidate::{AdmissionCandidate, LocalCandidate, RemoteCandidate};
 pub(crate) use wait_time::AdmissionWait;
 
-/// A client that wants to come in.
+/// A client that is to be admitted.
 struct AdmissionRequest<'a> {
     connection: u64,
     client: &'a SharedName,
     group: &'a str,
     limits: ClientLimits,
-    /// When it came. Without it nobody would hear that it waits: it is let in at once or refused.
+    /// When it came. Without it nobody would hear that it waits: it is admitted at once or refused.
     since: Option<Instant>,
 }
 
-/// How far a client is that wants to come in.
+/// How far the admission of a client is.
 enum AdmissionState {
     /// It has not asked, or has to ask again.
     NotAsked,
-    /// It waits here for a place.
+    /// It waits here for a slot.
     Queued(QueuedSlot),
     /// It was given one here.
     Granted(ClientSlot),
-    /// Another process has let it in.
+    /// Another process has admitted it.
     AdmittedRemotely(Arc<RemoteAdmission>),
 }
 
@@ -58,7 +58,7 @@ enum AdmissionStep<T> {
 }
 
 impl Gateway {
-    /// Has a client come in, or says why it does not. One that waits is seen to leave, and ends with its
+    /// Admits a client, or says why it does not. One that waits is seen to leave, and ends with its
     /// certificate and with the gateway.
     pub(crate) async fn admit_client(
         &self,
@@ -82,9 +82,9 @@ impl Gateway {
         entered
     }
 
-    /// Lets a client in, if its limits allow it: those of this process and of the others that serve the
-    /// gateway's clients together. A revision that came into force since the permit was given decides too.
-    /// Cancel safe: whoever waits leaves.
+    /// Admits a client, if its limits allow it: those of this process and of the others that serve the
+    /// gateway's clients together. A generation that came into force since the permit was given decides too.
+    /// Cancel safe: a client that waits leaves the queue.
     pub(crate) async fn admit(
         &self,
         connection: u64,
@@ -108,7 +108,7 @@ impl Gateway {
             chain,
         };
         let guard = self.admit_and_insert(request, local, wait).await?;
-        // From here on a revision finds it in the table.
+        // From here on a reload finds it in the table.
         if guard.still_holds(&self.snapshot(), UnixTime::now()) {
             Ok(guard)
         } else {
@@ -116,7 +116,7 @@ impl Gateway {
         }
     }
 
-    /// Lets a client of an older process in, as its limits are here. `waited` says how long it has waited there,
+    /// Admits a client of an old process, by its limits here. `waited` says how long it has waited there,
     /// if it may wait on.
     pub(crate) async fn admit_remote(
         &self,
@@ -144,7 +144,7 @@ impl Gateway {
         let entered = self.admit_and_insert(request, remote, wait).await;
         wait.end();
         entered?.ok_or(Rejection::GatewayFull)?;
-        // A revision that came into force meanwhile may have missed it.
+        // A generation that came into force meanwhile may have missed it.
         let latest = self.snapshot();
         if latest.generation() != snapshot.generation() {
             self.connections.end_if_revoked(connection, &latest);
@@ -186,7 +186,7 @@ impl Gateway {
         }
     }
 
-    /// Looks who decides, and enters a client that is let in in the same moment.
+    /// Looks which process decides, and inserts a client that is admitted in the same moment.
     fn decide<N: AdmissionCandidate>(
         &self,
         request: &AdmissionRequest<'_>,
@@ -210,7 +210,7 @@ impl Gateway {
                 }
                 return entered;
             }
-            // Whoever stood in line here leaves it.
+            // A client that was queued here leaves the queue.
             (Some(remote_admission), _) => {
                 return Ok(AdmissionStep::AskRemote(Arc::clone(remote_admission)));
             }
@@ -245,7 +245,7 @@ impl Gateway {
         )
     }
 
-    /// Waits for a place here, or for news.
+    /// Waits for a slot here, or for a change.
     async fn wait_in_queue<N: AdmissionCandidate>(
         &self,
         request: &mut AdmissionRequest<'_>,
@@ -298,7 +298,7 @@ impl Gateway {
                 biased;
                 answer = &mut asking => break answer,
                 _ = changes.changed() => {
-                    // Whoever is denied here takes the question back.
+                    // A client that is denied here withdraws its request.
                     candidate.limits(&self.snapshot()).ok_or(Rejection::Revoked)?;
                 }
             }

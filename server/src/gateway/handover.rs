@@ -90,7 +90,7 @@ impl Gateway {
         }
     }
 
-    /// The listeners, for another process to have too, and whether the kernel's half goes with the
+    /// The listeners, for another process to have too, and whether steering goes with the
     /// gateway.
     pub(crate) fn listeners(&self) -> io::Result<(Vec<(ListenerPurpose, OwnedFd)>, bool)> {
         let listeners = self.listeners.lock();
@@ -125,14 +125,14 @@ impl Gateway {
         self.listeners.lock().set_handed_over(false);
     }
 
-    /// Leaves the kernel's half to another process.
+    /// Leaves steering to another process.
     pub(crate) fn release_steering(&self) {
         if let Some(steered) = self.steering.lock().as_mut() {
             steered.release();
         }
     }
 
-    /// Takes the kernel's half back from a process that has failed.
+    /// Takes steering back from a process that has failed.
     pub(crate) fn restore_steering(&self) {
         if let Some(steered) = self.steering.lock().as_mut() {
             steered.restore(self.snapshot().policy());

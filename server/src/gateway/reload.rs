@@ -1,4 +1,4 @@
-//! Another revision of what a gateway has in force.
+//! The next generation of what a gateway has in force.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct ReloadReport {
     pub changes: Vec<PolicyChange>,
     /// How long it took to put them in force.
     pub took: Duration,
-    /// The connections whose permit has lapsed.
+    /// The connections whose permit was revoked.
     pub revoked: RevokedConnections,
     /// How those are to end, and how long they may take if they are drained.
     pub on_revoke: (OnRevoke, Duration),
@@ -35,7 +35,7 @@ impl Gateway {
     /// wrong with any of it, nothing changes.
     ///
     /// What is added is there before anybody may be granted it, what is removed goes after nobody
-    /// can be; a connection sees the one revision or the other. Call it from one thread at a time.
+    /// can be; a connection sees the one generation or the other. Call it from one thread at a time.
     ///
     /// `are_unchanged` is asked once everything is read: what was written to meanwhile may be torn.
     pub fn reload(
@@ -78,7 +78,7 @@ impl Gateway {
         match self.steering.lock().as_mut() {
             Some(steered) => steered.apply(next.policy()),
             None if next.policy().bindings().is_empty() || listeners.are_disabled() => {}
-            None => tracing::warn!("nothing is steered; `steer` is tried at the next start"),
+            None => tracing::warn!("steering is not active; `steer` applies at the next start"),
         }
         if next.policy().gateway().workers != before.policy().gateway().workers {
             tracing::warn!("`workers` applies at the next start or upgrade");

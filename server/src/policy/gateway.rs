@@ -35,13 +35,13 @@ pub struct GatewayPolicy {
     pub limits: GatewayLimits,
     /// How long things may take.
     pub timeouts: GatewayTimeouts,
-    /// What happens to a connection whose permit lapsed.
+    /// What happens to a connection whose permit was revoked.
     pub on_revoke: OnRevoke,
     /// How many workers there are, and on which processors; it holds from the start to the end of a process.
     pub workers: WorkerPolicy,
 }
 
-/// Paths as they are written; relative ones start at the policy's folder.
+/// Paths as they are written; relative ones start at the policy's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The gateway's certificate with its chain, PEM.
@@ -181,7 +181,7 @@ pub struct GatewayTimeouts {
     pub drain: Duration,
 }
 
-/// What happens to a connection whose permit lapsed.
+/// What happens to a connection whose permit was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnRevoke {
     /// It ends at once.

@@ -213,7 +213,7 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
         ("clients: {one: }", "6:14: `groups` is missing in a client"),
         (
             "clients: {' one': {groups: [web]}}",
-            "6:11: ` one` is no client's name: the name starts or ends with a blank",
+            "6:11: ` one` is no client's name: the name starts or ends with whitespace",
         ),
         (
             "clients: {one: {groups: [web], max_connections: 0}}",

@@ -310,7 +310,7 @@ fn error(records: &[(ContentType, &[u8])]) -> RecordError {
 
 #[test]
 fn what_may_come_comes_and_nothing_else() {
-    use ContentType::{Alert, ApplicationData as Data, ChangeCipherSpec, Handshake};
+    use ContentType::{Alert, ApplicationData as Data, ChangeCipherSpec};
     let largest = vec![1; MAX_PLAINTEXT];
     let padded = |content: &[u8], kind: ContentType| {
         let mut all = content.to_vec();
@@ -351,6 +351,11 @@ fn what_may_come_comes_and_nothing_else() {
         error(&[(Alert, &[2, 80])]),
         RecordError::Alert(AlertDescription::InternalError)
     );
+}
+
+#[test]
+fn of_handshake_messages_only_a_whole_key_update_may_come() {
+    use ContentType::{Alert, ApplicationData as Data, Handshake};
     for kind in [0, 1, 2, 4, 5, 11, 13, 15, 20, 254] {
         let message = [kind, 0, 0, 1, 0];
         assert_eq!(

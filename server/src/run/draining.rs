@@ -1,4 +1,4 @@
-//! A process that another one has followed: its connections end, and perhaps it stays as a parent.
+//! A process after an upgrade: its connections end, and perhaps it stays as a parent.
 
 use std::future::pending;
 use std::io;
@@ -104,10 +104,10 @@ impl GatewayProcess {
     }
 }
 
-/// What a process hears that another one follows.
+/// What an old process receives.
 #[derive(Debug)]
 struct DrainingProcess {
-    /// The process that follows.
+    /// The new process.
     new_pid: u32,
     /// What notices the end of the process that serves, if it is this one's to notice.
     parent: Option<ParentProcess>,
@@ -115,7 +115,7 @@ struct DrainingProcess {
     telling: Option<AbortOnDropHandle<io::Result<()>>>,
     orders: mpsc::Receiver<OldProcessCommand>,
     signals: ProcessSignals,
-    /// Whether nobody follows the process that follows.
+    /// Whether the new process has not been replaced itself.
     is_last: bool,
     /// Whether the process that served is gone.
     is_gone: bool,
@@ -191,12 +191,12 @@ impl DrainingProcess {
         }
     }
 
-    /// A process that followed is gone.
+    /// A new process is gone.
     fn handle_lost(&mut self, run: &GatewayProcess, pid: u32, has_served: bool) {
         if !has_served {
             tracing::warn!(
                 pid,
-                "the process that followed is gone, and another one serves; this one's connections \
+                "the new process is gone, and another one serves; this one's connections \
                  are no longer counted there"
             );
         } else if self.parent.is_none() {

@@ -1,4 +1,4 @@
-//! What is waited for before clients are let in: the first word of the probes.
+//! What is waited for before clients are admitted: the first word of the probes.
 
 use crate::gateway::Gateway;
 
@@ -6,7 +6,7 @@ use crate::gateway::Gateway;
 const GROUPS_NAMED: usize = 20;
 
 /// Starts the probes, and waits until they have found out for each group whether it can serve: clients who
-/// are let in before would be refused. The wait is bounded; after it the gateway serves as it is.
+/// are admitted before would be refused. The wait is bounded; after it the gateway serves as it is.
 pub(super) async fn first_verdicts(gateway: &Gateway) {
     let balancer = gateway.balancer();
     balancer

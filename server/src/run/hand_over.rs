@@ -26,7 +26,7 @@ pub(super) struct CompletedUpgrade {
 }
 
 impl GatewayProcess {
-    /// Starts a process that is to follow this one, unless one is being started.
+    /// Starts a process that is to replace this one, unless one is being started.
     pub(super) fn try_upgrade(
         &self,
         pending_upgrade: &mut PendingUpgrade,
@@ -132,7 +132,7 @@ impl GatewayProcess {
             let gateway = snapshot.policy().gateway();
             tracing::info!(
                 revoked = revoked.len(),
-                "connections of the older process have lapsed"
+                "connections of the old process were revoked"
             );
             self.tasks
                 .spawn(revoked.end(gateway.on_revoke, gateway.timeouts.drain));

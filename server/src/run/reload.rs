@@ -229,7 +229,7 @@ impl GatewayProcess {
                 tracing::error!(
                     generation,
                     retry_ms,
-                    "the reload did not end; the old policy stays in force"
+                    "the reload thread panicked; the old policy stays in force"
                 );
             }
         }

@@ -81,7 +81,7 @@ impl Watchdog {
         } else {
             tracing::error!(
                 silent,
-                "workers hang; the service manager is not told that all is well"
+                "workers are not responding; skipping the watchdog notification"
             );
         }
     }

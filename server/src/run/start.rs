@@ -38,7 +38,7 @@ pub enum StartError {
     /// The policy cannot be put in force.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The process that it was to follow goes on, or is gone.
+    /// The old process goes on, or is gone.
     #[error(transparent)]
     Inherit(#[from] InheritError),
     /// The admin socket cannot be opened.
@@ -157,7 +157,7 @@ impl GatewayProcess {
         ready.open()
     }
 
-    /// Starts serving, with what was inherited, as soon as the process that is followed has stopped.
+    /// Starts serving, with what was inherited, as soon as the old process has stopped.
     pub(super) async fn begin(
         settings: RunSettings,
         inherited: InheritedListeners,
@@ -217,7 +217,7 @@ impl GatewayProcess {
         log_warnings(&self.gateway);
         fd_limit::warn(descriptors, policy.gateway().limits.connections);
         if listening.is_empty() {
-            tracing::info!("standing by: what is steered comes here while there is no primary");
+            tracing::info!("standing by: steered connections come here while there is no primary");
             return;
         }
         tracing::info!(

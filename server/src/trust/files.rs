@@ -31,7 +31,7 @@ pub enum TrustError {
         error: PemError,
     },
     /// A section of the file is of a kind that has no place in it.
-    #[error("{path}:{line}: a {label} has no place in this file", path = .path.display())]
+    #[error("{path}:{line}: a {label} does not belong in this file", path = .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ mod paths;
 
 const DAY: time::Duration = time::Duration::days(1);
 
-/// A folder with what a gateway believes.
+/// A directory with what a gateway believes.
 pub(super) struct Files(pub(super) TempDir);
 
 impl Files {

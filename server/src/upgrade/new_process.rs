@@ -1,4 +1,4 @@
-//! The process that drains, as the one that follows it sees it.
+//! The old process, as the new one sees it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,21 +19,21 @@ use crate::inherited_listeners::InheritedListeners;
 /// How long the other process may take to close its listeners.
 const CLOSE_LISTENERS: Duration = Duration::from_secs(10);
 
-/// Why a process does not follow another.
+/// Why a process does not inherit from another.
 #[derive(Debug, Error)]
 pub enum InheritError {
     /// It was not started by an upgrade.
-    #[error("`--succeed` is for processes that `portcullis upgrade` starts: {0}")]
+    #[error("`--inherit` is for processes that `portcullis upgrade` starts: {0}")]
     NotStartedByUpgrade(io::Error),
     /// The other process is no longer there.
-    #[error("the process that is to be followed cannot be talked to: {0}")]
+    #[error("cannot communicate with the old process: {0}")]
     Link(#[from] io::Error),
-    /// The other process needs nobody to follow it.
-    #[error("the process that was to be followed goes on itself")]
+    /// The other process does not upgrade any more.
+    #[error("the old process cancelled the upgrade")]
     Dismissed,
     /// The other process is of a version that cannot be understood.
     #[error(
-        "the process that is to be followed speaks version {0} of the handover, this one {PROTOCOL}"
+        "the old process speaks version {0} of the upgrade protocol, this one version {PROTOCOL}"
     )]
     Version(u32),
 }
@@ -53,7 +53,7 @@ pub(crate) struct ForwardedCommands {
     pub(crate) lost: Option<u32>,
 }
 
-/// The process that is followed.
+/// The old process.
 #[derive(Debug)]
 pub struct OldProcess {
     sender: MessageSender,
@@ -223,19 +223,17 @@ impl OldProcess {
             };
             match message {
                 Ok(Some(ToNewProcess::Drained)) => {
-                    tracing::info!(
-                        "the process that was followed has drained, and stays as parent"
-                    );
+                    tracing::info!("the old process has drained, and stays as the parent");
                     break;
                 }
                 Ok(Some(ToNewProcess::Drain)) => end.notify_one(),
                 Ok(Some(message)) => self.connections.handle(&gateway, message),
                 Ok(None) => {
-                    tracing::info!("the process that was followed has ended");
+                    tracing::info!("the old process has ended");
                     break;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the process that drains cannot be understood");
+                    tracing::error!(%error, "the old process sent an invalid message");
                     break;
                 }
             }

@@ -1,4 +1,4 @@
-//! Starting the process that follows, and leaving the gateway to it.
+//! Starting the new process, and handing the gateway over to it.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,8 +22,8 @@ use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
 use crate::systemd;
 
-/// The flag that a process gets that is to follow another.
-const INHERIT: &str = "--succeed";
+/// The flag of a process that is to inherit from another.
+const INHERIT: &str = "--inherit";
 /// How long the new process may take to serve once it was told to. It is asked for clients meanwhile.
 const SERVE: Duration = Duration::from_secs(10);
 /// How long a process that is not needed may take to end.
@@ -66,10 +66,10 @@ pub enum UpgradeError {
     #[error("the new process was not ready within {0:?}")]
     TimedOut(Duration),
     /// One at a time.
-    #[error("an upgrade is under way already")]
+    #[error("an upgrade is already in progress")]
     InProgress,
     /// The gateway is about to end, or another process serves already.
-    #[error("this process drains")]
+    #[error("this process is already draining")]
     Draining,
     /// The processes cannot talk, or descriptors are short.
     #[error("the listeners cannot be handed over: {0}")]
@@ -312,7 +312,7 @@ impl CandidateProcess {
         gateway.end_handover();
         let pid = self.process.pid();
         if let Err(error) = self.process.release().await {
-            tracing::error!(%error, pid, "the new process does not belong to whoever supervises it");
+            tracing::error!(%error, pid, "the new process is not supervised");
         }
         Ok(NewProcess {
             pid,

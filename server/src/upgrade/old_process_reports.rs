@@ -1,4 +1,4 @@
-//! A process that serves, as the one that drains sees it.
+//! The new process, as the old one sees it: what it reports and what it orders.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::protocol::{DECIDES, ENDS, ToNewProcess, ToOldProcess};
 use super::remote_admission::{AdmissionAnswer, RemoteAdmission};
 use crate::gateway::Gateway;
 
-/// What the process that follows wants of the one that drains.
+/// What the new process orders the old one to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldProcessCommand {
     /// To read the policy again.
@@ -24,7 +24,7 @@ pub enum OldProcessCommand {
     End,
     /// To go on without it: yet another process serves.
     Upgraded,
-    /// To know that the process is gone that followed it.
+    /// To know that the new process is gone.
     NewProcessLost(u32),
     /// It cannot want anything any more: it is gone.
     Disconnected,
@@ -49,7 +49,7 @@ impl NewProcess {
         self.pid
     }
 
-    /// How many connections this process had when it was followed.
+    /// How many connections this process had at the handover.
     pub fn connections(&self) -> usize {
         self.connections
     }
@@ -68,7 +68,7 @@ impl NewProcess {
     }
 }
 
-/// What tells a process that serves of the connections of one that drains.
+/// Reports the connections of the old process to the new one.
 #[derive(Debug)]
 pub struct ConnectionReports {
     pid: u32,
@@ -144,7 +144,7 @@ impl ConnectionReports {
             ended = telling => ended,
         };
         if let Err(error) = ended {
-            tracing::warn!(%error, pid, "the process that follows cannot be talked to");
+            tracing::warn!(%error, pid, "cannot communicate with the new process");
         }
         // In this order: whoever finds nobody to ask finds that it decides itself.
         gateway.connections().admit_locally();

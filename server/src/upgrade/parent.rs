@@ -1,8 +1,8 @@
-//! The first process of a gateway as the parent of those that follow it.
+//! The first process of a gateway as the parent of those that replace it.
 //!
 //! A supervisor that only knows the process that it started (an init in a container, runit,
 //! supervisord, a shell) takes its end for the gateway's. So that process stays, with nothing to do but
-//! to pass signals on, and ends as the process ends that serves. Every process that follows holds one
+//! to pass signals on, and ends as the process ends that serves. Every later process holds one
 //! end of a socket pair whose other end only the parent has: who serves is told through it, and when
 //! it closes the parent is gone.
 
@@ -102,7 +102,7 @@ impl ParentProcess {
                     }
                     Ok(None) => self.is_told = false,
                     Err(error) => {
-                        tracing::error!(%error, "the processes that follow cannot be understood");
+                        tracing::error!(%error, "a child process sent an invalid message");
                         self.is_told = false;
                     }
                 },
@@ -147,7 +147,7 @@ impl ParentLink {
         Ok((Self { sender, socket }, ParentWatch(receiver)))
     }
 
-    /// The socket, for a process that is to follow.
+    /// The socket, for a new process.
     pub(crate) fn share(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }

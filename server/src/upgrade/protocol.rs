@@ -16,7 +16,7 @@ pub(crate) const PROTOCOL: u32 = 1;
 pub(crate) const MESSAGE_SET: u32 = ENDS;
 /// Since when the process that serves decides about the connections of those that drain.
 pub(crate) const DECIDES: u32 = 2;
-/// Since when a process that drains can pass on that the gateway is to end.
+/// Since when an old process can pass on that the gateway is to end.
 pub(crate) const ENDS: u32 = 3;
 
 /// What the old process says.
@@ -25,7 +25,7 @@ pub(crate) enum ToNewProcess {
     /// First of all.
     Hello {
         protocol: u32,
-        /// Whether the kernel's half goes with the gateway.
+        /// Whether steering goes with the gateway.
         has_loaded: bool,
         /// Which generation of the policy is in force.
         #[serde(default)]
@@ -48,7 +48,7 @@ pub(crate) enum ToNewProcess {
     Serve,
     /// The listeners are no longer open in the old process.
     ListenersClosed,
-    /// A client of the old process wants to come in.
+    /// A client of the old process asks to be admitted.
     Admit {
         connection: u64,
         client: String,
@@ -66,7 +66,7 @@ pub(crate) enum ToNewProcess {
     },
     /// A connection of the old process has ended.
     Ended { connection: u64 },
-    /// No connection is left; the process stays, as the parent of those that follow.
+    /// No connection is left; the process stays, as the parent of those that replace it.
     Drained,
     /// The gateway is to end: the old process was told so before its supervisor knew of the new one.
     Drain,
@@ -81,7 +81,7 @@ pub(crate) enum ToOldProcess {
     Failed(String),
     /// It serves.
     Serving,
-    /// Whether a client may come in.
+    /// Whether a client is admitted.
     Verdict {
         connection: u64,
         verdict: AdmissionVerdict,
@@ -99,7 +99,7 @@ pub(crate) enum ToOldProcess {
     End,
     /// Another process serves, which is not the old one's concern: this one may end first.
     Followed,
-    /// A connection whose permit has lapsed is to end.
+    /// A connection whose permit was revoked is to end.
     Cut { connection: u64 },
     /// The process that served is gone.
     Lost { pid: u32 },
@@ -149,7 +149,7 @@ pub(crate) struct ConnectionState {
     pub(crate) credentials: Option<CredentialsMessage>,
 }
 
-/// Whether a client may come in.
+/// Whether a client is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AdmissionVerdict {
     Admitted,

@@ -1,4 +1,4 @@
-//! The process that follows, as the one that drains sees it: who counts the clients now.
+//! The new process, as the old one sees it: it counts the clients now.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::protocol::{AdmissionVerdict, ConnectionState, ToNewProcess};
 pub(crate) struct RemoteAdmission {
     outgoing: mpsc::UnboundedSender<ToNewProcess>,
     pending: Mutex<HashMap<u64, oneshot::Sender<AdmissionAnswer>>>,
-    /// Those that were let in and have not yet entered, and whether they are to end all the same.
+    /// Those that were admitted and have not yet entered, and whether they are to end all the same.
     admitted: Mutex<HashMap<u64, bool>>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct AdmissionAnswer {
 }
 
 impl RemoteAdmission {
-    /// An heir, and what it is to be told.
+    /// Admission by another process, and the messages that it is to be sent.
     #[expect(
         clippy::disallowed_methods,
         reason = "a connection has three messages at most, and connections are bounded; so are signals"
@@ -67,7 +67,7 @@ impl RemoteAdmission {
         self.send(ToNewProcess::Drain);
     }
 
-    /// Whether a client may come in; `None` if there is nobody to answer any more. It may be long until the answer
+    /// Whether a client is admitted; `None` if there is nobody to answer any more. It may be long until the answer
     /// if the client may wait, and says how long it has `waited`. Whoever stops waiting takes the question back.
     pub(crate) async fn request(
         &self,
@@ -118,14 +118,14 @@ impl RemoteAdmission {
         }
     }
 
-    /// A connection that was let in is to end, although it may not have entered yet.
+    /// A connection that was admitted is to end, although it may not have entered yet.
     pub(crate) fn end(&self, connection: u64) {
         if let Some(is_cut) = self.admitted.lock().get_mut(&connection) {
             *is_cut = true;
         }
     }
 
-    /// A connection that was let in has entered. Returns whether it is to end already.
+    /// A connection that was admitted has entered. Returns whether it is to end already.
     pub(crate) fn confirm_entered(&self, connection: u64) -> bool {
         self.admitted.lock().remove(&connection).unwrap_or(false)
     }

@@ -1,4 +1,4 @@
-//! The connections of a process that drains, as the process that serves counts them.
+//! The connections of an old process, as the new one counts them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::connection_table::EndRequests;
 use crate::gateway::{AdmissionWait, Gateway};
 use crate::rejection::Rejection;
 
-/// How many of its clients may wait for a place here. All that have asked are looked at when one of them gets its
-/// place.
+/// How many of its clients may wait for a slot here. All that have asked are looked at when one of them gets its
+/// slot.
 const MAX_PENDING: usize = 1024;
 
 /// The old process's connections that are counted in the new one.
@@ -26,18 +26,18 @@ pub(crate) struct RemoteConnections {
     ids: HashMap<u64, u64>,
     /// Where those are named that are to end.
     end_requests: EndRequests,
-    /// Those that have asked whether they may come in.
+    /// Those that have asked to be admitted.
     pending: Vec<PendingAdmission>,
 }
 
-/// One that has asked, and perhaps waits for a place.
+/// One that has asked, and perhaps waits for a slot.
 struct PendingAdmission {
     /// The old process's number.
     connection: u64,
     admission: Pin<Box<dyn Future<Output = AdmissionResult> + Send>>,
 }
 
-/// This process's number of a connection that has come in, or why it has not, and how long it has waited.
+/// This process's number of a connection that was admitted, or why it was not, and how long it has waited.
 type AdmissionResult = (Result<u64, Rejection>, Option<Duration>);
 
 impl fmt::Debug for RemoteConnections {
@@ -98,7 +98,7 @@ impl RemoteConnections {
                 }
             }
             ToNewProcess::Ended { connection } => {
-                // One that has not come in yet takes its question back.
+                // One that is not admitted yet withdraws its request.
                 self.pending.retain(|one| one.connection != connection);
                 if let Some(here) = self.ids.remove(&connection) {
                     gateway.connections().remove_remote(here);

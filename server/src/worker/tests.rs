@@ -23,7 +23,7 @@ clients: {}
 /// How many connections wait at a listener.
 const WAITING: usize = 3;
 
-/// A gateway that listens nowhere, and the folder of its files.
+/// A gateway that listens nowhere, and the directory of its files.
 pub(crate) fn gateway() -> (TempDir, Arc<Gateway>) {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new(&AuthoritySpec::default()).unwrap();

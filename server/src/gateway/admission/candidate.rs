@@ -1,4 +1,4 @@
-//! A client that wants to come in: one of this process, or one of an older one.
+//! A client that is to be admitted: one of this process, or one of an old one.
 
 use lb::{ClientLimits, ClientSlot};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -14,7 +14,7 @@ use crate::upgrade::protocol::ConnectionState;
 pub(super) trait AdmissionCandidate {
     type Entered;
 
-    /// What it may by this revision; `None` if it may not come in any more.
+    /// Its limits in this generation; `None` if it may not be admitted any more.
     fn limits(&self, snapshot: &GatewaySnapshot) -> Option<ClientLimits>;
 
     /// What another process is shown, for which this one asks.

@@ -1,4 +1,4 @@
-//! How long a connection has waited to be let in.
+//! How long a connection has waited to be admitted.
 
 use std::time::Duration;
 

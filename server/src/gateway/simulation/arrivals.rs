@@ -19,7 +19,7 @@ use crate::rejection::Rejection;
 use crate::verifier::Destination;
 
 impl Connection {
-    /// Whether it is to end because its permit has lapsed.
+    /// Whether it is to end because its permit was revoked.
     pub(super) fn is_cut(&self) -> bool {
         let mut revoked = Box::pin(self.guard.revoked());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -119,7 +119,7 @@ impl World<'_> {
         arrival.patience = Instant::now() + WAIT;
         self.is_quiet = false;
         self.note(format!(
-            "client {client} asks for its place in process {index}"
+            "client {client} asks for its slot in process {index}"
         ));
         if is_quiet && self.random.percent(50) {
             self.flush();
@@ -131,7 +131,7 @@ impl World<'_> {
         }
     }
 
-    /// Whether an arrival is to be let in, if nothing is on its way anywhere.
+    /// Whether an arrival is to be admitted, if nothing is on its way anywhere.
     fn is_let_in(&self, index: usize, number: u64) -> bool {
         let last = self.processes.len() - 1;
         let arrivals = &self.processes[index].arrivals;
@@ -190,7 +190,7 @@ impl World<'_> {
             rules.allow(client, group),
             "client {client} enters, but is denied"
         );
-        // What the processes that follow deny they have denied meanwhile.
+        // What newer processes deny they have denied meanwhile.
         let following = self.processes[index + 1..].iter();
         let denied = following.filter(|one| !one.rules.allow(client, group));
         let due: Vec<_> = denied

@@ -27,12 +27,12 @@ pub(super) struct Arrival {
     pub(super) number: u64,
     /// How many connections it may have, as its permit says.
     pub(super) limit: u32,
-    /// The most that it might have had by any process's rules since it began to come in.
+    /// The most that it might have had by any process's rules since it asked to be admitted.
     pub(super) most: u32,
     pub(super) waiting: Waiting,
     /// When it must have its answer.
     pub(super) patience: Instant,
-    /// Whether a process that follows has denied it meanwhile.
+    /// Whether a newer process has denied it meanwhile.
     pub(super) is_denied: bool,
     pub(super) slot: ConnectionSlot,
     pub(super) stay: DrainGuard,
@@ -63,7 +63,7 @@ pub(super) struct Connection {
     pub(super) due: Vec<(usize, Instant)>,
 }
 
-/// What a process that is followed has of the one that follows.
+/// What the old process has of the new one.
 pub(super) struct Link {
     pub(super) remote_admission: Arc<RemoteAdmission>,
     /// Takes what the old process says to the new one, and brings the answers.
@@ -79,7 +79,7 @@ pub(super) struct Process {
     pub(super) debt: PendingReload,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) connections: Vec<Connection>,
-    /// Ends connections whose permits have lapsed.
+    /// Ends connections whose permits were revoked.
     pub(super) endings: Vec<Task<()>>,
     pub(super) drained: Option<Task<Drained>>,
     pub(super) link: Option<Link>,
@@ -152,7 +152,7 @@ impl Process {
         states.len()
     }
 
-    /// The process that followed is gone, as [`crate::upgrade::ConnectionReports::run`] sees it.
+    /// The new process is gone, as [`crate::upgrade::ConnectionReports::run`] sees it.
     pub(super) fn unlink(&mut self) {
         let Link {
             remote_admission,
@@ -164,7 +164,7 @@ impl Process {
         remote_admission.close();
     }
 
-    /// Takes this process's end to the one that follows.
+    /// Takes this process's end to the new one.
     pub(super) fn end(mut self) {
         let Some(Link {
             remote_admission,

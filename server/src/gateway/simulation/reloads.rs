@@ -78,7 +78,7 @@ impl World<'_> {
             rules.denies_after(&former, client, group)
         });
         if self.is_quiet {
-            assert_eq!(revoked, denied, "how many have lapsed in process {index}");
+            assert_eq!(revoked, denied, "how many are revoked in process {index}");
         }
         // The time counts from here.
         self.processes[index]

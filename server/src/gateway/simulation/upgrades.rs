@@ -1,4 +1,4 @@
-//! Processes follow one another.
+//! Processes replace one another.
 
 use rustls_pki_types::UnixTime;
 
@@ -10,7 +10,7 @@ use super::world::World;
 const PROCESSES: usize = 3;
 
 impl World<'_> {
-    /// A process is started that is to follow, and reads the policy.
+    /// A new process is started, and reads the policy.
     pub(super) fn begin_upgrade(&mut self) {
         let last = self.processes.last().unwrap();
         let is_draining = last.gateway.drain().is_begun();

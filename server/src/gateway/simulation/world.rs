@@ -225,19 +225,19 @@ impl<'a> World<'a> {
         processes.map(|process| process.count()[client]).sum()
     }
 
-    /// How many connections of a client wait for a place in a process.
+    /// How many connections of a client wait for a slot in a process.
     pub(super) fn waiting(&self, index: usize, client: usize) -> u32 {
         let limiter = self.processes[index].gateway.balancer().limiter();
         u32::try_from(limiter.waiting(&format!("c{client}"))).unwrap()
     }
 
-    /// Whether somebody has asked for a place and has no answer.
+    /// Whether a client has asked for a slot and has no answer.
     pub(super) fn is_anybody_waiting(&self) -> bool {
         let mut arrivals = self.processes.iter().flat_map(|one| &one.arrivals);
         arrivals.any(|one| matches!(one.waiting, Waiting::Asked(_)))
     }
 
-    /// Whoever waits does so where clients are counted, and only as long as no place is free.
+    /// Whoever waits does so where clients are counted, and only as long as no slot is free.
     fn check_lines(&self) {
         let last = self.processes.len() - 1;
         for client in 0..CLIENTS {
@@ -251,7 +251,7 @@ impl<'a> World<'a> {
             let limit = self.processes[last].rules.limit(client);
             assert!(
                 waiting == 0 || waits(client) && !is_ending && self.total(last, client) >= limit,
-                "client {client} waits though a place is free, or for nothing"
+                "client {client} waits though a slot is free, or for nothing"
             );
         }
     }
@@ -316,7 +316,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// How many places are taken in a process.
+    /// How many slots are taken in a process.
     pub(super) fn slots(&self, index: usize) -> u32 {
         let all = self.processes[..=index].iter();
         let connections: usize = all.map(|process| process.connections.len()).sum();
