@@ -1,13 +1,12 @@
 //! One access record per connection, on every path.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use lb::{RelayError, Traffic};
+use lb::Traffic;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,80 +15,13 @@ use crate::gateway::AdmissionWait;
 use crate::identity::Identity;
 use crate::limits::network;
 use crate::log_writer::Sink;
-use crate::record_layer::RecordError;
 use crate::record_sampling::{RefusalSampler, RefusalSubject, SuppressedCounts};
 use crate::rejection::Rejection;
 use crate::verifier::NamedClient;
 
-/// How a connection ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Both sides ended it.
-    Finished,
-    /// The client ended it, and was gone before the upstream did.
-    ClientLeft,
-    /// It broke while bytes were relayed.
-    Broken(RelayError),
-    /// Its permit was revoked.
-    Revoked,
-    /// A certificate of the client's chain has ended.
-    CertificateEnded,
-    /// The drain's deadline came.
-    CutOff,
-    /// It was turned away.
-    Rejected(Rejection),
-}
+mod outcome;
 
-impl Outcome {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::Broken(RelayError::Downstream(error)) if is_too_much(error) => {
-                "too_many_messages"
-            }
-            Self::ClientLeft => "client_left",
-            Self::Broken(RelayError::Downstream(_)) => "client_broke_off",
-            Self::Broken(RelayError::Upstream(_)) => "upstream_broke_off",
-            Self::Broken(RelayError::Idle) => "idle",
-            Self::Broken(RelayError::HalfClosed) => "half_closed",
-            Self::Broken(RelayError::ClientStalled | RelayError::UpstreamStalled) => "stalled",
-            Self::Broken(RelayError::UpstreamDown) => "upstream_down",
-            Self::Broken(RelayError::Lifetime) => "lifetime",
-            Self::Revoked => "revoked",
-            Self::CertificateEnded => "certificate_expired",
-            Self::CutOff => "drain_deadline",
-            Self::Rejected(rejection) => rejection.reason(),
-        }
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::Finished
-            | Self::ClientLeft
-            | Self::Revoked
-            | Self::CertificateEnded
-            | Self::CutOff => None,
-            Self::Broken(error) => Some(with_source(error)),
-            Self::Rejected(rejection) => Some(with_source(rejection)),
-        }
-    }
-}
-
-/// Whether a client was ended for key updates, warnings or empty records without end.
-fn is_too_much(error: &io::Error) -> bool {
-    let record_error = error.get_ref().and_then(|source| source.downcast_ref());
-    matches!(
-        record_error,
-        Some(RecordError::Messages | RecordError::EmptyRecords)
-    )
-}
-
-fn with_source(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
+pub use outcome::Outcome;
 
 /// Writes records, and bounds what refused clients can make it write.
 #[derive(Debug)]

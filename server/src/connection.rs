@@ -1,20 +1,18 @@
 //! The life of one connection, top to bottom.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use lb::{DialReport, Dialed, DrainGuard, RelayEnd};
+use lb::DrainGuard;
 use rustls::{AlertDescription, HandshakeKind};
 use rustls_pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::access_record::{Outcome, Record};
 use crate::client_stream::{ClientStream, reset};
-use crate::connection_table::ConnectionGuard;
 use crate::expiry::certificate_ended;
 use crate::first_bytes::FirstBytes;
 use crate::first_record;
@@ -22,12 +20,16 @@ use crate::gateway::Gateway;
 use crate::handshake::{self, CompletedHandshake, HandshakeError, NoHello, ReceivedHello};
 use crate::limits::{ConnectionSlot, HandshakeSlot};
 use crate::policy::GatewayLimits;
-use crate::proxy_header::{ProxyHeader, unmapped};
+use crate::proxy_header::unmapped;
 use crate::record_layer::{OVERHEAD, RecordLayer};
 use crate::rejection::Rejection;
 use crate::snapshot::Permit;
 use crate::verifier::{ClientRefusal, Verifier};
 use crate::worker::WorkerLoadGuard;
+
+mod relay_session;
+
+use relay_session::RelaySession;
 
 /// How long a client that was refused may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -337,55 +339,6 @@ async fn serve(
         Box::pin(linger(socket)).await;
     }
     outcome
-}
-
-struct RelaySession<'a> {
-    alpn: Option<&'a [u8]>,
-    cipher: &'static str,
-    guard: &'a ConnectionGuard,
-}
-
-impl RelaySession<'_> {
-    /// Dials and relays. Dropping it half way resets the upstream.
-    async fn relay(&self, client: &mut ClientStream, record: &mut Record) -> Outcome {
-        let group = self.guard.permit().upstreams();
-        let mut report = DialReport::default();
-        let dialed = lb::dial(group, &mut report).await;
-        let upstream = dialed.as_ref().ok().map(|dialed| dialed.lease.address());
-        record.dialed(upstream, report.tries);
-        let mut dialed: Dialed = match dialed {
-            Ok(dialed) => dialed,
-            Err(error) => return Outcome::Rejected(Rejection::Dial(error)),
-        };
-        self.guard.dialed(dialed.lease.address());
-        if let Err(error) = self.send_proxy_header(&mut dialed.stream, record).await {
-            return Outcome::Rejected(Rejection::Header(error));
-        }
-        match dialed.relay(client, &record.traffic()).await {
-            Ok(RelayEnd::Both) => Outcome::Finished,
-            Ok(RelayEnd::ClientLeft) => Outcome::ClientLeft,
-            Err(error) => Outcome::Broken(error),
-        }
-    }
-
-    /// Tells the upstream who comes, if it wants to know.
-    async fn send_proxy_header(&self, upstream: &mut TcpStream, record: &Record) -> io::Result<()> {
-        let permit = self.guard.permit();
-        if permit.group().proxy_protocol.is_none() {
-            return Ok(());
-        }
-        let (source, destination) = record.addresses();
-        let header = ProxyHeader {
-            source,
-            destination,
-            authority: permit.destination().sni.as_deref(),
-            alpn: self.alpn,
-            cipher: self.cipher,
-            client: permit.identity().name().as_str(),
-        };
-        let limit = permit.upstreams().config().dial.connect;
-        timeout(limit, upstream.write_all(&header.encode()?)).await?
-    }
 }
 
 #[cfg(test)]

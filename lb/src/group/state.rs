@@ -21,6 +21,10 @@ use crate::{
     probe::ProbeKind,
 };
 
+mod upstream_entry;
+
+use upstream_entry::UpstreamEntry;
+
 /// The state of an upstream that its group does not have any more, in logs.
 const REMOVED: &str = "removed";
 
@@ -54,33 +58,6 @@ pub(super) struct GroupState {
     health: HealthConfig,
     limit: Limit,
     when_all_down: WhenAllDown,
-}
-
-#[derive(Debug)]
-struct UpstreamEntry {
-    config: UpstreamConfig,
-    health: HealthState,
-    cause: Option<FailureCause>,
-    /// Cancelled when it goes down, if there are connections that end then.
-    down: Option<CancellationToken>,
-    /// It went down by what a client may have caused, and nothing else has said so yet.
-    is_suspected: bool,
-}
-
-impl UpstreamEntry {
-    fn tier(&self) -> Tier {
-        match (self.config.state, self.health.health()) {
-            (UpstreamState::Drain | UpstreamState::Maint, _) => Tier::Out,
-            (UpstreamState::Ready, UpstreamHealth::Unknown) => Tier::Out,
-            (UpstreamState::Ready, UpstreamHealth::Down) => Tier::Down,
-            (UpstreamState::Ready, UpstreamHealth::Up) if self.config.backup => Tier::Backup,
-            (UpstreamState::Ready, UpstreamHealth::Up) => Tier::Primary,
-        }
-    }
-
-    fn is_undecided(&self) -> bool {
-        self.config.state == UpstreamState::Ready && self.health.health() == UpstreamHealth::Unknown
-    }
 }
 
 impl GroupState {

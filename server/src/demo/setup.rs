@@ -1,12 +1,12 @@
 //! What the demo needs: certificates, upstreams, a gateway, and its records to read along.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certgen::{Authority, AuthoritySpec, IssuedCertificate, Overwrite};
+use certgen::{Authority, IssuedCertificate};
 use ebpf::{PinDir, Role};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -22,6 +22,10 @@ use crate::load::LoadedPolicy;
 use crate::log_writer::Sink;
 use crate::policy::{GatewayPolicy, Policy, PolicyChange, Quota, SteerMode, SteerPolicy};
 use crate::run::{GatewayProcess, RunSettings};
+
+mod certificates;
+
+use certificates::{issue_missing, stranger};
 
 /// The policy that is shown where no other is at hand.
 const BUILT_IN: &str = include_str!("../../../policy.yaml");
@@ -349,39 +353,6 @@ fn steering(loaded: LoadedPolicy, port: u16) -> LoadedPolicy {
     let mut gateway = GatewayPolicy::clone(loaded.policy().gateway());
     gateway.steer = Some(steer);
     loaded.changed(&[PolicyChange::Gateway(gateway.into())])
-}
-
-/// Issues the gateway's certificate and one for each client of the policy, unless they are there.
-fn issue_missing(authority: &Authority, dir: &Path, policy: &Path) -> Result<(), DemoError> {
-    let text = std::fs::read_to_string(policy)?;
-    let policy = Policy::parse(&policy.display().to_string(), &text)
-        .map_err(crate::load::LoadError::from)?;
-    if !dir.join("server.crt").exists() {
-        let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1", "no-such-group"]
-            .map(str::to_owned)
-            .into();
-        for group in policy.groups() {
-            names.extend(group.sni.iter().map(ToString::to_string));
-        }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        authority
-            .server(&names)?
-            .save(dir, "server", Overwrite::Refuse)?;
-    }
-    let clients: BTreeMap<_, _> = policy
-        .clients()
-        .map(|client| (client.name.to_string(), client))
-        .collect();
-    for name in clients.keys() {
-        if !dir.join(format!("{name}.crt")).exists() {
-            authority.client(name)?.save(dir, name, Overwrite::Refuse)?;
-        }
-    }
-    Ok(())
-}
-
-fn stranger(name: &str) -> Result<IssuedCertificate, DemoError> {
-    Ok(Authority::new(&AuthoritySpec::default())?.client(name)?)
 }
 
 /// A sink whose lines can be read.
