@@ -1,4 +1,4 @@
-//! The unprivileged half: rules, listeners and counters of an instance that is loaded.
+//! The unprivileged part: bindings, listeners and counters of an instance that is loaded.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,7 +24,7 @@ const ANY: u64 = 0;
 /// `BPF_NOEXIST`.
 const NEW: u64 = 1;
 
-/// An instance that is loaded: its maps, and the rules that are in them.
+/// An instance that is loaded: its maps, and the bindings that are in them.
 #[derive(Debug)]
 pub struct Steering {
     pin_dir: PinDir,
@@ -43,12 +43,12 @@ pub struct Steering {
 pub enum RoleOrigin {
     /// By being the only one that has it.
     Fresh,
-    /// By the handle and the listeners of a process that had it.
+    /// By the anchor socket and the listeners of a process that had it.
     Inherited,
 }
 
 impl RoleOrigin {
-    /// How the handle is put into its slot.
+    /// How the anchor socket is put into its slot.
     const fn claim(self) -> u64 {
         match self {
             Self::Fresh => NEW,
@@ -57,10 +57,10 @@ impl RoleOrigin {
     }
 }
 
-/// What a change of the rules came to.
+/// What a change of the bindings came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindingChanges {
-    /// How many rules are new.
+    /// How many bindings are new.
     pub added: usize,
     /// How many are gone.
     pub removed: usize,
@@ -101,18 +101,18 @@ impl Steering {
     }
 
     /// Has connections come to these listeners, one for each worker, which are of one
-    /// `SO_REUSEPORT` group with `handle`, a listener that nobody accepts from.
+    /// `SO_REUSEPORT` group with `anchor`, a listener that nobody accepts from.
     ///
     /// All must be listening, at best on the port of [`Steering::group`], so that connections that
-    /// wait can move from one process to the other. The rules that are there stay until
+    /// wait can move from one process to the other. The bindings that are there stay until
     /// [`Steering::apply`].
     ///
-    /// Whoever has inherited the handle has the role of the process that had it before, and the first
+    /// Whoever has inherited the anchor socket has the role of the process that had it before, and the first
     /// listeners must be that process's, in their order.
     pub fn serve(
         &mut self,
         listeners: &[&TcpListener],
-        handle: &TcpListener,
+        anchor: &TcpListener,
         start: RoleOrigin,
     ) -> Result<(), SteerError> {
         let workers = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
@@ -121,15 +121,15 @@ impl Steering {
         }
         let role = self.role.number();
         // Before anything leads to the group: without its program, connections would come to the
-        // handle too.
+        // anchor too.
         let choose = SkReuseport::from_pin(
             self.pin_dir.pin(CHOOSE),
             SkReuseportAttachType::SelectOrMigrate,
         )?;
-        choose.attach(handle)?;
-        // Whoever has the handle's place has the role; only then may the rest be written.
+        choose.attach(anchor)?;
+        // Whoever has the anchor socket's slot has the role; only then may the rest be written.
         handles(&self.pin_dir)?
-            .set(role, handle, start.claim())
+            .set(role, anchor, start.claim())
             .map_err(|error| taken(&self.pin_dir, self.role, error))?;
         self.serving = true;
         self.bindings = stored(&self.pin_dir)?;
@@ -153,7 +153,7 @@ impl Steering {
         note(&self.pin_dir, self.role, self.entry)?;
         numbers(&self.pin_dir, "WORKERS")?.set(role, workers, 0)?;
         self.workers = workers;
-        if let Ok(address) = handle.local_addr() {
+        if let Ok(address) = anchor.local_addr() {
             numbers(&self.pin_dir, "GROUP")?.set(0, u32::from(address.port()), 0)?;
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Steering {
         Arc::clone(&self.loads)
     }
 
-    /// Has these rules hold and no others, by their difference to those that hold now.
+    /// Has these bindings hold and no others, by their difference to those that hold now.
     ///
     /// The additions come first. If one of the calls fails, what holds is what it was, or that with
     /// some of the changes; the next call makes up for it.
@@ -186,7 +186,7 @@ impl Steering {
         }
         let added: Vec<PortBinding> = bindings.difference(&self.bindings).copied().collect();
         let removed: Vec<PortBinding> = self.bindings.difference(&bindings).copied().collect();
-        let refused = |what| SteerError::system(format!("the rules cannot be {what}"));
+        let refused = |what| SteerError::system(format!("the bindings cannot be {what}"));
         let (ports, prefixes) = keys(&added);
         sys::put_all(self.ports.fd().as_fd(), &ports).map_err(refused("added"))?;
         sys::put_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("added"))?;
@@ -201,14 +201,14 @@ impl Steering {
         })
     }
 
-    /// Leaves the role to the process that is given the listeners and the handle.
+    /// Leaves the role to the process that is given the listeners and the anchor socket.
     pub fn release(&mut self) {
         self.serving = false;
         self.loads.left.store(true, Relaxed);
     }
 
     /// Takes the role back from that process, which has ended, whatever it has changed. The next
-    /// [`Steering::apply`] makes up for its rules.
+    /// [`Steering::apply`] makes up for its bindings.
     pub fn restore(&mut self) -> Result<(), SteerError> {
         self.serving = true;
         self.loads.left.store(false, Relaxed);
@@ -217,7 +217,7 @@ impl Steering {
         Ok(numbers(&self.pin_dir, "WORKERS")?.set(self.role.number(), self.workers, 0)?)
     }
 
-    /// Takes the handle away: connections to steered ports go to the other process from now on, or are
+    /// Takes the anchor socket away: connections to steered ports go to the other process from now on, or are
     /// refused, and those that wait at the listeners can still be accepted.
     pub fn retire(&mut self) -> Result<(), SteerError> {
         if std::mem::take(&mut self.serving) {
@@ -249,7 +249,7 @@ impl Steering {
         Ok(all)
     }
 
-    /// The rules that are in the maps, whoever put them there.
+    /// The bindings that are in the maps, whoever put them there.
     pub fn bindings(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
         stored(pin_dir)
     }
@@ -286,7 +286,7 @@ fn taken(pin_dir: &PinDir, role: Role, error: MapError) -> SteerError {
     }
 }
 
-/// The rules that are in the maps.
+/// The bindings that are in the maps.
 fn stored(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
     let ports = Map::HashMap(map(pin_dir, "PORTS")?);
     let ports: HashMap<MapData, u16, u8> = ports.try_into()?;

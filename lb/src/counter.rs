@@ -172,7 +172,7 @@ mod loom_tests {
             let other = other.join().unwrap();
             assert!(
                 own.is_some() != other.is_some(),
-                "exactly one of two gets the place"
+                "exactly one of two gets the slot"
             );
         });
     }

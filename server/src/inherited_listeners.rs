@@ -57,7 +57,7 @@ impl FromStr for ListenerPurpose {
 pub struct InheritedListeners {
     listeners: Vec<(SocketAddr, TcpListener)>,
     steered: Vec<(usize, TcpListener)>,
-    handle: Option<TcpListener>,
+    anchor: Option<TcpListener>,
     admin: Option<UnixListener>,
     owns_steering: bool,
     generation: u64,
@@ -79,7 +79,7 @@ impl InheritedListeners {
         match *purpose {
             ListenerPurpose::Listen(address) => self.add_listener(address, socket.into()),
             ListenerPurpose::Steered(slot) => self.steered.push((slot, socket.into())),
-            ListenerPurpose::Anchor => self.handle = Some(socket.into()),
+            ListenerPurpose::Anchor => self.anchor = Some(socket.into()),
             ListenerPurpose::Admin => self.admin = Some(socket.into()),
         }
     }
@@ -101,12 +101,12 @@ impl InheritedListeners {
         listeners
             .map(|(address, _)| ListenerPurpose::Listen(*address))
             .chain(steered.map(|(slot, _)| ListenerPurpose::Steered(*slot)))
-            .chain(self.handle.as_ref().map(|_| ListenerPurpose::Anchor))
+            .chain(self.anchor.as_ref().map(|_| ListenerPurpose::Anchor))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        let more = usize::from(self.handle.is_some()) + usize::from(self.admin.is_some());
+        let more = usize::from(self.anchor.is_some()) + usize::from(self.admin.is_some());
         self.listeners.len() + self.steered.len() + more
     }
 
@@ -134,12 +134,12 @@ impl InheritedListeners {
         taken.map(|(_, listener)| listener).collect()
     }
 
-    /// Takes those that are steered to, in the order of their slots, and their handle.
+    /// Takes those that are steered to, in the order of their slots, and their anchor.
     pub(crate) fn take_steered(&mut self) -> Option<(Vec<TcpListener>, TcpListener)> {
-        let handle = self.handle.take()?;
+        let anchor = self.anchor.take()?;
         self.steered.sort_unstable_by_key(|(slot, _)| *slot);
         let listeners = self.steered.drain(..).map(|(_, listener)| listener);
-        Some((listeners.collect(), handle))
+        Some((listeners.collect(), anchor))
     }
 
     /// Takes the admin socket.
@@ -174,12 +174,12 @@ mod tests {
     #[test]
     fn listeners_come_back_by_their_purpose() {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (second, first, handle) = (bind(), bind(), bind());
+        let (second, first, anchor) = (bind(), bind(), bind());
         let slots = [&first, &second].map(|listener| listener.local_addr().unwrap());
         let mut inherited = InheritedListeners::default();
         inherited.add(&ListenerPurpose::Steered(1), second.into());
         inherited.add(&ListenerPurpose::Steered(0), first.into());
-        inherited.add(&ListenerPurpose::Anchor, handle.into());
+        inherited.add(&ListenerPurpose::Anchor, anchor.into());
         let here: SocketAddr = "127.0.0.1:0".parse().unwrap();
         inherited.add(&ListenerPurpose::Listen(here), bind().into());
         inherited.add(&ListenerPurpose::Listen(here), bind().into());

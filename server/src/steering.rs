@@ -66,18 +66,18 @@ pub(crate) fn prepare(
     };
     let was_own = inherited.owns_steering();
     let prepared = match inherited.take_steered() {
-        Some((listeners, handle)) => join(listeners, &handle, workers)
-            .map(|listeners| (listeners, handle, RoleOrigin::Inherited))
+        Some((listeners, anchor)) => join(listeners, &anchor, workers)
+            .map(|listeners| (listeners, anchor, RoleOrigin::Inherited))
             .map_err(SteeringUnavailable::from),
         None => group(pin_dir, role, workers),
     };
     optional(
         is_required,
-        prepared.map(|(listeners, handle, start)| PreparedSteering {
+        prepared.map(|(listeners, anchor, start)| PreparedSteering {
             pin_dir: pin_dir.clone(),
             role,
             listeners,
-            anchor: handle,
+            anchor,
             start,
             is_required,
             was_own,
@@ -104,7 +104,7 @@ impl PreparedSteering {
             pin_dir,
             role,
             listeners,
-            anchor: handle,
+            anchor,
             start,
             was_own,
             ..
@@ -120,10 +120,10 @@ impl PreparedSteering {
             opened => (opened?, was_own),
         };
         let serving: Vec<_> = listeners.iter().take(workers).collect();
-        steering.serve(&serving, &handle, start)?;
+        steering.serve(&serving, &anchor, start)?;
         let steered = ActiveSteering {
             steering,
-            anchor: handle,
+            anchor,
             is_own,
         };
         Ok((steered, listeners))
@@ -225,7 +225,7 @@ pub fn other_programs_warning(foreign: &[u32]) -> Option<String> {
     })
 }
 
-/// What is steered to: the workers' listeners, and the handle. If there is another gateway, they are of
+/// What is steered to: the workers' listeners, and the anchor. If there is another gateway, they are of
 /// one group with its own.
 ///
 /// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
@@ -241,23 +241,23 @@ fn group(
     };
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
     let joined = known.map(|port| worker::bind(loopback(port)));
-    let handle = match joined {
-        Some(Ok(handle)) => handle,
+    let anchor = match joined {
+        Some(Ok(anchor)) => anchor,
         // Nobody was here, or a stranger has taken the port since.
         None | Some(Err(_)) => worker::bind(loopback(0))?,
     };
-    let listeners = join(Vec::new(), &handle, workers)?;
-    Ok((listeners, handle, RoleOrigin::Fresh))
+    let listeners = join(Vec::new(), &anchor, workers)?;
+    Ok((listeners, anchor, RoleOrigin::Fresh))
 }
 
-/// Binds what is missing of a listener for each worker, in one group with the handle.
+/// Binds what is missing of a listener for each worker, in one group with the anchor.
 fn join(
     mut listeners: Vec<TcpListener>,
-    handle: &TcpListener,
+    anchor: &TcpListener,
     workers: usize,
 ) -> io::Result<Vec<TcpListener>> {
     while listeners.len() < workers {
-        listeners.push(worker::bind(handle.local_addr()?)?);
+        listeners.push(worker::bind(anchor.local_addr()?)?);
     }
     listeners
         .iter()

@@ -57,11 +57,7 @@ impl World<'_> {
             .limits()
             .take_connection_slot(&snapshot.policy().gateway().limits);
         if self.is_quiet {
-            assert_eq!(
-                slot.is_ok(),
-                places < process.rules.slots,
-                "{places} places"
-            );
+            assert_eq!(slot.is_ok(), places < process.rules.slots, "{places} slots");
         }
         let Ok(slot) = slot else { return };
         let (limit, number) = (

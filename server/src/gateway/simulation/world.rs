@@ -298,7 +298,7 @@ impl<'a> World<'a> {
         assert_eq!(
             gateway.limits().connections(),
             self.slots(index),
-            "places in {index}"
+            "slots in {index}"
         );
         for group in (0..GROUPS).filter(|group| !process.removed[*group]) {
             let live = gateway.balancer().group(&format!("g{group}")).unwrap();
