@@ -17,6 +17,7 @@ mod framing;
 mod half_close;
 mod health;
 mod limits;
+mod listening;
 mod no_oracle;
 mod records;
 mod reload;

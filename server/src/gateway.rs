@@ -126,12 +126,13 @@ impl Gateway {
     }
 
     /// Starts the workers and binds what the policy wants, apart from what is inherited, but lets nobody
-    /// in yet. A standby binds no addresses: they would be served beside the primary's.
+    /// in yet. A standby binds no addresses: they would be served beside the primary's. May be called again
+    /// if an address cannot be bound.
     pub fn prepare(
         self: &Arc<Self>,
         workers: NonZeroUsize,
         instance: Option<&(PinDir, Role)>,
-        mut inherited: InheritedListeners,
+        inherited: &mut InheritedListeners,
     ) -> Result<PreparedGateway, LoadError> {
         let mut open_listeners = self.listeners.lock();
         let mut queues = Vec::new();
@@ -145,11 +146,12 @@ impl Gateway {
             open_listeners.disable();
             self.standby.begin();
         }
-        let bound = open_listeners.bind(&snapshot.policy().gateway().listen, &mut inherited)?;
+        let bound = open_listeners.bind(snapshot.policy().gateway(), inherited);
+        let bound = bound.inspect_err(|_| open_listeners.dismiss())?;
         let steered = match instance {
             Some((pin_dir, role)) => {
                 let policy = snapshot.policy();
-                steering::prepare(pin_dir, *role, policy, workers.get(), &mut inherited)?
+                steering::prepare(pin_dir, *role, policy, workers.get(), inherited)?
             }
             None => None,
         };

@@ -126,6 +126,11 @@ impl InheritedListeners {
         listeners.any(|(address, _)| address.port() == port)
     }
 
+    /// Whether some are open at an address.
+    pub(crate) fn has_listener_at(&self, wanted: SocketAddr) -> bool {
+        self.listeners.iter().any(|(address, _)| *address == wanted)
+    }
+
     /// Takes those that are open at an address.
     pub(crate) fn take_listeners(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
         let taken = self

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
 use crate::load::LoadError;
+use crate::policy::{self, Freebind};
 use crate::worker;
 
 /// A listener on its way to its worker.
@@ -84,51 +85,60 @@ impl Listeners {
     }
 
     /// Binds those of the addresses that are not open yet, for every worker, or none of them. What was
-    /// inherited is not bound again.
+    /// inherited is not bound again, and is taken only if all others could be bound.
     pub(crate) fn bind(
         &self,
-        addresses: &[SocketAddr],
+        gateway: &policy::GatewayPolicy,
         inherited: &mut InheritedListeners,
     ) -> Result<BoundListeners, LoadError> {
+        let (addresses, freebind) = (&gateway.listen, gateway.freebind);
         let new = addresses
             .iter()
             .filter(|address| !self.are_disabled && !self.open.contains_key(address));
-        let new: Vec<_> = new.collect();
+        let (kept, new): (Vec<_>, Vec<_>) =
+            new.partition(|&&wanted| inherited.has_listener_at(wanted));
         let taken = new.iter().find(|&&&wanted| {
             !inherited.has_listeners(wanted.port())
                 && !self.shares_a_port_with(wanted)
-                && worker::is_taken(wanted)
+                && worker::is_taken(wanted, freebind)
         });
         if let Some(&&wanted) = taken {
             return Err(LoadError::Taken(wanted));
         }
         let bound = new.into_iter().map(|&wanted| {
-            let refused = |source: io::Error| LoadError::Listen {
-                address: wanted,
-                source,
-            };
-            let mut listeners = inherited.take_listeners(wanted);
-            let mut address = wanted;
-            for listener in &listeners {
-                listener.set_nonblocking(true).map_err(refused)?;
-                address = listener.local_addr().map_err(refused)?;
-            }
-            // What is inherited the workers share: the kernel would hand connections to one more at once,
-            // and nobody may ever accept them.
-            let missing = if listeners.is_empty() {
-                self.workers.len()
-            } else {
-                0
-            };
-            for _ in 0..missing {
-                let listener = worker::bind(address).map_err(refused)?;
-                // The first worker's port 0 has become a real one for the others.
-                address = listener.local_addr().map_err(refused)?;
-                listeners.push(listener);
-            }
-            Ok((wanted, address, listeners))
+            let bound = self.bind_one(wanted, freebind);
+            bound.map_err(|source| refused(wanted, source))
         });
-        bound.collect::<Result<_, _>>().map(BoundListeners)
+        let mut bound = bound.collect::<Result<Vec<_>, _>>()?;
+        for &wanted in kept {
+            // The workers share them: the kernel would hand connections to one more at once, and nobody may
+            // ever accept them.
+            let listeners = inherited.take_listeners(wanted);
+            let address = prepared(&listeners).map_err(|source| refused(wanted, source))?;
+            bound.push((wanted, address.unwrap_or(wanted), listeners));
+        }
+        Ok(BoundListeners(bound))
+    }
+
+    /// Binds an address for every worker.
+    fn bind_one(
+        &self,
+        wanted: SocketAddr,
+        freebind: Freebind,
+    ) -> io::Result<(SocketAddr, SocketAddr, Vec<TcpListener>)> {
+        let (mut address, mut listeners) = (wanted, Vec::new());
+        for _ in 0..self.workers.len() {
+            let listener = worker::bind(address, freebind)?;
+            // The first worker's port 0 has become a real one for the others.
+            address = listener.local_addr()?;
+            listeners.push(listener);
+        }
+        Ok((wanted, address, listeners))
+    }
+
+    /// Has no workers again.
+    pub(crate) fn dismiss(&mut self) {
+        self.workers.clear();
     }
 
     /// Whether one of the open addresses has the same port, and so may be what is found there.
@@ -207,4 +217,18 @@ impl Listeners {
             }
         }
     }
+}
+
+/// Makes listeners that were inherited ready. Returns where they are open.
+fn prepared(listeners: &[TcpListener]) -> io::Result<Option<SocketAddr>> {
+    let mut address = None;
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
+        address = Some(listener.local_addr()?);
+    }
+    Ok(address)
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> LoadError {
+    LoadError::Listen { address, source }
 }

@@ -1,7 +1,7 @@
 //! Reading a policy with all that it names, and what can go wrong before it is in force.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub enum LoadError {
         causes: Vec<TlsError>,
     },
     /// A listener cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}{}", not_there(source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -50,7 +50,7 @@ pub enum LoadError {
     /// Another process listens there.
     #[error(
         "cannot listen on {0}: it is already in use by another process; `portcullis upgrade` takes a \
-         running gateway's place, `--standby` waits for its end"
+         running gateway's place, `--standby` or `listen_retry` waits for its end"
     )]
     Taken(SocketAddr),
     /// Steering is required, and cannot be had.
@@ -79,6 +79,26 @@ impl LoadError {
         }
     }
 
+    /// Whether an address is in use, or is not there: it may be free or there later.
+    pub(crate) fn is_of_an_address(&self) -> bool {
+        match self {
+            Self::Taken(_) => true,
+            Self::Listen { source, .. } => {
+                matches!(
+                    source.kind(),
+                    ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+                )
+            }
+            Self::Unreadable { .. }
+            | Self::Policy(_)
+            | Self::Files { .. }
+            | Self::SteeringUnavailable(_)
+            | Self::Thread(_)
+            | Self::Changing
+            | Self::HandingOver => false,
+        }
+    }
+
     /// What is wrong with the policy and the files that it names, with its places.
     pub fn policy_error(&self) -> Option<&PolicyError> {
         match self {
@@ -91,6 +111,15 @@ impl LoadError {
             | Self::Changing
             | Self::HandingOver => None,
         }
+    }
+}
+
+/// What there is to do about an address that is not there.
+fn not_there(source: &io::Error) -> &'static str {
+    if source.kind() == ErrorKind::AddrNotAvailable {
+        "; no interface has the address: `freebind: true` listens at it all the same, `listen_retry` waits for it"
+    } else {
+        ""
     }
 }
 

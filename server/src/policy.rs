@@ -20,6 +20,7 @@ mod duration;
 mod explain;
 mod fields;
 mod format;
+mod freebind;
 mod gateway;
 mod generate;
 mod group;
@@ -42,6 +43,7 @@ pub use decide::{DecidingRule, Decision, DenyReason};
 pub use diff::{PolicyDifference, difference};
 pub use explain::{Explanation, explain};
 pub use format::schema::schema;
+pub use freebind::Freebind;
 pub use gateway::{
     ExpiredCrl, GatewayLimits, GatewayPolicy, GatewayTimeouts, OnRevoke, TlsFile, TlsFiles,
     TlsPositions,

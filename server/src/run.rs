@@ -29,6 +29,7 @@ use crate::upgrade::{ForwardedCommands, InheritError, OldProcess, ParentLink};
 mod draining;
 mod first_verdicts;
 mod hand_over;
+mod listen_retry;
 pub(crate) mod pending_reload;
 mod pending_upgrade;
 mod reload;

@@ -9,7 +9,7 @@ use ebpf::{BanTable, BindingChanges, PinDir, Role, RoleOrigin, SteerError, Steer
 use thiserror::Error;
 
 use crate::inherited_listeners::InheritedListeners;
-use crate::policy::{Policy, SteerMode};
+use crate::policy::{Freebind, Policy, SteerMode};
 use crate::worker;
 
 /// Why nothing can be steered.
@@ -240,11 +240,11 @@ fn group(
         opened => opened?.group()?,
     };
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
-    let joined = known.map(|port| worker::bind(loopback(port)));
+    let joined = known.map(|port| worker::bind(loopback(port), Freebind::Off));
     let anchor = match joined {
         Some(Ok(anchor)) => anchor,
         // Nobody was here, or a stranger has taken the port since.
-        None | Some(Err(_)) => worker::bind(loopback(0))?,
+        None | Some(Err(_)) => worker::bind(loopback(0), Freebind::Off)?,
     };
     let listeners = join(Vec::new(), &anchor, workers)?;
     Ok((listeners, anchor, RoleOrigin::Fresh))
@@ -257,7 +257,7 @@ fn join(
     workers: usize,
 ) -> io::Result<Vec<TcpListener>> {
     while listeners.len() < workers {
-        listeners.push(worker::bind(anchor.local_addr()?)?);
+        listeners.push(worker::bind(anchor.local_addr()?, Freebind::Off)?);
     }
     listeners
         .iter()

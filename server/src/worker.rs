@@ -24,6 +24,7 @@ use crate::affinity;
 use crate::connection::handle;
 use crate::gateway::Gateway;
 use crate::listeners::AssignedListener;
+use crate::policy::Freebind;
 
 mod tick;
 
@@ -40,15 +41,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Binds one listener of a `SO_REUSEPORT` group; port 0 asks the kernel for a free one.
-pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
+pub fn bind(address: SocketAddr, freebind: Freebind) -> io::Result<StdListener> {
+    let socket = socket(address, freebind)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -57,18 +51,26 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// A socket for a listener at an address.
+fn socket(address: SocketAddr, freebind: Freebind) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    match (freebind, address) {
+        (Freebind::Off, _) => {}
+        (Freebind::On, SocketAddr::V4(_)) => socket.set_freebind_v4(true)?,
+        (Freebind::On, SocketAddr::V6(_)) => socket.set_freebind_v6(true)?,
+    }
+    Ok(socket)
+}
+
 /// Whether somebody listens at an address already: in a `SO_REUSEPORT` group two gateways of one user would
 /// share its clients in silence. Of two that start in the same moment neither need notice.
-pub(crate) fn is_taken(address: SocketAddr) -> bool {
+pub(crate) fn is_taken(address: SocketAddr, freebind: Freebind) -> bool {
     let bound = || {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
+        let socket = socket(address, freebind)?;
         // Connections of a process that has ended are in nobody's way.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())

@@ -68,7 +68,7 @@ impl Gateway {
         if listeners.are_handed_over() {
             return Err(LoadError::HandingOver);
         }
-        let bound = listeners.bind(&addresses, &mut InheritedListeners::default())?;
+        let bound = listeners.bind(policy.gateway(), &mut InheritedListeners::default())?;
         let start = Instant::now();
         let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
         self.snapshot.store(Arc::clone(&next));

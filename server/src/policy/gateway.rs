@@ -12,6 +12,7 @@ use super::fields::number::{percent, quota};
 use super::fields::text::filled;
 use super::fields::{self, MappingFields};
 use super::format::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
+use super::freebind::{self, Freebind};
 use super::problem::{ProblemList, TextPosition};
 use super::size::{self, MemoryLimit};
 use super::steer::{self, SteerPolicy};
@@ -23,6 +24,10 @@ use super::yaml::{YamlNode, YamlValue};
 pub struct GatewayPolicy {
     /// Where it listens; at least one address, all different.
     pub listen: Vec<SocketAddr>,
+    /// How long a start tries again while it cannot listen at one of them; `None` if it fails at once.
+    pub listen_retry: Option<Duration>,
+    /// Whether it may listen at addresses that are not there.
+    pub freebind: Freebind,
     /// The files behind mutual TLS.
     pub tls: TlsFiles,
     /// What the kernel is to hand to it besides; `None` if nothing.
@@ -198,6 +203,7 @@ pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Ga
     let listen = fields
         .need("listen", problems)
         .and_then(|node| fields::list(node, "addresses", problems, address));
+    let (listen_retry, freebind) = freebind::read(&fields, problems);
     let tls = fields
         .need("tls", problems)
         .and_then(|node| tls(node, problems));
@@ -234,6 +240,8 @@ pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Ga
     );
     Some(GatewayPolicy {
         listen: listen?,
+        listen_retry,
+        freebind,
         tls: tls?,
         steer,
         ban,
@@ -364,7 +372,7 @@ mod tests {
             (
                 "ca.crt}}",
                 "ca.crt}, quota: {}}",
-                "3:61: unknown key `quota` in `gateway`; expected `listen`, `tls`, `steer`, `ban`, `admin`, `limits`, `timeouts`, `on_revoke`, `workers`",
+                "3:61: unknown key `quota` in `gateway`; expected `listen`, `listen_retry`, `freebind`, `tls`, `steer`, `ban`, `admin`, `limits`, `timeouts`, `on_revoke`, `workers`",
             ),
             (
                 "ca.crt}}",

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::first_verdicts::first_verdicts;
+use super::listen_retry::prepare;
 use super::reload::{log_warnings, number};
 use super::shutdown::GatewayShutdown;
 use super::{GatewayProcess, RunSettings, admin_path, files};
@@ -60,6 +61,13 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+/// Whether a process starts by itself or takes over from an old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StartKind {
+    Fresh,
+    Upgrade,
+}
+
 /// A gateway that could serve.
 struct PreparedProcess {
     gateway: Arc<Gateway>,
@@ -71,11 +79,14 @@ struct PreparedProcess {
 }
 
 impl PreparedProcess {
-    fn new(
+    /// Binds what is to be bound. An address that is in use is waited for unless an old process
+    /// goes on serving.
+    async fn new(
         settings: RunSettings,
         loaded: LoadedPolicy,
         watch: FileWatch,
         mut inherited: InheritedListeners,
+        kind: StartKind,
     ) -> Result<Self, StartError> {
         let recorder = Recorder::new(settings.records);
         let gateway = Gateway::after_generation(loaded, recorder, inherited.generation());
@@ -88,7 +99,10 @@ impl PreparedProcess {
             .instance
             .as_ref()
             .map_or(Role::Primary, |(_, role)| *role);
-        let prepared = gateway.prepare(workers, settings.instance.as_ref(), inherited)?;
+        let limit = gateway.snapshot().policy().gateway().listen_retry;
+        let limit = limit.filter(|_| kind == StartKind::Fresh);
+        let (instance, limit) = (settings.instance.as_ref(), limit.unwrap_or_default());
+        let prepared = prepare(&gateway, workers, instance, inherited, limit).await?;
         Ok(Self {
             gateway,
             prepared,
@@ -152,7 +166,8 @@ impl GatewayProcess {
     /// Starts serving. Must be called within a runtime, which then carries the health probes.
     pub async fn start(settings: RunSettings, loaded: LoadedPolicy) -> Result<Self, StartError> {
         let watch = FileWatch::new(files(&settings.policy, loaded.policy()));
-        let ready = PreparedProcess::new(settings, loaded, watch, InheritedListeners::default())?;
+        let none = InheritedListeners::default();
+        let ready = PreparedProcess::new(settings, loaded, watch, none, StartKind::Fresh).await?;
         first_verdicts(&ready.gateway).await;
         ready.open()
     }
@@ -172,7 +187,11 @@ impl GatewayProcess {
         let loaded = LoadedPolicy::read_noting(path, note)?;
         let took = begin.elapsed();
         let store = systemd::keeps_listeners().then(|| DescriptorStore::new(&inherited));
-        let ready = PreparedProcess::new(settings, loaded, watch, inherited)?;
+        let kind = match old_process {
+            Some(_) => StartKind::Upgrade,
+            None => StartKind::Fresh,
+        };
+        let ready = PreparedProcess::new(settings, loaded, watch, inherited, kind).await?;
         if let Some(most) = descriptors
             && let Some(open) = fd_limit::too_many_open(most)
         {

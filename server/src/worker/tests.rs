@@ -51,7 +51,7 @@ async fn a_worker_that_panics_while_it_accepts_begins_again_until_it_ends_by_its
 
 #[tokio::test]
 async fn a_connection_sends_each_segment_at_once() {
-    let listener = listen(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+    let listener = listen(bind("127.0.0.1:0".parse().unwrap(), Freebind::Off).unwrap()).unwrap();
     let connecting = TcpStream::connect(listener.local_addr().unwrap());
     let (_client, accepted) = tokio::join!(connecting, listener.accept());
     assert!(accepted.unwrap().0.nodelay().unwrap());
@@ -62,7 +62,7 @@ async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let (_dir, gateway) = gateway();
     gateway.close(QueuedConnections::Theirs).await;
 
-    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap(), Freebind::Off).unwrap();
     let address = listener.local_addr().unwrap();
     let _clients: Vec<_> = (0..=WAITING)
         .map(|_| std::net::TcpStream::connect(address).unwrap())

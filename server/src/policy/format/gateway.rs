@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::duration::{DURATION, DURATION_LIMIT};
 use super::super::fields::address::{LISTEN, PORT_RANGE, PREFIX};
-use super::super::fields::number::{COUNT, PERCENT, PORT, QUOTA};
+use super::super::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
 use super::super::fields::text::PATH;
 use super::super::size::SIZE;
 use super::super::workers::WORKER_COUNT;
@@ -24,6 +24,17 @@ pub(in super::super) static GATEWAY: FormatSection = FormatSection {
             "listen",
             List(&Scalar(&LISTEN)),
             "Where the gateway listens: IP addresses with ports.",
+        ),
+        may(
+            "listen_retry",
+            TIME,
+            "How long a start tries again while an address of `listen` is in use or not there. Without it: it fails at once.",
+        ),
+        or(
+            "freebind",
+            "false",
+            Scalar(&FLAG),
+            "Whether `listen` may have addresses that no interface has yet.",
         ),
         need(
             "tls",

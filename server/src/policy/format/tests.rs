@@ -299,7 +299,7 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
             );
         }
     });
-    assert_eq!(defaults, 35);
+    assert_eq!(defaults, 36);
 }
 
 /// The defaults of a section, written out.

@@ -1,0 +1,55 @@
+//! An address that is in use at the start, or not there: it is tried again as long as the policy says.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebpf::{PinDir, Role};
+use sd_notify::NotifyState;
+use tokio::time::{Instant, sleep};
+
+use crate::gateway::{Gateway, PreparedGateway};
+use crate::inherited_listeners::InheritedListeners;
+use crate::load::LoadError;
+use crate::systemd;
+
+/// How long it takes to the second attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How long it takes to the next attempt at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How much longer than usual a service manager is to wait for the start, after each attempt.
+const LONGER: NotifyState<'_> = NotifyState::ExtendTimeoutUsec(10_000_000);
+
+/// Prepares a gateway, and tries again for so long while an address is in use or not there. Cancel safe.
+pub(super) async fn prepare(
+    gateway: &Arc<Gateway>,
+    workers: NonZeroUsize,
+    instance: Option<&(PinDir, Role)>,
+    mut inherited: InheritedListeners,
+    limit: Duration,
+) -> Result<PreparedGateway, LoadError> {
+    let (begin, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        let error = match gateway.prepare(workers, instance, &mut inherited) {
+            Ok(prepared) => {
+                if pause > FIRST_PAUSE {
+                    systemd::tell(&[NotifyState::Status("")]);
+                }
+                return Ok(prepared);
+            }
+            Err(error) => error,
+        };
+        let left = limit.saturating_sub(begin.elapsed());
+        if left.is_zero() || !error.is_of_an_address() {
+            return Err(error);
+        }
+        if pause == FIRST_PAUSE {
+            let seconds = limit.as_secs();
+            tracing::warn!(%error, seconds, "an address cannot be listened at; it is tried again");
+            systemd::tell(&[NotifyState::Status(&error.to_string())]);
+        }
+        systemd::tell(&[LONGER]);
+        sleep(pause.min(left)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
