@@ -160,3 +160,51 @@ async fn an_upstream_that_is_added_is_probed_and_one_that_is_removed_is_not() {
         .unwrap();
     assert_eq!(live.probe_ids(), [before[0]], "the other one goes on");
 }
+
+#[tokio::test(start_paused = true)]
+async fn groups_without_a_first_verdict_in_time_are_named() {
+    let balancer = LoadBalancer::default();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let group = |name: &str, check| GroupConfig {
+        health: HealthConfig {
+            check,
+            timeout: Duration::from_hours(1),
+            ..HealthConfig::default()
+        },
+        ..GroupConfig::new(
+            name,
+            vec![UpstreamConfig::new(silent.local_addr().unwrap())],
+        )
+    };
+    let answer = || crate::probe::ProbeKind::SendExpect {
+        send: Vec::new(),
+        expect: b"+PONG".to_vec(),
+    };
+    balancer
+        .apply([
+            BalancerChange::PutGroup(group("ledger", answer())),
+            BalancerChange::PutGroup(group("plain", crate::probe::ProbeKind::Off)),
+            BalancerChange::PutGroup(group("audit", answer())),
+        ])
+        .unwrap();
+    balancer.start().unwrap();
+    let begun = tokio::time::Instant::now();
+    let undecided = balancer.first_verdicts().await;
+    assert_eq!(
+        undecided,
+        [SharedName::from("audit"), SharedName::from("ledger")]
+    );
+    assert!(begun.elapsed() < Duration::from_secs(6), "all wait at once");
+}
+
+#[tokio::test]
+async fn a_load_balancer_that_is_gone_leaves_no_task_behind() {
+    let balancer = LoadBalancer::default();
+    balancer.start().unwrap();
+    let background = balancer.background.clone();
+    assert_eq!(background.len(), 1);
+    drop(balancer);
+    background.close();
+    let ended = tokio::time::timeout(Duration::from_secs(20), background.wait());
+    ended.await.unwrap();
+}

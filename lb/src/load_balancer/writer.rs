@@ -136,11 +136,14 @@ mod tests {
             writer.remove(&mut groups, &name);
             group.unwrap()
         };
-        let connected = come_and_go("connected".to_owned());
+        let connected: Vec<_> = (0..2 * RETIRED_KEPT)
+            .map(|n| come_and_go(format!("connected {n}")))
+            .collect();
         for n in 0..20 * RETIRED_KEPT {
             drop(come_and_go(n.to_string()));
         }
-        assert!(writer.retired.len() <= 4 * RETIRED_KEPT);
-        assert!(writer.retired.contains_key(connected.name()));
+        assert!(writer.retired.len() <= 8 * RETIRED_KEPT);
+        let is_known = |group: &Arc<UpstreamGroup>| writer.retired.contains_key(group.name());
+        assert!(connected.iter().all(is_known));
     }
 }

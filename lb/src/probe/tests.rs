@@ -93,6 +93,39 @@ async fn an_upstream_that_answers_as_expected_comes_up() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_has_answered_need_say_no_more() {
+    let world = World::new().await;
+    let group = world.group(ping());
+    let mut kept = Vec::new();
+    let answer = async {
+        loop {
+            let (mut stream, _) = world.listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            stream.write_all(b"+PONG").await.unwrap();
+            kept.push(stream);
+        }
+    };
+    tokio::select! {
+        () = answer => {}
+        () = world.becomes(&group, UpstreamHealth::Up) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_is_gone_is_asked_after_no_more() {
+    let world = World::new().await;
+    let mut config = world.config(ProbeKind::Tcp);
+    config.health.interval = Duration::from_hours(1);
+    let group = Arc::new(UpstreamGroup::new(config));
+    group.probe(&world.prober);
+    world.becomes(&group, UpstreamHealth::Up).await;
+    drop(group);
+    let tasks = &world.prober.tasks;
+    tasks.close();
+    timeout(BOUND, tasks.wait()).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_upstream_that_answers_otherwise_goes_down() {
     let world = World::new().await;
     let group = world.group(ping());

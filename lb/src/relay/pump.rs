@@ -149,7 +149,7 @@ impl Pump {
         W: AsyncWrite + Unpin,
     {
         if let Some(dropped) = &mut self.dropped {
-            *dropped += (self.end - self.start) as u64;
+            *dropped += self.end as u64;
             self.empty();
         } else {
             ready!(self.poll_empty(cx, writer, count))?;

@@ -356,6 +356,18 @@ async fn a_pump_holds_a_buffer_only_while_bytes_are_in_flight() {
 }
 
 #[tokio::test]
+async fn a_pump_counts_what_it_drops_from_then_on() {
+    let (count, mut pump) = (AtomicU64::new(0), Pump::new(TO_CLIENT));
+    let ((mut from, mut reader), (mut writer, _to)) = (duplex(64), duplex(16));
+    from.write_all(&[7; 40]).await.unwrap();
+    assert!(!turn(&mut pump, &mut reader, &mut writer, &count));
+    pump.discard();
+    from.write_all(&[7; 10]).await.unwrap();
+    assert!(!turn(&mut pump, &mut reader, &mut writer, &count));
+    assert_eq!((pump.dropped(), count.load(Relaxed)), (10, 16));
+}
+
+#[tokio::test]
 async fn a_pump_flushes_when_there_is_nothing_more_to_write() {
     let (count, mut pump) = (AtomicU64::new(0), Pump::new(TO_CLIENT));
     let ((mut from, mut reader), (writer, mut to)) = (duplex(64), duplex(64));

@@ -67,3 +67,57 @@ impl UntrustedChain {
         .into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::CertificateError as C;
+    use rustls_pki_types::UnixTime;
+    use webpki::Error as E;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_word_and_its_alert() {
+        let time = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        let (not_before, not_after, next_update) = (time, time, time);
+        let unknown_purpose = E::RequiredEkuNotFoundContext(webpki::RequiredEkuNotFoundContext {
+            required: webpki::KeyUsage::client_auth(),
+            present: Vec::new(),
+        });
+        let expired = ("certificate_expired", C::Expired);
+        let unknown = ("unknown_authority", C::UnknownIssuer);
+        let purpose = ("certificate_purpose", C::InvalidPurpose);
+        for (error, (reason, alert)) in [
+            (E::CertExpired { time, not_after }, expired.clone()),
+            (E::InvalidCertValidity, expired),
+            (
+                E::CertNotValidYet { time, not_before },
+                ("certificate_not_yet_valid", C::NotValidYet),
+            ),
+            (E::CertRevoked, ("certificate_revoked", C::Revoked)),
+            (E::UnknownIssuer, unknown.clone()),
+            (E::InvalidSignatureForPublicKey, unknown),
+            (
+                E::CrlExpired { time, next_update },
+                ("revocation_unknown", C::ExpiredRevocationList),
+            ),
+            (
+                E::UnknownRevocationStatus,
+                ("revocation_unknown", C::UnknownRevocationStatus),
+            ),
+            (unknown_purpose, purpose.clone()),
+            (E::CaUsedAsEndEntity, purpose),
+            (E::BadDer, ("bad_certificate", C::BadEncoding)),
+        ] {
+            let untrusted = UntrustedChain::Chain(error);
+            let told = (untrusted.reason(), untrusted.alert());
+            assert_eq!(told, (reason, alert.into()));
+        }
+        let large = UntrustedChain::TooLarge {
+            intermediates: 4,
+            bytes: 1,
+        };
+        let told = (large.reason(), large.alert());
+        assert_eq!(told, ("chain_too_large", C::BadEncoding.into()));
+    }
+}

@@ -95,3 +95,59 @@ fn date(seconds: u64) -> String {
     ASN1Time::from_timestamp(time)
         .map_or_else(|_| "the end of time".to_owned(), |time| time.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    /// What is said of something of these days: its state, its end, and its end if it is a list.
+    fn told(days: u64, now: u64) -> [Option<String>; 3] {
+        let validity = ValidityPeriod {
+            not_before: 100 * DAY,
+            not_after: (100 + days) * DAY,
+        };
+        let now = unix(now);
+        [
+            validity.lapse(now),
+            validity.ending(now),
+            validity.list_ending(now),
+        ]
+        .map(|told| told.map(|told| told.replace(&date(validity.not_after), "END")))
+    }
+
+    #[test]
+    fn the_first_and_the_last_second_are_valid() {
+        let begin = date(100 * DAY);
+        let early = format!("is not valid before {begin}");
+        assert_eq!(told(1, 100 * DAY - 1)[0], Some(early));
+        assert_eq!(told(1, 100 * DAY)[0], None);
+        assert_eq!(told(1, 101 * DAY)[0], None);
+        let late = "expired on END".to_owned();
+        assert_eq!(told(1, 101 * DAY + 1)[0], Some(late));
+        assert!(begin.contains("1970"), "{begin}");
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_two_weeks_before() {
+        let end = 200 * DAY;
+        assert_eq!(told(100, end - 14 * DAY)[1], None);
+        let soon = Some("expires on END".to_owned());
+        assert_eq!(told(100, end - 14 * DAY + 1)[1], soon);
+        assert_eq!(told(100, end + DAY)[1], soon);
+    }
+
+    #[test]
+    fn the_end_of_a_list_is_told_in_its_last_quarter_and_two_weeks_before() {
+        let soon = Some("has to have a successor before END".to_owned());
+        for (days, before) in [(8, 2), (100, 14)] {
+            let end = (100 + days) * DAY;
+            assert_eq!(told(days, end - before * DAY)[2], None);
+            assert_eq!(told(days, end - before * DAY + 1)[2], soon);
+            assert_eq!(told(days, end - 1)[2], soon);
+            let over = Some("is past its nextUpdate, which was END".to_owned());
+            assert_eq!(told(days, end)[2], over);
+        }
+    }
+}

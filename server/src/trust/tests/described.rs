@@ -63,3 +63,26 @@ fn a_chain_that_is_too_long_is_not_looked_at() {
     assert!(!chain(&[most - 2, 1, 1, 1]), "all of them count");
     assert!(!chain(&[1, 1, 1, 1, 1]), "three intermediates are most");
 }
+
+#[test]
+fn an_operator_is_told_of_authorities_and_lists_that_end() {
+    let (one, other) = (authority("one"), authority("other"));
+    let trust = Files::new(&[&one, &other]).with(&[&list(&one, 1, &[])]);
+    let trust = trust.unwrap();
+    let told = |now| -> Vec<_> {
+        let warnings = trust.warnings(now);
+        warnings.iter().map(|one| one.what().to_owned()).collect()
+    };
+    assert_eq!(told(UnixTime::now()), Vec::<String>::new());
+    let late = UnixTime::since_unix_epoch(Duration::from_secs(
+        UnixTime::now().as_secs() + 24 * 60 * 60,
+    ));
+    let told_late = told(late);
+    assert_eq!(told_late.len(), 1, "{told_late:?}");
+    assert!(
+        told_late[0].contains("is past its nextUpdate"),
+        "{told_late:?}"
+    );
+    let told_early = told(LONG_AGO);
+    assert_eq!(told_early, ["2 of 2 authorities are out of date"]);
+}
