@@ -39,7 +39,8 @@ static RUNNING: LazyLock<Arc<GatewaySnapshot>> = LazyLock::new(|| {
 
 fn running(dir: &Path) -> GatewaySnapshot {
     let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
-    let tls = TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
+    let tls =
+        TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
     let balancer = LoadBalancer::default();
     GatewaySnapshot::first(policy, Arc::new(tls), &balancer)
 }

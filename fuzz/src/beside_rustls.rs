@@ -166,23 +166,23 @@ impl Servers {
         answer: u16,
     ) -> Result<Same, Difference> {
         match (ours, &theirs) {
-            (Some(Err(breach)), Some(Err(error))) => {
+            (Some(Err(record_error)), Some(Err(error))) => {
                 let answer = self.we_answer(ours, &[]);
                 if self.they_answer(true, &[]) == Some(answer) {
                     return Ok(Same::Ended);
                 }
                 // rustls sends a key update that is owed before an alert, the gateway before data only.
                 let is_listed = self.may_owe
-                    || self.has_pieces && listed::is_early(breach)
-                    || listed::is_other_alert(breach, error);
+                    || self.has_pieces && listed::is_early(record_error)
+                    || listed::is_other_alert(record_error, error);
                 ensure(is_listed, || {
-                    format!("another alert: {breach:?} instead of {error:?}")
+                    format!("another alert: {record_error:?} instead of {error:?}")
                 })?;
                 Ok(Same::Listed)
             }
-            (Some(Err(breach)), None) => {
-                ensure(listed::is_early(breach), || {
-                    format!("{breach:?}, where rustls goes on")
+            (Some(Err(record_error)), None) => {
+                ensure(listed::is_early(record_error), || {
+                    format!("{record_error:?}, where rustls goes on")
                 })?;
                 Ok(Same::Listed)
             }
@@ -259,7 +259,7 @@ impl Servers {
     fn we_answer(&mut self, end: Option<Result<(), RecordError>>, answer: &[u8]) -> Vec<u8> {
         let mut room = vec![0; answer.len() + 512];
         let written = match end {
-            Some(Err(breach)) => match breach.alert() {
+            Some(Err(record_error)) => match record_error.alert() {
                 Some(alert) => self.ours.seal_alert(alert, &mut room),
                 None => Ok(0),
             },

@@ -1,6 +1,6 @@
 //! The differences that are meant; `docs/security.md` lists them too.
 
-use portcullis::record_layer::{RecordError, OVERHEAD, length};
+use portcullis::record_layer::{OVERHEAD, RecordError, length};
 use rustls::{AlertDescription, Error, InvalidMessage, PeerMisbehaved};
 
 /// How many bytes come before the first header with another type or version than a sealed record has. The gateway
@@ -39,11 +39,14 @@ pub(crate) fn is_limit(error: &Error) -> bool {
 
 /// The gateway ignores the level of an alert, as RFC 9846 (6) says: an orderly end is one at any level, and so
 /// is `user_canceled` nothing. rustls refuses levels that it does not know.
-pub(crate) fn is_same_alert(alert: AlertDescription, ours: Option<Result<(), RecordError>>) -> bool {
+pub(crate) fn is_same_alert(
+    alert: AlertDescription,
+    ours: Option<Result<(), RecordError>>,
+) -> bool {
     match ours {
-        Some(Err(breach)) => {
+        Some(Err(record_error)) => {
             // What followed an alert that ends nothing here was looked at.
-            breach == RecordError::Alert(alert) || alert == AlertDescription::UserCanceled
+            record_error == RecordError::Alert(alert) || alert == AlertDescription::UserCanceled
         }
         Some(Ok(())) => {
             alert == AlertDescription::CloseNotify || alert == AlertDescription::UserCanceled
@@ -55,24 +58,27 @@ pub(crate) fn is_same_alert(alert: AlertDescription, ours: Option<Result<(), Rec
 /// Only a key update may come: another handshake message is refused at its first byte, and a wrong length at
 /// its own, where rustls waits until the message is whole. So is a record whose header has a length that no
 /// record has.
-pub(crate) fn is_early(breach: RecordError) -> bool {
+pub(crate) fn is_early(record_error: RecordError) -> bool {
     matches!(
-        breach,
-        RecordError::Unexpected | RecordError::Malformed | RecordError::Oversized | RecordError::Forged
+        record_error,
+        RecordError::Unexpected
+            | RecordError::Malformed
+            | RecordError::Oversized
+            | RecordError::Forged
     )
 }
 
 /// Failures that both end with an alert, where more than one alert fits.
-pub(crate) fn is_other_alert(breach: RecordError, error: &Error) -> bool {
+pub(crate) fn is_other_alert(record_error: RecordError, error: &Error) -> bool {
     match error {
         // rustls sends none here, where `unexpected_message` is due (5.1, 5.4).
         Error::PeerMisbehaved(
             PeerMisbehaved::IllegalTlsInnerPlaintext
             | PeerMisbehaved::MessageInterleavedWithHandshakeMessage,
-        ) => breach == RecordError::Unexpected,
+        ) => record_error == RecordError::Unexpected,
         // A ciphertext of more than 2^14 + 256 bytes is `record_overflow` (5.2). rustls opens longer ones, and looks
         // at the plaintext.
-        Error::DecryptError => breach == RecordError::Oversized,
+        Error::DecryptError => record_error == RecordError::Oversized,
         // A type of record that may not come is `unexpected_message` (5), whether it is known or not, and too
         // large a length `record_overflow` (5.2).
         Error::InvalidMessage(
@@ -81,7 +87,10 @@ pub(crate) fn is_other_alert(breach: RecordError, error: &Error) -> bool {
             | InvalidMessage::InvalidEmptyPayload
             | InvalidMessage::InvalidCcs
             | InvalidMessage::MessageTooLarge,
-        ) => matches!(breach, RecordError::Unexpected | RecordError::Oversized),
+        ) => matches!(
+            record_error,
+            RecordError::Unexpected | RecordError::Oversized
+        ),
         _ => false,
     }
 }
