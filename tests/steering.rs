@@ -23,12 +23,13 @@ const CONNECTIONS: usize = 2000;
 const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
 
 fn portcullis(arguments: &[&str]) -> Output {
-    Command::new(PORTCULLIS)
-        .args(arguments)
-        .arg("--bpffs")
-        .arg(bpffs())
-        .output()
-        .unwrap()
+    let mut command = Command::new(PORTCULLIS);
+    command.args(arguments);
+    if arguments.first() != Some(&"upgrade") {
+        // The running gateway knows where its own is.
+        command.arg("--bpffs").arg(bpffs());
+    }
+    command.output().unwrap()
 }
 
 fn bpffs() -> PathBuf {
@@ -37,19 +38,19 @@ fn bpffs() -> PathBuf {
         .into()
 }
 
-fn place() -> PinDir {
+fn pin_dir() -> PinDir {
     PinDir::new(&bpffs(), "default").unwrap()
 }
 
 /// Takes away what the gateway of another test, which was killed, left loaded.
 fn clear() {
     portcullis(&["steer", "unload"]);
-    assert!(!place().path().exists());
+    assert!(!pin_dir().path().exists());
 }
 
 /// How much more the busiest worker has than the idlest, as a share of what they have on average.
 fn spread() -> f64 {
-    let loads = Steering::open(&place(), Role::Primary).unwrap().loads();
+    let loads = Steering::open(&pin_dir(), Role::Primary).unwrap().loads();
     let open: Vec<f64> = (0..WORKERS)
         .map(|worker| f64::from(u32::try_from(loads.open(worker)).unwrap()))
         .collect();
@@ -97,7 +98,7 @@ async fn clients_are_served_on_ports_that_nobody_listens_on() {
 
     gateway.signal("TERM");
     assert!(gateway.ended().await.success());
-    assert!(!place().path().exists(), "it loaded it and unloads it");
+    assert!(!pin_dir().path().exists(), "it loaded it and unloads it");
 }
 
 #[tokio::test]
@@ -186,7 +187,7 @@ async fn workers_get_equally_many_connections() {
         let held = crowd(&alice, address).await;
         spreads.push(spread());
         drop(held);
-        let loads = Steering::open(&place(), Role::Primary).unwrap().loads();
+        let loads = Steering::open(&pin_dir(), Role::Primary).unwrap().loads();
         let idle = || (0..WORKERS).all(|worker| loads.open(worker) == 0);
         until(async || idle().then_some(())).await;
     }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{PORTCULLIS, clear, place, portcullis};
+use super::{PORTCULLIS, clear, pin_dir, portcullis};
 use crate::harness::{Gateway, Identity, Manager, Upstream, World, until};
 use crate::service::{GONE, KEEPS, waiting};
 use crate::upgrade::load::{upgrade_under_load, with_a_limited_client};
@@ -30,7 +30,7 @@ pub(super) fn stand_by(world: &World) -> tokio::process::Child {
 
 pub(super) async fn until_it_stands_by() {
     until(async || {
-        let steering = Steering::open(&place(), Role::Standby).unwrap();
+        let steering = Steering::open(&pin_dir(), Role::Standby).unwrap();
         steering.has_standby().unwrap().then_some(())
     })
     .await;
@@ -173,7 +173,7 @@ async fn fifty_upgrades_in_a_row_cost_nobody_a_connection() {
     let addresses = ["192.0.2.1:443", "[2001:db8::1]:443"].map(|text| text.parse().unwrap());
     upgrade_under_load(&world, &mut gateway, &addresses, 50).await;
     gateway.signal("TERM");
-    let is_gone = || (!place().path().exists()).then_some(());
+    let is_gone = || (!pin_dir().path().exists()).then_some(());
     until(async || is_gone()).await;
 }
 
