@@ -1,4 +1,4 @@
-//! Exact least connections over weight.
+//! Exact choice of the upstream with the fewest connections over its weight.
 
 use std::{
     cmp::Ordering,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{group_config::WhenAllDown, lease::NoLease};
 
-/// Where an upstream stands when one is chosen.
+/// Position of an upstream in the order of choice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Tier {
     /// Chosen first.
@@ -31,10 +31,10 @@ impl Tier {
     }
 }
 
-/// In how many steps a newcomer comes to its share.
+/// Number of steps in which a newcomer reaches its share.
 pub(crate) const STEPS: u32 = 16;
 
-/// Chooses the upstream with the fewest connections over its weight, and counts.
+/// Chooses the upstream with the fewest connections over its weight, and counts the connection.
 ///
 /// Choosing and counting are one step, so two clients who arrive together never take the same last
 /// slot. Both cost the logarithm of the number of upstreams.
@@ -46,11 +46,11 @@ pub(crate) struct Balancer {
     down: BTreeSet<Rank>,
     turn: u64,
     open: u32,
-    /// Connections and weights of all that serve.
+    /// Connections and weights of all upstreams that serve.
     serving: LoadTotal,
 }
 
-/// Sums over upstreams.
+/// Sums of connections and weights over upstreams.
 #[derive(Clone, Copy, Debug, Default)]
 struct LoadTotal {
     active: u64,
@@ -60,20 +60,21 @@ struct LoadTotal {
 #[derive(Clone, Copy, Debug)]
 struct BalancerMember {
     active: u32,
-    /// Connections that came to nothing lately, which count as if they were open.
+    /// Connections that failed lately, which count as if they were open.
     failed: u32,
-    /// What a newcomer's load counts more, and how much less with each step.
+    /// Additional load of a newcomer, as a number of connections; it falls by `step` with each step
+    /// of [`Balancer::ease`].
     handicap: u32,
     step: u32,
     weight: NonZeroU32,
-    /// When it was chosen last, in choices of the balancer.
+    /// Value of the balancer's counter of choices when this upstream was last chosen.
     turn: u64,
     tier: Tier,
     /// Removed from the group, and kept only until its last lease is back.
     removed: bool,
 }
 
-/// A member's place in the order of choice: least load, then longest not chosen.
+/// Position of a member in the order of choice: least load, then longest not chosen.
 #[derive(Clone, Copy, Debug)]
 struct Rank {
     load: u32,
@@ -138,8 +139,8 @@ impl LoadTotal {
 }
 
 impl Balancer {
-    /// Adds an upstream or alters one; its connections stay counted either way. Says whether it comes to
-    /// serve by that.
+    /// Adds an upstream or alters one; its connections stay counted either way. Returns true if it
+    /// begins to serve by that.
     pub(crate) fn put(&mut self, address: SocketAddr, weight: NonZeroU32, tier: Tier) -> bool {
         self.members.entry(address).or_insert(BalancerMember {
             active: 0,
@@ -164,8 +165,8 @@ impl Balancer {
         tier.serves() && !served
     }
 
-    /// Has an upstream that comes to serve count as loaded as the others are, in the mean. Returns whether
-    /// that is more than it is.
+    /// Gives an upstream that begins to serve as much load, over its weight, as the others have in
+    /// the mean. Returns true if that is more than it has.
     pub(crate) fn ease_in(&mut self, address: SocketAddr) -> bool {
         let total = self.serving;
         let mut handicap = 0;
@@ -181,7 +182,7 @@ impl Balancer {
         handicap > 0
     }
 
-    /// Takes a newcomer a step further, and says whether there are more.
+    /// Takes a newcomer one step further. Returns true if there are more steps.
     pub(crate) fn ease(&mut self, address: SocketAddr) -> bool {
         let Some(member) = self.members.get(&address) else {
             return false;
@@ -202,7 +203,7 @@ impl Balancer {
         });
     }
 
-    /// Chooses the least loaded upstream that was not tried yet, and counts it.
+    /// Chooses the least loaded upstream that is not in `tried`, and counts the connection.
     pub(crate) fn choose(
         &mut self,
         tried: &[SocketAddr],
@@ -239,7 +240,8 @@ impl Balancer {
         Ok(address)
     }
 
-    /// Counts a connection that somebody else chose, also on an upstream that is not configured.
+    /// Counts a connection for which another process chose the upstream, which need not be
+    /// configured.
     pub(crate) fn adopt(&mut self, address: SocketAddr) {
         self.members.entry(address).or_insert(BalancerMember {
             active: 0,
@@ -252,23 +254,24 @@ impl Balancer {
             removed: true,
         });
         self.open += 1;
-        // Before anything that could forget it.
+        // The count comes before anything that could forget the upstream.
         self.change(address, |member| member.active += 1);
     }
 
-    /// Returns what [`Balancer::choose`] or [`Balancer::adopt`] counted, and says how many are left.
+    /// Returns what [`Balancer::choose`] or [`Balancer::adopt`] counted. The result is the number
+    /// of connections that the upstream still has.
     pub(crate) fn give_back(&mut self, address: SocketAddr) -> u32 {
         self.open -= 1;
         self.change(address, |member| member.active -= 1);
         self.active(address)
     }
 
-    /// Whether an upstream that is up takes connections.
+    /// Returns true if at least one upstream is up and ready.
     pub(crate) fn serves(&self) -> bool {
         !self.primaries.is_empty() || !self.backups.is_empty()
     }
 
-    /// A connection of the upstream came to nothing, and counts as load until that is forgotten.
+    /// Counts a failed connection of the upstream as load until [`Balancer::forget_failed`].
     pub(crate) fn remember_failed(&mut self, address: SocketAddr) {
         if self.members.contains_key(&address) {
             self.change(address, |member| {
@@ -277,7 +280,7 @@ impl Balancer {
         }
     }
 
-    /// Forgets one of those connections.
+    /// Takes back one [`Balancer::remember_failed`].
     pub(crate) fn forget_failed(&mut self, address: SocketAddr) {
         if self.members.contains_key(&address) {
             self.change(address, |member| {
@@ -286,22 +289,23 @@ impl Balancer {
         }
     }
 
-    /// How many upstreams are up and ready.
+    /// Returns the number of upstreams that are up and ready.
     pub(crate) fn serving(&self) -> usize {
         self.primaries.len() + self.backups.len()
     }
 
-    /// How many connections the upstream has, removed or not.
+    /// Returns the number of connections of the upstream, removed or not.
     pub(crate) fn active(&self, address: SocketAddr) -> u32 {
         self.members.get(&address).map_or(0, |member| member.active)
     }
 
-    /// How many connections all upstreams have, removed ones included.
+    /// Returns the number of connections of all upstreams, removed ones included.
     pub(crate) fn open(&self) -> u32 {
         self.open
     }
 
-    /// Changes a member, its place in the order, and whether it is remembered at all.
+    /// Changes a member and its position in the order, and forgets it if it was removed and has no
+    /// connections.
     fn change(&mut self, address: SocketAddr, change: impl FnOnce(&mut BalancerMember)) {
         let member = self.members.get_mut(&address);
         let member = member.expect("an upstream is remembered while it is used or configured");

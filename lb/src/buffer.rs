@@ -5,20 +5,21 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-/// How long a buffer is: what a relay moves at once, and room for what a protocol around it adds.
+/// Length of a buffer: the most that a relay moves at once, and 1 KiB for what a protocol around it
+/// adds.
 const LENGTH: usize = 129 * 1024;
 
-/// The size of a memory page, which buffers are aligned to.
+/// Size of a memory page in bytes, to which buffers are aligned.
 const PAGE: usize = 4096;
 
-/// How many unused buffers a thread keeps.
+/// Most unused buffers that a thread keeps.
 const KEPT: usize = 32;
 
 thread_local! {
     static UNUSED: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a buffer holds, which decides at which offset of a memory page it begins.
+/// Use of a buffer, which decides at which offset of a memory page it begins.
 ///
 /// On some processors (AMD Zen 3 is one) `rep movsb` falls to a twentieth of its speed when the
 /// destination lies less than 64 bytes behind the source, both taken within their pages. Data is
@@ -28,7 +29,7 @@ thread_local! {
 pub enum BufferUse {
     /// Bytes as they were read. The buffer begins where a page begins.
     Read,
-    /// Bytes that are made of those in another buffer. The buffer begins in the middle of a page.
+    /// Bytes made from those in another buffer. The buffer begins in the middle of a page.
     Framed,
 }
 
@@ -44,17 +45,17 @@ impl BufferUse {
 /// A buffer for bytes in flight, which goes back to its thread's pool on drop.
 ///
 /// It holds a little more than a relay moves at once, so that a [`Downstream`](crate::Downstream)
-/// which frames or encrypts can do so with all of it. What is in it is left from its last use.
+/// which frames or encrypts can do so with all of it. The content is left from its last use.
 #[derive(Debug)]
 pub struct PooledBuffer {
-    // Empty only while it is dropped; an empty box allocates nothing.
+    // It is empty only while it is dropped; an empty box allocates nothing.
     bytes: Box<[u8]>,
-    /// Where in the allocation the buffer begins.
+    /// Offset of the buffer in the allocation.
     start: usize,
 }
 
 impl PooledBuffer {
-    /// A buffer of the thread's pool, or a new one, at the page offset of its [`BufferUse`].
+    /// Takes a buffer of the thread's pool, or a new one, at the page offset of its [`BufferUse`].
     pub fn take(buffer_use: BufferUse) -> Self {
         let unused = UNUSED.with_borrow_mut(Vec::pop);
         let bytes = unused.unwrap_or_else(|| vec![0; LENGTH + 2 * PAGE].into_boxed_slice());

@@ -1,19 +1,19 @@
-//! Why an upstream is not well, in words for a log.
+//! Causes of failures of upstreams, in words for a log.
 
 use std::{fmt, io};
 
-/// How many bytes of an answer, or of a message, an excerpt keeps.
+/// Most bytes of an answer or a message that an [`Excerpt`] keeps.
 const EXCERPT: usize = 64;
 
-/// Why an upstream failed a probe or a dial.
+/// Cause of a failed probe, dial or relay of an upstream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FailureCause {
-    /// Nothing listens there.
+    /// Nothing listens at the address.
     Refused,
-    /// There is no way to it.
+    /// There is no route to it.
     Unreachable,
-    /// It was not connected to in time.
+    /// The connection was not made in time.
     ConnectTimedOut,
     /// It did not answer in time.
     AnswerTimedOut,
@@ -23,13 +23,13 @@ pub enum FailureCause {
     Closed,
     /// It took nothing of what was sent to it in time.
     Stalled,
-    /// It answered something else than what was expected.
+    /// It gave another answer than expected.
     UnexpectedAnswer(Excerpt),
     /// Another failure.
     Other(Excerpt),
 }
 
-/// What kinds of errors have a name of their own.
+/// Kinds of errors that have a [`FailureCause`] of their own.
 const WORDS: &[(&[io::ErrorKind], FailureCause)] = &[
     (&[io::ErrorKind::ConnectionRefused], FailureCause::Refused),
     (
@@ -53,7 +53,8 @@ const WORDS: &[(&[io::ErrorKind], FailureCause)] = &[
 ];
 
 impl FailureCause {
-    /// What an error of a connection to an upstream says about it.
+    /// Returns the cause for an error of a connection to an upstream: one of its own by the error's
+    /// kind, otherwise [`FailureCause::Other`] with the error's message.
     pub fn of(error: &io::Error) -> Self {
         if error.get_ref().is_some() {
             return Self::Other(Excerpt::of(error.to_string().as_bytes()));
@@ -83,12 +84,13 @@ impl fmt::Display for FailureCause {
     }
 }
 
-/// The beginning of what a peer sent or a library said, short and safe to log.
+/// The first bytes of an answer or of an error's message, short and safe to log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Excerpt(Box<str>);
 
 impl Excerpt {
-    /// The first bytes, with everything escaped that is no visible ASCII.
+    /// Keeps the first 64 bytes, with everything escaped that is not printable ASCII. Three dots
+    /// mark that more followed.
     pub fn of(bytes: &[u8]) -> Self {
         let mut text = bytes[..bytes.len().min(EXCERPT)].escape_ascii().to_string();
         if bytes.len() > EXCERPT {

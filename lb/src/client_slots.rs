@@ -1,4 +1,4 @@
-//! A client's connection slots: how many connections it has open, and which ones wait for one of those to end.
+//! Connection slots of a client: its open connections, and those that wait for one of them to end.
 
 use std::{
     collections::BTreeMap,
@@ -13,25 +13,25 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::limit::{Limit, SharedName};
 
-/// The slots of all clients that have a connection. Clones share them.
+/// Slots of all clients that have a connection. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientSlots(Arc<SlotTable>);
 
 #[derive(Debug, Default)]
 struct SlotTable {
     clients: DashMap<SharedName, ClientEntry>,
-    /// Tells those apart that began to wait in the same moment.
+    /// Tie breaker of connections that began to wait at the same moment.
     numbers: AtomicU64,
 }
 
-/// One client's. It is in the table as long as it has a connection that is open.
+/// Connections of one client. The entry is in the table as long as one of them is open.
 #[derive(Debug, Default)]
 struct ClientEntry {
     open: u32,
     waiting: BTreeMap<QueuePosition, SlotWaiter>,
 }
 
-/// A connection's position among those that wait: since when, and a number.
+/// Position of a connection in the queue: the moment from which it waits, and a tie breaker.
 type QueuePosition = (Instant, u64);
 
 #[derive(Debug)]
@@ -40,17 +40,17 @@ struct SlotWaiter {
     sender: oneshot::Sender<ClientSlot>,
 }
 
-/// What a client that comes gets.
+/// Answer to a connection of a client that asks for a slot.
 #[derive(Debug)]
 pub enum SlotOutcome {
-    /// A connection of it is counted.
+    /// The connection is counted.
     Granted(ClientSlot),
-    /// All that it may have are open. The connection waits in the queue.
+    /// The client has as many connections open as it may. The connection waits in the queue.
     Queued(QueuedSlot),
 }
 
-/// One counted connection of a client. Dropping it hands the slot to the client's connection that has waited
-/// longest, if one waits.
+/// One counted connection of a client. Dropping it hands the slot to the connection of the client
+/// that has waited longest, if one waits.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
 pub struct ClientSlot {
@@ -58,8 +58,8 @@ pub struct ClientSlot {
     client: SharedName,
 }
 
-/// A connection of a client that has as many open as it may, in the queue for the next slot: the first that came gets it.
-/// Dropping this leaves the queue.
+/// Place in the queue for the next slot, of a connection whose client has as many open as it may.
+/// The connection that has waited longest gets the slot. Dropping this leaves the queue.
 #[derive(Debug)]
 #[must_use = "dropping it leaves the queue"]
 pub struct QueuedSlot {
@@ -70,7 +70,8 @@ pub struct QueuedSlot {
 }
 
 impl ClientSlots {
-    /// Counts one more connection, unless those that are open and those that wait are as many as may be.
+    /// Counts one more connection. Returns `None` if the open and the waiting connections together
+    /// reach the limit.
     pub(crate) fn claim(&self, client: &SharedName, limit: Limit) -> Option<ClientSlot> {
         let mut entry = self.0.clients.entry(Arc::clone(client)).or_default();
         if !entry.has_room(limit) {
@@ -81,7 +82,8 @@ impl ClientSlots {
         Some(self.slot(client))
     }
 
-    /// The same, or queues it among those that came at another time, unless as many wait as may be open.
+    /// As [`ClientSlots::claim`], but without room the connection is queued in the order of
+    /// `since`. Returns `None` if as many wait already as may be open.
     pub(crate) fn claim_or_wait(
         &self,
         client: &SharedName,
@@ -111,24 +113,24 @@ impl ClientSlots {
         }))
     }
 
-    /// Counts one more connection, whatever the limits say.
+    /// Counts one more connection, regardless of limits.
     pub(crate) fn claim_unlimited(&self, client: &SharedName) -> ClientSlot {
         self.0.clients.entry(Arc::clone(client)).or_default().open += 1;
         self.slot(client)
     }
 
-    /// How many connections a client has open.
+    /// Returns the number of open connections of a client.
     pub(crate) fn open(&self, client: &str) -> u32 {
         self.0.clients.get(client).map_or(0, |client| client.open)
     }
 
-    /// How many connections of a client wait for a slot.
+    /// Returns the number of connections of a client that wait for a slot.
     pub(crate) fn waiting(&self, client: &str) -> usize {
         let client = self.0.clients.get(client);
         client.map_or(0, |client| client.waiting.len())
     }
 
-    /// How many clients have a connection open.
+    /// Returns the number of clients that have a connection open.
     pub(crate) fn clients(&self) -> usize {
         self.0.clients.len()
     }
@@ -140,7 +142,7 @@ impl ClientSlots {
         }
     }
 
-    /// Changes what there is of a client, and hands out the slots that are free after it.
+    /// Changes the entry of a client, and then hands out the slots that are free.
     fn update(&self, client: &SharedName, change: impl FnOnce(&mut ClientEntry)) {
         let mut next = Vec::new();
         self.0.clients.remove_if_mut(client, |_, entry| {
@@ -149,20 +151,21 @@ impl ClientSlots {
             entry.open == 0 && entry.waiting.is_empty()
         });
         for place in next {
-            // One that has left in this moment drops the slot, which hands it on. No lock is held.
+            // A waiter that left at this moment drops the slot, which hands it on. No lock is held.
             drop(place.send(self.slot(client)));
         }
     }
 }
 
 impl ClientEntry {
-    /// Whether one more may come: nobody overtakes those who wait.
+    /// Returns true if one more connection may be admitted. Those that wait count too, so that none
+    /// of them is overtaken.
     fn has_room(&self, limit: Limit) -> bool {
         let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
         limit.allows(self.open.saturating_add(waiting))
     }
 
-    /// Takes those out of the queue that get a slot now, and counts them.
+    /// Takes the connections that get a slot now out of the queue, and counts them.
     fn take_granted(&mut self) -> Vec<oneshot::Sender<ClientSlot>> {
         let mut next = Vec::new();
         while let Some(first) = self.waiting.first_entry() {
@@ -180,7 +183,7 @@ impl ClientEntry {
 }
 
 impl ClientSlot {
-    /// Who was admitted.
+    /// Returns the client that was admitted.
     pub fn client(&self) -> &SharedName {
         &self.client
     }
@@ -193,14 +196,14 @@ impl Drop for ClientSlot {
 }
 
 impl QueuedSlot {
-    /// Waits for the slot, which is granted once. Cancel safe: the connection keeps its position in the queue, and a
-    /// slot that it was granted meanwhile is there the next time.
+    /// Waits for the slot, which is granted once. Cancel safe: the connection keeps its position in
+    /// the queue, and a slot that was granted meanwhile is returned by the next call.
     pub async fn granted(&mut self) -> ClientSlot {
         let place = (&mut self.granted).await;
         place.expect("a queued connection is granted a slot, once")
     }
 
-    /// Takes note that the client's limit is another now.
+    /// Replaces the client's limit for this waiting connection.
     pub fn set_limit(&mut self, limit: Limit) {
         let turn = self.position;
         self.slots.update(&self.client, |client| {
@@ -214,7 +217,7 @@ impl QueuedSlot {
 impl Drop for QueuedSlot {
     fn drop(&mut self) {
         let turn = self.position;
-        // A slot that it was granted returns with the field.
+        // A slot that was granted meanwhile returns with the field.
         self.slots.update(&self.client, |client| {
             client.waiting.remove(&turn);
         });

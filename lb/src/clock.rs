@@ -1,4 +1,4 @@
-//! Tokio's clock, as the limiter is told the time by.
+//! Tokio's clock as a clock of `governor`, for the limiter.
 
 use std::ops::Add;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioClock;
 
-/// A moment of that clock.
+/// A moment of [`TokioClock`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct TokioInstant(Instant);
 

@@ -1,4 +1,4 @@
-//! What a configuration can be, and why one is refused.
+//! Checks of a group's configuration, and the errors of a refused one.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -9,50 +9,54 @@ use crate::{
     limit::SharedName,
 };
 
-/// The longest time that anything may be configured to take, so that no sum of two overflows: a
-/// hundred years.
+/// Longest time that a setting may have, so that no sum of two overflows: a hundred years.
 pub const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
-/// What must take some time: as much as a timer can tell from none.
+/// Range of times that must not be zero: from 1 ms, the shortest time that a timer can tell from
+/// none, to [`LONGEST`].
 const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 
-/// Why a group is not configured so. Nothing has changed then.
+/// Error of a refused configuration of a group. Nothing has changed then.
 #[derive(Clone, PartialEq, Debug, Error)]
 #[error("group `{group}`: {fault}")]
 pub struct ConfigError {
-    /// The group.
+    /// Name of the group.
     pub group: SharedName,
-    /// What is wrong with it.
+    /// Fault of its configuration.
     pub fault: ConfigFault,
 }
 
-/// What is wrong with a group's configuration.
+/// Fault in a group's configuration.
 #[derive(Clone, PartialEq, Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigFault {
-    /// A time that no timer takes.
+    /// A time is outside the range that timers take: 1 ms to [`LONGEST`].
     #[error("`{setting}` is {found:?}, and can be from {:?} to {:?}", SOME_TIME.start(), SOME_TIME.end())]
     Time {
-        /// Which one, as it is called here.
+        /// Name of the setting, as in [`GroupConfig`]: `relay.idle`, for example.
         setting: &'static str,
-        /// What it is.
+        /// Value of the setting.
         found: Duration,
     },
-    /// A change of an upstream in a group that is not there.
+    /// An upstream is to change in a group that does not exist.
     #[error("there is no such group")]
     NoGroup,
-    /// A share that is none.
+    /// A share is not between 0 and 1.
     #[error("`{setting}` is {found}, and can be from 0 to 1")]
     Share {
-        /// Which one, as it is called here.
+        /// Name of the setting, as in [`GroupConfig`]: `health.jitter`, for example.
         setting: &'static str,
-        /// What it is.
+        /// Value of the setting.
         found: f64,
     },
 }
 
 impl GroupConfig {
-    /// Whether a group can be so.
+    /// Checks the times and shares of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// The first setting whose value is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         let Self {
             name,

@@ -36,7 +36,7 @@ impl Counter {
         }
     }
 
-    /// Counts one more, unless `limit` is reached.
+    /// Counts one more claim. Returns `None` if `limit` is reached.
     pub fn claim(self: &Arc<Self>, limit: Limit) -> Option<Claim> {
         let one_more = |open| limit.allows(open).then(|| open + 1);
         self.open.fetch_update(Relaxed, Relaxed, one_more).ok()?;
@@ -45,13 +45,13 @@ impl Counter {
         })
     }
 
-    /// How many claims are held now.
+    /// Returns the number of claims held now.
     pub fn open(&self) -> u32 {
         self.open.load(Relaxed)
     }
 }
 
-/// One counted claim, returned on drop.
+/// One counted claim of a [`Counter`], returned on drop.
 #[derive(Debug)]
 #[must_use = "dropping a claim returns it"]
 pub struct Claim {

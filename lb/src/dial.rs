@@ -1,4 +1,4 @@
-//! Connects to an upstream, and to the next one if that fails.
+//! Connecting to an upstream, and to the next one if that fails.
 
 use std::{future::pending, io, net::SocketAddr, sync::Arc};
 
@@ -17,14 +17,14 @@ use crate::{
     tcp,
 };
 
-/// What happened while dialing, as far as it got.
+/// Record of the dials made so far; [`dial`] keeps it up to date, also if its future is dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DialReport {
-    /// How many upstreams were dialed.
+    /// Number of upstreams that were dialed.
     pub tries: u32,
-    /// Which one was dialed last.
+    /// Upstream that was dialed last.
     pub upstream: Option<SocketAddr>,
-    /// How the last dial that failed did so.
+    /// Kind of the error of the last dial that failed.
     pub last: Option<io::ErrorKind>,
 }
 
@@ -36,18 +36,20 @@ pub struct DialReport {
 pub struct Dialed {
     /// The connection.
     pub stream: TcpStream,
-    /// Its claim on the upstream.
+    /// Claim of the connection on the upstream.
     pub lease: Lease,
-    /// When it was made.
+    /// Time when the connection was made.
     at: Instant,
 }
 
 impl Dialed {
-    /// Relays as [`relay`](crate::relay()) does, as the lease's group is configured now.
+    /// Relays as [`relay`](crate::relay()) does, with the current
+    /// [`RelayConfig`](crate::RelayConfig) of the lease's group.
     ///
-    /// How the upstream does counts for its health: one that ends the connection without a byte within
-    /// a second has failed, and so has one that breaks off again and again. If the upstream goes
-    /// down, the connection ends if the group wants that.
+    /// The result counts for the upstream's health: an upstream that ends the connection without a
+    /// byte within a second has failed, and so has one that breaks off again and again. If the
+    /// upstream goes down, the connection ends if the group is configured so
+    /// ([`OnDown::Cut`](crate::OnDown::Cut)).
     pub async fn relay<D: Downstream>(
         &mut self,
         downstream: &mut D,
@@ -69,13 +71,13 @@ impl Dialed {
     }
 }
 
-/// Why there is no connection.
+/// Error of [`dial`]: there is no connection.
 #[derive(Debug, Error)]
 pub enum DialError {
     /// The group has as many connections as it may.
     #[error("the group has all of its {limit} connections open")]
     GroupFull {
-        /// How many it may have.
+        /// Limit of connections of the group.
         limit: Limit,
     },
     /// No upstream takes connections.
@@ -84,9 +86,9 @@ pub enum DialError {
     /// Every dial failed.
     #[error("{tries} dials failed")]
     AllFailed {
-        /// How many upstreams were dialed.
+        /// Number of upstreams that were dialed.
         tries: u32,
-        /// How the last dial failed.
+        /// Error of the last dial.
         #[source]
         last: io::Error,
     },
@@ -94,10 +96,11 @@ pub enum DialError {
 
 /// Dials the least loaded healthy upstream, and after a failure the next that was not tried yet.
 ///
-/// While the first probes of a fresh group are under way, it waits for [their verdict](UpstreamGroup::first_verdict).
-/// A dial counts on the upstream from its start. It takes at most the `connect` timeout, and all
-/// dials together at most the budget. Cancel safe: dropping the future closes the socket and
-/// returns the lease. That an upstream accepts says nothing yet: [`Dialed::relay`] observes more.
+/// While the first probes of a fresh group are under way, it waits for [their
+/// verdict](UpstreamGroup::first_verdict). A dial counts on the upstream from its start. It takes
+/// at most the `connect` timeout, and all dials together at most the budget. Cancel safe: dropping
+/// the future closes the socket and returns the lease. An accepted connection is not yet a sign of
+/// health: [`Dialed::relay`] observes more.
 pub async fn dial(
     group: &Arc<UpstreamGroup>,
     report: &mut DialReport,
@@ -144,7 +147,7 @@ async fn dial_by<F: Future<Output = io::Result<TcpStream>>>(
                 failed = Some(error);
             }
             Err(_) => {
-                // One that the budget cut short was not given its time.
+                // A dial that the budget cut short did not have its full time.
                 if left >= config.dial.connect {
                     group.dialed(address, Err(FailureCause::ConnectTimedOut));
                 }
@@ -161,7 +164,7 @@ async fn dial_by<F: Future<Output = io::Result<TcpStream>>>(
     })
 }
 
-/// Whether the failure says something about us and nothing about the upstream: out of file
+/// Returns true if the error is one of this process and not of the upstream: out of file
 /// descriptors, of memory, or of local ports.
 pub(crate) fn is_ours(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;

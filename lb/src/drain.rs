@@ -1,4 +1,4 @@
-//! Stop taking connections, wait, and cut off who is left.
+//! Orderly stop: no new connections, a wait for the open ones, and a cut-off of those that remain.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-/// How long those who were cut off have to leave.
+/// Time that connections have to end after they were cut off.
 const CUT_OFF_GRACE: Duration = Duration::from_secs(5);
 
-/// Knows who is here, and asks them to leave. Clones are the same drain.
+/// Counts the open connections, and signals them to end. Clones are the same drain.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     stays: TaskTracker,
@@ -19,22 +19,22 @@ pub struct Drain {
     cutoff: CancellationToken,
 }
 
-/// One connection's stay, counted until it is dropped.
+/// One counted connection of a [`Drain`]; it counts until it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping a stay ends it"]
 pub struct DrainGuard {
     _counted: TaskTrackerToken,
 }
 
-/// How a drain ended.
+/// Result of [`Drain::finish`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a drain may have cut connections off"]
 pub enum Drained {
     /// Every connection ended by itself.
     Clean,
-    /// The deadline came first.
+    /// The deadline passed before every connection had ended.
     CutOff {
-        /// How many connections it cut off.
+        /// Number of connections that were cut off.
         connections: usize,
     },
 }
@@ -56,18 +56,19 @@ impl Drain {
         }
     }
 
-    /// Asks one that is counted already: whoever is admitted is waited for.
+    /// Admits a connection that is counted already. It is counted before the check, so that every
+    /// admitted connection is waited for.
     fn let_in(&self, counted: DrainGuard) -> Option<DrainGuard> {
         (!self.is_begun()).then_some(counted)
     }
 
-    /// From now on nobody enters.
+    /// Begins the drain: from now on no connection is admitted.
     pub fn begin(&self) {
         self.closing.cancel();
         self.stays.close();
     }
 
-    /// Whether the drain has begun.
+    /// Returns true if the drain has begun.
     pub fn is_begun(&self) -> bool {
         self.closing.is_cancelled()
     }
@@ -77,29 +78,30 @@ impl Drain {
         self.closing.cancelled().await;
     }
 
-    /// Waits until the deadline of the drain has passed. Cancel safe.
+    /// Waits until the deadline of [`Drain::finish`] has passed. Cancel safe.
     pub async fn cut_off(&self) {
         self.cutoff.cancelled().await;
     }
 
-    /// Cancelled when the drain begins.
+    /// Token that is cancelled when the drain begins.
     pub fn closing(&self) -> &CancellationToken {
         &self.closing
     }
 
-    /// Cancelled when the deadline has passed.
+    /// Token that is cancelled when the deadline of [`Drain::finish`] has passed.
     pub fn cutoff(&self) -> &CancellationToken {
         &self.cutoff
     }
 
-    /// How many connections are here.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.stays.len()
     }
 
-    /// Begins, waits for everybody to leave, and cuts off those who are here after `deadline`.
+    /// Begins the drain, waits for every connection to end, and cuts off those that are open after
+    /// `deadline`. A connection that does not end within 5 s of that is no longer waited for.
     ///
-    /// Dropping the future leaves the drain begun, and cuts off nobody.
+    /// Dropping the future leaves the drain begun, and cuts off no connection.
     pub async fn finish(&self, deadline: Duration) -> Drained {
         self.begin();
         if timeout(deadline, self.stays.wait()).await.is_ok() {
@@ -107,7 +109,7 @@ impl Drain {
         }
         let connections = self.open();
         self.cutoff.cancel();
-        // One that does not even leave now must not keep everybody else from ending.
+        // A connection that ignores the cut-off must not keep the others from ending.
         drop(timeout(CUT_OFF_GRACE, self.stays.wait()).await);
         if connections == 0 {
             Drained::Clean

@@ -1,4 +1,4 @@
-//! One connection's claim on one upstream.
+//! Claim of one connection on one upstream.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,21 +7,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{cause::FailureCause, group::UpstreamGroup, limit::Limit};
 
-/// One connection's claim on one upstream.
+/// Claim of one connection on one upstream.
 ///
-/// The claim counts from [`UpstreamGroup::lease`] until the lease is dropped, however the connection ends:
-/// return, error, panic, or cancellation. There is no `release` to forget or call twice.
+/// The claim counts from [`UpstreamGroup::lease`] until the lease is dropped, however the
+/// connection ends: return, error, panic, or cancellation. There is no `release` to forget or call
+/// twice.
 #[derive(Debug)]
 #[must_use = "dropping a lease returns it"]
 pub struct Lease {
     group: Arc<UpstreamGroup>,
     address: SocketAddr,
-    /// Cancelled when the upstream goes down, if its connections end then.
+    /// Token that is cancelled when the upstream goes down, if its connections end then.
     down: Option<CancellationToken>,
 }
 
 impl Lease {
-    /// Only the group that just counted the claim makes its lease.
+    /// Makes the lease for a claim that the group has just counted. Only the group calls this.
     pub(crate) fn counted(
         group: Arc<UpstreamGroup>,
         address: SocketAddr,
@@ -38,32 +39,32 @@ impl Lease {
         self.down.as_ref()
     }
 
-    /// The upstream said something, or has kept the connection for a while.
+    /// Reports that the upstream sent something, or has kept the connection for a while.
     pub(crate) fn served(&self) {
         self.group.dialed(self.address, Ok(()));
     }
 
-    /// The upstream ended the connection at once and without a byte.
+    /// Reports that the upstream ended the connection at once and without a byte.
     pub(crate) fn fell_short(&self, cause: FailureCause) {
         self.group.fell_short(self.address, cause);
     }
 
-    /// The upstream broke off, or took nothing for too long.
+    /// Reports that the upstream broke off, or took nothing for too long.
     pub(crate) fn broke(&self, cause: FailureCause) {
         self.group.relayed(self.address, Err(cause));
     }
 
-    /// The upstream ended the connection in order.
+    /// Reports that the upstream ended the connection in order.
     pub(crate) fn finished(&self) {
         self.group.relayed(self.address, Ok(()));
     }
 
-    /// The upstream's address.
+    /// Returns the upstream's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The group that the upstream was chosen from.
+    /// Returns the group that the upstream was chosen from.
     pub fn group(&self) -> &Arc<UpstreamGroup> {
         &self.group
     }
@@ -75,13 +76,13 @@ impl Drop for Lease {
     }
 }
 
-/// Why no upstream was leased.
+/// Error of [`UpstreamGroup::lease`]: no upstream was leased.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum NoLease {
     /// The group has as many connections as it may.
     #[error("the group has all of its {limit} connections open")]
     GroupFull {
-        /// How many it may have.
+        /// Limit of connections of the group.
         limit: Limit,
     },
     /// No upstream takes connections.

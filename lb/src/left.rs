@@ -1,4 +1,4 @@
-//! Whether a client that nothing is relayed for yet is still there.
+//! Detection of a client that leaves before anything is relayed for it.
 
 use std::{
     future::{pending, poll_fn},
@@ -13,13 +13,14 @@ use crate::{
     tcp::{PeerPresence, presence},
 };
 
-/// How often a client is looked at.
+/// Interval between two checks of a client.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Waits until a client is gone, without reading what it says. Cancel safe.
+/// Waits until a client is gone, without reading what it sends. Cancel safe.
 ///
-/// One that has ended its stream may listen all the same; it is [nudged](Downstream::nudge) once, and is gone when
-/// it answers by a reset. Without a socket nobody can see it.
+/// A client that has ended its stream may still listen; it is [nudged](Downstream::nudge) once, and
+/// is gone when it answers with a reset. Without a [socket](Downstream::socket) this cannot be
+/// seen, and the future never ends.
 pub async fn left<D: Downstream>(client: &mut D) {
     let mut is_nudged = false;
     loop {

@@ -1,22 +1,22 @@
-//! How many, and how often.
+//! Limits of numbers and of rates.
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// The name of a client or a group, shared instead of copied.
 pub type SharedName = Arc<str>;
 
-/// How many there may be at a time.
+/// Limit of the number of connections open at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Limit {
-    /// As many as come.
+    /// Any number of connections.
     #[default]
     Unlimited,
-    /// This many and no more.
+    /// At most this many connections.
     AtMost(NonZeroU32),
 }
 
 impl Limit {
-    /// Whether one more may come when `open` are there.
+    /// Returns true if one more is allowed when `open` are open.
     pub const fn allows(self, open: u32) -> bool {
         match self {
             // The count itself must not overflow.
@@ -25,7 +25,7 @@ impl Limit {
         }
     }
 
-    /// The number, if there is one.
+    /// Returns the number, or `None` without a limit.
     pub fn as_u64(self) -> Option<u64> {
         match self {
             Self::Unlimited => None,
@@ -49,22 +49,22 @@ impl fmt::Display for Limit {
     }
 }
 
-/// How often something may happen: `events` at once, and as many again spread over each `per`.
+/// Limit of events over time: `events` at once, and as many again spread over each `per`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Rate {
-    /// How many events one `per` has room for, and how many may come at once after a pause.
+    /// Events allowed in each `per`, and at once after a pause.
     pub events: NonZeroU32,
-    /// The time in which all events come back.
+    /// Time in which all events become available again.
     pub per: Duration,
 }
 
 impl Rate {
-    /// So many `events` in so much time.
+    /// Makes a rate of `events` in each `per`.
     pub const fn new(events: NonZeroU32, per: Duration) -> Self {
         Self { events, per }
     }
 
-    /// So many `events` a second.
+    /// Makes a rate of `events` a second.
     pub const fn per_second(events: NonZeroU32) -> Self {
         Self::new(events, Duration::from_secs(1))
     }
@@ -82,15 +82,15 @@ impl fmt::Display for Rate {
     }
 }
 
-/// What one client may use at a time and over time.
+/// Limits of one client: open connections, and connections over time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ClientLimits {
-    /// How many connections it may have open.
+    /// Limit of its open connections.
     pub connections: Limit,
-    /// How often it may open one; `None` means as often as it likes.
+    /// Limit of the rate of its new connections; `None` is no limit.
     pub rate: Option<Rate>,
-    /// How long one more connection than it may have open waits for one of those to end. Without any time it is
-    /// refused at once.
+    /// Time that one more connection than allowed waits for an open one to end. Zero refuses it at
+    /// once.
     pub wait: Duration,
 }
 
