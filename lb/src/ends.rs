@@ -1,41 +1,43 @@
-//! How connections end: who ended how, what the other side still does, what each side is told, and
-//! what limits that.
+//! Ends of connections: how each side has ended, what may still be delivered, what each side is
+//! notified of, and which time limits apply.
 //!
-//! [`rule`] is the whole table. It decides and does nothing: `relay` tells it what it has seen.
+//! [`rule`] is the whole table. It decides only: `relay` passes in what it has observed, and acts
+//! on the result.
 
 use std::time::Duration;
 
-/// How long a connection may be quiet whose client is gone, or ended without announcing it.
+/// Silence after which a connection ends whose client is gone, or has ended its stream unannounced.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
-/// How much of an upstream's stream is dropped for a client that took its leave and is gone.
+/// Most bytes of an upstream's stream that are dropped for a client that ended in order and is
+/// gone.
 pub(crate) const MOST_DROPPED: u64 = 64 * 1024;
 
-/// How a side's own stream stands.
+/// State of the stream that a side sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum StreamState {
-    /// More may come.
+    /// More bytes may follow.
     #[default]
     Open,
     /// It ended in the way that its protocol has for it: a `close_notify`, or an upstream's FIN.
     Ended,
-    /// It ended without a word, and anybody on the way could have ended it. The client may still
-    /// listen.
+    /// It ended without the end that its protocol has for it, so anything on the path could have
+    /// ended it. The client may still listen.
     Unannounced,
     /// It broke: a reset, a time limit of TCP, a forged record.
     Broken,
 }
 
-/// One side of a connection, as far as is known.
+/// Observed state of one side of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct SideState {
-    /// How its own stream stands. The end is seen after all that came before it was passed on.
+    /// State of the stream that it sends. An end is noted after all bytes before it were passed on.
     pub(crate) stream: StreamState,
-    /// Nothing reaches it any more: it answers by resets.
+    /// True if nothing reaches it any more: it answers with resets.
     pub(crate) gone: bool,
 }
 
-/// How a side stands for [`rule`].
+/// State of a side as a row or a column of [`rule`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum SideCondition {
     Open,
@@ -61,65 +63,67 @@ impl SideState {
     }
 }
 
-/// What a connection waits for, how long, and what it comes to then.
+/// Rule for a connection in its current state: the condition and the time limit of its end, and the
+/// verdict then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct EndRule {
-    /// When it is over.
+    /// Condition under which the connection is over.
     pub(crate) over: EndCondition,
-    /// How long it may be silent until then.
+    /// Limit of its silence until then.
     pub(crate) limit: SilenceLimit,
-    /// What it comes to, when it is over or at the limit.
+    /// Verdict when it is over or the limit is reached.
     pub(crate) verdict: RelayVerdict,
 }
 
-/// When a connection is over.
+/// Condition under which a connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EndCondition {
-    /// Now.
+    /// It is over now.
     Now,
-    /// When a side does something, or at the limit.
+    /// It is over when a side does something, or at the limit.
     ByPeers,
-    /// When what was taken in has arrived.
+    /// It is over when the bytes that were taken in have arrived.
     WhenTaken(PendingDelivery),
 }
 
-/// What has to arrive before a connection is over.
+/// Deliveries to wait for before a connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PendingDelivery {
-    /// All that is on its way to the client.
+    /// All bytes on their way to the client.
     pub(crate) client: bool,
-    /// All that is on its way to the upstream.
+    /// All bytes on their way to the upstream.
     pub(crate) upstream: bool,
-    /// Whatever else the upstream says until it is quiet for [`LINGER`].
+    /// Further bytes of the upstream, until it is silent for [`LINGER`].
     pub(crate) answers: bool,
 }
 
-/// Which time limits the silence of a connection.
+/// Time that limits the silence of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SilenceLimit {
-    /// `idle`.
+    /// [`RelayConfig::idle`](crate::RelayConfig::idle).
     Idle,
-    /// `half_closed`.
+    /// [`RelayConfig::half_closed`](crate::RelayConfig::half_closed).
     HalfClosed,
-    /// A third of `half_closed`: the client was told the upstream's end and has only to close.
+    /// A third of `half_closed`: the client was notified of the upstream's end and has only to
+    /// close.
     EndSent,
     /// [`LINGER`].
     Linger,
 }
 
-/// What a connection comes to.
+/// Verdict about a connection that is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RelayVerdict {
     /// Both sides ended in order, and both are closed in order.
     Finished,
-    /// The client ended in order and did not wait for the upstream, which was told that end and is
-    /// closed in order.
+    /// The client ended in order and did not wait for the upstream, which was notified of that end
+    /// and is closed in order.
     ClientLeft,
-    /// Neither side moved a byte: both are reset.
+    /// Neither side sent a byte for too long: both are reset.
     Idle,
-    /// One side had ended, the other did not move a byte: both are reset.
+    /// One side had ended, and the other did not send a byte for too long: both are reset.
     HalfClosed,
-    /// A side broke off, and the first to do so is to blame: both are reset.
+    /// A side broke off; the first one to do so is reported. Both are reset.
     Broke,
 }
 
@@ -139,7 +143,7 @@ const fn now(verdict: RelayVerdict) -> EndRule {
     }
 }
 
-/// What one side left behind goes to the other, then both are reset.
+/// Makes a rule that delivers what one side left behind, and then resets both sides.
 const fn when_taken(rest: PendingDelivery) -> EndRule {
     EndRule {
         over: EndCondition::WhenTaken(rest),
@@ -168,27 +172,27 @@ const WITH_ANSWERS: PendingDelivery = PendingDelivery {
     ..TO_BOTH
 };
 
-/// The table of connection ends.
+/// The table of connection ends: returns the rule for each pair of states.
 pub(crate) fn rule(client: SideState, upstream: SideState) -> EndRule {
     use SideCondition::{Broken, Ended, Left, Open, Unannounced, Unreachable};
     match (client.condition(), upstream.condition()) {
         (Open, Open) => by_peers(SilenceLimit::Idle, RelayVerdict::Idle),
-        // The upstream was told; the client waits for the answer.
+        // The upstream was notified; the client waits for the answer.
         (Ended, Open) => by_peers(SilenceLimit::HalfClosed, RelayVerdict::HalfClosed),
-        // The upstream was told, and may end by itself.
+        // The upstream was notified, and may end by itself.
         (Left, Open) => by_peers(SilenceLimit::Linger, RelayVerdict::ClientLeft),
-        // Is it only the client's write side that is closed? Then it gets what is on its way.
+        // Perhaps only the client's write side is closed: it gets what is on its way.
         (Unannounced, Open) => when_taken(WITH_ANSWERS),
         (Broken, Open) => when_taken(TO_UPSTREAM),
-        // The client was told, and may still have something to say.
+        // The client was notified, and may still have something to send.
         (Open, Ended) => by_peers(SilenceLimit::EndSent, RelayVerdict::HalfClosed),
         (Ended | Left, Ended) => now(RelayVerdict::Finished),
         (Unannounced, Ended) => when_taken(TO_BOTH),
         (Broken, Ended) => when_taken(TO_UPSTREAM),
-        // An upstream that resets after its end did not take what came later.
+        // An upstream that resets after its end did not take what was sent later.
         (Open | Ended | Unannounced, Broken | Left | Unannounced) => when_taken(TO_CLIENT),
         (Left | Broken | Unreachable, Broken | Left | Unannounced) => now(RelayVerdict::Broke),
-        // The rest of what the deaf side said is read first.
+        // The rest of what the unreachable side sent is read first.
         (Unreachable, Open | Ended) | (_, Unreachable) => {
             by_peers(SilenceLimit::HalfClosed, RelayVerdict::Broke)
         }

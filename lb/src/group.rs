@@ -1,4 +1,4 @@
-//! The live state of one group: who is healthy, and who has how many connections.
+//! Live state of one group: the health and the connections of its upstreams.
 
 mod change;
 mod first_verdict;
@@ -23,7 +23,7 @@ use crate::{
 use first_verdict::FirstVerdict;
 use state::GroupState;
 
-/// A named set of upstreams, alive.
+/// A named set of upstreams, with their health, their connections and their probes.
 ///
 /// Its configuration changes under live connections by difference: upstreams that stay keep their
 /// counts, their health and the phase of their probes, and an upstream that is removed and added
@@ -36,35 +36,40 @@ pub struct UpstreamGroup {
     probes: Mutex<BTreeMap<SocketAddr, AbortHandle>>,
 }
 
-/// One upstream as it is now.
+/// Current state of one upstream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct UpstreamStatus {
-    /// Where it is.
+    /// Address of the upstream.
     pub address: SocketAddr,
-    /// What is known about it.
+    /// Health of the upstream.
     pub health: UpstreamHealth,
-    /// Why its last probe or dial failed, unless one has succeeded since.
+    /// Cause of its last failed probe, dial or relay; a probe that passes clears it.
     pub cause: Option<FailureCause>,
-    /// What the operator wants of it.
+    /// State that the operator has set.
     pub state: UpstreamState,
-    /// How many connections it has, dials in flight included.
+    /// Number of its connections, dials in flight included.
     pub open: u32,
-    /// Its share.
+    /// Share of the upstream: twice the weight, twice the connections.
     pub weight: NonZeroU32,
-    /// Whether it serves only when no other is healthy.
+    /// True if it is chosen only when no healthy primary upstream is left to try.
     pub backup: bool,
 }
 
 impl UpstreamGroup {
-    /// A group by itself, outside a load balancer: nobody probes its upstreams, which are yet unknown,
-    /// or up if they are never to be probed.
+    /// Makes a group outside a load balancer, whose upstreams are not probed. They are unknown, or
+    /// up if the configuration has no probes.
+    ///
+    /// # Errors
+    ///
+    /// The configuration does not pass [`GroupConfig::check`].
     pub fn alone(config: GroupConfig) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self::new(config))
     }
 
-    /// A group that was checked, whose upstreams are yet unknown, or up if they are never probed.
+    /// Makes a group from a checked configuration. Its upstreams are unknown, or up if the
+    /// configuration has no probes.
     pub(crate) fn new(config: GroupConfig) -> Self {
         let mut book = GroupState::default();
         book.configure(&config);
@@ -80,22 +85,22 @@ impl UpstreamGroup {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the group.
     pub fn name(&self) -> &SharedName {
         &self.name
     }
 
-    /// Its configuration as of now.
+    /// Returns the current configuration.
     pub fn config(&self) -> Arc<GroupConfig> {
         self.config.load_full()
     }
 
-    /// How many connections it has in all, those on removed upstreams included.
+    /// Returns the number of connections of the group, those on removed upstreams included.
     pub fn open(&self) -> u32 {
         self.state.lock().balancer.open()
     }
 
-    /// Its upstreams as they are now, in the order of the configuration.
+    /// Returns the current state of each upstream, in the order of the configuration.
     pub fn upstreams(&self) -> Vec<UpstreamStatus> {
         let mut book = self.state.lock();
         book.end_cool_downs();
@@ -109,20 +114,24 @@ impl UpstreamGroup {
 
     /// Leases the upstream with the fewest connections over its weight among the healthy ones that
     /// are not in `tried`; ties go in turn.
+    ///
+    /// # Errors
+    ///
+    /// The group is full, or has no further upstream that takes connections.
     pub fn lease(self: &Arc<Self>, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
         let (address, down) = self.state.lock().choose(tried)?;
         Ok(Lease::counted(Arc::clone(self), address, down))
     }
 
-    /// Counts a connection to an upstream that another process has, whatever the limits say and
-    /// whether or not the upstream is configured here.
+    /// Counts a connection of another process to an upstream, regardless of limits and of whether
+    /// the upstream is configured here.
     pub fn adopt(self: &Arc<Self>, upstream: SocketAddr) -> Lease {
         self.state.lock().balancer.adopt(upstream);
         Lease::counted(Arc::clone(self), upstream, None)
     }
 
-    /// Believes what another process found out about an upstream, unless something is known here.
-    /// Probes go on from there.
+    /// Takes over the health of an upstream from another process, if it is unknown here. Probes go
+    /// on from there.
     pub fn assume(&self, upstream: SocketAddr, health: UpstreamHealth) {
         let mut book = self.state.lock();
         book.observe(upstream, |condition, _| condition.or(health));
@@ -134,7 +143,7 @@ impl UpstreamGroup {
         self.report_vacated(vacated);
     }
 
-    /// Takes note of what a probe said.
+    /// Notes the result of a probe.
     pub(crate) fn probed(&self, address: SocketAddr, probe: Result<(), FailureCause>) {
         let observation = Observation::of(&probe);
         let mut book = self.state.lock();
@@ -148,7 +157,7 @@ impl UpstreamGroup {
         self.report(book, address, moved);
     }
 
-    /// Takes note of how a dial for a client went.
+    /// Notes the result of a dial for a client.
     pub(crate) fn dialed(&self, address: SocketAddr, dial: Result<(), FailureCause>) {
         let observation = Observation::of(&dial);
         let mut book = self.state.lock();
@@ -162,7 +171,7 @@ impl UpstreamGroup {
         self.report(book, address, moved);
     }
 
-    /// Takes note of how a relay ended.
+    /// Notes the result of a relay.
     pub(crate) fn relayed(&self, address: SocketAddr, relay: Result<(), FailureCause>) {
         let observation = Observation::of(&relay);
         let mut book = self.state.lock();
@@ -175,7 +184,7 @@ impl UpstreamGroup {
         self.report(book, address, moved);
     }
 
-    /// Takes note that the upstream ended a connection at once and without a byte.
+    /// Notes that the upstream ended a connection at once and without a byte.
     pub(crate) fn fell_short(&self, address: SocketAddr, cause: FailureCause) {
         let mut book = self.state.lock();
         let moved = book.suspect(address, |condition, health| {
@@ -186,12 +195,12 @@ impl UpstreamGroup {
         self.report(book, address, moved);
     }
 
-    /// What is known about the upstream, unless it was removed.
+    /// Returns the health of the upstream, or `None` if it is not in the group.
     pub(crate) fn health(&self, address: SocketAddr) -> Option<UpstreamHealth> {
         self.state.lock().health(address)
     }
 
-    /// Sees to it that exactly those upstreams are probed that should be.
+    /// Starts and stops probes so that exactly the upstreams that should be probed are.
     pub(crate) fn probe(self: &Arc<Self>, prober: &Prober) {
         let config = self.config.load_full();
         self.begin_probing();
@@ -219,14 +228,14 @@ impl UpstreamGroup {
         }
     }
 
-    /// Ends the group's probes. Its connections go on.
+    /// Stops the probes of a group that is removed. Its connections go on.
     pub(crate) fn retire(&self) {
         let vacated = self.state.lock().retire();
         self.stop_probes();
         self.report_vacated(vacated);
     }
 
-    /// Ends every probe.
+    /// Stops every probe.
     pub(crate) fn stop_probes(&self) {
         for probe in mem::take(&mut *self.probes.lock()).into_values() {
             probe.abort();

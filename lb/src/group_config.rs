@@ -1,4 +1,4 @@
-//! What a group is configured to be.
+//! Configuration of a group.
 
 use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
@@ -15,27 +15,27 @@ const fn number(n: u32) -> NonZeroU32 {
 /// A named set of interchangeable upstreams.
 #[derive(Clone, PartialEq, Debug)]
 pub struct GroupConfig {
-    /// Its name.
+    /// Name of the group.
     pub name: SharedName,
-    /// Where its connections may go. Of two with one address, the last one counts.
+    /// Upstreams of the group. Of two with one address, the last one counts.
     pub upstreams: Vec<UpstreamConfig>,
-    /// How upstreams are probed.
+    /// Settings of the probes.
     pub health: HealthConfig,
-    /// How many connections it may have in all.
+    /// Limit of the group's connections.
     pub max_connections: Limit,
-    /// What happens when every upstream is down.
+    /// Behavior when every upstream is down.
     pub when_all_down: WhenAllDown,
-    /// How long an upstream that comes to serve beside others is spared: it begins as if it had as many
-    /// connections as they, and this counts less and less. Zero spares none.
+    /// Time in which an upstream that begins to serve beside others reaches its share: it starts as
+    /// if it had as many connections as they, and this counts less and less. Zero turns this off.
     pub slow_start: Duration,
-    /// How upstreams are dialed.
+    /// Settings of the dials.
     pub dial: DialConfig,
-    /// How bytes are relayed.
+    /// Settings of the relays.
     pub relay: RelayConfig,
 }
 
 impl GroupConfig {
-    /// A group with the defaults of everything but its name and its upstreams.
+    /// Makes a group with defaults for everything but its name and its upstreams.
     pub fn new(name: impl Into<SharedName>, upstreams: Vec<UpstreamConfig>) -> Self {
         Self {
             name: name.into(),
@@ -50,21 +50,21 @@ impl GroupConfig {
     }
 }
 
-/// One address of a group.
+/// Configuration of one upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UpstreamConfig {
-    /// Where to connect to.
+    /// Address to connect to.
     pub address: SocketAddr,
-    /// Its share: twice the weight, twice the connections.
+    /// Share of the upstream: twice the weight, twice the connections.
     pub weight: NonZeroU32,
-    /// Whether it serves only when no other is healthy.
+    /// True if it is chosen only when no healthy primary upstream is left to try.
     pub backup: bool,
-    /// What the operator wants of it.
+    /// State that the operator has set.
     pub state: UpstreamState,
 }
 
 impl UpstreamConfig {
-    /// An upstream of weight one that is ready and no backup.
+    /// Makes an upstream of weight one that is ready and not a backup.
     pub const fn new(address: SocketAddr) -> Self {
         Self {
             address,
@@ -75,20 +75,20 @@ impl UpstreamConfig {
     }
 }
 
-/// What the operator wants of an upstream.
+/// State of an upstream as the operator sets it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum UpstreamState {
-    /// New connections, if it is healthy.
+    /// It gets new connections if it is healthy.
     #[default]
     Ready,
-    /// No new connections; open ones go on, and so do probes.
+    /// It gets no new connections; open ones go on, and so do probes.
     Drain,
-    /// No new connections and no probes; it must pass again afterwards.
+    /// It gets no new connections and no probes; afterwards it must pass a probe again.
     Maint,
 }
 
 impl UpstreamState {
-    /// The word for it, as in the policy and the logs.
+    /// Returns the word for it, as in the policy and the logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -98,45 +98,47 @@ impl UpstreamState {
     }
 }
 
-/// What happens to a connection when every upstream is down.
+/// Behavior of a group when every upstream is down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum WhenAllDown {
-    /// It is refused at once.
+    /// A connection is refused at once.
     #[default]
     Refuse,
-    /// It tries those that are down, in case the probes are wrong.
+    /// A connection tries the upstreams that are down, in case the probes are wrong.
     TryAll,
 }
 
-/// How upstreams are probed.
+/// Settings of the probes of a group.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HealthConfig {
-    /// What is asked.
+    /// Kind of the probes.
     pub check: ProbeKind,
-    /// What a probe sends before it asks, as connections of the group do: a PROXY header, say.
+    /// Bytes that a probe sends first, as connections of the group do: a PROXY header, for example.
     pub preface: Vec<u8>,
-    /// The time between two probes of one upstream.
+    /// Time between two probes of one upstream; at most 200 ms while its health is unknown.
     pub interval: Duration,
-    /// How long a probe may take.
+    /// Time limit of one probe.
     pub timeout: Duration,
-    /// Passes in a row to come up again; the first pass suffices for an upstream that is yet unknown.
+    /// Number of passes in a row after which an upstream comes up again; one pass suffices if it is
+    /// yet unknown.
     pub rise: NonZeroU32,
-    /// Failures in a row to go down.
+    /// Number of failures in a row after which an upstream goes down.
     pub fall: NonZeroU32,
-    /// How much of the interval is left to chance, from 0 to 1.
+    /// Random part of the interval, from 0 to 1: at 0.1, pauses are up to a tenth shorter or
+    /// longer.
     pub jitter: f64,
-    /// What becomes of the connections that an upstream has when it goes down.
+    /// Fate of the open connections of an upstream that goes down.
     pub on_down: OnDown,
 }
 
-/// What becomes of the connections that an upstream has when it goes down.
+/// Fate of the open connections of an upstream that goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnDown {
     /// They go on as long as they can.
     #[default]
     Keep,
-    /// They are reset at once, unless only the ends of connections spoke against it, which a client may have
-    /// caused: then with the next probe or dial that fails.
+    /// They are reset at once. If the upstream went down only by the ends of connections, which a
+    /// client may have caused, they are reset with the next probe or dial that fails.
     Cut,
 }
 
@@ -164,14 +166,14 @@ impl HealthConfig {
     }
 }
 
-/// How upstreams are dialed.
+/// Settings of the dials of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DialConfig {
-    /// How long one try may take.
+    /// Time limit of one dial.
     pub connect: Duration,
-    /// How many upstreams are tried.
+    /// Most upstreams that are tried for one connection.
     pub tries: NonZeroU32,
-    /// How long all tries may take together.
+    /// Time limit of all dials for one connection.
     pub budget: Duration,
 }
 
@@ -185,25 +187,26 @@ impl Default for DialConfig {
     }
 }
 
-/// How bytes are relayed.
+/// Settings of the relays of a group. `None` is no limit.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RelayConfig {
-    /// How long both directions may be silent. A direction is not silent while its side still takes what it
-    /// was sent.
+    /// Longest silence of both directions. A direction is not silent while its receiver still takes
+    /// what it was sent.
     pub idle: Option<Duration>,
-    /// How long a connection may be silent of which one side has ended.
+    /// Longest silence of a connection of which one side has ended.
     ///
-    /// When it is the upstream that has, a third of it: the client was told, and nothing more can come
-    /// for it.
+    /// If the upstream has ended, a third of it: the client was notified, and nothing more can
+    /// follow for it.
     pub half_closed: Option<Duration>,
-    /// How long a side may take nothing while bytes wait for it.
+    /// Longest time that a side may take nothing while bytes wait for it.
     pub stall: Option<Duration>,
-    /// How long a connection may live.
+    /// Longest life of a connection.
     pub lifetime: Option<Duration>,
-    /// How much of the lifetime is left to chance, from 0 to 1; chance only shortens it.
+    /// Random part of the lifetime, from 0 to 1: at 0.1, a connection ends up to a tenth earlier,
+    /// never later.
     pub lifetime_jitter: f64,
-    /// How long a peer is silent before the kernel asks whether it is still there. Without an answer for
-    /// as long again, the connection ends.
+    /// Silence of a peer after which the kernel asks whether it is still there. Without an answer
+    /// for as long again, the connection ends.
     pub keepalive: Duration,
 }
 

@@ -1,11 +1,11 @@
-//! Up or down, and what moves it.
+//! Health of an upstream, and the observations that change it.
 
 use std::{fmt, num::NonZeroU32};
 
-/// What is known about an upstream.
+/// Health of an upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum UpstreamHealth {
-    /// Nothing yet; it takes no connection.
+    /// Nothing is known yet; it takes no connection.
     Unknown,
     /// It takes connections.
     Up,
@@ -14,7 +14,7 @@ pub enum UpstreamHealth {
 }
 
 impl UpstreamHealth {
-    /// The word for it, as in logs and metrics.
+    /// Returns the word for it, as in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -30,7 +30,7 @@ impl fmt::Display for UpstreamHealth {
     }
 }
 
-/// What one probe or one dial said.
+/// Result of one probe, one dial or one relay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Observation {
     Passed,
@@ -47,18 +47,18 @@ impl Observation {
     }
 }
 
-/// How many observations in a row it takes.
+/// Numbers of observations in a row that change the health.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct HealthThresholds {
-    /// Passes to come up.
+    /// Passes until it comes up.
     pub(crate) rise: NonZeroU32,
-    /// Failures to go down.
+    /// Failures until it goes down.
     pub(crate) fall: NonZeroU32,
 }
 
-/// Health, and the row of observations that may change it.
+/// Health, and the run of observations that may change it.
 ///
-/// Failed probes, failed dials and broken relays are rows of their own: an upstream that answers every
+/// Failed probes, failed dials and broken relays are counted apart: an upstream that answers every
 /// probe and fails every dial goes down, and so does one that accepts dials and fails its probes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HealthState {
@@ -75,8 +75,8 @@ pub(crate) enum HealthState {
     },
 }
 
-/// How many relays in a row an upstream has to break to go down, if `fall` is not more. A client may have
-/// caused one by what it said, so it takes more of them than of dials.
+/// Number of broken relays in a row that take an upstream down, unless `fall` is more. A client may
+/// have caused a break by what it sent, so more of them are required than of failed dials.
 pub(crate) const BREAKS: u32 = 10;
 
 impl HealthState {
@@ -88,7 +88,7 @@ impl HealthState {
     };
     pub(crate) const DOWN: Self = Self::Down { passes: 0 };
 
-    /// Up, but down again with the next failed dial.
+    /// Returns a state that is up, and down again with the next failed dial.
     pub(crate) fn half_open(thresholds: HealthThresholds) -> Self {
         Self::Up {
             probes: 0,
@@ -97,7 +97,8 @@ impl HealthState {
         }
     }
 
-    /// What is known, or else what somebody else knows.
+    /// Returns this state, or one for `elsewhere`, the health known to another process, if it is
+    /// unknown here.
     pub(crate) fn or(self, elsewhere: UpstreamHealth) -> Self {
         match (self, elsewhere) {
             (Self::Unknown { .. }, UpstreamHealth::Up) => Self::UP,
@@ -115,10 +116,11 @@ impl HealthState {
         }
     }
 
-    /// The condition after one probe.
+    /// Returns the state after one probe.
     ///
-    /// The first pass brings an unknown upstream up: `rise` holds back one that was seen to fail, and
-    /// a newcomer was not. (Envoy does so too.) Its failures are counted, since it may be starting.
+    /// The first pass brings an unknown upstream up: `rise` holds back one that was seen to fail,
+    /// and a newcomer was not. (Envoy does so too.) Its failures are counted, since it may be
+    /// starting.
     pub(crate) fn probed(
         self,
         probe: Observation,
@@ -157,10 +159,10 @@ impl HealthState {
         }
     }
 
-    /// The condition after one dial for a client.
+    /// Returns the state after one dial for a client.
     ///
-    /// Only a probe, or the end of its rest, brings an upstream up. A dial that was under way when
-    /// it went down says nothing new.
+    /// Only a probe, or the end of its time off, brings an upstream up. The result of a dial that
+    /// was under way when the upstream went down is ignored.
     pub(crate) fn dialed(
         self,
         dial: Observation,
@@ -191,7 +193,7 @@ impl HealthState {
         }
     }
 
-    /// The condition after one relay, which failed if the upstream broke it off.
+    /// Returns the state after one relay, which failed if the upstream broke it off.
     pub(crate) fn relayed(
         self,
         relay: Observation,

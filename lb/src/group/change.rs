@@ -1,4 +1,4 @@
-//! How a group's configuration changes under live connections.
+//! Changes of a group's configuration under live connections.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -10,10 +10,10 @@ use crate::{
     probe::{ProbeKind, Prober},
 };
 
-/// How many upstreams are changed before leases that wait have their turn.
+/// Number of upstreams that are changed before waiting leases get the lock.
 const STRETCH: usize = 64;
 
-/// What is other in a new configuration.
+/// Difference between two configurations of a group.
 struct GroupDifference {
     put: Vec<UpstreamConfig>,
     removed: Vec<SocketAddr>,
@@ -41,10 +41,12 @@ impl GroupDifference {
 }
 
 impl UpstreamGroup {
-    /// Changes the configuration by difference, upstream by upstream: a lease waits for some of them at
-    /// most, and what is added is there before anything is removed. One thread changes a group at a time.
+    /// Changes the configuration by difference, upstream by upstream: a lease waits for [`STRETCH`]
+    /// of them at most, and what is added is there before anything is removed. One thread changes a
+    /// group at a time.
     ///
-    /// Other health settings stop the probes; [`UpstreamGroup::probe`] starts them in the new way.
+    /// Changed health settings stop the probes; [`UpstreamGroup::probe`] starts them with the new
+    /// settings.
     pub(crate) fn alter(&self, config: GroupConfig) {
         let before = self.config.load_full();
         let unchanged = *before == config;
@@ -71,7 +73,7 @@ impl UpstreamGroup {
         }
     }
 
-    /// Adds one upstream or alters it, at a cost that hardly grows with the others.
+    /// Adds one upstream or alters it, at a cost that hardly grows with the number of the others.
     pub(crate) fn put_upstream(&self, upstream: UpstreamConfig) {
         let mut config = GroupConfig::clone(&self.config.load());
         let mut known = config.upstreams.iter_mut();
@@ -106,7 +108,7 @@ impl UpstreamGroup {
         self.report_vacated(vacated);
     }
 
-    /// Sees to it that this upstream is probed if it should be, and not otherwise.
+    /// Starts or stops the probe of this upstream, according to the configuration.
     pub(crate) fn probe_one(self: &Arc<Self>, prober: &Prober, upstream: SocketAddr) {
         let config = self.config.load_full();
         let mut known = config.upstreams.iter();

@@ -1,4 +1,4 @@
-//! When it is known for the first time whether a group can serve.
+//! The first verdict about a group: the moment when it is known whether the group can serve.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,26 +12,26 @@ use tokio::{
 
 use super::{UpstreamGroup, state::GroupState};
 
-/// How long the first verdict about an upstream is waited for; then the group counts as it is.
+/// Longest wait for the first verdict; after it the group is used in the state that it has.
 pub(super) const FIRST_VERDICT: Duration = Duration::from_secs(5);
 
-/// Whether the first verdict is awaited, and who waits for it.
+/// State of the wait for the first verdict, and the wake-up of those that wait.
 #[derive(Debug, Default)]
 pub(super) struct FirstVerdict {
-    // Only a hint that spares a lock: what counts is asked under the book's lock.
+    // Only a hint that spares a lock: the check under the lock of the group's state decides.
     is_awaited: AtomicBool,
     given: Notify,
 }
 
 impl UpstreamGroup {
-    /// Waits for the first verdict of the probes: an upstream takes connections, or all that could are
-    /// known to be down. Returns whether there is a verdict.
+    /// Waits for the first verdict of the probes: an upstream takes connections, or all that could
+    /// are known to be down. Returns true if there is a verdict, false if the time is over.
     ///
-    /// It is awaited when a group begins to be probed and when it gets upstreams that are yet unknown,
-    /// for at most 5 s from then on, whoever asks how often. Cancel safe.
+    /// A verdict is awaited when a group begins to be probed and when it gets upstreams that are
+    /// yet unknown, for at most 5 s from then on, however often this is called. Cancel safe.
     pub async fn first_verdict(&self) -> bool {
         while self.first_verdict.is_awaited.load(Relaxed) {
-            // Listening begins here, so that no verdict is missed.
+            // The listener is registered here, so that no verdict is missed.
             let given = self.first_verdict.given.notified();
             let until = {
                 let book = self.state.lock();
@@ -41,13 +41,13 @@ impl UpstreamGroup {
                     None => return true,
                 }
             };
-            // Either way it is asked again.
+            // Either way the state is checked again.
             drop(timeout_at(until, given).await);
         }
         self.state.lock().undecided_until().is_none()
     }
 
-    /// From now on upstreams are probed, and a verdict can be awaited.
+    /// Notes that upstreams are probed from now on, so that a verdict can be awaited.
     pub(super) fn begin_probing(&self) {
         let mut book = self.state.lock();
         if !book.is_probed {
@@ -57,7 +57,7 @@ impl UpstreamGroup {
         self.settle(&book);
     }
 
-    /// Tells those who wait, if there is a verdict now, and that there is something to wait for, if not.
+    /// Updates the hint that a verdict is awaited, and wakes all waiting tasks if it no longer is.
     pub(super) fn settle(&self, book: &GroupState) {
         let is_awaited = book
             .undecided_until()

@@ -1,4 +1,4 @@
-//! What a group says about its upstreams: log events of fixed words.
+//! Log events of a group about its upstreams, with fixed texts.
 
 use std::net::SocketAddr;
 
@@ -8,19 +8,19 @@ use tracing::{info, warn};
 use super::{UpstreamGroup, state::GroupState};
 use crate::{cause::FailureCause, health::UpstreamHealth};
 
-/// How many upstreams without connections one change names, at most.
+/// Most upstreams without connections that one change logs.
 const VACATED_NAMED: usize = 20;
 
-/// An upstream that gets no connections any more and has lost its last one.
+/// An upstream that gets no more connections and has lost its last one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct VacatedUpstream {
     pub(super) upstream: SocketAddr,
-    /// Why it gets none.
+    /// Reason why it gets none: `drain`, `maint` or `removed`.
     pub(super) state: &'static str,
 }
 
 impl UpstreamGroup {
-    /// Says that an upstream came up or went down, if it did, after the lock was let go.
+    /// Logs that an upstream went up or down, if it did, after the lock was released.
     pub(super) fn report(
         &self,
         book: MutexGuard<'_, GroupState>,
@@ -47,7 +47,7 @@ impl UpstreamGroup {
         }
     }
 
-    /// Says which upstreams may be taken away now: no connection of the group is on them any more.
+    /// Logs the upstreams that may be shut down now: the group has no connection on them any more.
     pub(super) fn report_vacated(&self, vacated: impl IntoIterator<Item = VacatedUpstream>) {
         let group = &*self.name;
         for VacatedUpstream { upstream, state } in vacated.into_iter().take(VACATED_NAMED) {

@@ -1,4 +1,4 @@
-//! What one lock guards: health, tiers and counts change together or not at all.
+//! State of a group under one lock: health, tiers and counts change together or not at all.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -25,15 +25,15 @@ mod upstream_entry;
 
 use upstream_entry::UpstreamEntry;
 
-/// The state of an upstream that its group does not have any more, in logs.
+/// State in logs of an upstream that its group no longer has.
 const REMOVED: &str = "removed";
 
-/// How long a connection that came to nothing counts as load of its upstream.
+/// Time that a failed connection counts as load of its upstream.
 const FAILED_COUNTS: Duration = Duration::from_secs(10);
 
-/// How many such connections of a group are counted at a time.
+/// Most failed connections of a group that are counted at a time.
 const MOST_FAILED: usize = 1024;
-/// How many newcomers one lease takes a step further, at most.
+/// Most newcomers that one lease takes a step further.
 const EASED_AT_ONCE: usize = 16;
 
 /// The state of a group.
@@ -41,19 +41,19 @@ const EASED_AT_ONCE: usize = 16;
 pub(super) struct GroupState {
     pub(super) balancer: Balancer,
     upstreams: HashMap<SocketAddr, UpstreamEntry>,
-    /// Upstreams without probes that failed, and when they are tried again.
+    /// Upstreams without probes that failed, with the times when they are tried again.
     cooling_down: BTreeSet<(Instant, SocketAddr)>,
-    /// Connections that came to nothing and count as load, and until when.
+    /// Failed connections that count as load, with the times until which they count.
     failed: VecDeque<(Instant, SocketAddr)>,
-    /// Newcomers, and when their load is to count less.
+    /// Newcomers, with the times of their next steps.
     easing: BTreeSet<(Instant, SocketAddr)>,
-    /// How long a newcomer is one.
+    /// Time in which a newcomer reaches its share.
     slow_start: Duration,
-    /// Until when the first verdict is awaited, if it ever was.
+    /// Time until which the first verdict is awaited, if it ever was.
     verdict_until: Option<Instant>,
-    /// Whether probes were begun.
+    /// True if probes were started.
     pub(super) is_probed: bool,
-    /// Whether the group was removed.
+    /// True if the group was removed.
     pub(super) retired: bool,
     health: HealthConfig,
     limit: Limit,
@@ -61,7 +61,8 @@ pub(super) struct GroupState {
 }
 
 impl GroupState {
-    /// An upstream, and what is cancelled when it goes down, if its connections end then.
+    /// Chooses an upstream and counts the connection. The token is there if the connection is to
+    /// end when the upstream goes down, and is cancelled then.
     pub(super) fn choose(
         &mut self,
         tried: &[SocketAddr],
@@ -80,7 +81,7 @@ impl GroupState {
         Ok((address, down))
     }
 
-    /// Takes over what holds for all upstreams alike.
+    /// Takes over the settings that apply to all upstreams alike.
     #[expect(
         clippy::iter_over_hash_type,
         reason = "each upstream is placed by itself, in whatever order"
@@ -94,7 +95,7 @@ impl GroupState {
         if was_off || self.health.check != ProbeKind::Off {
             return;
         }
-        // Without probes nothing speaks against any of them.
+        // Without probes there is nothing against any of them.
         for (&address, entry) in &mut self.upstreams {
             if entry.health.health() != UpstreamHealth::Up {
                 entry.health = HealthState::UP;
@@ -104,7 +105,8 @@ impl GroupState {
         }
     }
 
-    /// Adds an upstream or alters it, and says whether it lost its last connection by that.
+    /// Adds an upstream or alters it. Returns it if it gets no more connections by that and has
+    /// none.
     pub(super) fn put(&mut self, config: UpstreamConfig) -> Option<VacatedUpstream> {
         let UpstreamConfig {
             address,
@@ -139,7 +141,7 @@ impl GroupState {
         })
     }
 
-    /// Removes an upstream, whose connections go on, and says whether it has none.
+    /// Removes an upstream, whose connections go on. Returns it if it has none.
     pub(super) fn remove(&mut self, upstream: SocketAddr) -> Option<VacatedUpstream> {
         self.upstreams.remove(&upstream)?;
         let is_vacated = self.balancer.active(upstream) == 0;
@@ -148,7 +150,7 @@ impl GroupState {
         is_vacated.then_some(VacatedUpstream { upstream, state })
     }
 
-    /// Puts an upstream into its tier. One that comes to serve beside others starts slowly.
+    /// Puts an upstream into its tier. One that begins to serve beside others starts slowly.
     fn place(&mut self, address: SocketAddr, weight: NonZeroU32, tier: Tier) {
         let enters = self.balancer.put(address, weight, tier);
         if enters && !self.slow_start.is_zero() && self.balancer.ease_in(address) {
@@ -157,7 +159,7 @@ impl GroupState {
         }
     }
 
-    /// Takes those newcomers a step further for whom it is time.
+    /// Takes the newcomers that are due one step further, [`EASED_AT_ONCE`] at most.
     fn ease(&mut self) {
         if self.easing.is_empty() {
             return;
@@ -175,7 +177,8 @@ impl GroupState {
         }
     }
 
-    /// Counts the end of a connection, and says whether its upstream was to lose all.
+    /// Counts the end of a connection. Returns its upstream if that was the last one and no more
+    /// are to follow.
     pub(super) fn give_back(&mut self, upstream: SocketAddr) -> Option<VacatedUpstream> {
         if self.balancer.give_back(upstream) > 0 {
             return None;
@@ -189,7 +192,7 @@ impl GroupState {
         Some(VacatedUpstream { upstream, state })
     }
 
-    /// The group was removed: says which upstreams have no connections.
+    /// Notes that the group was removed, and returns its upstreams that have no connections.
     pub(super) fn retire(&mut self) -> Vec<VacatedUpstream> {
         self.retired = true;
         let mut vacated: Vec<_> = self.upstreams.keys().copied().collect();
@@ -202,31 +205,32 @@ impl GroupState {
             .collect()
     }
 
-    /// Remembers why an upstream failed, or forgets it.
+    /// Stores the cause of an upstream's failure; `None` clears it.
     pub(super) fn explain(&mut self, upstream: SocketAddr, cause: Option<FailureCause>) {
         if let Some(entry) = self.upstreams.get_mut(&upstream) {
             entry.cause = cause;
         }
     }
 
-    /// Why the upstream failed last.
+    /// Returns the cause of the upstream's last failure.
     pub(super) fn cause(&self, upstream: SocketAddr) -> Option<&FailureCause> {
         self.upstreams.get(&upstream)?.cause.as_ref()
     }
 
-    /// What is known about the upstream.
+    /// Returns the health of the upstream.
     pub(super) fn health(&self, upstream: SocketAddr) -> Option<UpstreamHealth> {
         Some(self.upstreams.get(&upstream)?.health.health())
     }
 
-    /// From now on the first verdict is awaited, if it is not there and can come.
+    /// Begins to await the first verdict, if there is none and probes can give one.
     pub(super) fn await_verdict(&mut self) {
         if self.is_probed && self.undecided_until().is_none() && self.is_undecided() {
             self.verdict_until = Some(Instant::now() + FIRST_VERDICT);
         }
     }
 
-    /// Until when the first verdict is awaited, if there is none; it may be over.
+    /// Returns the time until which the first verdict is awaited, which may be past, or `None` if
+    /// there is a verdict.
     pub(super) fn undecided_until(&self) -> Option<Instant> {
         self.verdict_until.filter(|_| self.is_undecided())
     }
@@ -235,8 +239,8 @@ impl GroupState {
         !self.balancer.serves() && self.upstreams.values().any(UpstreamEntry::is_undecided)
     }
 
-    /// Moves an upstream's condition, and says what its health was and is if that differs. If it goes
-    /// down, its connections end that are to end then.
+    /// Changes the health of an upstream by `next`, and returns the health before and after if they
+    /// differ. If the upstream goes down, its connections end if the group is configured so.
     pub(super) fn observe(
         &mut self,
         address: SocketAddr,
@@ -249,7 +253,7 @@ impl GroupState {
         moved
     }
 
-    /// A probe or a dial failed, which confirms what was only suspected.
+    /// Notes that a probe or a dial failed: a suspicion against the upstream is confirmed by that.
     pub(super) fn confirm(&mut self, address: SocketAddr) {
         if self
             .upstreams
@@ -260,7 +264,7 @@ impl GroupState {
         }
     }
 
-    /// Ends the upstream's connections, if that is wanted of them.
+    /// Ends the upstream's connections, if the group is configured so.
     fn cut(&mut self, address: SocketAddr) {
         if let Some(entry) = self.upstreams.get_mut(&address) {
             entry.is_suspected = false;
@@ -295,8 +299,8 @@ impl GroupState {
         Some((before, after))
     }
 
-    /// Observes what a client may have caused: it takes no upstream down without which there is none, and
-    /// ends no other client's connection.
+    /// Changes the health of an upstream by an observation that a client may have caused. It takes
+    /// down no upstream that is the last one to serve, and ends no other client's connection.
     pub(super) fn suspect(
         &mut self,
         address: SocketAddr,
@@ -319,7 +323,7 @@ impl GroupState {
         moved
     }
 
-    /// A connection of the upstream came to nothing, and counts as load for a while.
+    /// Counts a failed connection of the upstream as load for [`FAILED_COUNTS`].
     pub(super) fn count_failed(&mut self, address: SocketAddr) {
         self.forget_failed();
         if self.failed.len() < MOST_FAILED {
@@ -339,7 +343,8 @@ impl GroupState {
         }
     }
 
-    /// Puts on trial those upstreams without probes that have rested long enough.
+    /// Lets upstreams without probes serve again whose time off is over; the next failed dial takes
+    /// them down again.
     pub(super) fn end_cool_downs(&mut self) {
         if self.cooling_down.is_empty() {
             return;

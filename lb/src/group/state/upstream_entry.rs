@@ -1,4 +1,4 @@
-//! What a group knows of one upstream.
+//! Entry of one upstream in the state of its group.
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,9 +15,10 @@ pub(super) struct UpstreamEntry {
     pub(super) config: UpstreamConfig,
     pub(super) health: HealthState,
     pub(super) cause: Option<FailureCause>,
-    /// Cancelled when it goes down, if there are connections that end then.
+    /// Token that is cancelled when it goes down, if there are connections that end then.
     pub(super) down: Option<CancellationToken>,
-    /// It went down by what a client may have caused, and nothing else has said so yet.
+    /// True if it went down by what a client may have caused, and no probe or dial has confirmed
+    /// it.
     pub(super) is_suspected: bool,
 }
 
