@@ -1,9 +1,9 @@
 //! Balances byte streams over upstreams: least connections, limits, health, relay, drain.
 //!
-//! The face is [`LoadBalancer`]: make it from a [`LoadBalancerConfig`], [`start`](LoadBalancer::start) it,
+//! The main type is [`LoadBalancer`]: make it from a [`LoadBalancerConfig`], [`start`](LoadBalancer::start) it,
 //! [`handle`](LoadBalancer::handle) streams, [`apply`](LoadBalancer::apply) changes, and
-//! [`stop`](LoadBalancer::stop) it. It knows no TLS and reads no files; whoever embeds it hands it
-//! any stream that can be read, written and [aborted](Downstream::abort).
+//! [`stop`](LoadBalancer::stop) it. It knows no TLS and reads no files; the embedding program
+//! passes it any stream that can be read, written and [aborted](Downstream::abort).
 //!
 //! ```
 //! use lb::{GroupConfig, LoadBalancer, LoadBalancerConfig, StreamOutcome, UpstreamConfig};
@@ -11,7 +11,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // An upstream that says `hello` to whoever connects, and a listener for clients.
+//! // An upstream that sends `hello` to every client, and a listener for clients.
 //! let upstream = TcpListener::bind("127.0.0.1:0").await?;
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let group = GroupConfig::new("greeters", vec![UpstreamConfig::new(upstream.local_addr()?)]);
@@ -26,7 +26,7 @@
 //!     }
 //! };
 //! let visit = async {
-//!     // Without the word of a probe nobody would be admitted.
+//!     // Before the first probe has passed no upstream takes connections.
 //!     assert!(balancer.group("greeters").unwrap().first_verdict().await);
 //!     let mut client = TcpStream::connect(listener.local_addr()?).await?;
 //!     let (stream, _) = listener.accept().await?;
@@ -46,12 +46,13 @@
 //! # }
 //! ```
 //!
-//! Deciding is apart from doing. `balancer`, `health`, `limiter` and `counter` decide: they hold no
-//! socket, await nothing and are told the time. `probe`, `dial`, `relay` and `drain` do.
+//! Decisions are separate from actions. `balancer`, `health`, `limiter` and `counter` decide: they
+//! hold no socket, await nothing and get the time passed in. `probe`, `dial`, `relay` and `drain`
+//! act.
 //!
-//! Whatever is counted is counted by a guard: a [`Lease`] on an upstream, a [`ClientSlot`] of a
+//! Everything that is counted is counted by a guard: a [`Lease`] on an upstream, a [`ClientSlot`] of a
 //! client, a [`Claim`] on a [`Counter`], a [`DrainGuard`] in a [`Drain`]. Dropping the guard returns the
-//! count, so that a return, an error, a panic and a cancellation all come to the same.
+//! count, so that a return, an error, a panic and a cancellation all have the same effect.
 
 #![forbid(unsafe_code)]
 

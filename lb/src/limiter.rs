@@ -1,4 +1,4 @@
-//! How many connections one client may have, and how often it may open one.
+//! Limits of the connections of one client, open ones and over time.
 
 use std::time::Duration;
 
@@ -24,40 +24,40 @@ type KeyedLimiter<C> = RateLimiter<
     NoOpMiddleware<<C as Clock>::Instant>,
 >;
 
-/// Asks for each client whether it may come now.
+/// Decides for each client whether it may open a connection now.
 ///
-/// Limits come with each call. Lowering one refuses new connections and cuts none, and the counts
-/// outlive every change of policy. A client whose rate changes starts the new rate afresh.
+/// Limits are passed with each call. Lowering one refuses new connections and cuts none, and the
+/// counts outlive every change of policy. A client whose rate changes starts the new rate afresh.
 ///
-/// Memory grows with the clients that are connected, and with those that came since
-/// [`Limiter::forget_idle`] was called last, never with all that ever came.
+/// Memory grows with the clients that are connected, and with those that connected since
+/// [`Limiter::forget_idle`] was called last, never with all that ever connected.
 #[derive(Debug)]
 pub struct Limiter<C: Clock = TokioClock> {
     clock: C,
     slots: ClientSlots,
-    // Few rates exist, since they come from the policy: one governor each, keyed by client.
+    // Few rates exist, since they are from the policy: one governor each, keyed by client.
     rates: DashMap<Rate, KeyedLimiter<C>>,
 }
 
-/// Why a client may not come now.
+/// Error of a client that may not open a connection now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ClientDenied {
-    /// It has as many connections open as it may.
+    /// The client has as many connections open as it may.
     #[error("the client has all of its {limit} connections open")]
     ClientConnections {
-        /// How many it may have.
+        /// Limit of its open connections.
         limit: Limit,
     },
-    /// It opened connections faster than it may.
+    /// The client opened connections faster than it may.
     #[error("the client opens connections faster than {rate}")]
     ClientRate {
-        /// How fast it may.
+        /// Limit of the rate of its new connections.
         rate: Rate,
     },
 }
 
 impl<C: Clock + Clone> Limiter<C> {
-    /// A limiter that knows no client yet.
+    /// Makes a limiter without any client.
     pub fn new(clock: C) -> Self {
         Self {
             clock,
@@ -68,8 +68,8 @@ impl<C: Clock + Clone> Limiter<C> {
 
     /// Counts one more connection of `client`, if its limits allow it.
     ///
-    /// The number of connections is asked first, and a refusal by the rate gives the count back, so
-    /// that a refused connection uses up neither.
+    /// The number of connections is checked first, and a refusal by the rate gives the count back,
+    /// so that a refused connection uses up neither.
     pub fn admit(
         &self,
         client: &SharedName,
@@ -83,15 +83,16 @@ impl<C: Clock + Clone> Limiter<C> {
         )
     }
 
-    /// Counts one more connection of `client`, and waits for as long as its limits say if it has all that it may
-    /// have open: it gets the slot of the next that ends, and the first that came gets it first.
+    /// Counts one more connection of `client`. If the client has all connections open that it may,
+    /// waits for up to `limits.wait` for the slot of one that ends; connections that wait get slots
+    /// in the order in which they arrived.
     ///
-    /// As many connections wait as may be open; further ones are refused at once. The limits are those of this
-    /// call. Cancel safe: dropping the future leaves the queue.
+    /// As many connections wait as may be open; further ones are refused at once. The limits are
+    /// those of this call. Cancel safe: dropping the future leaves the queue.
     ///
     /// # Errors
     ///
-    /// As [`Limiter::admit`]. The rate is asked when there is a slot, and is not waited for.
+    /// As [`Limiter::admit`]. The rate is checked when there is a slot, and is not waited for.
     pub async fn admit_within(
         &self,
         client: &SharedName,
@@ -108,8 +109,8 @@ impl<C: Clock + Clone> Limiter<C> {
         self.check_rate(slot, limits)
     }
 
-    /// Counts one more connection of `client`, or has it wait with those that came before and after `since`, if
-    /// its limits let anybody wait. The rate is asked afterwards, by [`Limiter::check_rate`].
+    /// Counts one more connection of `client`, or queues it in the order of `since` if its limits
+    /// allow waiting. The rate is checked afterwards, by [`Limiter::check_rate`].
     ///
     /// # Errors
     ///
@@ -129,11 +130,11 @@ impl<C: Clock + Clone> Limiter<C> {
         outcome.ok_or(ClientDenied::ClientConnections { limit })
     }
 
-    /// Asks whether a connection that is counted comes slowly enough.
+    /// Checks the rate of a connection that is counted.
     ///
     /// # Errors
     ///
-    /// It does not, and is no longer counted.
+    /// The client opens connections faster than its limit; the connection is no longer counted.
     pub fn check_rate(
         &self,
         slot: ClientSlot,
@@ -147,37 +148,37 @@ impl<C: Clock + Clone> Limiter<C> {
         }
     }
 
-    /// Counts a connection of `client` that another process has admitted, whatever the limits say.
+    /// Counts a connection of `client` that another process has admitted, regardless of limits.
     pub fn admit_unlimited(&self, client: &SharedName) -> ClientSlot {
         self.slots.claim_unlimited(client)
     }
 
-    /// How many connections `client` has open.
+    /// Returns the number of open connections of `client`.
     pub fn open(&self, client: &str) -> u32 {
         self.slots.open(client)
     }
 
-    /// How many connections of `client` wait for one of those to end.
+    /// Returns the number of connections of `client` that wait for an open one to end.
     pub fn waiting(&self, client: &str) -> usize {
         self.slots.waiting(client)
     }
 
-    /// How many clients have a connection open.
+    /// Returns the number of clients that have a connection open.
     pub fn clients(&self) -> usize {
         self.slots.clients()
     }
 
-    /// Forgets every client whose rate is fully recovered, and every rate that nobody uses.
+    /// Forgets every client whose rate is fully recovered, and every rate that no client uses.
     pub fn forget_idle(&self) {
         for keyed in &self.rates {
             keyed.retain_recent();
             keyed.shrink_to_fit();
         }
-        // Emptiness is asked under the write lock, so no event is lost with its limiter.
+        // Emptiness is checked under the write lock, so no event is lost with its limiter.
         self.rates.retain(|_, keyed| !keyed.is_empty());
     }
 
-    /// How many rates of clients are remembered.
+    /// Returns the number of remembered rates, over all clients.
     pub fn remembered(&self) -> usize {
         self.rates.iter().map(|keyed| keyed.len()).sum()
     }
@@ -207,8 +208,8 @@ impl Default for Limiter {
     }
 }
 
-/// A rate slower than any that matters counts as one event in a hundred years: a longer time is none that
-/// governor can count.
+/// Makes the quota of a rate. A longer time than [`LONGEST`], a hundred years, counts as that:
+/// governor cannot count it, and no rate that slow matters.
 fn quota(Rate { events, per }: Rate) -> Quota {
     let one = per.min(LONGEST) / events.get();
     Quota::with_period(one.max(Duration::from_nanos(1)))

@@ -1,4 +1,4 @@
-//! The face: start, handle, apply, stop.
+//! The main interface of the crate: start, handle, apply, stop.
 
 mod writer;
 
@@ -33,17 +33,17 @@ use crate::{
 };
 use writer::GroupWriter;
 
-/// How often clients that are idle are forgotten.
+/// Interval at which idle clients are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
-/// What a load balancer is made from.
+/// Configuration of a [`LoadBalancer`].
 #[derive(Clone, Debug, Default)]
 pub struct LoadBalancerConfig {
-    /// How many connections there may be in all.
+    /// Limit of all connections together.
     pub connections: Limit,
-    /// What each client of [`LoadBalancer::handle`] may use.
+    /// Limits of each client of [`LoadBalancer::handle`].
     pub client: ClientLimits,
-    /// Where connections may go.
+    /// Groups of upstreams.
     pub groups: Vec<GroupConfig>,
 }
 
@@ -58,24 +58,24 @@ pub enum BalancerChange {
     PutGroup(GroupConfig),
     /// Removes a group; its open connections go on.
     RemoveGroup(SharedName),
-    /// Adds an upstream to a group, or alters the one of that address. Whoever finds upstreams needs to
-    /// know of no others, and loses none that somebody else adds meanwhile.
+    /// Adds an upstream to a group, or alters the one of that address. A source of upstreams need
+    /// not know the others of the group, and removes none that another source adds meanwhile.
     PutUpstream {
-        /// The group.
+        /// Name of the group.
         group: SharedName,
-        /// The upstream.
+        /// Configuration of the upstream.
         upstream: UpstreamConfig,
     },
     /// Removes an upstream from a group, if it is there; its open connections go on.
     RemoveUpstream {
-        /// The group.
+        /// Name of the group.
         group: SharedName,
-        /// Where the upstream is.
+        /// Address of the upstream.
         upstream: SocketAddr,
     },
-    /// How many connections there may be in all from now on.
+    /// Replaces the limit of all connections together.
     Connections(Limit),
-    /// What each client of [`LoadBalancer::handle`] may use from now on.
+    /// Replaces the limits of each client of [`LoadBalancer::handle`].
     Client(ClientLimits),
 }
 
@@ -101,64 +101,64 @@ struct BalancerSnapshot {
     client: ClientLimits,
 }
 
-/// How a connection ended that reached an upstream.
+/// Result of a connection that reached an upstream.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StreamEnd {
-    /// Where it went.
+    /// Address of the upstream.
     pub upstream: SocketAddr,
-    /// Bytes that went to the client.
+    /// Bytes that were written to the client.
     pub sent: u64,
-    /// Bytes that came from the client.
+    /// Bytes of the client that were written to the upstream.
     pub received: u64,
-    /// What ended it.
+    /// Reason for the end.
     pub outcome: StreamOutcome,
 }
 
-/// What ended a connection that reached an upstream.
+/// Reason for the end of a connection that reached an upstream.
 #[derive(Debug)]
 pub enum StreamOutcome {
-    /// Both sides did.
+    /// Both sides ended their streams.
     Finished,
-    /// The client did, and was gone before the upstream did.
+    /// The client ended its stream, and was gone before the upstream ended its own.
     ClientLeft,
-    /// It broke.
+    /// The relay broke off.
     Broken(RelayError),
-    /// The load balancer stopped, and the deadline came first.
+    /// The load balancer stopped, and the connection was open at the deadline.
     CutOff,
 }
 
-/// Why nothing is probed.
+/// Error of [`LoadBalancer::start`]: nothing is probed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProbeStartError {
-    /// It was not called on a tokio runtime, where probes would run.
+    /// The call was not made on a tokio runtime, where probes would run.
     #[error("a load balancer is started on a tokio runtime")]
     NoRuntime(#[from] TryCurrentError),
-    /// The load balancer was stopped, which is for good.
+    /// The load balancer was stopped, and cannot be started again.
     #[error("the load balancer was stopped")]
     Stopped,
 }
 
-/// Why a stream was turned away, in the order the reasons can arise.
+/// Error of a stream that was refused, in the order in which the reasons are checked.
 #[derive(Debug, Error)]
 pub enum StreamRejection {
     /// The load balancer is stopping.
     #[error("the load balancer is stopping")]
     Stopping,
-    /// There are as many connections as there may be.
+    /// As many connections are open as may be.
     #[error("all {limit} connections are open")]
     Full {
-        /// How many there may be.
+        /// Limit of all connections together.
         limit: Limit,
     },
-    /// Nobody has configured the group.
+    /// No group of that name is configured.
     #[error("the group does not exist")]
     UnknownGroup,
-    /// The client may not come now.
+    /// The limits of the client do not allow the connection.
     #[error(transparent)]
     Denied(#[from] ClientDenied),
-    /// The client was gone before it had a place.
+    /// The client was gone before its connection was admitted.
     #[error("the client left while it waited")]
     Left,
     /// No upstream could be reached.
@@ -166,7 +166,7 @@ pub enum StreamRejection {
     Dial(#[from] DialError),
 }
 
-/// What a connection holds on the load balancer itself: a stay and a claim.
+/// Counts of one connection on the load balancer itself: in the drain and in all connections.
 #[derive(Debug)]
 struct BalancerSlot {
     _stay: DrainGuard,
@@ -174,7 +174,11 @@ struct BalancerSlot {
 }
 
 impl LoadBalancer {
-    /// A load balancer that probes nothing yet, unless a group cannot be as it is configured.
+    /// Makes a load balancer that probes nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// The configuration of a group does not pass [`GroupConfig::check`].
     pub fn new(config: LoadBalancerConfig) -> Result<Self, ConfigError> {
         let LoadBalancerConfig {
             connections,
@@ -199,10 +203,16 @@ impl LoadBalancer {
         Ok(balancer)
     }
 
-    /// Starts to probe, and to forget what is over, on the tokio runtime that calls this.
+    /// Starts the probes, and the task that forgets idle clients, on the tokio runtime of the
+    /// caller.
     ///
-    /// Groups that come later are probed there as well. Starting again does nothing. The runtime must have
-    /// time and I/O enabled, of which it cannot be asked: probes fail as long as it has not.
+    /// Groups that are added later are probed there as well. A second call does nothing. The
+    /// runtime must have time and I/O enabled, which cannot be checked: without them every probe
+    /// fails.
+    ///
+    /// # Errors
+    ///
+    /// There is no runtime, or the load balancer was stopped.
     pub fn start(&self) -> Result<(), ProbeStartError> {
         let mut writer = self.writer.lock();
         if writer.prober.is_some() {
@@ -231,8 +241,9 @@ impl LoadBalancer {
         Ok(())
     }
 
-    /// Waits for the [first verdict](UpstreamGroup::first_verdict) of every group that there is now, and names
-    /// those of which there is none in time: within 5 s. Cancel safe.
+    /// Waits for the [first verdict](UpstreamGroup::first_verdict) of every group that there is
+    /// now, for 5 s at most. Returns the sorted names of the groups that have none by then. Cancel
+    /// safe.
     pub async fn first_verdicts(&self) -> Vec<SharedName> {
         let mut undecided = Vec::new();
         for group in self.groups() {
@@ -244,11 +255,15 @@ impl LoadBalancer {
         undecided
     }
 
-    /// Applies changes in their order, and shows them to new connections all at once. If a group cannot be
-    /// as one of them says, none is applied.
+    /// Applies changes in their order, and shows them to new connections all at once.
     ///
-    /// A group that is altered shows its own change a moment earlier, upstream by upstream. Any thread may call this,
-    /// before and after [`LoadBalancer::start`].
+    /// A group that is altered shows its own change a moment earlier, upstream by upstream. Any
+    /// thread may call this, before and after [`LoadBalancer::start`].
+    ///
+    /// # Errors
+    ///
+    /// A configuration of a group is not valid, or a change of an upstream names a group that does
+    /// not exist. No change is applied then.
     pub fn apply(
         &self,
         changes: impl IntoIterator<Item = BalancerChange>,
@@ -276,12 +291,12 @@ impl LoadBalancer {
         Ok(())
     }
 
-    /// The group of that name.
+    /// Returns the group of that name.
     pub fn group(&self, name: &str) -> Option<Arc<UpstreamGroup>> {
         self.snapshot.load().groups.get(name).map(Arc::clone)
     }
 
-    /// Every group, in no particular order.
+    /// Returns every group, in no particular order.
     pub fn groups(&self) -> Vec<Arc<UpstreamGroup>> {
         self.snapshot
             .load()
@@ -291,17 +306,17 @@ impl LoadBalancer {
             .collect()
     }
 
-    /// How many streams are being handled.
+    /// Returns the number of streams that are being handled.
     pub fn open(&self) -> u32 {
         self.open.open()
     }
 
-    /// Who decides how many connections a client may have.
+    /// Returns the limiter of the clients' connections.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
     }
 
-    /// Counts one more connection of `client`, if its limits allow it.
+    /// Counts one more connection of `client`, if its limits allow it. See [`Limiter::admit`].
     pub fn admit(
         &self,
         client: &SharedName,
@@ -310,8 +325,8 @@ impl LoadBalancer {
         self.limiter.admit(client, limits)
     }
 
-    /// The same, and waits for as long as the limits say for a place of the client's. Cancel safe. See
-    /// [`Limiter::admit_within`].
+    /// Counts one more connection of `client`, and waits for up to `limits.wait` for a slot. Cancel
+    /// safe. See [`Limiter::admit_within`].
     pub async fn admit_within(
         &self,
         client: &SharedName,
@@ -320,11 +335,11 @@ impl LoadBalancer {
         self.limiter.admit_within(client, limits).await
     }
 
-    /// Takes a stream from its arrival to its end.
+    /// Handles a stream from its arrival to its end.
     ///
-    /// A client that has all of its connections open waits for as long as its limits say. A stream that is turned
-    /// away is aborted. Dropping the future aborts both sides and returns
-    /// everything that was counted.
+    /// A client that has all of its connections open waits for as long as its limits say. A stream
+    /// that is refused is aborted. Dropping the future aborts both sides and returns everything
+    /// that was counted.
     pub async fn handle<S: Downstream>(
         &self,
         client: &str,
@@ -359,8 +374,8 @@ impl LoadBalancer {
         })
     }
 
-    /// Turns new streams away, waits for the others, cuts off those that are left after
-    /// `deadline`, and ends the probes.
+    /// Refuses new streams, waits for the others, cuts off those that are left after `deadline`,
+    /// and ends the probes.
     pub async fn stop(&self, deadline: Duration) -> Drained {
         let drained = self.drain.finish(deadline).await;
         self.stopped.cancel();
@@ -398,7 +413,8 @@ impl LoadBalancer {
         group.map(Arc::clone).ok_or(StreamRejection::UnknownGroup)
     }
 
-    /// Counts a connection of the client, or has it wait. A load balancer that stops lets nobody wait.
+    /// Counts a connection of the client, or lets it wait until it is admitted, leaves, or the load
+    /// balancer stops.
     async fn admitted<S: Downstream>(
         &self,
         client: &str,
@@ -428,7 +444,7 @@ impl BalancerChange {
 }
 
 impl Default for LoadBalancer {
-    /// A load balancer without limits and groups.
+    /// Makes a load balancer without limits and groups.
     fn default() -> Self {
         Self::new(LoadBalancerConfig::default()).expect("without groups nothing can be wrong")
     }
@@ -450,7 +466,7 @@ async fn forget_idle_clients(limiter: Weak<Limiter>) {
     }
 }
 
-/// A stream that is aborted on drop, unless its connection was whole.
+/// A stream that is aborted on drop, unless both sides ended in order.
 struct StreamAbortGuard<S: Downstream> {
     stream: S,
     armed: bool,

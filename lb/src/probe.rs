@@ -1,4 +1,4 @@
-//! The timer and the dial behind `health`.
+//! Execution of probes: the timer, the dial and the question.
 
 use std::{
     fmt::Debug,
@@ -32,33 +32,34 @@ use crate::{
     probe_permits::ProbePermits,
 };
 
-/// How many probes are under way at a time, over all groups.
+/// Most probes under way at a time, over all groups.
 const CONCURRENT_PROBES: usize = 512;
 
-/// First probes are spread so that about this much time lies between two of them.
+/// Mean time between two first probes of upstreams that start together.
 const FIRST_PROBE_SPACING: Duration = Duration::from_millis(1);
 
-/// How much of an unexpected answer is read, to be told.
+/// Smallest buffer for an answer, so that enough of an unexpected one can be logged.
 const ANSWER_ROOM: usize = 128;
 
-/// The longest pause between two probes of an upstream that is yet unknown, and thus useless.
+/// Longest pause between two probes of an upstream whose health is unknown, and which thus serves
+/// nobody.
 const UNKNOWN_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What a probe asks of an upstream.
+/// Kind of a probe: the behavior that it requires of an upstream.
 #[derive(Clone, Debug)]
 pub enum ProbeKind {
-    /// Nothing. The upstream counts as up; failed dials give it a rest of one interval.
+    /// No probes. The upstream counts as up; failed dials take it out for one interval.
     Off,
-    /// That it accepts a connection.
+    /// The upstream accepts a connection.
     Tcp,
-    /// That it answers.
+    /// The upstream sends an expected answer.
     SendExpect {
-        /// What is sent.
+        /// Bytes to send.
         send: Vec<u8>,
-        /// What the answer must begin with.
+        /// Bytes with which the answer must begin.
         expect: Vec<u8>,
     },
-    /// Whatever somebody else asks.
+    /// A probe that the embedding program defines.
     Custom(Arc<dyn Probe>),
 }
 
@@ -79,26 +80,26 @@ impl PartialEq for ProbeKind {
     }
 }
 
-/// One way to ask an upstream how it is.
+/// A custom probe of an upstream.
 pub trait Probe: Send + Sync + Debug {
-    /// Tells one probe from another: two with the same key ask the same.
+    /// Returns the key of the probe: two probes with the same key ask the same.
     fn key(&self) -> &str;
 
-    /// Asks over a fresh connection; an error is a failed probe, and so is a panic. The error's words are
-    /// logged, short and escaped, when the upstream goes down.
+    /// Probes over a fresh connection; an error is a failed probe, and so is a panic. The error's
+    /// message is logged, short and escaped, when the upstream goes down.
     ///
-    /// The future is dropped when it takes longer than the timeout.
+    /// The future is dropped when it takes longer than [`HealthConfig::timeout`].
     fn probe(&self, stream: TcpStream)
     -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>>;
 }
 
-/// Where probes run.
+/// Spawner of probe tasks.
 #[derive(Debug)]
 pub(crate) struct Prober {
     runtime: Handle,
     tasks: TaskTracker,
     permits: Arc<ProbePermits>,
-    /// How many upstreams wait for their first probe's end.
+    /// Number of upstreams whose first probe has not ended.
     starting: Arc<AtomicU32>,
     stopped: CancellationToken,
 }
@@ -114,7 +115,8 @@ impl Prober {
         }
     }
 
-    /// Probes the upstream until the group is gone, the task aborted, or everything stopped.
+    /// Starts a task that probes the upstream until the group is gone, the task is aborted, or all
+    /// probes are stopped.
     pub(crate) fn spawn(&self, group: &Arc<UpstreamGroup>, address: SocketAddr) -> AbortHandle {
         let before = self.starting.fetch_add(1, Relaxed);
         let starting = FirstProbeGuard(Arc::clone(&self.starting));
@@ -137,7 +139,7 @@ impl Prober {
     }
 }
 
-/// An upstream that was not probed yet, counted.
+/// Count of one upstream whose first probe has not ended.
 struct FirstProbeGuard(Arc<AtomicU32>);
 
 impl Drop for FirstProbeGuard {
@@ -147,7 +149,7 @@ impl Drop for FirstProbeGuard {
 }
 
 struct ProbeLoop {
-    // A weak one, so that probing keeps no removed group alive.
+    // A weak reference, so that probing keeps no removed group alive.
     group: Weak<UpstreamGroup>,
     name: SharedName,
     address: SocketAddr,
@@ -155,12 +157,12 @@ struct ProbeLoop {
     tasks: TaskTracker,
 }
 
-/// How a probe failed.
+/// Failure of a probe.
 #[derive(Debug)]
 enum ProbeFailure {
-    /// For something that only we lack: it says nothing about the upstream.
+    /// This process lacks a resource, which says nothing about the upstream.
     Ours(io::Error),
-    /// By the upstream.
+    /// The upstream failed.
     Theirs(FailureCause),
 }
 
@@ -185,7 +187,8 @@ impl ProbeLoop {
         }
     }
 
-    /// Probes once and says how long to pause, unless there is nothing to probe any more.
+    /// Probes once. Returns the pause until the next probe, or `None` if the group or the upstream
+    /// is gone.
     async fn round(&self) -> Option<Duration> {
         let permit = self.permits.acquire(&self.name).await;
         let config = self.group.upgrade()?.config();
@@ -232,7 +235,8 @@ impl ProbeLoop {
             }
             ProbeKind::Custom(probe) => {
                 let probe = Arc::clone(probe);
-                // A task of its own, so that its panic ends one probe and not all that follow.
+                // The probe has a task of its own, so that its panic ends one probe and not all
+                // that follow.
                 let asked = self.tasks.spawn(async move { probe.probe(stream).await });
                 let _ended = TaskAbortGuard(asked.abort_handle());
                 Ok(asked.await.map_err(io::Error::other)??)
@@ -241,7 +245,7 @@ impl ProbeLoop {
     }
 }
 
-/// Reads until the answer is as expected, or cannot become so.
+/// Reads until the answer is as expected, or can no longer be.
 async fn expected(stream: &mut TcpStream, expect: &[u8]) -> Result<(), ProbeFailure> {
     let mut answer = vec![0; expect.len().max(ANSWER_ROOM)];
     let mut length = 0;
@@ -270,7 +274,8 @@ impl Drop for TaskAbortGuard {
 }
 
 impl HealthConfig {
-    /// How long to wait for the first probe when so many others wait for theirs.
+    /// Returns the pause before the first probe, while `others` wait for theirs; `chance` is from 0
+    /// to 1.
     fn first_pause(&self, others: u32, chance: f64) -> Duration {
         let spread = self
             .interval
@@ -278,7 +283,7 @@ impl HealthConfig {
         spread.mul_f64(chance)
     }
 
-    /// How long to wait for the next probe; `chance` is from 0 to 1.
+    /// Returns the pause before the next probe; `chance` is from 0 to 1.
     fn pause(&self, health: UpstreamHealth, chance: f64) -> Duration {
         let interval = match health {
             UpstreamHealth::Unknown => self.interval.min(UNKNOWN_INTERVAL),

@@ -1,4 +1,4 @@
-//! How many probes are under way at a time, dealt fairly to the groups that wait.
+//! Permits for probes: a bounded number, shared fairly by the groups that wait.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,13 +10,14 @@ use tokio::sync::oneshot;
 
 use crate::limit::SharedName;
 
-/// A bounded number of permits. Groups that wait get them in turn, whatever number each waits for.
+/// A bounded number of permits. Groups that wait get them in turn, regardless of the number of
+/// permits that each waits for.
 #[derive(Debug)]
 pub(crate) struct ProbePermits {
     state: Mutex<PermitState>,
 }
 
-/// One probe's permit, handed on when it is dropped.
+/// Permit of one probe, handed on when it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping a permit hands it on"]
 pub(crate) struct ProbePermit {
@@ -25,10 +26,10 @@ pub(crate) struct ProbePermit {
 
 #[derive(Debug)]
 struct PermitState {
-    /// Not zero only while nobody waits.
+    /// Number of free permits; it is zero while any group waits.
     free: usize,
     waiting: HashMap<SharedName, VecDeque<oneshot::Sender<ProbePermit>>>,
-    /// The groups that wait, in the order in which they get a permit; each stands here once.
+    /// The groups that wait, once each, in the order in which they get a permit.
     turns: VecDeque<SharedName>,
 }
 
@@ -69,7 +70,7 @@ impl ProbePermits {
         };
         if let Some(waiter) = next {
             let permits = Arc::clone(self);
-            // One that has gone in this moment drops the permit, which hands it on again.
+            // A waiter that left at this moment drops the permit, which hands it on again.
             drop(waiter.send(ProbePermit { permits }));
         }
     }
@@ -86,7 +87,7 @@ impl PermitState {
         handed
     }
 
-    /// The next waiter that still listens, of the group whose turn it is.
+    /// Takes the next waiter that still listens, of the group whose turn it is.
     fn next(&mut self) -> Option<oneshot::Sender<ProbePermit>> {
         while let Some(group) = self.turns.pop_front() {
             let mut queue = self.waiting.remove(&group).unwrap_or_default();

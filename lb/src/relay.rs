@@ -1,6 +1,7 @@
-//! Bytes both ways: half-close kept, every byte counted, and no truncation that looks complete.
+//! Relay of bytes in both directions: a half-close is kept, every byte is counted, and a truncated
+//! stream never looks complete.
 //!
-//! What an end of either side means stands in `ends`.
+//! The module `ends` has the rules for the ends of both sides.
 
 mod clock;
 mod course;
@@ -36,21 +37,21 @@ use course::RelayCourse;
 /// An end of the client's stream that its protocol did not announce is an error of the kind
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the client may still listen.
 pub trait Downstream: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Ends the connection so that the peer sees a reset, never a clean end.
+    /// Ends the connection so that the peer sees a reset, never an orderly end.
     ///
-    /// The reset may leave only when the stream is dropped.
+    /// The reset may be sent only when the stream is dropped.
     fn abort(&mut self);
 
-    /// The TCP socket below, if there is one.
+    /// Returns the TCP socket below, if there is one.
     ///
-    /// Without it nobody can see whether a client that ended its stream still listens, and whether
-    /// it has taken what was sent: only time limits apply.
+    /// Without it there is no way to see whether a client that ended its stream still listens, and
+    /// whether it has taken what was sent: only time limits apply.
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// Sends something that means nothing to a client that listens, and that a client which has
-    /// closed its socket answers by a reset.
+    /// Sends something that has no effect on a client that listens, and that a client which has
+    /// closed its socket answers with a reset.
     fn nudge(&mut self, _: &mut Context<'_>) {}
 }
 
@@ -65,7 +66,7 @@ impl Downstream for TcpStream {
     }
 }
 
-/// How many bytes a connection has moved, counted as they are written.
+/// Numbers of bytes that a connection has moved, counted as they are written.
 #[derive(Debug, Default)]
 pub struct Traffic {
     sent: AtomicU64,
@@ -73,7 +74,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Nothing moved yet.
+    /// Makes counters at zero.
     pub const fn new() -> Self {
         Self {
             sent: AtomicU64::new(0),
@@ -81,28 +82,28 @@ impl Traffic {
         }
     }
 
-    /// Bytes that went to the client.
+    /// Returns the number of bytes that were written to the client.
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
 
-    /// Bytes that came from the client and went to the upstream.
+    /// Returns the number of bytes of the client that were written to the upstream.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 }
 
-/// How a relay ended well.
+/// Orderly end of a relay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RelayEnd {
-    /// Both sides ended their stream, and each was told of the other's end.
+    /// Both sides ended their streams, and each was notified of the other's end.
     Both,
-    /// The client ended its stream, of which the upstream was told, and was gone before the upstream
-    /// ended its own.
+    /// The client ended its stream, of which the upstream was notified, and was gone before the
+    /// upstream ended its own.
     ClientLeft,
 }
 
-/// How a relay broke off.
+/// Error of a relay that broke off.
 #[derive(Debug, Error)]
 pub enum RelayError {
     /// The client's connection failed.
@@ -126,30 +127,30 @@ pub enum RelayError {
     /// The connection reached the end of its lifetime.
     #[error("the connection reached the end of its lifetime")]
     Lifetime,
-    /// The upstream went down, and its group wants its connections cut then.
+    /// The upstream went down, and its group is configured to cut its connections then.
     #[error("the upstream went down")]
     UpstreamDown,
 }
 
 /// Relays until both sides have ended their streams.
 ///
-/// The end of one side is passed on, and the other direction goes on. Of a side that broke off,
-/// everything that was taken in before is delivered; then the other side sees a reset. Whatever ends
-/// the relay otherwise aborts both sides at once, so that nobody takes a truncated stream for a
-/// complete one: a time limit, a panic, and dropping the future half way, which is how a connection is
-/// cut off. A silent connection holds no buffer.
+/// The end of one side is passed on, and the other direction goes on. If a side breaks off,
+/// everything that was taken in from it before is delivered; then the other side sees a reset. Any
+/// other end of the relay aborts both sides at once, so that neither takes a truncated stream for a
+/// complete one: a time limit, a panic, and dropping the future half way, which is how a connection
+/// is cut off. A silent connection holds no buffer.
 pub async fn relay<D: Downstream>(
     downstream: &mut D,
     upstream: &mut TcpStream,
     config: &RelayConfig,
     traffic: &Traffic,
 ) -> Result<RelayEnd, RelayError> {
-    // As it is done for an upstream that was dialed here.
+    // The same is done for an upstream that was dialed here.
     drop(upstream.set_zero_linger());
     run(downstream, upstream, config, traffic, None).await
 }
 
-/// Relays over a leased upstream, and observes how the upstream does.
+/// Relays over a leased upstream, and reports to its group whether the upstream serves.
 pub(crate) async fn relay_leased<D: Downstream>(
     downstream: &mut D,
     (upstream, lease, dialed): (&mut TcpStream, &Lease, Instant),
@@ -183,7 +184,7 @@ async fn run<D: Downstream>(
     std::future::poll_fn(|cx| course.poll(cx, &mut clock, alarm.as_mut())).await
 }
 
-/// Both ends of a connection, aborted on drop unless it finished.
+/// Both ends of a connection, aborted on drop unless the relay finished.
 struct SidesGuard<'a, D: Downstream> {
     downstream: &'a mut D,
     upstream: &'a mut TcpStream,
@@ -198,7 +199,7 @@ impl<D: Downstream> Drop for SidesGuard<'_, D> {
                 self.downstream.abort();
                 tcp::end_in_order(self.upstream);
             }
-            // The upstream's socket resets unless it is told otherwise.
+            // The upstream's socket resets by itself unless it was set to end in order.
             None => self.downstream.abort(),
         }
     }

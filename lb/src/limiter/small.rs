@@ -1,4 +1,4 @@
-//! Every short history of two clients, beside a model that only counts.
+//! Every short history of two clients, compared with a model that only counts.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -6,12 +6,12 @@ use governor::clock::FakeRelativeClock;
 
 use super::*;
 
-/// What may happen next. The number is the client's.
+/// One event. The number is the client's.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// It comes and may have one connection, as often as it likes.
+    /// The client asks for a connection, may have one, and has no rate.
     One(usize),
-    /// It comes and may have two connections, and one a second.
+    /// The client asks for a connection, may have two, and may open one a second.
     Two(usize),
     /// Another process has admitted it.
     Adopt(usize),
@@ -33,15 +33,15 @@ const STEPS: [Step; 8] = [
 ];
 const LONGEST_HISTORY: u32 = 5;
 
-/// What must be so of one client.
+/// Expected state of one client.
 #[derive(Default)]
 struct Model {
     open: u32,
-    /// Whether it has come within this second under a rate.
+    /// True if it has asked for a connection within this second under a rate.
     came: bool,
 }
 
-/// A limiter, what it has admitted, and the model.
+/// A limiter, the connections that it has admitted, and the model.
 struct World {
     limiter: Limiter<FakeRelativeClock>,
     clock: FakeRelativeClock,
@@ -79,7 +79,7 @@ impl World {
         is_right
     }
 
-    /// Says whether the limiter does as the model.
+    /// Applies one event. Returns true if the limiter agrees with the model.
     fn step(&mut self, step: Step) -> bool {
         let is_right = match step {
             Step::One(client) => self.come(client, 1, None),

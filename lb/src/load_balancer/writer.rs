@@ -1,4 +1,4 @@
-//! What a change of groups does.
+//! Changes of the groups of a load balancer.
 
 use std::{
     collections::HashMap,
@@ -15,18 +15,19 @@ use crate::{
     probe::Prober,
 };
 
-/// How many removed groups are remembered before those without connections are looked for.
+/// Number of removed groups from which on those without connections are forgotten.
 const RETIRED_KEPT: usize = 1024;
 
-/// Who changes groups, one change at a time.
+/// Writer of the groups; it applies one change at a time.
 #[derive(Debug, Default)]
 pub(super) struct GroupWriter {
     pub(super) prober: Option<Prober>,
-    /// Removed groups, found again by their connections if they come back.
+    /// Removed groups, weakly held by name: one that is added again while it has connections goes
+    /// on with its counts.
     retired: HashMap<SharedName, Weak<UpstreamGroup>>,
 }
 
-/// Whether every upstream that changes is one of a group that is there by then.
+/// Checks that every change of an upstream names a group that exists by then.
 pub(super) fn check_groups(
     changes: &[BalancerChange],
     groups: &imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
