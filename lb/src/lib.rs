@@ -1,9 +1,10 @@
 //! Balances byte streams over upstreams: least connections, limits, health, relay, drain.
 //!
-//! The main type is [`LoadBalancer`]: make it from a [`LoadBalancerConfig`], [`start`](LoadBalancer::start) it,
-//! [`handle`](LoadBalancer::handle) streams, [`apply`](LoadBalancer::apply) changes, and
-//! [`stop`](LoadBalancer::stop) it. It knows no TLS and reads no files; the embedding program
-//! passes it any stream that can be read, written and [aborted](Downstream::abort).
+//! The main type is [`LoadBalancer`]: make it from a [`LoadBalancerConfig`],
+//! [`start`](LoadBalancer::start) it, [`handle`](LoadBalancer::handle) streams,
+//! [`apply`](LoadBalancer::apply) changes, and [`stop`](LoadBalancer::stop) it. It knows no TLS and
+//! reads no files; the embedding program passes it any stream that can be read, written and
+//! [aborted](Downstream::abort).
 //!
 //! ```
 //! use lb::{GroupConfig, LoadBalancer, LoadBalancerConfig, StreamOutcome, UpstreamConfig};
@@ -47,12 +48,13 @@
 //! ```
 //!
 //! Decisions are separate from actions. `balancer`, `health`, `limiter` and `counter` decide: they
-//! hold no socket, await nothing and get the time passed in. `probe`, `dial`, `relay` and `drain`
-//! act.
+//! hold no socket, and none but [`Limiter::admit_within`] awaits anything or asks for the time; the
+//! clock for rates is passed in. `probe`, `dial`, `relay` and `drain` act.
 //!
-//! Everything that is counted is counted by a guard: a [`Lease`] on an upstream, a [`ClientSlot`] of a
-//! client, a [`Claim`] on a [`Counter`], a [`DrainGuard`] in a [`Drain`]. Dropping the guard returns the
-//! count, so that a return, an error, a panic and a cancellation all have the same effect.
+//! Everything that is counted is counted by a guard: a [`Lease`] on an upstream, a [`ClientSlot`] of
+//! a client, a [`Claim`] on a [`Counter`], a [`DrainGuard`] in a [`Drain`]. Dropping the guard
+//! returns the count, so that a return, an error, a panic and a cancellation all have the same
+//! effect.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! What the kernel knows about a TCP connection, and what it is told about one.
+//! Kernel state and socket options of TCP connections.
 //!
-//! Everything here is best effort: a socket that cannot be told so is dead already, and what cannot
-//! be found out is `None`.
+//! Everything here is best effort: a socket whose option cannot be set is dead already, and what
+//! cannot be found out is `None`.
 
 mod sock_diag;
 
@@ -16,20 +16,20 @@ use tokio::{io::Interest, net::TcpStream};
 
 pub(crate) use sock_diag::queued;
 
-/// How many times the kernel asks a silent peer within one keepalive period.
+/// Number of keepalive probes that the kernel sends within one keepalive period.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// The longest keepalive period that the kernel takes (`MAX_TCP_KEEPIDLE`).
+/// Longest keepalive period that the kernel takes (`MAX_TCP_KEEPIDLE`).
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
 
-/// How much that was not sent yet the kernel may hold for a peer that takes less than it is given.
+/// Most bytes not yet sent that the kernel may hold for a peer that takes less than it is given.
 const MOST_UNSENT: u32 = 128 * 1024;
 
-/// How much the kernel may hold of what an upstream sends faster than its client takes it. The kernel
-/// doubles it for its own bookkeeping, and keeps to `net.core.rmem_max`.
+/// Most bytes that the kernel may hold of an upstream that sends faster than its client takes. The
+/// kernel doubles it for its own bookkeeping, and does not exceed `net.core.rmem_max`.
 const MOST_UNREAD: usize = 512 * 1024;
 
-/// What can be seen of a peer without reading.
+/// State of a peer as far as it can be seen without reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PeerPresence {
     /// Its stream goes on.
@@ -40,7 +40,7 @@ pub(crate) enum PeerPresence {
     Gone,
 }
 
-/// Looks at a peer without reading.
+/// Returns the state of a peer without reading.
 pub(crate) fn presence(socket: BorrowedFd<'_>) -> PeerPresence {
     let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
     let at_once = Timespec {
@@ -61,8 +61,8 @@ pub(crate) fn presence(socket: BorrowedFd<'_>) -> PeerPresence {
     }
 }
 
-/// Connects so that the upstream sees a reset unless it is told otherwise, even if this process is
-/// killed.
+/// Connects with a socket that sends a reset when it is closed, even if this process is killed.
+/// [`end_in_order`] undoes that.
 pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
@@ -73,7 +73,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         Ok(()) | Err(_) => {}
     }
     let stream = TcpStream::from_std(socket.into())?;
-    // The readiness says whether it has failed: a connection that was made is not asked for its error.
+    // Readiness shows a failure: a connection that was made is not asked for its error.
     if stream.ready(Interest::WRITABLE).await?.is_write_closed()
         && let Some(error) = stream.take_error()?
     {
@@ -84,13 +84,13 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Has a dropped connection end in order: what was sent arrives, and then its end.
+/// Makes a connection end in order when it is dropped: what was sent arrives, and then its end.
 pub(crate) fn end_in_order(stream: &TcpStream) {
     drop(SockRef::from(stream).set_linger(None));
 }
 
-/// Has the kernel ask a peer that is silent for so long whether it is still there, and end the
-/// connection when as long again has passed without an answer.
+/// Makes the kernel probe a peer that is silent for `period`, and end the connection when the same
+/// time has passed again without an answer. Periods are clamped to 1 s to 32767 s.
 pub(crate) fn keep_alive(socket: BorrowedFd<'_>, period: Duration) {
     let period = period.clamp(Duration::from_secs(1), LONGEST_KEEPALIVE);
     let interval = (period / KEEPALIVE_PROBES).max(Duration::from_secs(1));
@@ -101,12 +101,12 @@ pub(crate) fn keep_alive(socket: BorrowedFd<'_>, period: Duration) {
     drop(SockRef::from(&socket).set_tcp_keepalive(&keepalive));
 }
 
-/// Bounds what the kernel holds for a peer that takes less than it is given.
+/// Limits the bytes that the kernel holds for a peer that takes less than it is given.
 pub(crate) fn bound_unsent(socket: BorrowedFd<'_>) {
     drop(SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT));
 }
 
-/// Bounds what the kernel holds of a peer that sends more than is taken from it.
+/// Limits the bytes that the kernel holds of a peer that sends more than is taken from it.
 pub(crate) fn bound_unread(socket: BorrowedFd<'_>) {
     drop(SockRef::from(&socket).set_recv_buffer_size(MOST_UNREAD));
 }

@@ -1,4 +1,4 @@
-//! When a relay has to look at its connection again, and why.
+//! Time of a relay: the moments at which it has to check its connection, and the reasons.
 
 use std::time::Duration;
 
@@ -9,65 +9,66 @@ use crate::{
     group_config::RelayConfig,
 };
 
-/// What stands for "never": long past the life of any process.
+/// Duration that counts as "never": longer than the life of any process.
 pub(super) const NEVER: Duration = Duration::from_hours(24 * 365 * 10);
 
-/// The first pause between two looks at the sockets after an end; each pause is twice the last.
+/// First pause between two checks of the sockets after an end; each pause is twice the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// How long after an end the sockets are looked at for the first time if what happens next is up to the peers, who
-/// mostly end before: a timer that is not nearer than others costs no system call.
+/// Pause from an end to the first check of the sockets if the next step is the peers', who mostly
+/// end before: a timer that is not nearer than others costs no system call.
 const FIRST_LOOK_AT_PEERS: Duration = Duration::from_millis(50);
-/// The longest pause between two looks while what was taken in arrives.
+/// Longest pause between two checks of the sockets while bytes that were taken in arrive.
 const LONGEST_PAUSE_WHILE_ARRIVING: Duration = Duration::from_millis(250);
-/// The longest pause between two looks while a side has ended.
+/// Longest pause between two checks of the sockets while a side has ended.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a connection lives before the kernel is told to ask after silent peers: most are shorter.
+/// Age of a connection at which keepalive is set, unless its period is shorter: most connections
+/// end before.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// How long an upstream has from the dial to say something before it ends.
+/// Time from the dial within which an upstream that ends the connection without a byte has failed.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// What it is time for.
+/// Reason for a wake-up of a relay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum WakeReason {
-    /// The end of the lifetime.
+    /// The lifetime is over.
     Lifetime,
-    /// The end of the silence that the rule allows.
+    /// The silence that the rule allows is over.
     Silence,
-    /// A look at the sockets, since a side has ended.
+    /// The sockets are to be checked, since a side has ended.
     Look,
-    /// A look at whether the client takes what is sent to it.
+    /// It is to be checked whether the client takes what is sent to it.
     ClientTaking,
-    /// A look at whether the upstream takes what is sent to it.
+    /// It is to be checked whether the upstream takes what is sent to it.
     UpstreamTaking,
     /// The upstream has kept its connection long enough.
     Kept,
-    /// Keepalive is set.
+    /// Keepalive is to be set.
     Settled,
 }
 
-/// Whether a side takes what is sent to it.
+/// Progress of a side in taking what is sent to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DeliveryProgress {
-    /// When it was last seen to take something, or to be given something.
+    /// Time when it was last seen to take something, or when something was last written to it.
     since: Instant,
-    /// How much was queued for it when that was last looked at.
+    /// Bytes queued for it in the kernel at the last check.
     seen: Option<u32>,
-    /// When to look, unless it is known to have taken all.
+    /// Time of the next check, unless it is known to have taken all.
     next: Option<Instant>,
 }
 
-/// How much of what was sent to a side it has taken.
+/// Result of a check of what a side has taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DeliveryState {
-    /// All of it.
+    /// It has taken everything.
     All,
-    /// Something since the last look.
+    /// It has taken something since the last check.
     Some,
-    /// Nothing for so long.
+    /// It has taken nothing for this time.
     NothingFor(Duration),
-    /// It has been written for so long; more cannot be known.
+    /// The last write was this time ago; the kernel does not report more.
     WrittenFor(Duration),
 }
 
@@ -80,7 +81,8 @@ impl DeliveryProgress {
         }
     }
 
-    /// Looks: so much is queued in the kernel, if that is known, and perhaps bytes wait before it.
+    /// Evaluates a check. `queued` is the number of bytes in the kernel's queue, if it is known;
+    /// `is_waiting` is true if bytes wait before it.
     pub(super) fn look(
         &mut self,
         queued: Option<u32>,
@@ -104,7 +106,7 @@ impl DeliveryProgress {
     }
 }
 
-/// When a connection has been silent, half-closed, stalled, or alive for too long.
+/// Time limits of a connection: silence, half-close, stall and lifetime, and the next wake-up.
 #[derive(Debug)]
 pub(super) struct RelayClock {
     idle: Option<Duration>,
@@ -113,7 +115,7 @@ pub(super) struct RelayClock {
     last_moved: Instant,
     end: Option<Instant>,
     rule: EndRule,
-    /// Since when the rule holds.
+    /// Time from which the rule applies.
     since: Instant,
     look: Option<Instant>,
     pause: Duration,
@@ -124,7 +126,8 @@ pub(super) struct RelayClock {
 }
 
 impl RelayClock {
-    /// Chance, from 0 to 1, only shortens the lifetime: the configured one is never exceeded.
+    /// Makes the clock of a relay that begins `now`. `chance`, from 0 to 1, only shortens the
+    /// lifetime: the configured one is never exceeded.
     pub(super) fn new(config: &RelayConfig, rule: EndRule, now: Instant, chance: f64) -> Self {
         let share = 1.0 - config.lifetime_jitter.clamp(0.0, 1.0) * chance;
         let end = config
@@ -147,32 +150,33 @@ impl RelayClock {
         }
     }
 
-    /// From when on an upstream that was dialed then is known to keep its connection.
+    /// Sets the time from which on an upstream dialed at `dialed` is known to keep its connection.
     pub(super) fn await_proof(&mut self, dialed: Instant) {
         self.kept = Some(dialed + EARLY);
     }
 
-    /// Whether the upstream has yet to show that it keeps its connection.
+    /// Returns true if the upstream has yet to show that it keeps its connection.
     pub(super) fn awaits_proof(&self) -> bool {
         self.kept.is_some()
     }
 
-    /// The upstream has shown it, or has failed to.
+    /// Notes that the upstream has shown that it keeps its connection, or has failed to.
     pub(super) fn proved(&mut self) {
         self.kept = None;
     }
 
-    /// The rule that holds.
+    /// Returns the rule that applies.
     pub(super) fn rule(&self) -> EndRule {
         self.rule
     }
 
-    /// Only takes note; the alarm rings at the old time and is set anew then.
+    /// Notes that bytes have moved. The alarm stays as it is, and is set anew when it rings.
     pub(super) fn moved(&mut self, now: Instant) {
         self.last_moved = now;
     }
 
-    /// Bytes were written to a side; whether the alarm has to ring earlier than before.
+    /// Notes that bytes were written to a side. Returns true if the alarm has to ring earlier than
+    /// set.
     pub(super) fn wrote(
         taking: &mut DeliveryProgress,
         step: Option<Duration>,
@@ -187,13 +191,14 @@ impl RelayClock {
         true
     }
 
-    /// How often is looked whether a side takes what is sent to it: more often than any limit ends.
+    /// Returns the interval of checks whether a side takes what is sent to it: a quarter of the
+    /// shortest limit, so that several are made before any limit ends. `None` without a limit.
     pub(super) fn step(&self) -> Option<Duration> {
         let soonest = sooner(sooner(self.stall, self.half_closed), self.idle)?;
         Some((soonest / 4).max(Duration::from_millis(1)))
     }
 
-    /// Another rule holds from now on.
+    /// Applies another rule from now on.
     pub(super) fn enter(&mut self, rule: EndRule, now: Instant) {
         self.rule = rule;
         self.since = now;
@@ -204,27 +209,27 @@ impl RelayClock {
             EndCondition::ByPeers => FIRST_LOOK_AT_PEERS,
             EndCondition::WhenTaken(_) | EndCondition::Now => FIRST_PAUSE,
         };
-        // A client that has not ended its stream is read, which says all.
+        // A client that has not ended its stream is read, which shows everything.
         self.look = (rule.limit != SilenceLimit::EndSent).then_some(now + first);
     }
 
-    /// How long one of the sides may take nothing of what was left behind for it.
+    /// Returns the time that a side may take nothing of what was left behind for it: `half_closed`.
     pub(super) fn patience(&self) -> Option<Duration> {
         self.half_closed
     }
 
-    /// How long what was left behind may take to arrive in all.
+    /// Returns true if delivery of what was left behind has taken longer than `stall` in all.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         let most = self.stall.and_then(|stall| self.since.checked_add(stall));
         most.is_some_and(|most| most <= now)
     }
 
-    /// Whether nothing has taken anything for [`LINGER`].
+    /// Returns true if no bytes have moved for [`LINGER`].
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_moved) >= LINGER
     }
 
-    /// How long nobody may take a byte before it is said that the side takes nothing.
+    /// Returns the time that a side may take nothing while bytes wait for it.
     pub(super) fn stall(&self) -> Option<Duration> {
         self.stall
     }
@@ -232,7 +237,7 @@ impl RelayClock {
     fn silence(&self) -> Option<Instant> {
         let limit = match self.rule.limit {
             SilenceLimit::Idle => self.idle,
-            // Then silence is judged by what arrives.
+            // Silence is then judged by what arrives.
             _ if matches!(self.rule.over, EndCondition::WhenTaken(_)) => None,
             SilenceLimit::HalfClosed => sooner(self.half_closed, self.idle),
             SilenceLimit::EndSent => sooner(self.half_closed.map(|limit| limit / 3), self.idle),
@@ -241,7 +246,7 @@ impl RelayClock {
         limit.and_then(|limit| self.last_moved.checked_add(limit))
     }
 
-    /// When the alarm has to ring.
+    /// Returns the time when the alarm has to ring.
     pub(super) fn next(&self) -> Instant {
         let never = self.last_moved + NEVER;
         [
@@ -258,7 +263,7 @@ impl RelayClock {
         .fold(never, Instant::min)
     }
 
-    /// What it is time for, one thing at a time. What recurs is put off.
+    /// Returns one reason for a wake-up that is due. The next time of a recurring one is set.
     pub(super) fn due(&mut self, now: Instant) -> Option<WakeReason> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.end) {
@@ -291,19 +296,19 @@ impl RelayClock {
 }
 
 impl DeliveryProgress {
-    /// Whether it had not taken all when that was last looked at.
+    /// Returns true if bytes were queued for it at the last check.
     pub(super) fn was_behind(&self) -> bool {
         self.seen.is_some_and(|queued| queued > 0)
     }
 
-    /// It has taken all: there is nothing to look at until more is written.
+    /// Notes that it has taken everything: the next check follows the next write.
     pub(super) fn rest(&mut self) {
         self.next = None;
     }
 }
 
-/// Whether it is time to look whether a side takes what it is sent. If bytes were written meanwhile,
-/// the look is only put off.
+/// Returns true if it is time to check whether a side takes what it is sent. If bytes were written
+/// meanwhile, the check is only put off.
 fn put_off(taking: &mut DeliveryProgress, step: Option<Duration>, now: Instant) -> bool {
     let (Some(at), Some(step)) = (taking.next, step) else {
         return false;

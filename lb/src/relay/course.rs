@@ -1,4 +1,4 @@
-//! The course of one relay: what moves, what ends, and what that comes to.
+//! Course of one relay: it moves bytes, notes the ends of both sides, and draws the verdict.
 
 use std::{
     io,
@@ -21,25 +21,26 @@ use crate::{
     tcp,
 };
 
-/// How much is moved at once from a client: eight full TLS records, which are opened where they are read.
+/// Most bytes moved at once from a client: eight full TLS records, which are opened where they are
+/// read.
 const FROM_CLIENT: usize = 128 * 1024;
 
-/// How much is moved at once to a client: four full records. They are sealed from one buffer into another,
-/// and both are to stay in a processor's cache.
+/// Most bytes moved at once to a client: four full records. They are sealed from one buffer into
+/// another, and both are to stay in a processor's cache.
 pub(super) const TO_CLIENT: usize = 64 * 1024;
 
-/// How many bytes go to a side before the kernel is told how many of them to hold: most connections
-/// never come to that.
+/// Bytes sent to a side from which on the kernel's queues are bounded: most connections never reach
+/// it.
 const MUCH: u64 = 128 * 1024;
 
-/// What the kernel was told to hold no more of.
+/// Kernel queues that were bounded.
 #[derive(Debug, Default)]
 struct BoundedQueues {
-    /// Of what is sent to the client.
+    /// Queue of bytes to the client.
     client: bool,
-    /// Of what is sent to the upstream.
+    /// Queue of bytes to the upstream.
     upstream: bool,
-    /// Of what comes from the upstream.
+    /// Queue of bytes from the upstream.
     unread: bool,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct RelayCourse<'a, D: Downstream> {
     pub(super) down: Pump,
     pub(super) client: SideState,
     pub(super) upstream: SideState,
-    /// What broke first.
+    /// The first failure.
     pub(super) first: Option<RelayError>,
     pub(super) nudged: bool,
     bounded: BoundedQueues,
@@ -81,7 +82,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
         }
     }
 
-    /// Goes on as far as it can.
+    /// Advances the relay as far as possible.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -110,7 +111,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
         Poll::Pending
     }
 
-    /// Moves what can be moved. Whether something ended or broke.
+    /// Moves the bytes that can be moved. Returns true if a side ended or broke.
     fn turn(&mut self, cx: &mut Context<'_>, clock: &mut RelayClock) -> bool {
         let upward = self.up.poll(
             cx,
@@ -124,7 +125,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
             Poll::Ready(PumpEvent::WriterLost(error)) => self.upstream_lost(error),
             Poll::Pending => changed = false,
         }
-        // Only now, since what the write was told the read will not be.
+        // The order matters: after a write has got the error of a reset, a read no longer gets it.
         let downward = self.down.poll(
             cx,
             self.sides.upstream,
@@ -159,7 +160,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
     fn client_lost(&mut self, error: io::Error) {
         self.client.gone = true;
         self.up.lose_reader();
-        // A client that said goodbye need not wait for more.
+        // A client that ended its stream in order need not wait for more.
         if self.client.stream != StreamState::Ended {
             self.broke(RelayError::Downstream(error));
         }
@@ -188,7 +189,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
         self.first.get_or_insert(error);
     }
 
-    /// What the ends so far come to, if the connection is over.
+    /// Applies the rule for the ends so far. Returns the result if the connection is over.
     pub(super) fn judge(&mut self, clock: &mut RelayClock) -> Option<Result<RelayEnd, RelayError>> {
         let rule = ends::rule(self.client, self.upstream);
         let now = Instant::now();
@@ -204,7 +205,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
         }
     }
 
-    /// Ends the relay so.
+    /// Ends the relay with a verdict.
     pub(super) fn conclude(&mut self, verdict: RelayVerdict) -> Result<RelayEnd, RelayError> {
         let finished = match verdict {
             RelayVerdict::Finished => RelayEnd::Both,
@@ -223,7 +224,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
         Ok(finished)
     }
 
-    /// Takes note of what has moved. Whether the alarm has to ring earlier than it would.
+    /// Notes the bytes that have moved. Returns true if the alarm has to ring earlier than set.
     fn note_moves(&mut self, clock: &mut RelayClock) -> bool {
         let (upward, downward) = (self.up.take_moved(), self.down.take_moved());
         if upward.max(downward) == PumpProgress::Nothing {
@@ -246,7 +247,7 @@ impl<'a, D: Downstream> RelayCourse<'a, D> {
         is_earlier
     }
 
-    /// Bounds what the kernel holds of a connection that moves much, or whose sides differ in speed.
+    /// Bounds the kernel's queues of a connection that moves much, or whose sides differ in speed.
     fn bound(&mut self) {
         if !self.bounded.client && self.traffic.sent() > MUCH {
             self.bounded.client = true;

@@ -11,23 +11,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::{BufferUse, PooledBuffer};
 
-/// How many buffers a pump moves before it lets other connections of its thread have a turn.
+/// Most buffers that a pump moves before other connections of its thread get a turn.
 pub(super) const BUFFERS_A_TURN: u32 = 16;
 
 /// A read needs at least this much room: a full TLS record and the beginning of another.
 const READ_ROOM: usize = 32 * 1024;
 
-/// What a pump has come to.
+/// Event of a pump.
 #[derive(Debug)]
 pub(super) enum PumpEvent {
     /// The reader's stream ended or broke. All that came before is written, and an orderly end was
     /// passed on.
     ReaderEnded(io::Result<()>),
-    /// The writer takes no more. From now on what is read is dropped.
+    /// The writer takes no more. From now on, bytes that are read are dropped.
     WriterLost(io::Error),
 }
 
-/// What a pump has done since somebody last asked.
+/// Progress of a pump since it was last taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) enum PumpProgress {
     /// Nothing.
@@ -39,28 +39,28 @@ pub(super) enum PumpProgress {
     Written,
 }
 
-/// One direction: what is in flight, and how far it is.
+/// One direction of a relay: the bytes in flight, and the state of its reader and its writer.
 #[derive(Debug, Default)]
 pub(super) struct Pump {
-    /// How much of a buffer is filled.
+    /// Most bytes that are read into a buffer.
     most: usize,
     /// Bytes in flight, if any.
     pub(super) buffer: Option<PooledBuffer>,
     start: usize,
     end: usize,
-    /// What the reader said last, to be passed on when everything before it is written.
+    /// End of the reader's stream, to be passed on when everything before it is written.
     ending: Option<io::Result<()>>,
     unflushed: bool,
     done: bool,
-    /// Whether an end of the reader is none: writing to it failed.
+    /// True if a write to the reader's side failed: the end of its stream then counts as a reset.
     is_reader_lost: bool,
-    /// How many bytes were dropped, if the writer takes none.
+    /// Number of bytes that were dropped, if the writer takes none.
     dropped: Option<u64>,
     moved: PumpProgress,
 }
 
 impl Pump {
-    /// A pump that moves so many bytes at once.
+    /// Makes a pump that moves at most `most` bytes at once.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
@@ -68,31 +68,31 @@ impl Pump {
         }
     }
 
-    /// Whether bytes wait for the writer.
+    /// Returns true if bytes wait for the writer.
     pub(super) fn is_waiting(&self) -> bool {
         self.buffer.is_some() || self.unflushed
     }
 
-    /// What has moved since this was last asked.
+    /// Returns the progress since the last call.
     pub(super) fn take_moved(&mut self) -> PumpProgress {
         std::mem::take(&mut self.moved)
     }
 
-    /// How many bytes were dropped since the writer takes none.
+    /// Returns the number of bytes that were dropped because the writer takes none.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.unwrap_or(0)
     }
 
-    /// Drops what is in flight and all that follows.
+    /// Drops the bytes in flight and all that follow.
     pub(super) fn discard(&mut self) {
         self.dropped.get_or_insert(0);
         self.unflushed = false;
         self.empty();
     }
 
-    /// Takes every end of the reader from now on for a reset.
+    /// Makes every end of the reader's stream from now on count as a reset.
     ///
-    /// The kernel tells a reset once. If a write was told, a read is told an end.
+    /// The kernel reports a reset once. If a write has got that error, a read sees an end.
     pub(super) fn lose_reader(&mut self) {
         self.is_reader_lost = true;
     }
@@ -102,8 +102,8 @@ impl Pump {
         self.buffer = None;
     }
 
-    /// Moves what can be moved now. It is ready once for a lost writer and once for the reader's
-    /// end, and never after that.
+    /// Moves the bytes that can be moved now. It is ready once for a lost writer and once for the
+    /// reader's end, and never after that.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -136,7 +136,8 @@ impl Pump {
         Poll::Pending
     }
 
-    /// Writes what is in flight and reads more, or says how the reader ended. It fails with the writer.
+    /// Writes the bytes in flight and reads more, or returns the end of the reader's stream. It
+    /// fails if the writer does.
     fn poll_step<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -233,7 +234,7 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    /// Never ready unless it fails: there is nothing to do but wait for the reader.
+    /// Flushes what was written. Never ready unless it fails: the next step is the reader's.
     fn poll_flush<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! What a relay looks at when its alarm rings, and what it observes about its upstream.
+//! Checks that a relay makes when its alarm rings, and reports about its upstream.
 
 use std::{io, os::fd::AsFd, task::Context, time::Duration};
 
@@ -16,11 +16,11 @@ use crate::{
     tcp::{self, PeerPresence},
 };
 
-/// How long is waited for what a peer takes if the kernel does not say how much that is.
+/// Time after which written bytes count as taken if the kernel does not report its queue.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
 impl<D: Downstream> RelayCourse<'_, D> {
-    /// It is time for something.
+    /// Handles one reason for a wake-up. Returns the result if the connection is over.
     pub(super) fn ring(
         &mut self,
         cx: &mut Context<'_>,
@@ -48,7 +48,7 @@ impl<D: Downstream> RelayCourse<'_, D> {
         }
     }
 
-    /// Looks whether a client that has ended its stream still listens, and what was taken.
+    /// Checks whether a client that has ended its stream still listens, and what was taken.
     fn look(
         &mut self,
         cx: &mut Context<'_>,
@@ -95,7 +95,7 @@ impl<D: Downstream> RelayCourse<'_, D> {
         taking.look(queued, self.up.is_waiting(), now)
     }
 
-    /// Whether all has arrived that has to, or nothing of it will.
+    /// Returns true if everything has arrived that has to, or will not arrive any more.
     pub(super) fn is_taken(
         &self,
         rest: PendingDelivery,
@@ -168,7 +168,7 @@ impl<D: Downstream> RelayCourse<'_, D> {
             }
             return Some(Err(RelayError::UpstreamStalled));
         }
-        // Nobody waits any more for what the upstream does not take.
+        // The client is gone, and no longer needs what the upstream does not take.
         if is_up(clock.patience(), time) && self.client_presence() == PeerPresence::Gone {
             let gone = io::ErrorKind::ConnectionReset.into();
             return Some(Err(RelayError::Downstream(gone)));
@@ -183,7 +183,8 @@ impl<D: Downstream> RelayCourse<'_, D> {
         }
     }
 
-    /// What it says about the upstream that its stream ended.
+    /// Reports to the group that the upstream's stream ended, if that says something about its
+    /// health.
     pub(super) fn observe_end(&mut self, ended: &io::Result<()>, clock: &mut RelayClock) {
         let Some(lease) = self.lease else {
             return;
@@ -199,14 +200,15 @@ impl<D: Downstream> RelayCourse<'_, D> {
                     .err()
                     .map_or(FailureCause::Closed, FailureCause::of),
             );
-            // That is all it says, also if it ends in order now.
+            // Nothing else is reported, also if the relay ends in order now.
             self.lease = None;
         } else if let (Err(error), false) = (ended, self.upstream.gone) {
             lease.broke(FailureCause::of(error));
         }
     }
 
-    /// What it says about the upstream that it takes no more.
+    /// Reports to the group that the upstream takes no more, if that says something about its
+    /// health.
     pub(super) fn observe_loss(&self, error: &io::Error) {
         let is_its_own = self.upstream.stream == StreamState::Open
             && self.client.stream == StreamState::Open

@@ -1,6 +1,6 @@
-//! How much of what was sent a peer has not acknowledged, asked over netlink (`sock_diag(7)`).
+//! Bytes that a peer has not acknowledged, queried over netlink (`sock_diag(7)`).
 //!
-//! The kernel says the same by `ioctl(SIOCOUTQ)`, for which there is no call that is free of `unsafe`.
+//! `ioctl(SIOCOUTQ)` returns the same number, but there is no call for it that is free of `unsafe`.
 
 use std::{
     cell::RefCell,
@@ -17,7 +17,8 @@ use socket2::SockRef;
 const HEADER: usize = 16;
 /// The length of a request: a header and `struct inet_diag_req_v2`.
 const REQUEST: usize = HEADER + 56;
-/// Where `idiag_wqueue` is in an answer: behind the header, four bytes, a socket's id and two numbers.
+/// Offset of `idiag_wqueue` in an answer: after the header, four bytes, a socket's id and two
+/// numbers.
 const QUEUE: usize = HEADER + 4 + 48 + 8;
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
@@ -34,14 +35,15 @@ thread_local! {
     static KERNEL: RefCell<DiagSocket> = const { RefCell::new(DiagSocket { socket: None, sequence: 0 }) };
 }
 
-/// A thread's line to the kernel.
+/// Netlink socket of a thread, and the number of its last request.
 struct DiagSocket {
     socket: Option<OwnedFd>,
     sequence: u32,
 }
 
-/// How many bytes were sent that the peer has not acknowledged, those included that are still to go;
-/// zero if the connection is dead, and `None` if the kernel does not say.
+/// Returns the number of sent bytes that the peer has not acknowledged, bytes that are yet to be
+/// transmitted included; zero if the connection is dead, and `None` if the kernel does not report
+/// it.
 pub(crate) fn queued(socket: BorrowedFd<'_>) -> Option<u32> {
     let socket = SockRef::from(&socket);
     let local = socket.local_addr().ok()?.as_socket()?;
@@ -68,7 +70,8 @@ impl DiagSocket {
         }
         let kernel = self.socket.as_ref()?;
         send(kernel, &request, SendFlags::empty()).ok()?;
-        // The kernel answers while it is asked. An answer to an earlier question may be before it.
+        // The kernel answers while the request is sent. The answer to an earlier request may be
+        // before it.
         for _ in 0..4 {
             let mut answer = [0; 512];
             let (length, _) = recv(kernel, &mut answer, RecvFlags::empty()).ok()?;
