@@ -16,7 +16,7 @@ pub(crate) enum Tier {
     Primary,
     /// Chosen when no primary is left.
     Backup,
-    /// Down: chosen only when all are, and only if the group tries those.
+    /// Down: chosen only when no upstream is up, and only under [`WhenAllDown::TryAll`].
     Down,
     /// Never chosen.
     Out,
@@ -70,7 +70,7 @@ struct BalancerMember {
     /// Value of the balancer's counter of choices when this upstream was last chosen.
     turn: u64,
     tier: Tier,
-    /// Removed from the group, and kept only until its last lease is back.
+    /// True if it was removed from the group; the entry is kept only until its last lease is back.
     removed: bool,
 }
 

@@ -81,7 +81,7 @@ impl DerefMut for PooledBuffer {
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        // A thread that is ending has no pool any more, and needs none.
+        // The pool of a thread that is ending is gone, and no longer needed.
         UNUSED
             .try_with(|unused| {
                 let mut unused = unused.borrow_mut();

@@ -15,9 +15,9 @@ use loom::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::limit::Limit;
 
-/// Counts claims and never exceeds the limit that a claim was made under.
+/// Counts [`Claim`]s and never exceeds the limit that a claim was made under.
 ///
-/// The limit comes with each claim, so lowering it refuses new claims and revokes none.
+/// The limit is passed with each claim, so lowering it refuses new claims and revokes none.
 // Relaxed suffices: the count guards nothing but itself.
 #[derive(Debug)]
 pub struct Counter {
@@ -25,7 +25,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// A counter at zero.
+    /// Makes a counter at zero.
     #[expect(
         clippy::new_without_default,
         reason = "loom's atomics have no default to derive"

@@ -34,7 +34,7 @@ pub struct DialReport {
 #[derive(Debug)]
 #[must_use = "dropping a dialed connection resets it"]
 pub struct Dialed {
-    /// The connection.
+    /// The connection to the upstream.
     pub stream: TcpStream,
     /// Claim of the connection on the upstream.
     pub lease: Lease,
@@ -74,16 +74,18 @@ impl Dialed {
 /// Error of [`dial`]: there is no connection.
 #[derive(Debug, Error)]
 pub enum DialError {
-    /// The group has as many connections as it may.
+    /// The group has as many connections as
+    /// [`GroupConfig::max_connections`](crate::GroupConfig::max_connections) allows.
     #[error("the group has all of its {limit} connections open")]
     GroupFull {
         /// Limit of connections of the group.
         limit: Limit,
     },
-    /// No upstream takes connections.
+    /// No upstream of the group takes connections.
     #[error("no upstream of the group is healthy")]
     NoneHealthy,
-    /// Every dial failed.
+    /// Every dial failed. No more are made when the tries or the budget of
+    /// [`DialConfig`](crate::DialConfig) or the upstreams are used up.
     #[error("{tries} dials failed")]
     AllFailed {
         /// Number of upstreams that were dialed.

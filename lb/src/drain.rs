@@ -40,12 +40,12 @@ pub enum Drained {
 }
 
 impl Drain {
-    /// A drain that has not begun.
+    /// Makes a drain that has not begun.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Counts one more connection, unless the drain has begun.
+    /// Counts one more connection. Returns `None` if the drain has begun.
     pub fn enter(&self) -> Option<DrainGuard> {
         self.let_in(self.count())
     }

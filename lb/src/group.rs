@@ -130,8 +130,8 @@ impl UpstreamGroup {
         Lease::counted(Arc::clone(self), upstream, None)
     }
 
-    /// Takes over the health of an upstream from another process, if it is unknown here. Probes go
-    /// on from there.
+    /// Takes over the [`UpstreamHealth`] of an upstream from another process, if it is unknown
+    /// here. Probes go on from there.
     pub fn assume(&self, upstream: SocketAddr, health: UpstreamHealth) {
         let mut book = self.state.lock();
         book.observe(upstream, |condition, _| condition.or(health));

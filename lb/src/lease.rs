@@ -79,13 +79,14 @@ impl Drop for Lease {
 /// Error of [`UpstreamGroup::lease`]: no upstream was leased.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum NoLease {
-    /// The group has as many connections as it may.
+    /// The group has as many connections as
+    /// [`GroupConfig::max_connections`](crate::GroupConfig::max_connections) allows.
     #[error("the group has all of its {limit} connections open")]
     GroupFull {
         /// Limit of connections of the group.
         limit: Limit,
     },
-    /// No upstream takes connections.
+    /// No upstream of the group takes connections.
     #[error("no upstream of the group is healthy")]
     NoneHealthy,
     /// Every upstream that takes connections was tried already.

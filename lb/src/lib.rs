@@ -51,8 +51,8 @@
 //! hold no socket, and none but [`Limiter::admit_within`] awaits anything or asks for the time; the
 //! clock for rates is passed in. `probe`, `dial`, `relay` and `drain` act.
 //!
-//! Everything that is counted is counted by a guard: a [`Lease`] on an upstream, a [`ClientSlot`] of
-//! a client, a [`Claim`] on a [`Counter`], a [`DrainGuard`] in a [`Drain`]. Dropping the guard
+//! Everything that is counted is counted by a guard: a [`Lease`] on an upstream, a [`ClientSlot`]
+//! of a client, a [`Claim`] on a [`Counter`], a [`DrainGuard`] in a [`Drain`]. Dropping the guard
 //! returns the count, so that a return, an error, a panic and a cancellation all have the same
 //! effect.
 

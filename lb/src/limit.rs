@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-/// The name of a client or a group, shared instead of copied.
+/// Name of a client or a group, shared by reference counting instead of copied.
 pub type SharedName = Arc<str>;
 
 /// Limit of the number of connections open at a time.

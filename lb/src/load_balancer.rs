@@ -54,7 +54,7 @@ pub struct LoadBalancerConfig {
     reason = "most changes are of groups, and none is kept"
 )]
 pub enum BalancerChange {
-    /// Adds a group, or alters the one of that name.
+    /// Adds a group, or alters the one of that [name](GroupConfig::name).
     PutGroup(GroupConfig),
     /// Removes a group; its open connections go on.
     RemoveGroup(SharedName),
@@ -146,7 +146,7 @@ pub enum StreamRejection {
     /// The load balancer is stopping.
     #[error("the load balancer is stopping")]
     Stopping,
-    /// As many connections are open as may be.
+    /// As many connections are open as [`LoadBalancerConfig::connections`] allows.
     #[error("all {limit} connections are open")]
     Full {
         /// Limit of all connections together.

@@ -112,19 +112,20 @@ pub enum RelayError {
     /// The upstream's connection failed.
     #[error("the upstream's connection failed")]
     Upstream(#[source] io::Error),
-    /// Both directions were silent for too long.
+    /// Both directions were silent for longer than [`RelayConfig::idle`].
     #[error("the connection was idle for too long")]
     Idle,
-    /// One side had ended, and the other direction was silent for too long.
+    /// One side had ended, and the connection was silent for too long: see
+    /// [`RelayConfig::half_closed`].
     #[error("the connection was half-closed and silent for too long")]
     HalfClosed,
-    /// Bytes waited for the client, and it took none for too long.
+    /// Bytes waited for the client, and it took none for longer than [`RelayConfig::stall`].
     #[error("the client took nothing for too long")]
     ClientStalled,
-    /// Bytes waited for the upstream, and it took none for too long.
+    /// Bytes waited for the upstream, and it took none for longer than [`RelayConfig::stall`].
     #[error("the upstream took nothing for too long")]
     UpstreamStalled,
-    /// The connection reached the end of its lifetime.
+    /// The connection reached the end of its [lifetime](RelayConfig::lifetime).
     #[error("the connection reached the end of its lifetime")]
     Lifetime,
     /// The upstream went down, and its group is configured to cut its connections then.

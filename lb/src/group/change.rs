@@ -86,7 +86,7 @@ impl UpstreamGroup {
         self.altered(book, config, vacated);
     }
 
-    /// Removes one upstream, if it is there.
+    /// Removes one upstream, if the group has it.
     pub(crate) fn remove_upstream(&self, upstream: SocketAddr) {
         let mut config = GroupConfig::clone(&self.config.load());
         config.upstreams.retain(|known| known.address != upstream);

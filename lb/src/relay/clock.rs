@@ -42,7 +42,7 @@ pub(super) enum WakeReason {
     ClientTaking,
     /// It is to be checked whether the upstream takes what is sent to it.
     UpstreamTaking,
-    /// The upstream has kept its connection long enough.
+    /// The upstream has kept its connection for [`EARLY`].
     Kept,
     /// Keepalive is to be set.
     Settled,

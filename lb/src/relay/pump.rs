@@ -30,7 +30,7 @@ pub(super) enum PumpEvent {
 /// Progress of a pump since it was last taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) enum PumpProgress {
-    /// Nothing.
+    /// It has done nothing.
     #[default]
     Nothing,
     /// It has read, and written nothing yet.
