@@ -1,8 +1,8 @@
-//! The policy: who may reach what, how often and how fast.
+//! The policy: the groups that each client may reach, how often, and with how many connections.
 //!
-//! A text is parsed once into a [`Policy`], which is valid for ever and never changes. Two policies
-//! become a list of [`PolicyChange`]s, and applying a change makes a new policy that shares all else with
-//! the old one, at a cost that grows with the change and not with the policy.
+//! A text is parsed once into a [`Policy`], which never changes afterwards. The difference of two
+//! policies is a list of [`PolicyChange`]s. To apply it makes a new policy that shares everything
+//! else with the old one; the cost grows with the change and not with the size of the policy.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -59,9 +59,10 @@ pub use size::MemoryLimit;
 pub use steer::{SteerMode, SteerPolicy};
 pub use workers::{WorkerAffinity, WorkerPolicy};
 
-/// Who may reach what: one generation, immutable and cheap to clone.
+/// One generation of the policy: the gateway's settings, groups and clients; immutable and cheap to
+/// clone.
 ///
-/// Two are equal if they decide alike, whatever file and lines they came from.
+/// Two policies are equal if all their settings are equal, whatever files and lines they came from.
 #[derive(Clone)]
 pub struct Policy {
     file: Arc<str>,
@@ -69,37 +70,38 @@ pub struct Policy {
     groups: HashMap<Arc<str>, Arc<GroupPolicy>>,
     clients: HashMap<Arc<str>, Arc<ClientPolicy>>,
     index: decide::GroupIndex,
-    /// The different lists of application protocols that groups have, and how many groups have each.
+    /// The different lists of application protocols (ALPN) of the groups, each with the number of
+    /// groups that have it.
     protocols: OrdMap<Arc<[Vec<u8>]>, usize>,
 }
 
 impl Policy {
-    /// What holds for the whole gateway.
+    /// Returns the settings of the gateway as a whole.
     pub fn gateway(&self) -> &Arc<GatewayPolicy> {
         &self.gateway
     }
 
-    /// The group of this name.
+    /// Returns the group with this name.
     pub fn group(&self, name: &str) -> Option<&Arc<GroupPolicy>> {
         self.groups.get(name)
     }
 
-    /// All groups, in no order.
+    /// Iterates over all groups, in no particular order.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<GroupPolicy>> {
         self.groups.values()
     }
 
-    /// The client of this name.
+    /// Returns the client with this name.
     pub fn client(&self, name: &str) -> Option<&Arc<ClientPolicy>> {
         self.clients.get(name)
     }
 
-    /// All clients, in no order.
+    /// Iterates over all clients, in no particular order.
     pub fn clients(&self) -> impl Iterator<Item = &Arc<ClientPolicy>> {
         self.clients.values()
     }
 
-    /// The name of the file that it came from.
+    /// Returns the name of the file that the policy was parsed from, as given to [`Policy::parse`].
     pub fn file(&self) -> &Arc<str> {
         &self.file
     }
@@ -133,12 +135,12 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// How much of something there may be.
+/// Upper bound of a number, for example of open connections; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quota {
-    /// As much as comes.
+    /// Without a bound.
     Unlimited,
-    /// This much.
+    /// At most this number.
     AtMost(NonZeroU32),
 }
 
@@ -151,7 +153,7 @@ impl fmt::Display for Quota {
     }
 }
 
-/// As in the policy: a number, or the word `unlimited`.
+/// Serializes as in the policy: a number, or the word `unlimited`.
 impl Serialize for Quota {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -161,10 +163,10 @@ impl Serialize for Quota {
     }
 }
 
-/// A line of a policy's file, from 1.
+/// Line number in a policy's file, counted from 1.
 ///
-/// All are equal: that a line moved is no change of the policy. So what did not change keeps the
-/// line that it had when it was first read.
+/// All values are equal: a line that has moved is not a change of the policy. An item that did not
+/// change therefore keeps the line that it had when it was first read.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceLine(u32);
 
@@ -173,7 +175,7 @@ impl SourceLine {
         Self(at.line)
     }
 
-    /// The number.
+    /// Returns the number of the line.
     pub fn number(self) -> u32 {
         self.0
     }

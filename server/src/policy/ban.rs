@@ -1,4 +1,4 @@
-//! Which sources are banned, and for how long.
+//! `ban:` of the policy: sources that the kernel blocks for a while.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -14,28 +14,29 @@ use super::format::BAN;
 use super::problem::ProblemList;
 use super::yaml::YamlNode;
 
-/// Which sources are banned: those that fail the handshake over and over.
+/// Rule by which sources are banned that fail the handshake repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BanPolicy {
-    /// How many failed handshakes it takes.
+    /// Number of failed handshakes within [`BanPolicy::within`] that lead to a ban.
     pub failures: NonZeroU32,
-    /// Within which time.
+    /// Period in which failures are counted.
     pub within: Duration,
-    /// How long the ban lasts.
+    /// Duration of a ban.
     pub duration: Duration,
-    /// Whom it never concerns.
+    /// Prefixes whose addresses are never banned.
     pub never: Vec<IpPrefix>,
 }
 
 impl BanPolicy {
-    /// Whether a source may be banned at all: not if the ban would meet anybody whom it never concerns.
+    /// Returns true if `source` may be banned. It may not if the ban, which covers the 64-bit
+    /// network of an IPv6 address, would include an address in [`BanPolicy::never`].
     pub fn concerns(&self, source: IpAddr) -> bool {
         let met = IpPrefix::banned_with(source);
         !self.never.iter().any(|prefix| prefix.overlaps(met))
     }
 }
 
-/// Reads `ban:`. `None` comes with a problem.
+/// Reads `ban:`. `None` means that a problem was reported.
 pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<BanPolicy> {
     let fields = MappingFields::of(node, &BAN, problems)?;
     Some(BanPolicy {

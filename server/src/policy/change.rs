@@ -1,4 +1,4 @@
-//! From one policy to the next, one change at a time.
+//! Differences between two policies as a list of changes, and how to apply them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,18 +9,18 @@ use imbl::OrdMap;
 use super::{ClientPolicy, GatewayPolicy, GroupPolicy, Policy};
 use crate::identity::ClientName;
 
-/// One step from one policy to another.
+/// One change of a policy; see [`Policy::changes`] and [`Policy::apply`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum PolicyChange {
-    /// What holds for the whole gateway is this now.
+    /// The settings of the gateway are replaced by these.
     Gateway(Arc<GatewayPolicy>),
-    /// This group is new, or what it was before is replaced.
+    /// The group is added, or replaces the group with the same name.
     PutGroup(Arc<GroupPolicy>),
-    /// This client is new, or what it was before is replaced.
+    /// The client is added, or replaces the client with the same name.
     PutClient(Arc<ClientPolicy>),
-    /// There is no such client any more.
+    /// The client with this name is removed.
     RemoveClient(ClientName),
-    /// There is no such group any more.
+    /// The group with this name is removed.
     RemoveGroup(Arc<str>),
 }
 
@@ -44,16 +44,18 @@ impl fmt::Display for PolicyChange {
 }
 
 impl Policy {
-    /// What leads from this policy to `new`, always in the same order: the gateway, groups that
-    /// come or alter, clients that come or alter, clients that go, groups that go; each by name.
+    /// Returns the changes from this policy to `new`, always in the same order: the gateway, groups
+    /// that are added or altered, clients that are added or altered, clients that are removed,
+    /// groups that are removed; each sorted by name.
     pub fn changes(&self, new: &Self) -> Vec<PolicyChange> {
         let groups: Vec<_> = new.groups.values().cloned().collect();
         let clients: Vec<_> = new.clients.values().cloned().collect();
         self.changes_to(&new.gateway, &groups, &clients)
     }
 
-    /// What leads from this policy to one of these parts. Each part is looked up in this policy
-    /// once; what goes is looked for only if something does.
+    /// Returns the changes from this policy to one with these parts, in the order of
+    /// [`Policy::changes`]. Each part is looked up in this policy once; a search for removed parts
+    /// is made only if there are any.
     pub(super) fn changes_to(
         &self,
         gateway: &Arc<GatewayPolicy>,
@@ -93,7 +95,8 @@ impl Policy {
         changes
     }
 
-    /// This policy with `changes`, sharing all that they do not touch.
+    /// Returns this policy with `changes` applied. It shares with this policy everything that they
+    /// do not touch.
     #[must_use]
     pub fn apply(&self, changes: &[PolicyChange]) -> Self {
         let mut next = self.clone();
@@ -134,7 +137,8 @@ impl Policy {
     }
 }
 
-/// Which parts are new or not what they were, and how many there were before.
+/// Returns the parts that are not in `old` or differ from it, and the number of parts that `old`
+/// knows.
 fn differing<'o, T: PartialEq + 'o>(
     parts: &[Arc<T>],
     old: impl Fn(&T) -> Option<&'o Arc<T>>,

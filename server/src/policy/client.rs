@@ -1,4 +1,4 @@
-//! A client: what it is granted and how much of it.
+//! Settings of a client: the groups that it may reach, and its limits.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -16,9 +16,9 @@ use super::yaml::{YamlNode, YamlValue};
 use super::{Quota, SourceLine};
 use crate::identity::ClientName;
 
-/// The units of time that a rate may be in, each with its seconds.
+/// Units of time of a rate, each with its length in seconds.
 const PER: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 60 * 60)];
-/// The digits that the number of a rate may have.
+/// Largest number of digits of the number of a rate.
 const RATE_DIGITS: usize = 9;
 
 pub(super) static RATE: ScalarFormat = ScalarFormat {
@@ -30,29 +30,29 @@ pub(super) static RATE: ScalarFormat = ScalarFormat {
     },
 };
 
-/// One client's line of the policy.
+/// Settings of one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientPolicy {
-    /// The name in its certificate.
+    /// Name in the client's certificate.
     pub name: ClientName,
-    /// The groups that it may reach, sorted; never empty.
+    /// Names of the groups that the client may reach, sorted; never empty.
     pub groups: Vec<Arc<str>>,
-    /// How many connections it may have open.
+    /// Upper bound of the client's open connections.
     pub max_connections: Quota,
-    /// What happens to one more than these.
+    /// Treatment of further connections while [`ClientPolicy::max_connections`] are open.
     pub when_full: WhenFull,
-    /// How often it may come; `None` is without limit.
+    /// Upper bound of the client's rate of connections; `None` is without limit.
     pub rate: Option<RatePolicy>,
-    /// Where its name is in the file that it was read from.
+    /// Line of the client's name in the file that it was read from.
     pub line: SourceLine,
 }
 
-/// What happens to a connection of a client that has all of its connections open.
+/// Treatment of a new connection of a client that has all of its connections open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It is reset.
+    /// The new connection is reset.
     Reset,
-    /// It waits for one of those to end, but no longer than this.
+    /// The new connection waits until one of the others ends, at most for this time.
     Wait(Duration),
 }
 
@@ -65,17 +65,17 @@ impl fmt::Display for WhenFull {
     }
 }
 
-/// So many events in a time.
+/// Number of events in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RatePolicy {
-    /// How many.
+    /// Largest number of events in the period.
     pub events: NonZeroU32,
-    /// In what time.
+    /// Length of the period: one second, minute or hour.
     pub per: Duration,
 }
 
 impl ClientPolicy {
-    /// Whether it may reach the group.
+    /// Returns true if the client may reach the group with this name.
     pub fn is_granted(&self, group: &str) -> bool {
         self.groups
             .binary_search_by(|granted| granted.as_ref().cmp(group))
@@ -83,7 +83,8 @@ impl ClientPolicy {
     }
 }
 
-/// Reads the client `name`; `group` finds a group's shared name, or reports that there is none.
+/// Reads the client `name`. `group` returns a group's shared name, or reports that the group does
+/// not exist. `None` means that a problem was reported.
 pub(super) fn read(
     (name, at): (&str, TextPosition),
     node: &YamlNode<'_>,
@@ -125,7 +126,8 @@ pub(super) fn read(
     })
 }
 
-/// So many in a second, a minute or an hour.
+/// Reads a rate: a number for each second, minute or hour. `None` means that a problem was
+/// reported.
 fn rate(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<RatePolicy> {
     let said = fields::text::scalar(node, problems)?;
     let rate = said.split_once('/').and_then(|(events, unit)| {

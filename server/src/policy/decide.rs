@@ -1,8 +1,9 @@
-//! Whether a client may reach what it asks for.
+//! Decides whether a client may reach a destination.
 //!
-//! Names compare in lower case and without a final dot. An exact name wins over a wildcard, and of
-//! two wildcards the longer one wins; `*.example.test` stands for every name with one label or more
-//! before `.example.test`, and not for `example.test`. Without SNI the destination port decides.
+//! Names compare in lower case and without a final dot. An exact name takes precedence over a
+//! wildcard, and the longer of two wildcards over the shorter; `*.example.test` matches every name
+//! with one label or more before `.example.test`, and does not match `example.test`. Without SNI
+//! the destination port decides.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,18 +14,18 @@ use imbl::{HashMap, OrdMap};
 use super::{ClientPolicy, GroupPolicy, Policy, SniName};
 use crate::identity::ClientName;
 
-/// Which group a name or a port belongs to.
+/// Index of groups by SNI name and by destination port.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct GroupIndex {
     exact: HashMap<Arc<str>, Arc<GroupPolicy>>,
     below: HashMap<Arc<str>, Arc<GroupPolicy>>,
-    /// How many of `below` have so many dots.
+    /// The number of suffixes in `below` for each number of dots.
     depths: OrdMap<usize, usize>,
     ports: HashMap<u16, Arc<GroupPolicy>>,
 }
 
 impl GroupIndex {
-    /// Makes the group's names and ports lead to it.
+    /// Adds the group's names and ports.
     pub(super) fn insert(&mut self, group: &Arc<GroupPolicy>) {
         for name in &group.sni {
             let (map, key) = self.names(name);
@@ -40,7 +41,7 @@ impl GroupIndex {
         }
     }
 
-    /// Forgets the group's names and ports, apart from those that lead to another group by now.
+    /// Removes the group's names and ports, except those that lead to another group by now.
     pub(super) fn remove(&mut self, group: &GroupPolicy) {
         let is_own = |found: Option<&Arc<GroupPolicy>>| found.is_some_and(|g| g.name == group.name);
         for name in &group.sni {
@@ -73,7 +74,7 @@ impl GroupIndex {
         }
     }
 
-    /// The group that clients reach by this name.
+    /// Returns the group with this SNI name, in any case and with or without a final dot.
     pub(super) fn by_name(&self, sni: &str) -> Option<&Arc<GroupPolicy>> {
         let name = sni.strip_suffix('.').unwrap_or(sni);
         let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -87,8 +88,9 @@ impl GroupIndex {
         if self.below.is_empty() {
             return None;
         }
-        // From the longest suffix to the shortest, and only those that are as deep as a wildcard is: to hash all
-        // suffixes of a name of 127 labels takes longer than all else that is done for it.
+        // From the longest suffix to the shortest, and only those with as many dots as a wildcard:
+        // to hash all suffixes of a name of 127 labels takes longer than everything else that is
+        // done for it.
         let all = dots(&name);
         let suffixes = name.match_indices('.').enumerate();
         suffixes
@@ -96,12 +98,12 @@ impl GroupIndex {
             .find_map(|(_, (at, _))| self.below.get(&name[at + 1..]))
     }
 
-    /// The ports that lead to a group.
+    /// Iterates over the ports that lead to a group, in no particular order.
     pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
         self.ports.keys().copied()
     }
 
-    /// The group that clients reach by this port without a name.
+    /// Returns the group that clients without SNI reach by this destination port.
     pub(super) fn by_port(&self, port: u16) -> Option<&Arc<GroupPolicy>> {
         self.ports.get(&port)
     }
@@ -111,24 +113,24 @@ fn dots(name: &str) -> usize {
     name.bytes().filter(|byte| *byte == b'.').count()
 }
 
-/// What the policy says about one client and one destination.
+/// Decision of the policy about one client and one destination; made by [`Policy::decide`].
 #[derive(Debug, Clone)]
 pub enum Decision {
     /// The client may reach the group.
     Allow {
         /// The group.
         group: Arc<GroupPolicy>,
-        /// The client's line.
+        /// The client's settings.
         client: Arc<ClientPolicy>,
     },
-    /// It may not.
+    /// The client may not reach the destination.
     Deny {
-        /// Why not.
+        /// The reason.
         reason: DenyReason,
     },
 }
 
-/// Why a client may not reach a destination.
+/// Reason why a client may not reach a destination; part of a [`Decision`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DenyReason {
     /// The policy does not know the client.
@@ -141,7 +143,7 @@ pub enum DenyReason {
     NotGranted,
 }
 
-/// What decided, in words once somebody asks.
+/// The rule behind a [`Decision`]; its text is made only when it is displayed.
 #[derive(Debug, Clone)]
 pub struct DecidingRule {
     file: Arc<str>,
@@ -150,7 +152,7 @@ pub struct DecidingRule {
     denied: Option<DenyReason>,
 }
 
-/// What was found for a client and a destination, and why that is not enough.
+/// The client, the group, and the reason for a denial: `None` if the client may reach the group.
 type LookedUp<'p> = (
     Option<&'p Arc<ClientPolicy>>,
     Option<&'p Arc<GroupPolicy>>,
@@ -158,9 +160,10 @@ type LookedUp<'p> = (
 );
 
 impl Policy {
-    /// Decides whether `client` may reach the name `sni`, or without one the destination `port`.
+    /// Decides whether `client` may reach the name `sni`, or the destination `port` if there is no
+    /// name.
     ///
-    /// This costs a few look-ups by hash, however many groups and clients there are.
+    /// This costs a few hash look-ups, whatever the number of groups and clients.
     pub fn decide(&self, client: &ClientName, sni: Option<&str>, port: u16) -> Decision {
         match self.find(client, sni, port) {
             (Some(client), Some(group), None) => Decision::Allow {
@@ -173,7 +176,7 @@ impl Policy {
         }
     }
 
-    /// Says what [`Policy::decide`] decides by.
+    /// Returns the rule behind the decision of [`Policy::decide`] for the same arguments.
     pub fn rule(&self, client: &ClientName, sni: Option<&str>, port: u16) -> DecidingRule {
         let (client, group, denied) = self.find(client, sni, port);
         let file = Arc::clone(&self.file);
@@ -185,7 +188,7 @@ impl Policy {
         }
     }
 
-    /// The group that a destination leads to.
+    /// Returns the group of a destination: by the name if there is one, else by the port.
     pub(crate) fn leads_to(&self, sni: Option<&str>, port: u16) -> Option<&Arc<GroupPolicy>> {
         sni.map_or_else(|| self.index.by_port(port), |sni| self.index.by_name(sni))
     }

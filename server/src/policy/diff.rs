@@ -1,4 +1,4 @@
-//! What a new policy alters, above all who gains and who loses access.
+//! Difference between two policies in words, in particular the clients that gain or lose access.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::{Policy, PolicyChange};
 
-/// What leads from one policy to another.
+/// Difference between two policies, in lines of text; made by [`difference`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyDifference {
     changes: Vec<String>,
-    /// Names, ports and protocols of groups that are there before and after, and what becomes of clients' connections
-    /// over their limit.
+    /// Changes of the names, ports and protocols of groups that are in both policies, and of the
+    /// treatment of clients' connections over their limit.
     reach: Vec<String>,
     gained: Vec<GroupAccess>,
     lost: Vec<GroupAccess>,
@@ -27,16 +27,17 @@ struct GroupAccess {
 }
 
 impl PolicyDifference {
-    /// Whether both policies say the same.
+    /// Returns true if there is no change from the old policy to the new one.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 }
 
-/// Tells what leads from `old` to `new`.
+/// Returns the difference from `old` to `new`.
 pub fn difference(old: &Policy, new: &Policy) -> PolicyDifference {
     let changes = old.changes(new);
-    // Access goes with the grant: no grant outlives its group, and no name says who may.
+    // Access depends only on grants: a grant cannot outlive its group, and names and ports grant
+    // nothing.
     let clients: BTreeSet<&str> = changes.iter().filter_map(client).collect();
     let (mut gained, mut lost) = (Vec::new(), Vec::new());
     for client in clients {
@@ -97,7 +98,8 @@ fn told(old: &Policy, change: &PolicyChange) -> String {
     }
 }
 
-/// How the group of a change is reached otherwise than before.
+/// Returns lines about the names, ports and protocols by which the group of a change is now reached
+/// in another way than before.
 fn reach(old: &Policy, change: &PolicyChange) -> Vec<String> {
     let PolicyChange::PutGroup(after) = change else {
         return Vec::new();
@@ -124,7 +126,8 @@ fn reach(old: &Policy, change: &PolicyChange) -> Vec<String> {
     lines
 }
 
-/// What becomes of the connections of a client over its limit, if that is something else than before.
+/// Returns a line about the treatment of a client's connections over its limit, if that has
+/// changed.
 fn when_full(old: &Policy, change: &PolicyChange) -> Option<String> {
     let PolicyChange::PutClient(after) = change else {
         return None;
@@ -136,7 +139,8 @@ fn when_full(old: &Policy, change: &PolicyChange) -> Option<String> {
     })
 }
 
-/// Lines for what no longer leads to the group, and for what does so now.
+/// Returns lines for the names or ports (`what`) that no longer lead to the group, and for those
+/// that lead to it now.
 fn moved<T: PartialEq + fmt::Display>(
     before: &[T],
     after: &[T],

@@ -1,4 +1,4 @@
-//! Durations as the file writes them: `500ms`, `5s`, `10m`, `1h`, `2d`.
+//! Durations in the form of the policy's file: `500ms`, `5s`, `10m`, `1h`, `2d`.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::format::ScalarFormat;
 use super::problem::ProblemList;
 use super::yaml::YamlNode;
 
-/// The units, each with its milliseconds and the digits that a number of it may have. So no duration is
-/// longer than 32 years, and no sum of two overflows.
+/// Units, each with its length in milliseconds and the largest number of digits before it. So no
+/// duration is longer than 32 years, and a sum of two does not overflow.
 const UNITS: [(&str, u64, usize); 5] = [
     ("ms", 1, 12),
     ("s", 1_000, 9),
@@ -38,16 +38,17 @@ fn pattern() -> String {
     units.join("|")
 }
 
-/// What a text that should be a duration is.
+/// Result of parsing the text of a duration.
 enum ParsedDuration {
     Duration(Duration),
     Zero,
-    /// More digits than its unit may have.
+    /// More digits than are allowed before the unit: the unit, and the allowed number of digits.
     TooLong(&'static str, usize),
     Other,
 }
 
-/// A duration of which there is always one.
+/// Reads a duration that must have an end: neither zero nor `unlimited`. `None` means that a
+/// problem was reported.
 pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Duration> {
     let text = scalar(node, problems)?;
     let said = quote(text);
@@ -71,7 +72,8 @@ pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Optio
     None
 }
 
-/// A duration, or the word for none.
+/// Reads a duration or `unlimited`, which is `Some(None)`. `None` means that a problem was
+/// reported.
 #[expect(
     clippy::option_option,
     reason = "a wrong text is not the same as no limit"

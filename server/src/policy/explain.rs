@@ -1,4 +1,4 @@
-//! Why a client may or may not reach a name, in words.
+//! Explanation, in words, of a decision about a client and a destination.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{ClientPolicy, Decision, GroupPolicy, Policy, Quota, RatePolicy, WhenFull};
 use crate::identity::ClientName;
 
-/// What the policy says about a client and a destination, and which line says so.
+/// [`Decision`] of the policy about a client and a destination, with the line of the policy that
+/// leads to it and the limits that apply; made by [`explain`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     client: String,
@@ -17,7 +18,8 @@ pub struct Explanation {
     rule: String,
     group: Option<String>,
     max_connections: Option<Quota>,
-    /// How long one more connection waits; `None` if it is reset.
+    /// Longest time that a connection over the client's limit waits, in seconds; `None` if it is
+    /// reset.
     wait_seconds: Option<f64>,
     rate: Option<String>,
     group_max_connections: Option<Quota>,
@@ -25,13 +27,16 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Whether the client may reach it.
+    /// Returns true if the client may reach the destination.
     pub fn allowed(&self) -> bool {
         self.allowed
     }
 }
 
-/// Explains what `policy` says; without a port it is the first that the gateway listens on.
+/// Explains the result of [`Policy::decide`] for a client and a destination. Without `port`, the
+/// port is that of the first address that the gateway listens on.
+///
+/// A text that cannot be the name of a client is explained as a denial.
 pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u16>) -> Explanation {
     let port = port.unwrap_or_else(|| policy.gateway().listen[0].port());
     let denied = |rule: String| Explanation {

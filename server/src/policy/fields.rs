@@ -1,4 +1,4 @@
-//! Values out of the tree, each with the sentence that says what was expected instead.
+//! Reads values from the YAML tree and reports for each wrong one what was expected.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,12 +12,13 @@ pub(super) mod address;
 pub(super) mod number;
 pub(super) mod text;
 
-/// More keys than any section has.
+/// Number of keys above which a mapping is not checked further once enough problems are found; more
+/// than any section has.
 const MANY_KEYS: usize = 64;
-/// The longest text that is repeated in a message, in characters.
+/// Largest number of characters of the file's text that a message quotes.
 const LONGEST_QUOTE: usize = 60;
 
-/// The entries of a mapping whose keys are all known.
+/// Entries of a mapping that is a section of the format.
 #[derive(Debug)]
 pub(super) struct MappingFields<'n, 't> {
     at: TextPosition,
@@ -26,8 +27,9 @@ pub(super) struct MappingFields<'n, 't> {
 }
 
 impl<'n, 't> MappingFields<'n, 't> {
-    /// Takes `node` for a section of the format. Nothing at all is an empty one, so that every key of
-    /// a section can be commented out.
+    /// Reads `node` as a section of the format and reports unknown and duplicate keys. An absent
+    /// value is an empty section, so that every key of a section can be commented out. `None` means
+    /// that `node` is not a mapping, which was reported.
     pub(super) fn of(
         node: &'n YamlNode<'t>,
         section: &'static FormatSection,
@@ -44,7 +46,8 @@ impl<'n, 't> MappingFields<'n, 't> {
             return None;
         };
         for (n, (key, _)) in entries.iter().enumerate() {
-            // Each key costs a search among those before it, and no section has so many.
+            // Each key is compared with all before it; a mapping with so many keys is not a valid
+            // section.
             if n >= MANY_KEYS && problems.is_full() {
                 problems.skip(entries.len() - n);
                 break;
@@ -79,7 +82,7 @@ impl<'n, 't> MappingFields<'n, 't> {
         })
     }
 
-    /// A section without a key.
+    /// Creates a section without keys.
     pub(super) fn none(section: &'static FormatSection) -> Self {
         Self {
             at: TextPosition::new(1, 1),
@@ -96,7 +99,7 @@ impl<'n, 't> MappingFields<'n, 't> {
             .map(|(_, value)| value)
     }
 
-    /// The value of a key that must be there.
+    /// Returns the value of a required key, or reports that it is missing.
     pub(super) fn need(&self, key: &str, problems: &mut ProblemList) -> Option<&'n YamlNode<'t>> {
         let found = self.get(key);
         if found.is_none() {
@@ -106,7 +109,12 @@ impl<'n, 't> MappingFields<'n, 't> {
         found
     }
 
-    /// What `read` makes of a key's value, or of its default without the key.
+    /// Returns the result of `read` for a key's value, or for the default in the format's table if
+    /// the key is absent or its value is wrong.
+    ///
+    /// # Panics
+    ///
+    /// If the table has no default for the key, or one that `read` refuses.
     pub(super) fn value<T>(
         &self,
         key: &str,
@@ -125,7 +133,8 @@ impl<'n, 't> MappingFields<'n, 't> {
         })
     }
 
-    /// What `read` makes of a key's value, or `absent` without the key.
+    /// Returns the result of `read` for a key's value, or `absent` if the key is absent or its
+    /// value is wrong.
     pub(super) fn or<T>(
         &self,
         key: &str,
@@ -139,14 +148,19 @@ impl<'n, 't> MappingFields<'n, 't> {
     }
 }
 
-/// What `read` makes of a section without a key: its defaults.
+/// Returns the result of `read` for an empty section: its defaults.
+///
+/// # Panics
+///
+/// If the section has a required key.
 pub(super) fn usual<T>(read: impl FnOnce(&YamlNode<'_>, &mut ProblemList) -> Option<T>) -> T {
     let (at, value) = (TextPosition::new(1, 1), YamlValue::Nothing);
     let usual = read(&YamlNode { at, value }, &mut ProblemList::default());
     usual.expect("no key of this section must be there")
 }
 
-/// The entries of a mapping, none if nothing is written there.
+/// Returns the entries of a mapping; an absent value has no entries. `None` if `node` is anything
+/// else.
 fn mapping<'n, 't>(node: &'n YamlNode<'t>) -> Option<&'n [(YamlNode<'t>, YamlNode<'t>)]> {
     match &node.value {
         YamlValue::Map(entries) => Some(entries),
@@ -159,7 +173,8 @@ fn is(node: &YamlNode<'_>, key: &str) -> bool {
     matches!(&node.value, YamlValue::Text(text) if text == key)
 }
 
-/// Names and their values, each name once.
+/// Reads a mapping from names to values: each name with its position and its value. Reports
+/// duplicate names and leaves them out.
 pub(super) fn entries<'n, 't>(
     node: &'n YamlNode<'t>,
     what: &str,
@@ -195,7 +210,8 @@ pub(super) fn entries<'n, 't>(
     entries
 }
 
-/// A list with something in it and nothing twice.
+/// Reads a list with at least one item and reports duplicates. `None` means that a problem was
+/// reported.
 pub(super) fn list<'t, T: Eq + Hash + Clone>(
     node: &YamlNode<'t>,
     what: &str,
@@ -205,7 +221,8 @@ pub(super) fn list<'t, T: Eq + Hash + Clone>(
     list_by(node, what, problems, read, T::clone)
 }
 
-/// A list with something in it and no `key` twice.
+/// Reads a list with at least one item and reports items with the same `key`. `None` means that a
+/// problem was reported.
 pub(super) fn list_by<'t, T, K: Eq + Hash>(
     node: &YamlNode<'t>,
     what: &str,
@@ -242,14 +259,14 @@ pub(super) fn list_by<'t, T, K: Eq + Hash>(
     Some(items)
 }
 
-/// One of a few words.
+/// Reads one of several words and returns its value. `None` means that a problem was reported.
 pub(super) fn word<T: Copy>(
     node: &YamlNode<'_>,
     words: &[(&str, T)],
     problems: &mut ProblemList,
 ) -> Option<T> {
     let said = text::scalar(node, problems)?;
-    // Tools that know YAML 1.1 only write `true` for `on`, and `false` for `off`.
+    // Tools that know only YAML 1.1 write `true` for `on`, and `false` for `off`.
     let is_flag =
         |flag| matches!(node.value, YamlValue::Flag(_)) && said.eq_ignore_ascii_case(flag);
     let meant = if is_flag("false") {
@@ -272,7 +289,7 @@ pub(super) fn word<T: Copy>(
     found.map(|(_, value)| *value)
 }
 
-/// What is written there, for a message.
+/// Describes a value for a message: the quoted scalar, or the kind of value.
 pub(super) fn describe(node: &YamlNode<'_>) -> Cow<'static, str> {
     match &node.value {
         YamlValue::Nothing => "nothing".into(),
@@ -284,7 +301,8 @@ pub(super) fn describe(node: &YamlNode<'_>) -> Cow<'static, str> {
     }
 }
 
-/// A text of the file between backticks, made safe for a terminal and not too long.
+/// Quotes a text of the file in backticks: escaped, so that it is safe for a terminal, and cut
+/// after 60 characters.
 pub(super) fn quote(text: &str) -> String {
     let mut shown: String = text
         .chars()

@@ -1,7 +1,7 @@
-//! The format of the policy's file: each key once, with its meaning, its kind and its default.
+//! Format of the policy's file: each key once, with its description, its kind and its default.
 //!
-//! From these tables come the keys that are accepted, the defaults that are read, the hints for a
-//! mistyped key, and the JSON schema. The kinds of scalars stand beside their parsers.
+//! These tables determine the accepted keys, the defaults, the hints for a mistyped key, and the
+//! JSON schema. The kinds of scalars are defined next to their parsers.
 
 use serde_json::Value;
 
@@ -16,33 +16,34 @@ pub(super) use client::{CLIENT, DOCUMENT, TEST, WAIT};
 pub(super) use gateway::{ADMIN, BAN, GATEWAY, LIMITS, STEER, TIMEOUTS, TLS, WORKERS};
 pub(super) use group::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
 
-/// A mapping with a fixed set of keys.
+/// Mapping with a fixed set of keys.
 #[derive(Debug)]
 pub(super) struct FormatSection {
-    /// Its name in the schema.
+    /// Name in the schema.
     pub(super) name: &'static str,
-    /// What messages call it.
+    /// Name in messages.
     pub(super) called: &'static str,
-    /// What it is.
+    /// Description in the schema.
     pub(super) doc: &'static str,
-    /// Its keys, in the order in which messages list them.
+    /// Keys, in the order in which messages list them.
     pub(super) keys: &'static [FormatKey],
-    /// A rule about several keys, as a JSON schema that holds beside the keys' own.
+    /// Rule about several keys, as a JSON schema that applies in addition to those of the keys.
     pub(super) rule: Option<fn() -> Value>,
 }
 
 impl FormatSection {
-    /// The key of this name.
+    /// Returns the key with this name.
     pub(super) fn key(&self, name: &str) -> Option<&'static FormatKey> {
         self.keys.iter().find(|key| key.name == name)
     }
 
-    /// The names of all keys.
+    /// Iterates over the names of all keys, in the order of the table.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
         self.keys.iter().map(|key| key.name)
     }
 
-    /// Whether nothing at all stands for an empty mapping: only where no key must be there.
+    /// Returns true if an absent value may mean an empty mapping, which requires that no key is
+    /// required.
     fn may_be_empty(&self) -> bool {
         self.keys
             .iter()
@@ -50,7 +51,7 @@ impl FormatSection {
     }
 }
 
-/// One key of a section.
+/// One key of a [`FormatSection`].
 #[derive(Debug)]
 pub(super) struct FormatKey {
     pub(super) name: &'static str,
@@ -59,18 +60,18 @@ pub(super) struct FormatKey {
     pub(super) default: KeyDefault,
 }
 
-/// What holds when a key is not written.
+/// Meaning of an absent key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyDefault {
-    /// The policy is refused.
+    /// The key is required: without it the policy is refused.
     Required,
-    /// The same as if this text were written.
+    /// Default: the key means the same as with this text.
     Text(&'static str),
-    /// What the key's description says.
+    /// No value; the description of the key says what that means.
     None,
 }
 
-/// A key that must be there.
+/// Creates a key that is required.
 const fn need(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatKey {
     let usual = KeyDefault::Required;
     FormatKey {
@@ -81,7 +82,7 @@ const fn need(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatK
     }
 }
 
-/// A key with a default.
+/// Creates a key with a default.
 const fn or(
     name: &'static str,
     default: &'static str,
@@ -97,7 +98,7 @@ const fn or(
     }
 }
 
-/// A key that may be absent, which is not the same as any value.
+/// Creates a key whose absence differs from every value.
 const fn may(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatKey {
     let usual = KeyDefault::None;
     FormatKey {
@@ -108,30 +109,30 @@ const fn may(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatKe
     }
 }
 
-/// What a value may be.
+/// Form of a key's value.
 #[derive(Debug)]
 pub(super) enum ValueKind {
     Scalar(&'static ScalarFormat),
-    /// One of a few words, each with what it means.
+    /// One of a few words, each with its description.
     Words(&'static [(&'static str, &'static str)]),
     Section(&'static FormatSection),
-    /// Names of this kind, and a section for each; nothing at all is none.
+    /// A mapping from names of this kind to sections; an absent value is an empty mapping.
     Named(&'static ScalarFormat, &'static FormatSection),
-    /// At least one, none twice.
+    /// A list of at least one value, without duplicates.
     List(&'static ValueKind),
-    /// Any number of sections; nothing at all is none.
+    /// A list of any number of sections; an absent value is an empty list.
     Sections(&'static FormatSection),
-    /// One of several kinds.
+    /// A value of one of several kinds.
     Either(&'static [ValueKind]),
 }
 
-/// A kind of scalar.
+/// Kind of scalar.
 #[derive(Debug)]
 pub(super) struct ScalarFormat {
-    /// Its name in the schema.
+    /// Name in the schema.
     pub(super) name: &'static str,
-    /// What it is and how it is written.
+    /// Description and notation, for the schema.
     pub(super) doc: &'static str,
-    /// Its JSON schema.
+    /// JSON schema of a value.
     pub(super) schema: fn() -> Value,
 }

@@ -1,4 +1,5 @@
-//! What becomes of an address of `listen` that is in use, or that is not there.
+//! `listen_retry:` and `freebind:` of the policy: treatment of addresses of `listen` that are in
+//! use or do not exist.
 
 use std::time::Duration;
 
@@ -7,16 +8,17 @@ use super::fields::MappingFields;
 use super::fields::number::flag;
 use super::problem::ProblemList;
 
-/// Whether a listener may have an address that no interface has.
+/// Permission to listen on addresses that no interface has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freebind {
-    /// It may not.
+    /// Listening on such an address fails.
     Off,
-    /// It may: the address may come later.
+    /// Listening on such an address is possible; an interface may get it later.
     On,
 }
 
-/// Reads for how long a start tries again, and whether addresses may be listened at that are not there.
+/// Reads the time for which a start tries again, and the permission to listen on addresses that no
+/// interface has.
 pub(super) fn read(
     fields: &MappingFields<'_, '_>,
     problems: &mut ProblemList,

@@ -1,4 +1,4 @@
-//! What holds for the whole gateway.
+//! `gateway:` of the policy: the settings of the gateway as a whole.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,34 +19,36 @@ use super::steer::{self, SteerPolicy};
 use super::workers::{self, WorkerPolicy};
 use super::yaml::{YamlNode, YamlValue};
 
-/// What holds for the whole gateway.
+/// Settings of the gateway as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayPolicy {
-    /// Where it listens; at least one address, all different.
+    /// Addresses that the gateway listens on; at least one, all different.
     pub listen: Vec<SocketAddr>,
-    /// How long a start tries again while it cannot listen at one of them; `None` if it fails at once.
+    /// Time for which a start tries again while an address of `listen` is in use or does not exist;
+    /// `None` if it fails at once.
     pub listen_retry: Option<Duration>,
-    /// Whether it may listen at addresses that are not there.
+    /// Permission to listen on addresses that no interface has.
     pub freebind: Freebind,
-    /// The files behind mutual TLS.
+    /// Files for mutual TLS.
     pub tls: TlsFiles,
-    /// What the kernel is to hand to it besides; `None` if nothing.
+    /// Ports that the kernel steers to the gateway in addition; `None` if there are none.
     pub steer: Option<SteerPolicy>,
-    /// Which sources the kernel turns away for a while; `None` if none.
+    /// Rule by which the kernel blocks sources for a while; `None` if it blocks none.
     pub ban: Option<BanPolicy>,
-    /// The path of the socket where operators reach the gateway, as it is written; `None` if nowhere.
+    /// Path of the socket of the admin interface, as it is written; `None` if there is no such
+    /// interface.
     pub admin: Option<PathBuf>,
-    /// How much of the gateway may be in use.
+    /// Upper bounds of connections, handshakes and memory.
     pub limits: GatewayLimits,
-    /// How long things may take.
+    /// Timeouts of handshakes and connections.
     pub timeouts: GatewayTimeouts,
-    /// What happens to a connection whose permit was revoked.
+    /// Treatment of connections whose client, grant or certificate is no longer valid.
     pub on_revoke: OnRevoke,
-    /// How many workers there are, and on which processors; it holds from the start to the end of a process.
+    /// Number of workers and their processors; fixed for the lifetime of a process.
     pub workers: WorkerPolicy,
 }
 
-/// Paths as they are written; relative ones start at the policy's directory.
+/// Files for mutual TLS. The paths are as written; relative ones start at the policy's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The gateway's certificate with its chain, PEM.
@@ -55,15 +57,15 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The authorities that sign clients' certificates, PEM.
     pub client_ca: PathBuf,
-    /// Revocation lists, PEM; perhaps none.
+    /// Certificate revocation lists, PEM; may be empty.
     pub crl: Vec<PathBuf>,
-    /// What a list that is out of date means.
+    /// Treatment of clients while a revocation list is out of date.
     pub expired_crl: ExpiredCrl,
-    /// Where they are named.
+    /// Positions in the policy where the files are named.
     pub positions: TlsPositions,
 }
 
-/// One of the files behind mutual TLS, by the key that names it.
+/// One of the files for mutual TLS, identified by the key that names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsFile {
     /// The gateway's certificate.
@@ -72,12 +74,12 @@ pub enum TlsFile {
     Key,
     /// The authorities that sign clients' certificates.
     ClientCa,
-    /// The revocation list of this index.
+    /// The revocation list with this index in [`TlsFiles::crl`].
     Crl(usize),
 }
 
 impl TlsFile {
-    /// The key of the policy that names it.
+    /// Returns the key of the policy that names the file.
     pub fn key(self) -> &'static str {
         match self {
             Self::Certificate => "gateway.tls.certificate",
@@ -88,9 +90,10 @@ impl TlsFile {
     }
 }
 
-/// Where the files behind mutual TLS are named in the policy.
+/// Positions in the policy where the files for mutual TLS are named.
 ///
-/// All are equal, as with [`SourceLine`](super::SourceLine): that a line moved is no change of the policy.
+/// All values are equal, as with [`SourceLine`](super::SourceLine): a line that has moved is not a
+/// change of the policy.
 #[derive(Debug, Clone, Default)]
 pub struct TlsPositions {
     certificate: TextPosition,
@@ -109,7 +112,7 @@ impl TlsPositions {
         }
     }
 
-    /// The line and the column of a file's name, both from 1.
+    /// Returns the line and the column of a file's name in the policy, both counted from 1.
     pub fn position(&self, file: TlsFile) -> (u32, u32) {
         let TextPosition { line, column } = self.at(file);
         (line, column)
@@ -125,7 +128,7 @@ impl PartialEq for TlsPositions {
 impl Eq for TlsPositions {}
 
 impl TlsFiles {
-    /// The same files with relative paths starting at `base`.
+    /// Returns the same files with relative paths resolved against `base`.
     #[must_use]
     pub fn resolved(&self, base: &Path) -> Self {
         Self {
@@ -139,65 +142,68 @@ impl TlsFiles {
     }
 }
 
-/// What a revocation list that is out of date means.
+/// Treatment of clients while a revocation list is out of date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiredCrl {
-    /// Nobody gets in before there is a new one.
+    /// Clients of the list's authority are refused until there is a new list.
     Refuse,
-    /// It still counts.
+    /// The list stays in effect.
     Accept,
 }
 
-/// How much of the gateway may be in use before and after anybody is known.
+/// Upper bounds of what clients may use of the gateway, before and after they are identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayLimits {
     /// Open connections.
     pub connections: Quota,
-    /// Connections whose `ClientHello` is not whole.
+    /// Connections that have not yet sent a whole `ClientHello`.
     pub silent: Quota,
-    /// Handshakes in flight.
+    /// Handshakes in flight, from a whole `ClientHello` on.
     pub handshakes: Quota,
-    /// Handshakes in flight from one source.
+    /// Handshakes in flight from one source: an IPv4 address, or an IPv6 network of 64 bits.
     pub handshakes_per_source: Quota,
-    /// Memory.
+    /// Memory of the process.
     pub memory: MemoryLimit,
 }
 
-/// How long things may take; `None` is without limit.
+/// Timeouts of handshakes and connections; `None` is without limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayTimeouts {
-    /// From accept to the end of the handshake.
+    /// Time from accept to the end of the handshake.
     pub handshake: Duration,
-    /// One dial to an upstream.
+    /// Time for one dial to an upstream.
     pub connect: Duration,
-    /// Without a byte in either direction.
+    /// Longest time without a byte in either direction.
     pub idle: Option<Duration>,
-    /// Without a byte, of a connection of which one side has ended.
+    /// Longest time without a byte on a connection of which one side has ended; a third of it if
+    /// that side is the upstream.
     pub half_closed: Option<Duration>,
-    /// Without a side taking anything of what waits for it.
+    /// Longest time in which a side takes none of the bytes that wait for it.
     pub stall: Option<Duration>,
-    /// Before a silent peer is asked whether it is still there; no group asks less often.
+    /// Time until a silent peer is probed (keepalive); also the upper bound for the value of a
+    /// group.
     pub keepalive: Duration,
-    /// A whole connection.
+    /// Longest duration of a connection.
     pub lifetime: Option<Duration>,
-    /// The share by which lifetimes differ, so that connections do not end all at once.
+    /// Share (0 to 1) by which chance may shorten a lifetime, so that connections do not end all at
+    /// once.
     pub lifetime_jitter: f64,
-    /// Between the order to stop and the end of what is still open.
+    /// Time from the order to stop until connections that are still open are ended.
     pub drain: Duration,
 }
 
-/// What happens to a connection whose permit was revoked.
+/// Treatment of connections whose client, grant or certificate is no longer valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnRevoke {
-    /// It ends at once.
+    /// The connection ends at once.
     Cut,
-    /// It ends within the drain's time.
+    /// The connection ends within [`GatewayTimeouts::drain`].
     Drain,
-    /// It stays.
+    /// The connection stays open.
     Keep,
 }
 
-/// Reads `gateway:`. `None` comes with a problem.
+/// Reads `gateway:`. `None` means that a problem was reported.
 pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayPolicy> {
     let fields = MappingFields::of(node, &GATEWAY, problems)?;
     let listen = fields

@@ -1,9 +1,9 @@
-//! A large policy for measuring.
+//! Generates large policies for measurements.
 
 use std::fmt::Write;
 
-/// A policy with so many groups and clients, all different. Clients are dealt to groups in turn;
-/// without a group there is no client.
+/// Returns the text of a policy with these numbers of groups and clients, all different. Clients
+/// are assigned to groups in turn; without groups there are no clients.
 pub fn generate(groups: usize, clients: usize) -> String {
     let mut text = String::from(
         "version: 1

@@ -1,4 +1,4 @@
-//! A group: interchangeable upstreams and how they are reached.
+//! Settings of a group: interchangeable upstreams, and the way to reach them.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -18,140 +18,147 @@ use super::problem::{ProblemList, TextPosition};
 use super::yaml::{YamlNode, YamlValue};
 use super::{Quota, SniName, SourceLine};
 
-/// The longest protocol name in ALPN (RFC 7301 3.1).
+/// Longest name of an application protocol in ALPN, in bytes (RFC 7301 3.1).
 const LONGEST_PROTOCOL: usize = 255;
 
-/// A named set of interchangeable upstreams.
+/// Named set of interchangeable upstreams with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupPolicy {
-    /// Its name.
+    /// Name of the group.
     pub name: Arc<str>,
-    /// The names by which clients ask for it; never empty.
+    /// Names that clients send as SNI to reach the group; never empty.
     pub sni: Vec<SniName>,
-    /// The destination ports whose clients reach it without SNI.
+    /// Destination ports by which clients without SNI reach the group.
     pub ports: Vec<u16>,
-    /// Where its connections go; never empty, all addresses different.
+    /// Upstreams that connections go to; never empty, all addresses different.
     pub upstreams: Vec<UpstreamPolicy>,
-    /// How its upstreams are probed.
+    /// Probes of the upstreams.
     pub health: HealthPolicy,
-    /// Whether upstreams are told who the client is.
+    /// Header that reports the client to upstreams; `None` if they are not informed.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The application protocols that clients may choose from; empty means that none is agreed on.
+    /// Application protocols (ALPN) that clients may choose from; empty means that none is agreed
+    /// on.
     pub alpn: Vec<Vec<u8>>,
-    /// How many connections it takes from all clients together.
+    /// Upper bound of the open connections of all clients together.
     pub max_connections: Quota,
-    /// What happens without a healthy upstream.
+    /// Treatment of clients while no upstream is healthy.
     pub when_all_down: WhenAllDown,
-    /// What it has instead of the gateway's timeouts.
+    /// Timeouts that replace the [`GatewayTimeouts`](super::GatewayTimeouts).
     pub timeouts: GroupTimeouts,
-    /// How many upstreams are dialed for one connection.
+    /// Largest number of upstreams that are dialed for one connection.
     pub tries: NonZeroU32,
-    /// Where its name is in the file that it was read from.
+    /// Line of the group's name in the file that it was read from.
     pub line: SourceLine,
 }
 
-/// One address that connections go to.
+/// Address that connections go to, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UpstreamPolicy {
     /// The address.
     pub address: SocketAddr,
-    /// Its share of the connections, relative to the others.
+    /// Share of the connections, relative to the weights of the other upstreams.
     pub weight: NonZeroU32,
-    /// Whether it serves only when no other is healthy.
+    /// If true, connections go to the upstream only if no upstream without this flag is healthy, or
+    /// all of those were tried.
     pub backup: bool,
-    /// What the operator wants of it.
+    /// State that the operator has set.
     pub state: UpstreamState,
 }
 
-/// What the operator wants of an upstream.
+/// State of an upstream, as set by the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpstreamState {
-    /// It serves.
+    /// The upstream serves.
     Ready,
-    /// It gets no new connection.
+    /// The upstream gets no new connection.
     Drain,
-    /// It gets no new connection and no probe.
+    /// The upstream gets no new connection and no probe.
     Maint,
 }
 
-/// How upstreams are probed.
+/// Probes of the upstreams of a group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HealthPolicy {
-    /// What a probe asks.
+    /// Kind of probe.
     pub check: CheckPolicy,
-    /// The name that a TLS probe asks for, if it is not one of the group's; no wildcard.
+    /// Name that a TLS probe sends as SNI, not a wildcard; `None` is the first of the group's names
+    /// that is not a wildcard.
     pub sni: Option<SniName>,
-    /// From one probe to the next.
+    /// Time from one probe to the next.
     pub interval: Duration,
-    /// How long one probe may take.
+    /// Longest duration of one probe.
     pub timeout: Duration,
-    /// Passes to come up.
+    /// Number of successes in a row after which an upstream is up. One is enough if its state is
+    /// not yet known.
     pub rise: NonZeroU32,
-    /// Failures to go down.
+    /// Number of failures in a row after which an upstream is down.
     pub fall: NonZeroU32,
-    /// The share by which intervals differ.
+    /// Share (0 to 1) by which intervals differ.
     pub jitter: f64,
-    /// What becomes of the connections of an upstream that goes down.
+    /// Treatment of the connections of an upstream that goes down.
     pub on_down: OnDown,
 }
 
-/// What becomes of the connections of an upstream that goes down.
+/// Treatment of the connections of an upstream that goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDown {
-    /// They go on as long as they can.
+    /// The connections continue as long as they can.
     Keep,
-    /// They are reset.
+    /// The connections are reset.
     Cut,
 }
 
-/// What a probe asks.
+/// Kind of probe: the condition under which it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckPolicy {
-    /// Nothing; upstreams count as healthy.
+    /// No probe; upstreams count as healthy.
     Off,
-    /// That it accepts a connection.
+    /// The upstream accepts a connection.
     Tcp,
-    /// That it completes a TLS handshake.
+    /// The upstream completes a TLS handshake.
     Tls,
-    /// That it answers.
+    /// The upstream answers as expected.
     SendExpect {
-        /// What is sent.
+        /// Bytes that are sent; may be empty.
         send: Vec<u8>,
-        /// What the answer must begin with.
+        /// Bytes that the answer must begin with; never empty.
         expect: Vec<u8>,
     },
 }
 
-/// How upstreams are told who the client is.
+/// Form of the PROXY protocol by which upstreams learn the client's address and identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// The binary header of version 2.
+    /// Binary header of version 2.
     V2,
 }
 
-/// What happens without a healthy upstream.
+/// Treatment of clients while no upstream is healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenAllDown {
-    /// Clients are turned away.
+    /// Clients are refused.
     Refuse,
-    /// All are tried as if they were healthy.
+    /// All upstreams are tried as if they were healthy.
     TryAll,
 }
 
-/// What a group has instead of the gateway's timeouts; `None` is what the gateway has.
+/// Timeouts of a group that replace the [`GatewayTimeouts`](super::GatewayTimeouts); `None` is the
+/// gateway's value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GroupTimeouts {
-    /// One dial to an upstream.
+    /// Time for one dial to an upstream.
     pub connect: Option<Duration>,
-    /// Without a byte in either direction; `Some(None)` is without limit.
+    /// Longest time without a byte in either direction; `Some(None)` is without limit.
     pub idle: Option<Option<Duration>>,
-    /// Without a byte, of a connection of which one side has ended; `Some(None)` is without limit.
+    /// Longest time without a byte on a connection of which one side has ended; `Some(None)` is
+    /// without limit.
     pub half_closed: Option<Option<Duration>>,
-    /// Without a side taking anything of what waits for it; `Some(None)` is without limit.
+    /// Longest time in which a side takes none of the bytes that wait for it; `Some(None)` is
+    /// without limit.
     pub stall: Option<Option<Duration>>,
-    /// Before a silent peer is asked whether it is still there; at most what the gateway has.
+    /// Time until a silent peer is probed (keepalive); at most the gateway's value.
     pub keepalive: Option<Duration>,
-    /// A whole connection; `Some(None)` is without limit.
+    /// Longest duration of a connection; `Some(None)` is without limit.
     pub lifetime: Option<Option<Duration>>,
 }
 
@@ -161,7 +168,7 @@ pub(super) static PROTOCOL: ScalarFormat = ScalarFormat {
     schema: || json!({"type": "string", "minLength": 1, "maxLength": LONGEST_PROTOCOL}),
 };
 
-/// Reads the group `name`. `None` comes with a problem.
+/// Reads the group `name`. `None` means that a problem was reported.
 pub(super) fn read(
     name: &str,
     at: TextPosition,
@@ -235,7 +242,7 @@ fn upstreams(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<Upst
 }
 
 fn upstream(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<UpstreamPolicy> {
-    /// An upstream of which no more is said than its address.
+    /// Settings of an upstream for which only the address is written.
     static USUAL: LazyLock<UpstreamPolicy> = LazyLock::new(|| {
         let nowhere = SocketAddr::from(([0; 4], 0));
         let fields = MappingFields::none(&UPSTREAM);

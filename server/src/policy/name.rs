@@ -1,4 +1,4 @@
-//! Names that a group answers to.
+//! Names by which clients reach a group.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,47 +13,47 @@ use super::format::ScalarFormat;
 use super::problem::ProblemList;
 use super::yaml::YamlNode;
 
-/// The longest name in DNS, as text (RFC 1035 2.3.4).
+/// Largest number of characters of a DNS name as text (RFC 1035 2.3.4).
 const LONGEST_NAME: usize = 253;
-/// The longest label (RFC 1035 2.3.4).
+/// Largest number of characters of a label (RFC 1035 2.3.4).
 const LONGEST_LABEL: usize = 63;
 
-/// A DNS name in lower case, or all names below one.
+/// DNS name in lower case, or a wildcard for all names below one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SniName {
-    /// This name.
+    /// This name only.
     Exact(Arc<str>),
-    /// Every name that has one label or more before this suffix: `*.suffix`.
+    /// Every name with at least one label before this suffix: `*.suffix`.
     Below(Arc<str>),
 }
 
-/// Why a text is no such name.
+/// Reason why a text is not a valid [`SniName`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SniNameError {
-    /// No label, or two dots in a row.
+    /// The text or a label is empty.
     #[error("it has an empty label")]
     EmptyLabel,
-    /// A dot at the end.
+    /// The text ends with a dot.
     #[error("it ends with a dot")]
     FinalDot,
-    /// More than 253 characters, `*.` among them, or a label with more than 63.
+    /// The text has more than 253 characters, including `*.`, or a label has more than 63.
     #[error("it is longer than 253 characters, or one label is longer than 63")]
     TooLong,
-    /// Something else than a letter, a digit, `-` or `_`.
+    /// The text contains this character, which is not an ASCII letter, a digit, `-` or `_`.
     #[error("it contains {0:?}")]
     Character(char),
-    /// A label that starts or ends with `-`.
+    /// A label starts or ends with `-`.
     #[error("a label starts or ends with `-`")]
     OuterHyphen,
-    /// An IP address, which no client can send as SNI.
+    /// The text is an IP address, which clients cannot send as SNI.
     #[error("it is an IP address, which clients do not send as a name")]
     Address,
 }
 
 impl SniName {
-    /// Takes `text`, in whatever case, for a name or for `*.` and a name.
+    /// Parses a name, or `*.` and a name, in any case.
     pub fn new(text: &str) -> Result<Self, SniNameError> {
-        // A longer wildcard would have room for no name below it.
+        // A longer wildcard would leave no room for a name below it.
         if text.len() > LONGEST_NAME {
             return Err(SniNameError::TooLong);
         }
@@ -97,7 +97,7 @@ fn schema(prefix: &str) -> Value {
     })
 }
 
-/// A name, or `*.` and a name.
+/// Reads a name, or `*.` and a name. `None` means that a problem was reported.
 pub(super) fn sni(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SniName> {
     let said = fields::text::text(node, problems)?;
     match SniName::new(said) {

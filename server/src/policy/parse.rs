@@ -1,4 +1,4 @@
-//! From a text to a policy: every problem of the whole file, or none.
+//! Parses a text into a policy, or reports the problems of the whole file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,11 +19,16 @@ use super::{
 };
 use crate::identity::ClientName;
 
-/// The largest file, in bytes: four times 100,000 groups and 100,000 clients.
+/// Largest size of a policy's text: 64 MiB, four times the size for 100,000 groups and 100,000
+/// clients.
 const LARGEST_FILE: usize = 64 << 20;
 
 impl Policy {
-    /// Reads a policy; `file` is the name that messages give it.
+    /// Parses a policy and runs its tests; `file` is its name in messages.
+    ///
+    /// # Errors
+    ///
+    /// A [`PolicyError`] with the problems of the whole text, or with the failed tests.
     pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
         let draft = PolicyDraft::read(file, text)?;
         let mut policy = Self {
@@ -43,10 +48,16 @@ impl Policy {
         draft.tested(policy)
     }
 
-    /// Reads the policy that is to follow this one, and what leads there.
+    /// Parses the policy that is to follow this one, and returns the changes that lead to it as
+    /// well.
     ///
-    /// The same as [`Policy::parse`], [`Policy::changes`] and [`Policy::apply`], without the tables
-    /// that a policy of its own would need: they are most of the work if little has changed.
+    /// The result is the same as that of [`Policy::parse`], [`Policy::changes`] and
+    /// [`Policy::apply`], without the tables for an independent policy: to make them is most of the
+    /// work if little has changed.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of [`Policy::parse`].
     pub fn parse_next(
         &self,
         file: &str,
@@ -58,7 +69,8 @@ impl Policy {
     }
 }
 
-/// What a file says, right in all but its own tests, which want a whole policy.
+/// Contents of a policy's file, valid except that its own tests have not yet run: they need a whole
+/// policy.
 #[derive(Debug)]
 struct PolicyDraft {
     file: Arc<str>,
@@ -85,7 +97,7 @@ impl PolicyDraft {
         }
     }
 
-    /// The policy that was made of this, if it passes its tests.
+    /// Returns `policy`, which was made of this draft, if it passes the draft's tests.
     fn tested(&self, policy: Policy) -> Result<Policy, PolicyError> {
         let mut problems = ProblemList::default();
         problems.name_files(&self.gateway.tls);
@@ -131,7 +143,7 @@ fn read(file: &Arc<str>, root: &YamlNode<'_>, problems: &mut ProblemList) -> Opt
     })
 }
 
-/// The groups that could be read, and the names of all.
+/// Groups that were read without a problem, and the names of all groups.
 #[derive(Debug, Default)]
 struct ReadGroups<'n> {
     read: Vec<Arc<GroupPolicy>>,
@@ -160,7 +172,7 @@ impl<'n> ReadGroups<'n> {
         groups
     }
 
-    /// Reports groups that would ask silent peers less often than the gateway allows.
+    /// Reports groups whose keepalive is longer than that of the gateway (`most`).
     fn refuse_rare_keepalive(
         &self,
         most: Duration,
@@ -201,8 +213,8 @@ impl<'n> ReadGroups<'n> {
     }
 }
 
-/// Reports a problem with the `n`th item of a group's list. The place of each costs a search through
-/// all groups, so it is looked for only while it will be told.
+/// Reports a problem with the `n`th item of a group's list. To find its position takes a search
+/// through all groups, which is made only while problems are still reported.
 fn report_at(
     groups: &YamlNode<'_>,
     (group, list, n): (&GroupPolicy, &str, usize),
@@ -223,7 +235,7 @@ fn twice(what: &str, which: &str, first: &GroupPolicy) -> String {
     )
 }
 
-/// Where the `n`th item of a group's list is written, or else the group's name.
+/// Returns the position of the `n`th item of a group's list, or else of the group's name.
 fn position(groups: &YamlNode<'_>, group: &GroupPolicy, list: &str, n: usize) -> TextPosition {
     let entry = |node: &YamlNode<'_>, name: &str| {
         let YamlValue::Map(map) = &node.value else {
@@ -280,7 +292,7 @@ fn read_clients(
     clients
 }
 
-/// One promise that the policy's author makes about it.
+/// One test that the policy's author has written into it: an expected decision.
 #[derive(Debug)]
 struct PolicyTest {
     at: TextPosition,
@@ -357,7 +369,7 @@ fn read_test(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<PolicyTe
 }
 
 impl PolicyTest {
-    /// Reports it if the policy breaks it.
+    /// Reports a problem if the policy fails this test.
     fn check_tests(&self, policy: &Policy, problems: &mut ProblemList) {
         let port = self.port.unwrap_or(policy.gateway.listen[0].port());
         let sni = self.sni.as_deref();

@@ -1,4 +1,4 @@
-//! What is wrong with a policy's text, and where.
+//! Problems of a policy's text, with their positions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use super::gateway::{TlsFile, TlsFiles};
 
-/// Problems that are told; whoever has more starts with these.
+/// Largest number of problems that are reported; further ones are only counted.
 const MOST_PROBLEMS: usize = 20;
 
-/// A line and a column, both from 1.
+/// Line and column of the policy's file, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct TextPosition {
     pub(super) line: u32,
@@ -27,19 +27,19 @@ impl TextPosition {
     }
 }
 
-/// One thing that is wrong, where it is written.
+/// One problem with its position in the policy's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The line, from 1.
+    /// Line, counted from 1.
     pub line: u32,
-    /// The character in the line, from 1.
+    /// Column in characters, counted from 1.
     pub column: u32,
-    /// What is wrong, what was expected, and what may have been meant.
+    /// Description of the problem, with what was expected and what may have been meant.
     pub message: String,
 }
 
-/// What is wrong with a policy, or with the files that it names: the first problems, in the order of the
-/// policy's file.
+/// Problems of a policy or of the files that it names: the first 20 [`Problem`]s at most, in the
+/// order of the policy's file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct PolicyError {
     file: Arc<str>,
@@ -49,24 +49,25 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    /// The problems, in the order of the file; 20 at most.
+    /// Returns the problems, in the order of the file; 20 at most.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// The error of a policy that is right and names files that are not.
+    /// Creates the error for a valid policy that names files that are not valid. It has no problems
+    /// yet: [`PolicyError::with`] adds them.
     pub(crate) fn of_files(file: &Arc<str>, files: &TlsFiles) -> Self {
         let mut problems = ProblemList::default();
         problems.name_files(files);
         problems.into_error(file)
     }
 
-    /// The files that the policy names, if it is known which.
+    /// Returns the files that the policy names; `None` if they are not known.
     pub(crate) fn files(&self) -> Option<&TlsFiles> {
         self.files.as_deref()
     }
 
-    /// The same with what is wrong with the files.
+    /// Adds problems of the files, each at the position where the policy names its file.
     #[must_use]
     pub(crate) fn with(mut self, faults: impl IntoIterator<Item = (TlsFile, String)>) -> Self {
         let positions = self.files.as_ref().map(|files| &files.positions);
@@ -87,7 +88,7 @@ impl PolicyError {
         self
     }
 
-    /// How many more there are.
+    /// Returns the number of problems that were found, or may exist, beyond the reported ones.
     pub(crate) fn unreported(&self) -> usize {
         self.unreported
     }
@@ -114,7 +115,7 @@ impl fmt::Display for PolicyError {
     }
 }
 
-/// Gathers problems while a text is read.
+/// Problems that were found while a text is read.
 #[derive(Debug, Default)]
 pub(super) struct ProblemList {
     found: Vec<(TextPosition, String)>,
@@ -127,17 +128,18 @@ impl ProblemList {
         self.found.push((at, message.into()));
     }
 
-    /// Takes note of the files that the policy names, whatever else is wrong with it.
+    /// Records the files that the policy names, also if the policy has other problems.
     pub(super) fn name_files(&mut self, files: &TlsFiles) {
         self.files = Some(Box::new(files.clone()));
     }
 
-    /// Counts places where there is, or may be, a problem that nobody looks for any more.
+    /// Counts places that are no longer checked because there are enough problems.
     pub(super) fn skip(&mut self, count: usize) {
         self.skipped += count;
     }
 
-    /// Whether there are more than will be told, so that no time is spent on where the next one is.
+    /// Returns true if there are more problems than are reported, so that the positions of further
+    /// ones need not be computed.
     pub(super) fn is_full(&self) -> bool {
         self.found.len() > MOST_PROBLEMS
     }
@@ -146,7 +148,7 @@ impl ProblemList {
         self.found.is_empty()
     }
 
-    /// The error that they make.
+    /// Creates the error with these problems, in the order of the file.
     pub(super) fn into_error(mut self, file: &Arc<str>) -> PolicyError {
         self.found.sort_by_key(|(at, _)| *at);
         let untold = self.found.len().saturating_sub(MOST_PROBLEMS) + self.skipped;
@@ -169,7 +171,8 @@ impl ProblemList {
     }
 }
 
-/// `; did you mean …?` if one of `known` looks like `word`, else nothing.
+/// Returns `; did you mean …?` with the most similar of the `known` words, or an empty text if none
+/// is similar to `word`.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let near = known
         .into_iter()

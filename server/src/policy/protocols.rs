@@ -1,20 +1,21 @@
-//! Which application protocols a client may choose from (ALPN), before anybody knows who it is.
+//! Application protocols (ALPN) that a client may choose from, before its identity is known.
 
 use super::Policy;
 
 impl Policy {
-    /// The application protocols of a destination: those of its group. Empty means that none is agreed on.
+    /// Returns the application protocols of a destination: those of its group. An empty list means
+    /// that no protocol is agreed on.
     ///
-    /// A destination without a group has the protocols of one of the groups that there are, so that the answer
-    /// does not say whether there is a group: of all the different lists of protocols that one of which `rank`
-    /// thinks most. Lists come in no special order, and each once.
+    /// A destination without a group has the list of one of the existing groups, so that the answer
+    /// does not reveal whether a group exists: among the different lists of all groups, the one
+    /// with the highest `rank`. Lists are ranked in no particular order, and each once.
     pub fn protocols(
         &self,
         sni: Option<&str>,
         port: u16,
         rank: impl Fn(&[Vec<u8>]) -> u64,
     ) -> &[Vec<u8>] {
-        // Asked in any case, so that it takes as long for names that there are.
+        // Computed in any case, so that names with a group take as long as names without one.
         let imitated = if self.protocols.len() > 1 {
             self.protocols.keys().max_by_key(|list| rank(list))
         } else {

@@ -1,4 +1,4 @@
-//! Sizes as the file writes them: `512MiB`, `4GiB`, or `unlimited`.
+//! Sizes in the form of the policy's file: `512MiB`, `4GiB`, or `unlimited`.
 
 use std::num::NonZeroU64;
 
@@ -11,8 +11,8 @@ use super::format::ScalarFormat;
 use super::problem::ProblemList;
 use super::yaml::YamlNode;
 
-/// The units, each with the bits that it shifts a number and the digits that the number may have. So no
-/// size is larger than a petabyte.
+/// Units, each with the number of bits by which it shifts the number before it, and the largest
+/// number of digits of that number. So no size is larger than a petabyte.
 const UNITS: [(&str, u32, usize); 3] = [("KiB", 10, 12), ("MiB", 20, 9), ("GiB", 30, 6)];
 
 pub(super) static SIZE: ScalarFormat = ScalarFormat {
@@ -24,18 +24,18 @@ pub(super) static SIZE: ScalarFormat = ScalarFormat {
     },
 };
 
-/// How much memory may be in use before further clients are refused.
+/// Upper bound of the memory in use; above it, further clients are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryLimit {
-    /// As much as the control group and the machine have, apart from a reserve.
+    /// The memory of the control group and the machine, apart from a reserve.
     Group,
-    /// The process may have so many bytes, if the control group and the machine have them.
+    /// This number of bytes for the process, but not more than with [`MemoryLimit::Group`].
     AtMost(NonZeroU64),
-    /// It is not measured.
+    /// No bound: the memory in use is not measured.
     Unlimited,
 }
 
-/// A size, or the word for none.
+/// Reads a size or `unlimited`. `None` means that a problem was reported.
 pub(super) fn memory(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<MemoryLimit> {
     let said = scalar(node, problems)?;
     if said == "unlimited" {

@@ -1,4 +1,4 @@
-//! Which ports the kernel is to hand to the gateway.
+//! `steer:` of the policy: ports that the kernel steers to the gateway.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,29 +13,29 @@ use super::format::STEER;
 use super::problem::ProblemList;
 use super::yaml::YamlNode;
 
-/// Which ports the kernel is to hand to the gateway, beside those that it listens on.
+/// Ports that the kernel steers to the gateway, in addition to those that it listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SteerPolicy {
-    /// What it means that the kernel cannot.
+    /// Behaviour if the kernel cannot steer.
     pub mode: SteerMode,
-    /// The ports, from first to last.
+    /// Ranges of ports, each with its first and its last port.
     pub ports: Vec<RangeInclusive<u16>>,
-    /// At which addresses; at all of them if there are none.
+    /// Destination addresses for which these ports are steered; an empty list means all.
     pub addresses: Vec<IpPrefix>,
 }
 
-/// What it means that the kernel cannot steer.
+/// Behaviour of the gateway if the kernel cannot steer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SteerMode {
     /// The gateway does not start.
     Required,
-    /// It says so and serves the addresses that it listens on.
+    /// The gateway reports it and serves the addresses that it listens on.
     Auto,
-    /// It does not try.
+    /// Steering is not attempted.
     Off,
 }
 
-/// Reads `steer:`. `None` comes with a problem.
+/// Reads `steer:`. `None` means that a problem was reported.
 pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SteerPolicy> {
     let fields = MappingFields::of(node, &STEER, problems)?;
     let words = [
@@ -57,9 +57,9 @@ pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<St
 }
 
 impl Policy {
-    /// What the kernel is to hand to the gateway: the ports of `steer`, and those that a group owns,
-    /// at the addresses of `steer`; and the addresses that the gateway listens on, so that what holds
-    /// for steered connections holds for those.
+    /// Returns the bindings of steered ports: the ports of `steer` and those of groups, at the
+    /// addresses of `steer`, and the addresses that the gateway listens on, so that the same rules
+    /// apply to their connections as to steered ones. Without steering there are none.
     pub fn bindings(&self) -> BTreeSet<PortBinding> {
         let steer = self.gateway.steer.as_ref();
         let Some(steer) = steer.filter(|steer| steer.mode != SteerMode::Off) else {
@@ -83,7 +83,8 @@ impl Policy {
     }
 }
 
-/// What comes to an address that is listened on, unless the kernel chooses its port.
+/// Returns the binding of an address that the gateway listens on; `None` if the kernel chooses the
+/// port (port 0).
 fn listened(address: SocketAddr) -> Option<PortBinding> {
     let (ip, port) = (address.ip(), address.port());
     match ip {

@@ -1,4 +1,4 @@
-//! How many workers there are, and on which processors they run.
+//! `workers:` of the policy: the number of workers, and the processors that they run on.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +11,8 @@ use super::problem::ProblemList;
 use super::steer::{SteerMode, SteerPolicy};
 use super::yaml::{YamlNode, YamlValue};
 
-/// The most workers that a policy may ask for: more than machines have processors.
+/// Largest number of workers that a policy may ask for: more than machines have processors. With
+/// steering it is [`MOST_WORKERS`].
 const MOST: u32 = 1024;
 
 pub(super) static WORKER_COUNT: ScalarFormat = ScalarFormat {
@@ -20,26 +21,26 @@ pub(super) static WORKER_COUNT: ScalarFormat = ScalarFormat {
     schema: || json!({"type": "integer", "minimum": 1, "maximum": MOST}),
 };
 
-/// How many workers there are, and on which processors they run.
+/// Number of workers, and their binding to processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WorkerPolicy {
-    /// How many; `None` is one for each processor.
+    /// Number of workers; `None` is one for each processor that the process may use.
     pub count: Option<NonZeroU32>,
-    /// Whether each stays on one processor.
+    /// Binding of each worker to one processor.
     pub affinity: WorkerAffinity,
 }
 
-/// Whether a worker stays on one processor.
+/// Binding of workers to processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WorkerAffinity {
-    /// It runs where the kernel wants.
+    /// The kernel moves workers between processors.
     #[default]
     Off,
-    /// It does.
+    /// Each worker stays on one processor.
     On,
 }
 
-/// Reads `workers:`, which is a number or a mapping. `None` comes with a problem.
+/// Reads `workers:`, a number or a mapping. `None` means that a problem was reported.
 pub(super) fn read(
     node: &YamlNode<'_>,
     steer: Option<&SteerPolicy>,
@@ -63,7 +64,8 @@ pub(super) fn read(
     Some(WorkerPolicy { count, affinity })
 }
 
-/// A number of workers, which the kernel must be able to steer to if it is to.
+/// Reads a number of workers, at most `most`: with steering, the kernel must be able to steer to
+/// all of them.
 fn count(node: &YamlNode<'_>, most: u32, problems: &mut ProblemList) -> Option<NonZeroU32> {
     let count = number::count(node, problems)?;
     if count.get() > most {

@@ -1,7 +1,7 @@
-//! A YAML text as a tree in which every value knows its line and column.
+//! Reads a YAML text into a tree in which every value has its line and column.
 //!
-//! The tree is made from parser events directly. Going through a serde deserializer with positions
-//! takes three times as long at 100,000 groups and stops at the first wrong key.
+//! The tree is made directly from the parser's events. A serde deserializer with positions takes
+//! three times as long at 100,000 groups and stops at the first wrong key.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,36 +11,39 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag};
 use super::problem::{ProblemList, TextPosition};
 use super::yaml_chunks;
 
-/// Values in one file, keys and aliased ones included: some ten a group and six a client.
+/// Largest number of values in one file, including keys and the values of aliases: about ten for
+/// each group and six for each client.
 const MOST_VALUES: usize = 16_000_000;
-/// Values and bytes of text that aliases may repeat, so that a few lines cannot fill the memory.
+/// Largest number of values and of bytes of text that aliases may repeat, so that a few lines
+/// cannot exhaust the memory.
 const MOST_REPEATED: usize = 4_000_000;
-/// The policy itself has a depth of 6.
+/// Largest depth of nesting; the policy itself has a depth of 6.
 const DEEPEST: usize = 16;
 
-/// One value and where it begins.
+/// One value with the position of its beginning.
 #[derive(Debug, Clone)]
 pub(super) struct YamlNode<'t> {
     pub(super) at: TextPosition,
     pub(super) value: YamlValue<'t>,
 }
 
-/// What is written there. A scalar is what YAML 1.2 takes it for (its core schema, 10.3); a key is text.
+/// Value as it is written. A scalar has the type that YAML 1.2 gives it (core schema, 10.3); a key
+/// is text.
 #[derive(Debug, Clone)]
 pub(super) enum YamlValue<'t> {
-    /// Nothing, `~` or `null`.
+    /// No text, `~` or `null`.
     Nothing,
-    /// `true` or `false`, as it is written.
+    /// `true` or `false`, as written.
     Flag(Cow<'t, str>),
-    /// A number, as it is written.
+    /// A number, as written.
     Number(Cow<'t, str>),
-    /// All else, and whatever is in quotes.
+    /// Any other scalar, and every scalar in quotes.
     Text(Cow<'t, str>),
     List(Vec<YamlNode<'t>>),
     Map(Vec<(YamlNode<'t>, YamlNode<'t>)>),
 }
 
-/// Reads the one document of `text`, or reports why there is none.
+/// Reads the only document of `text`. `None` means that a problem was reported.
 pub(super) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<YamlNode<'t>> {
     if let Some(root) = yaml_chunks::read(text) {
         return Some(root);
@@ -59,7 +62,7 @@ pub(super) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<Yaml
     }
 }
 
-/// Reads a text that begins after so many lines of its file.
+/// Reads a piece of a file's text that follows `lines_before` lines. `Ok(None)` if it has no value.
 pub(super) fn tree(text: &str, lines_before: usize) -> Result<Option<YamlNode<'_>>, YamlRefusal> {
     let mut tree = TreeBuilder::default();
     for event in Parser::new_from_str(text) {
@@ -80,7 +83,7 @@ pub(super) fn tree(text: &str, lines_before: usize) -> Result<Option<YamlNode<'_
 
 pub(super) type YamlRefusal = (TextPosition, String);
 
-/// A collection whose end has not come yet.
+/// List or mapping whose end has not been reached.
 #[derive(Debug)]
 struct OpenCollection<'t> {
     at: TextPosition,
@@ -160,7 +163,7 @@ impl<'t> TreeBuilder<'t> {
         }
     }
 
-    /// Whether the next value is a key.
+    /// Returns true if the next value is a key of a mapping.
     fn is_at_key(&self) -> bool {
         let open = self.open.last().map(|open| &open.children);
         matches!(open, Some(OpenChildren::Map(_, None)))
@@ -214,7 +217,7 @@ impl<'t> TreeBuilder<'t> {
     }
 }
 
-/// What a scalar without quotes is.
+/// Returns the value of a scalar without quotes.
 pub(super) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
     let text = text.into();
     if is_nothing(&text) {
@@ -250,7 +253,7 @@ fn is_number(text: &str) -> bool {
         ".inf" | ".Inf" | ".INF" => true,
         ".nan" | ".NaN" | ".NAN" => unsigned.len() == text.len(),
         _ => {
-            // What Rust reads as a number, without its words.
+            // The floating-point numbers that Rust parses, without `inf` and `nan`.
             unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
                 && all(unsigned, |c| {
                     c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '-' | '+')
@@ -260,7 +263,7 @@ fn is_number(text: &str) -> bool {
     }
 }
 
-/// A number in JSON, the largest for what JSON has no number for.
+/// Converts a number to JSON; one that JSON cannot represent becomes the largest number.
 fn number(text: &str) -> serde_json::Value {
     let in_base = |digits, base| i64::from_str_radix(digits, base).ok();
     let whole = if let Some(digits) = text.strip_prefix("0x") {
@@ -275,7 +278,8 @@ fn number(text: &str) -> serde_json::Value {
 }
 
 impl YamlNode<'_> {
-    /// A scalar as it is written, without quotes.
+    /// Returns the text of a scalar, without quotes; `None` for an absent value, a list or a
+    /// mapping.
     pub(super) fn scalar(&self) -> Option<&str> {
         match &self.value {
             YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => Some(text),
@@ -285,7 +289,7 @@ impl YamlNode<'_> {
 }
 
 impl YamlValue<'_> {
-    /// The same in JSON, as editors see it.
+    /// Converts the value to JSON, as editors see it.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Nothing => serde_json::Value::Null,

@@ -1,21 +1,23 @@
-//! A large YAML text read in pieces, on all processors at once.
+//! Reads a large YAML text in pieces, on all processors at once.
 //!
-//! `groups:` and `clients:` of a large policy have one entry after the other, each at two blanks.
-//! Such a text can be cut before any entry: what begins there cannot go on from before, since YAML
-//! has whatever belongs to an entry further in (YAML 1.2.2, 6.1). Anything unusual, and any error,
-//! is left to reading the whole text in one piece, whose errors are then told.
+//! `groups:` and `clients:` of a large policy have one entry after the other, each indented by two
+//! blanks. Such a text can be cut before any entry: an entry cannot continue one before it, since
+//! everything that belongs to an entry is indented further (YAML 1.2.2, 6.1). If the text has an
+//! unusual form or any error, the whole text is read in one piece, and the errors of that are
+//! reported.
 
 use std::ops::Range;
 use std::thread;
 
 use super::yaml::{self, YamlNode, YamlValue};
 
-/// A text below this size is read faster in one piece.
+/// Smallest size in bytes of a text that is read in pieces: 1 MiB. A smaller one is read faster in
+/// one piece.
 const LARGE: usize = 1 << 20;
-/// The sections whose entries may be cut apart.
+/// Sections that may be cut between two entries.
 const CUT: [&str; 2] = ["groups:", "clients:"];
 
-/// A part of the text that is YAML by itself.
+/// Part of the text that is valid YAML by itself.
 #[derive(Debug)]
 struct YamlChunk {
     bytes: Range<usize>,
@@ -25,15 +27,16 @@ struct YamlChunk {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChunkKind {
-    /// A key at the left margin and what belongs to it.
+    /// A key at the left margin with its value.
     Section,
-    /// More entries of the section before.
+    /// Further entries of the preceding section.
     Entries,
 }
 
-/// Reads a large text in pieces; nothing if it is not large, not cut easily, or not right.
+/// Reads a large text in pieces. Returns `None` if it is not large, has an unusual form or an
+/// error; it is then to be read in one piece.
 pub(super) fn read(text: &str) -> Option<YamlNode<'_>> {
-    // An anchor could be meant by an alias in another piece.
+    // An alias in another piece could refer to an anchor.
     if text.len() < LARGE || text.contains('&') {
         return None;
     }
@@ -59,7 +62,7 @@ fn trees<'t>(text: &'t str, pieces: &[YamlChunk]) -> Option<Vec<(ChunkKind, Yaml
     pieces.iter().map(tree).collect()
 }
 
-/// Puts the sections' entries together into one document.
+/// Joins the entries of all pieces into one document.
 fn join<'t>(trees: impl Iterator<Item = (ChunkKind, YamlNode<'t>)>) -> Option<YamlNode<'t>> {
     let mut root: Option<YamlNode<'t>> = None;
     for (kind, tree) in trees {
@@ -107,7 +110,8 @@ fn join<'t>(trees: impl Iterator<Item = (ChunkKind, YamlNode<'t>)>) -> Option<Ya
     root
 }
 
-/// Cuts a text into its sections, and long sections into pieces of about `size` bytes.
+/// Cuts a text into its sections, and long sections into pieces of about `size` bytes. Returns
+/// `None` if a line begins in an unusual way.
 fn cut(text: &str, size: usize) -> Option<Vec<YamlChunk>> {
     let mut pieces: Vec<YamlChunk> = Vec::new();
     let (mut begin, mut lines_before) = (0, 0);

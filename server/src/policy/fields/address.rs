@@ -1,4 +1,4 @@
-//! Addresses, prefixes, and ranges of ports.
+//! Reads addresses, prefixes, and ranges of ports.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,9 +14,9 @@ use super::text::scalar;
 use super::{describe, list, quote};
 
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
-/// An IPv6 address, roughly: how many groups there are is left to the parser.
+/// Approximate pattern of an IPv6 address: the number of its groups is left to the parser.
 const IPV6: &str = "[0-9a-fA-F:.]*:[0-9a-fA-F:.]*";
-/// A port from 1.
+/// Pattern of a port from 1 to 65535.
 const PORT: &str =
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
 
@@ -65,7 +65,7 @@ pub(in super::super) static PORT_RANGE: ScalarFormat = ScalarFormat {
     schema: || json!({"type": "string", "pattern": format!("^{PORT}-{PORT}$")}),
 };
 
-/// An IP address with a port.
+/// Reads an IP address with a port. `None` means that a problem was reported.
 pub(in super::super) fn address(
     node: &YamlNode<'_>,
     problems: &mut ProblemList,
@@ -86,7 +86,8 @@ pub(in super::super) fn address(
     address
 }
 
-/// An address that one can connect to.
+/// Reads an address that can be connected to: port and IP address are not zero. `None` means that a
+/// problem was reported.
 pub(in super::super) fn connectable(
     node: &YamlNode<'_>,
     problems: &mut ProblemList,
@@ -103,7 +104,7 @@ pub(in super::super) fn connectable(
     Some(address)
 }
 
-/// A port, or the first and last of several.
+/// Reads a port, or a range such as `7000-7100`. `None` means that a problem was reported.
 pub(in super::super) fn ports(
     node: &YamlNode<'_>,
     problems: &mut ProblemList,
@@ -130,7 +131,7 @@ pub(in super::super) fn ports(
     range.map(|(first, last)| first..=last)
 }
 
-/// Addresses and prefixes.
+/// Reads a list of addresses and prefixes. `None` means that a problem was reported.
 pub(in super::super) fn prefixes(
     node: &YamlNode<'_>,
     problems: &mut ProblemList,

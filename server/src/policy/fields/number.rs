@@ -1,4 +1,4 @@
-//! Numbers, shares, and yes or no.
+//! Reads numbers, percentages and booleans.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +11,7 @@ use super::super::yaml::{YamlNode, YamlValue};
 use super::quote;
 use super::text::scalar;
 
-/// The version of the file's format.
+/// Version of the file's format.
 const VERSION_NUMBER: u32 = 1;
 
 pub(in super::super) static VERSION: ScalarFormat = ScalarFormat {
@@ -55,7 +55,7 @@ pub(in super::super) static PERCENT: ScalarFormat = ScalarFormat {
     schema: || json!({"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
 };
 
-/// The version of the format that the file is written in.
+/// Checks the version of the file's format. `None` means that a problem was reported.
 pub(in super::super) fn version(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<()> {
     let said = scalar(node, problems)?;
     let is_known = number(node) == Some(VERSION_NUMBER);
@@ -69,7 +69,7 @@ pub(in super::super) fn version(node: &YamlNode<'_>, problems: &mut ProblemList)
     is_known.then_some(())
 }
 
-/// A number from 1.
+/// Reads a number from 1. `None` means that a problem was reported.
 pub(in super::super) fn count(
     node: &YamlNode<'_>,
     problems: &mut ProblemList,
@@ -86,7 +86,7 @@ pub(in super::super) fn count(
     count
 }
 
-/// A number from 1, or the word for no limit.
+/// Reads a number from 1, or `unlimited`. `None` means that a problem was reported.
 pub(in super::super) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Quota> {
     let said = scalar(node, problems)?;
     if said == "unlimited" {
@@ -112,7 +112,7 @@ pub(in super::super) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -
     }
 }
 
-/// A port from 1.
+/// Reads a port from 1. `None` means that a problem was reported.
 pub(in super::super) fn port(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<u16> {
     let said = scalar(node, problems)?;
     let port = number(node).and_then(|port| u16::try_from(port).ok());
@@ -127,8 +127,8 @@ pub(in super::super) fn port(node: &YamlNode<'_>, problems: &mut ProblemList) ->
     port
 }
 
-/// A number in plain digits. Other spellings mean different numbers to different readers: `010` is 8
-/// in YAML 1.1.
+/// Returns a number that is written in plain digits. Other notations mean different numbers to
+/// different readers: `010` is 8 in YAML 1.1.
 pub(super) fn number(node: &YamlNode<'_>) -> Option<u32> {
     match &node.value {
         YamlValue::Number(text) => plain_digits(text),
@@ -149,7 +149,8 @@ fn plain_digits(text: &str) -> Option<u32> {
     }
 }
 
-/// What else is to be said of a number that is text, or that is not written in plain digits.
+/// Returns a hint for a number that is text, or that is not written in plain digits; else an empty
+/// text.
 pub(super) fn unquoted(node: &YamlNode<'_>) -> &'static str {
     match &node.value {
         YamlValue::Text(text) if plain_digits(text).is_some() => ", without quotes",
@@ -161,7 +162,7 @@ pub(super) fn unquoted(node: &YamlNode<'_>) -> &'static str {
     }
 }
 
-/// `true` or `false`.
+/// Reads `true` or `false`. `None` means that a problem was reported.
 pub(in super::super) fn flag(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<bool> {
     if let YamlValue::Flag(said) = &node.value {
         return Some(said.eq_ignore_ascii_case("true"));
@@ -181,7 +182,8 @@ pub(in super::super) fn flag(node: &YamlNode<'_>, problems: &mut ProblemList) ->
     None
 }
 
-/// Between `0%` and `100%`, as a share of one.
+/// Reads a percentage from `0%` to `100%` and returns it as a share from 0 to 1. `None` means that
+/// a problem was reported.
 pub(in super::super) fn percent(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<f64> {
     let said = scalar(node, problems)?;
     let percent = said.strip_suffix('%').and_then(plain_digits);
@@ -196,13 +198,13 @@ pub(in super::super) fn percent(node: &YamlNode<'_>, problems: &mut ProblemList)
     percent.map(|percent| f64::from(percent) / 100.0)
 }
 
-/// A number from 1 in plain digits, at most so many of them.
+/// Parses a number from 1 in plain digits, at most `digits` of them.
 pub(in super::super) fn positive(text: &str, digits: usize) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     (is_plain && text.len() <= digits).then(|| text.parse().ok())?
 }
 
-/// The pattern of such a number.
+/// Returns the regular expression of the numbers that [`positive`] accepts.
 pub(in super::super) fn positive_pattern(digits: usize) -> String {
     format!("[1-9][0-9]{{0,{}}}", digits - 1)
 }

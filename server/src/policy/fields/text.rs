@@ -1,4 +1,4 @@
-//! Texts and names.
+//! Reads texts, names, paths and bytes.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ pub(in super::super) static NAME: ScalarFormat = ScalarFormat {
     name: "Name",
     doc: "A name: 1 to 64 visible characters without a blank at either end.",
     schema: || {
-        // Beyond U+FFFF readers of patterns disagree on what a character is.
+        // Implementations of regular expressions disagree on characters beyond U+FFFF.
         let mut invisible = String::from("\\u0000-\\u001f\\u007f-\\u009f");
         for range in INVISIBLE.iter().filter(|range| *range.end() <= '\u{ffff}') {
             for (end, before) in [(range.start(), ""), (range.end(), "-")] {
@@ -54,7 +54,8 @@ pub(in super::super) static FILLED_BYTES: ScalarFormat = ScalarFormat {
     schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]+$"}),
 };
 
-/// A scalar as it is written, whatever YAML takes it for.
+/// Returns a scalar as it is written, whatever type it has in YAML. `None` means that a problem was
+/// reported.
 pub(in super::super) fn scalar<'n>(
     node: &'n YamlNode<'_>,
     problems: &mut ProblemList,
@@ -70,8 +71,8 @@ pub(in super::super) fn scalar<'n>(
     scalar
 }
 
-/// A text. What is a number or a boolean in YAML has to be in quotes, so that every reader of the file
-/// finds the same.
+/// Reads a text. A number or a boolean of YAML must be in quotes, so that every reader of the file
+/// finds the same value. `None` means that a problem was reported.
 pub(in super::super) fn text<'n>(
     node: &'n YamlNode<'_>,
     problems: &mut ProblemList,
@@ -92,7 +93,7 @@ pub(in super::super) fn text<'n>(
     None
 }
 
-/// Text with at least one character.
+/// Reads a text with at least one character. `None` means that a problem was reported.
 pub(in super::super) fn filled<'n>(
     node: &'n YamlNode<'_>,
     problems: &mut ProblemList,
@@ -105,7 +106,8 @@ pub(in super::super) fn filled<'n>(
     Some(text)
 }
 
-/// One byte for each character, so that `"\xd2"` is the byte that it looks like.
+/// Reads bytes, one for each character up to U+00FF, so that `"\xd2"` is the byte 0xd2. `None`
+/// means that a problem was reported.
 pub(in super::super) fn bytes(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<u8>> {
     let said = text(node, problems)?;
     let bytes: Result<Vec<u8>, _> = said.chars().map(u8::try_from).collect();

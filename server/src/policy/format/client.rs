@@ -1,4 +1,4 @@
-//! The keys of the file itself, of a client and of a test.
+//! Keys of the document, of a client and of a test.
 
 use serde_json::json;
 

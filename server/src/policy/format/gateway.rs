@@ -1,4 +1,4 @@
-//! The keys of `gateway:` and of what is in it.
+//! Keys of `gateway:` and of the sections in it.
 
 use ebpf::MOST_WORKERS;
 use serde_json::json;

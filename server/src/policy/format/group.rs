@@ -1,4 +1,4 @@
-//! The keys of a group and of what is in it.
+//! Keys of a group and of the sections in it.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The JSON schema of the policy's file, draft 7, from the tables of the format.
+//! JSON schema (draft 7) of the policy's file, made from the tables of the format.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{DOCUMENT, FormatKey, FormatSection, KeyDefault, ScalarFormat, ValueKind};
 use crate::policy::yaml;
 
-/// The JSON schema of the policy's file.
+/// Returns the JSON schema (draft 7) of the policy's file, in ASCII.
 pub fn schema() -> String {
     let mut definitions = Map::new();
     let mut root = section(&DOCUMENT, &mut definitions);
@@ -18,7 +18,8 @@ pub fn schema() -> String {
     ascii(&text) + "\n"
 }
 
-/// The same JSON without a character that a reader could not see.
+/// Escapes DEL and all characters of a JSON text that are not ASCII, so that no invisible character
+/// remains.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
@@ -63,7 +64,7 @@ fn section(section: &FormatSection, definitions: &mut Map<String, Value>) -> Val
 fn property(key: &FormatKey, definitions: &mut Map<String, Value>) -> Value {
     let mut schema = value(&key.kind, definitions);
     if schema.get("$ref").is_some() {
-        // What stands beside a reference would be ignored.
+        // Keywords next to a `$ref` are ignored.
         schema = json!({"allOf": [schema]});
     }
     schema["description"] = key.doc.into();
@@ -105,7 +106,7 @@ fn words(words: &[(&str, &str)]) -> Vec<Value> {
     let mut schemas = Vec::new();
     for (word, doc) in words {
         schemas.push(json!({"const": word, "description": doc}));
-        // What tools that know YAML 1.1 only make of an unquoted `on` and `off`.
+        // Tools that know only YAML 1.1 read an unquoted `on` or `off` as a boolean.
         let flag = match *word {
             "on" => true,
             "off" => false,
