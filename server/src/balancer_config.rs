@@ -1,4 +1,4 @@
-//! The policy's plain data in the balancer's own types.
+//! Conversion of the policy's data into the types of the balancer ([`lb`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::policy::{self, ClientPolicy, GatewayPolicy, GroupPolicy, Quota, SniNa
 use crate::proxy_header;
 use crate::tls_probe::TlsProbe;
 
-/// A quota as a limit.
+/// Converts a [`Quota`] to a [`Limit`].
 pub fn limit(quota: Quota) -> Limit {
     match quota {
         Quota::Unlimited => Limit::Unlimited,
@@ -21,7 +21,7 @@ pub fn limit(quota: Quota) -> Limit {
     }
 }
 
-/// What one client may.
+/// Returns the limits of one client.
 pub fn client(client: &ClientPolicy) -> ClientLimits {
     ClientLimits {
         connections: limit(client.max_connections),
@@ -36,7 +36,8 @@ pub fn client(client: &ClientPolicy) -> ClientLimits {
     }
 }
 
-/// A group with the gateway's defaults where it has nothing of its own.
+/// Returns the configuration of a group. The gateway's timeouts fill in for those that the group
+/// does not set.
 pub fn group(group: &GroupPolicy, gateway: &GatewayPolicy) -> GroupConfig {
     let upstreams = group.upstreams.iter().map(upstream).collect();
     GroupConfig {
@@ -86,7 +87,8 @@ fn upstream(upstream: &policy::UpstreamPolicy) -> UpstreamConfig {
     }
 }
 
-/// The name that a probe asks for: one that the group's clients ask for, unless another is configured.
+/// Returns the name that a TLS probe sends as SNI: the configured one, or else the first of the
+/// group's names that is not a wildcard.
 fn probed_name(group: &GroupPolicy) -> Option<&str> {
     let configured = group.health.sni.iter();
     configured.chain(&group.sni).find_map(|name| match name {

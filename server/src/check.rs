@@ -1,4 +1,4 @@
-//! `portcullis check`: everything that can be known about a policy without serving it.
+//! `portcullis check`: finds all problems of a policy that can be found without serving it.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::load::{self, LoadError, LoadedPolicy};
 
-/// What a check found.
+/// Findings of a check of a policy: errors, warnings, and a summary if the policy is valid; made by
+/// [`check()`].
 #[derive(Debug, Serialize)]
 pub struct CheckReport {
     file: String,
@@ -18,7 +19,7 @@ pub struct CheckReport {
     summary: Option<CheckSummary>,
 }
 
-/// One error or warning, with its place in the policy if it has one.
+/// One error or warning, with its position in the policy if it has one.
 #[derive(Debug, Serialize)]
 struct ReportedError {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,15 +34,15 @@ struct CheckSummary {
     groups: usize,
     clients: usize,
     authorities: usize,
-    /// The revocation lists that count, each with its issuer and number.
+    /// The revocation lists that are in effect, each with its issuer and number.
     revocation_lists: Vec<String>,
 }
 
-/// The file that stands for the standard input.
+/// Name that means the standard input instead of a file.
 const STANDARD_INPUT: &str = "-";
 
-/// Reads what is to be checked, on the path that serving takes. The paths in a policy that comes from the
-/// standard input start at the working directory.
+/// Loads the policy with the same code as serving does. Paths in a policy from the standard input
+/// start at the working directory.
 fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
     if file != Path::new(STANDARD_INPUT) {
         return LoadedPolicy::read(file);
@@ -58,7 +59,8 @@ fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
     LoadedPolicy::of_text(file, &text, |_| {})
 }
 
-/// Checks a policy and the files that it names; `-` is the standard input.
+/// Checks a policy and the files that it names; `-` is the standard input. Errors are part of the
+/// report.
 pub fn check(file: &Path) -> CheckReport {
     let mut report = CheckReport {
         file: file.display().to_string(),
@@ -116,7 +118,7 @@ impl ReportedError {
         }
     }
 
-    /// It has no place in the file.
+    /// Creates an error about the file as a whole.
     fn of_file(message: String) -> Self {
         Self {
             line: None,
@@ -125,7 +127,7 @@ impl ReportedError {
         }
     }
 
-    /// In the form that editors and other tools jump to.
+    /// Writes `FILE:LINE:COLUMN: KIND: MESSAGE`, a form that editors and other tools can follow.
     fn write(&self, f: &mut fmt::Formatter<'_>, file: &str, kind: &str) -> fmt::Result {
         let message = &self.message;
         match self.line.zip(self.column) {
@@ -136,7 +138,7 @@ impl ReportedError {
 }
 
 impl CheckReport {
-    /// Whether the policy could be served.
+    /// Returns true if the policy can be served: there are no errors.
     pub fn is_valid(&self) -> bool {
         self.errors.is_empty()
     }

@@ -1,4 +1,5 @@
-//! Reading a policy with all that it names, and what can go wrong before it is in force.
+//! Reads a policy with all files that it names, and defines the errors that are possible before it
+//! is in force.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -14,46 +15,46 @@ use crate::snapshot::GatewaySnapshot;
 use crate::steering::SteeringUnavailable;
 use crate::tls::{TlsError, TlsFault, TlsSettings};
 
-/// The largest policy that is read: some millions of clients.
+/// Largest size of a policy's file that is read: 256 MiB.
 pub(crate) const LARGEST: u64 = 256 << 20;
 
-/// Why a policy could not be put in force. What was in force stays so.
+/// Error that kept a policy from being put in force. The policy that was in force stays in force.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The policy's file cannot be read.
     #[error("{path}: cannot be read: {source}", path = .path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The policy is not valid.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The policy is valid, and files that it names are no good.
+    /// The policy is valid, but some of the files that it names are not.
     #[error("{told}")]
     Files {
-        /// What is wrong, where the policy names the files.
+        /// Problems, each at the place where the policy names the file.
         told: PolicyError,
-        /// The same, with what the system said.
+        /// The same problems as errors, with those of the operating system as their sources.
         causes: Vec<TlsError>,
     },
     /// A listener cannot be bound.
     #[error("cannot listen on {address}: {source}{}", not_there(source))]
     Listen {
-        /// The address.
+        /// Address of the listener.
         address: SocketAddr,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Another process listens there.
+    /// Another process listens at this address.
     #[error(
         "cannot listen on {0}: it is already in use by another process; `portcullis upgrade` takes a \
          running gateway's place, `--standby` or `listen_retry` waits for its end"
     )]
     Taken(SocketAddr),
-    /// Steering is required, and cannot be had.
+    /// Steering is required, but is not available.
     #[error("steering is required: {0}")]
     SteeringUnavailable(#[from] SteeringUnavailable),
     /// A thread could not be started.
@@ -68,18 +69,19 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Whether the same files may be loaded the next time: something else was in the way.
+    /// Returns true if another attempt with the same files may succeed, because the cause is
+    /// outside of them.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::HandingOver | Self::Thread(_) | Self::Listen { .. } | Self::Taken(_) => true,
-            // A policy that is wrong stays so, whatever else may pass.
+            // A policy that is not valid stays so, whatever else is temporary.
             Self::Policy(_) => false,
             Self::Files { causes, .. } => causes.iter().all(|error| passes(error)),
             Self::Changing | Self::Unreadable { .. } | Self::SteeringUnavailable(_) => passes(self),
         }
     }
 
-    /// Whether an address is in use, or is not there: it may be free or there later.
+    /// Returns true if an address is in use or does not exist: it may become free or exist later.
     pub(crate) fn is_of_an_address(&self) -> bool {
         match self {
             Self::Taken(_) => true,
@@ -99,7 +101,8 @@ impl LoadError {
         }
     }
 
-    /// What is wrong with the policy and the files that it names, with its places.
+    /// Returns the problems of the policy and of the files that it names, with their positions;
+    /// `None` for other errors.
     pub fn policy_error(&self) -> Option<&PolicyError> {
         match self {
             Self::Policy(told) | Self::Files { told, .. } => Some(told),
@@ -114,7 +117,7 @@ impl LoadError {
     }
 }
 
-/// What there is to do about an address that is not there.
+/// Returns advice to append to the message if no interface has the address, else an empty text.
 fn not_there(source: &io::Error) -> &'static str {
     if source.kind() == ErrorKind::AddrNotAvailable {
         "; no interface has the address: `freebind: true` listens at it all the same, `listen_retry` waits for it"
@@ -123,7 +126,7 @@ fn not_there(source: &io::Error) -> &'static str {
     }
 }
 
-/// Whether an error comes from one of the system's that may be gone the next time.
+/// Returns true if the error or one of its sources is a temporary error of the operating system.
 fn passes(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -135,7 +138,7 @@ fn passes(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// What a policy's file and the files it names say, whole and valid.
+/// A valid [`Policy`] with the valid contents of the files that it names.
 #[derive(Debug)]
 pub struct LoadedPolicy {
     policy: Policy,
@@ -143,17 +146,23 @@ pub struct LoadedPolicy {
 }
 
 impl LoadedPolicy {
-    /// Reads and checks the policy's file and all that it names.
+    /// Reads and checks the policy's file and all files that it names.
+    ///
+    /// # Errors
+    ///
+    /// A [`LoadError`] if a file cannot be read or is not valid.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         Self::read_noting(path, |_| {})
     }
 
-    /// The same, and calls `note` between the two: when it is known which files are to be read.
+    /// Like [`LoadedPolicy::read`], but calls `note` when the policy is parsed and the files that
+    /// it names are not yet read. `note` is not called if the policy is not valid.
     pub fn read_noting(path: &Path, note: impl FnOnce(&Policy)) -> Result<Self, LoadError> {
         Self::of_text(path, &text(path)?, note)
     }
 
-    /// The same of a text that was read already; `path` is its name, from which relative paths start.
+    /// Like [`LoadedPolicy::read_noting`] for a text that is already read. Relative paths in it
+    /// start at the directory of `path`, which is also the file's name in messages.
     pub(crate) fn of_text(
         path: &Path,
         text: &str,
@@ -165,7 +174,8 @@ impl LoadedPolicy {
         Ok(Self { policy, tls })
     }
 
-    /// Reads what is to take the place of what is in force. Returns the changes of the policy as well.
+    /// Reads the policy that is to follow the one in force, with its files. Returns the changes of
+    /// the policy as well.
     pub(crate) fn read_next(
         path: &Path,
         running: &GatewaySnapshot,
@@ -178,12 +188,12 @@ impl LoadedPolicy {
         Ok((Self { policy, tls }, changes))
     }
 
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The same with some changes of the policy.
+    /// Applies `changes` to the policy and keeps the contents of the files.
     #[must_use]
     pub fn changed(mut self, changes: &[PolicyChange]) -> Self {
         self.policy = self.policy.apply(changes);
@@ -194,14 +204,15 @@ impl LoadedPolicy {
         (self.policy, self.tls)
     }
 
-    /// The TLS side.
+    /// Returns the contents of the files for TLS.
     pub fn tls(&self) -> &TlsSettings {
         &self.tls
     }
 }
 
-/// What was parsed, with the files that it names. The files are looked at even if the policy is wrong, as
-/// soon as it is known which they are, so that everything is told at once.
+/// Adds the files that a policy names to the result of parsing it. The files are checked even if
+/// the policy is not valid, provided that their names are known, so that all problems are reported
+/// at once.
 fn with_files<P>(
     parsed: Result<P, PolicyError>,
     policy: impl FnOnce(&P) -> &Policy,
@@ -230,7 +241,11 @@ fn with_files<P>(
     }
 }
 
-/// Reads a policy's file.
+/// Reads the text of a policy's file.
+///
+/// # Errors
+///
+/// [`LoadError::Unreadable`], also if the file is too large or not UTF-8.
 pub fn text(path: &Path) -> Result<String, LoadError> {
     file::read_text(path, LARGEST).map_err(|source| LoadError::Unreadable {
         path: path.to_owned(),
@@ -238,7 +253,7 @@ pub fn text(path: &Path) -> Result<String, LoadError> {
     })
 }
 
-/// The directory that a policy's relative paths start from: its own.
+/// Returns the directory where a policy's relative paths start: the directory of its file.
 pub fn base(policy: &Path) -> &Path {
     policy.parent().unwrap_or(Path::new(""))
 }

@@ -1,10 +1,11 @@
-//! What is noticed about a policy and its files that does not keep them from being served.
+//! Warnings: findings about a policy and its files that do not prevent it from being served.
 
 use std::fmt;
 
 use crate::policy::TlsFile;
 
-/// Something that an operator should look at. `check` prints it as a warning; start and reload log it.
+/// Finding about a file that the policy names, for an operator. `check` prints it as a warning;
+/// start and reload log it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyWarning {
     file: TlsFile,
@@ -13,7 +14,7 @@ pub struct PolicyWarning {
 }
 
 impl PolicyWarning {
-    /// A finding about a file that the policy names.
+    /// Creates a finding about a file that the policy names.
     pub fn new(file: TlsFile, what: impl fmt::Display) -> Self {
         Self {
             file,
@@ -22,24 +23,24 @@ impl PolicyWarning {
         }
     }
 
-    /// The same at a place in the file, as its path has it.
+    /// Sets the place of the finding, such as `PATH` or `PATH:LINE`, as its subject.
     #[must_use]
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         self.subject = Some(place.to_string());
         self
     }
 
-    /// The file.
+    /// Returns the file that the finding is about.
     pub fn file(&self) -> TlsFile {
         self.file
     }
 
-    /// Where it was found: a place in the file, or the policy's key that names the file.
+    /// Returns the place of the finding if one is set, else the policy's key that names the file.
     pub fn subject(&self) -> &str {
         self.subject.as_deref().unwrap_or(self.file.key())
     }
 
-    /// What it is.
+    /// Returns the description of the finding.
     pub fn what(&self) -> &str {
         &self.what
     }

@@ -1,23 +1,23 @@
-//! Tables for people, as wide as their cells need and no wider than the terminal.
+//! Text tables for people, as wide as their cells need and not wider than the terminal.
 
 use std::fmt::Write as _;
 use std::io;
 
 use rustix::termios::tcgetwinsize;
 
-/// Between two columns.
+/// Number of blanks between two columns.
 const GAP: usize = 2;
 
-/// How a column is set.
+/// Alignment of the cells of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ColumnAlign {
-    /// Text.
+    /// To the left, for text.
     Left,
-    /// Numbers.
+    /// To the right, for numbers.
     Right,
 }
 
-/// Rows of cells below a header.
+/// Table with a header and rows of cells.
 #[derive(Debug)]
 pub(crate) struct TextTable<const COLUMNS: usize> {
     header: [(&'static str, ColumnAlign); COLUMNS],
@@ -25,7 +25,7 @@ pub(crate) struct TextTable<const COLUMNS: usize> {
 }
 
 impl<const COLUMNS: usize> TextTable<COLUMNS> {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub(crate) fn new(header: [(&'static str, ColumnAlign); COLUMNS]) -> Self {
         Self {
             header,
@@ -33,15 +33,15 @@ impl<const COLUMNS: usize> TextTable<COLUMNS> {
         }
     }
 
-    /// Adds a row below the others.
+    /// Adds a row at the end.
     pub(crate) fn push(&mut self, row: [String; COLUMNS]) {
         self.rows.push(row);
     }
 
-    /// The table as text, one line a row.
+    /// Returns the table as text, one line for each row.
     ///
-    /// If that is wider than `width`, each cell has a line of its own with its column's name before
-    /// it, and a blank line separates the rows: nothing is cut off.
+    /// If that is wider than `width` characters, each cell has a line of its own after the name of
+    /// its column, and a blank line separates the rows: nothing is cut off.
     pub(crate) fn to_text(&self, width: Option<usize>) -> String {
         let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
@@ -90,8 +90,8 @@ fn line<const COLUMNS: usize>(
     text.trim_end().to_owned() + "\n"
 }
 
-/// The columns of the terminal that standard output is, as `COLUMNS` or the terminal itself says;
-/// none if it is something else.
+/// Returns the width of the terminal behind the standard output, in characters: the value of
+/// `COLUMNS`, or else what the terminal reports. `None` if the standard output is not a terminal.
 pub(crate) fn terminal_width() -> Option<usize> {
     let size = tcgetwinsize(io::stdout()).ok()?;
     let said = std::env::var("COLUMNS").ok();
