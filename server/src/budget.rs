@@ -1,21 +1,21 @@
-//! How much a peer may cause per time.
+//! Rate limits for events that a peer can cause.
 
 use std::time::{Duration, Instant};
 
-/// How often something may happen: a burst at once, and one more for each interval that has passed.
+/// Token bucket: allows a burst at once, and one more event for each interval that has passed.
 ///
 /// A budget has no clock: the time is an argument. It takes 48 bytes and never allocates.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     interval: Duration,
-    /// How long an empty budget takes to be full again.
+    /// Time in which an empty budget becomes full again: the interval times the burst.
     span: Duration,
-    /// When the budget is full again.
+    /// Time at which the budget is full again; `None` before the first event.
     full_at: Option<Instant>,
 }
 
 impl Budget {
-    /// A full budget of `burst`, which regains one each `interval`.
+    /// Creates a full budget of `burst` events, which regains one each `interval`.
     pub const fn new(burst: u32, interval: Duration) -> Self {
         Self {
             interval,
@@ -24,7 +24,7 @@ impl Budget {
         }
     }
 
-    /// Spends one, if one is left.
+    /// Spends one event. Returns false, and changes nothing, if none is left.
     #[must_use = "what is over the budget must not happen"]
     pub fn spend(&mut self, now: Instant) -> bool {
         let spent = self.spent(now).saturating_add(self.interval);
@@ -38,12 +38,12 @@ impl Budget {
         true
     }
 
-    /// Whether nothing of it is spent, so that a new budget is worth the same.
+    /// Returns true if nothing is spent, so that a new budget would be equal to this one.
     pub fn is_full(&self, now: Instant) -> bool {
         self.spent(now).is_zero()
     }
 
-    /// How long it takes until the budget is full again.
+    /// Returns the time until the budget is full again; zero if it is full.
     fn spent(&self, now: Instant) -> Duration {
         self.full_at
             .map_or(Duration::ZERO, |at| at.saturating_duration_since(now))

@@ -1,4 +1,4 @@
-//! The client's side of a relay: a TLS stream that can be broken off.
+//! The client's side of a relay: a TLS stream that can be aborted.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,25 +13,29 @@ use tokio::net::TcpStream;
 use crate::record_layer::buffers::{IncomingRecords, OutgoingRecords};
 use crate::record_layer::{RecordError, RecordLayer};
 
-/// A client's stream after its handshake.
+/// A client's TLS stream after its handshake, over a socket and a [`RecordLayer`].
 ///
-/// Its end is the client's `close_notify`; an end of the socket without it is an error. What the client
-/// does wrong is answered with the alert that fits, as far as the socket takes it at once.
+/// A read of 0 bytes means the client's `close_notify`; an end of the socket without it is an
+/// error. A violation of the protocol by the client is answered with the matching alert, if the
+/// socket takes it at once.
 #[derive(Debug)]
 pub struct ClientStream {
     socket: TcpStream,
     session: RecordLayer,
     incoming: IncomingRecords,
     outgoing: OutgoingRecords,
-    /// The client was told, or is being told, that nothing more will come.
+    /// True once a `close_notify` was sent or is being sent.
     is_closed: bool,
-    /// The client was told by an alert what it did wrong.
+    /// True if an alert for a violation of the protocol was sent to the client.
     misbehaved: bool,
 }
 
 impl ClientStream {
-    /// Goes on after a handshake. `early` is what came behind its last message, 64 KiB at most; `late` is
-    /// what rustls has still to say, a ticket, which goes with the first data.
+    /// Creates the stream of a client after its handshake.
+    ///
+    /// `early` are the bytes received after the client's last handshake message, at most 64 KiB.
+    /// `late` are the bytes of the handshake that were not sent yet (a session ticket); they are
+    /// sent with the first data.
     pub fn new(socket: TcpStream, session: RecordLayer, early: &[u8], late: &[u8]) -> Self {
         Self {
             socket,
@@ -43,14 +47,15 @@ impl ClientStream {
         }
     }
 
-    /// The socket of a client that was told by an alert what it did wrong. It should be given time to read that: a
-    /// reset would overtake it.
+    /// Returns the socket if an alert for a violation of the protocol was sent to the client. Keep
+    /// the socket open for a while, so that the client can read the alert: a reset would overtake
+    /// it.
     pub fn into_misbehaved_socket(self) -> Option<TcpStream> {
         self.misbehaved.then_some(self.socket)
     }
 
-    /// Waits until the client is gone, whatever it has said. Cancel safe. One that has ended its stream is asked
-    /// whether it still listens.
+    /// Waits until the client is gone, without reading its data. Cancel safe. A client that has
+    /// ended its stream is probed with empty records to see if it still reads.
     pub async fn left(&mut self) {
         // By the end of its stream, not by data, and by a reset.
         let end = self.socket.ready(Interest::PRIORITY | Interest::ERROR);
@@ -59,7 +64,8 @@ impl ClientStream {
         }
     }
 
-    /// Tells the client what it did wrong, if the socket takes it now: the connection is lost in any case.
+    /// Sends the alert that matches `error`, if the socket takes it now: the connection is lost in
+    /// any case.
     fn tell(&mut self, cx: &mut Context<'_>, error: RecordError) {
         if let Some(alert) = error.alert()
             && self.outgoing.is_empty()
@@ -78,8 +84,8 @@ impl ClientStream {
 }
 
 impl lb::Downstream for ClientStream {
-    /// Neither a `close_notify` nor a FIN follows, so that the client cannot take what it has for
-    /// the whole (RFC 8446 6.1).
+    /// Resets the connection. Neither a `close_notify` nor a FIN is sent, so that the client cannot
+    /// take the data that it has for the whole (RFC 8446, 6.1).
     fn abort(&mut self) {
         reset(&self.socket);
     }
@@ -88,7 +94,7 @@ impl lb::Downstream for ClientStream {
         Some(self.socket.as_fd())
     }
 
-    /// An empty record of data, which a client passes over (RFC 8446 5.1).
+    /// Sends an empty record of application data, which a client ignores (RFC 8446, 5.1).
     fn nudge(&mut self, cx: &mut Context<'_>) {
         if self.is_closed || !self.outgoing.is_empty() {
             return;
@@ -104,7 +110,7 @@ impl lb::Downstream for ClientStream {
     }
 }
 
-/// Has the socket's end seen as a reset by its peer.
+/// Makes the peer see a reset when the socket is closed.
 pub fn reset(socket: &TcpStream) {
     // A socket that cannot be told so is closed already.
     SockRef::from(socket)

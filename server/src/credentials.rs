@@ -1,4 +1,4 @@
-//! What a client was admitted with, and whether it would be admitted again.
+//! Credentials of an admitted client, with which another process can authorize it again.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
@@ -7,8 +7,8 @@ use crate::identity::Identity;
 use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::verifier::Destination;
 
-/// A client's certificates, and where it wanted to go, as one process tells another. The certificates are
-/// DER in hexadecimal.
+/// Message with a client's certificate chain and its destination, as one process sends it to
+/// another. The certificates are DER in hexadecimal, the leaf first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CredentialsMessage {
     chain: Vec<String>,
@@ -16,7 +16,8 @@ pub(crate) struct CredentialsMessage {
     port: u16,
 }
 
-/// The same, for a process that decides about the connection of another.
+/// Credentials of a client whose connection is held by another process, read from a
+/// [`CredentialsMessage`].
 #[derive(Debug)]
 pub(crate) struct ClientCredentials {
     chain: Vec<CertificateDer<'static>>,
@@ -25,7 +26,7 @@ pub(crate) struct ClientCredentials {
 }
 
 impl CredentialsMessage {
-    /// What a permit was given for. `None` without a certificate.
+    /// Describes the credentials that a permit was granted for. `None` for an empty chain.
     pub(crate) fn of(permit: &Permit, chain: &[CertificateDer<'_>]) -> Option<Self> {
         Self::new(permit.destination(), chain)
     }
@@ -39,7 +40,8 @@ impl CredentialsMessage {
         })
     }
 
-    /// `None` if it is not what a process says that has let the client in.
+    /// Decodes the message. `None` if it is not hexadecimal or its leaf names no client: no process
+    /// can have admitted a client with it.
     pub(crate) fn read(&self) -> Option<ClientCredentials> {
         let chain: Option<Vec<_>> = self.chain.iter().map(|text| bytes(text)).collect();
         let chain: Vec<_> = chain?.into_iter().map(CertificateDer::from).collect();
@@ -55,8 +57,8 @@ impl CredentialsMessage {
 }
 
 impl ClientCredentials {
-    /// Whether the client would be admitted to this group now; its certificate is verified again if
-    /// there is a time to do so at.
+    /// Returns true if the policy grants the client this group now. Its certificate chain is
+    /// verified again only if there is a time `at` for it.
     pub(crate) fn are_valid(
         &self,
         snapshot: &GatewaySnapshot,
@@ -67,13 +69,15 @@ impl ClientCredentials {
             && is_granted(&self.identity, &self.destination, group, snapshot)
     }
 
-    /// For yet another process.
+    /// Encodes the credentials for another process.
     pub(crate) fn to_message(&self) -> Option<CredentialsMessage> {
         CredentialsMessage::new(&self.destination, &self.chain)
     }
 }
 
-/// Whether a chain is good, if there is a time to ask for.
+/// Returns true if the chain is trusted at the time `at`; also if there is no time or no
+/// certificate. An expired revocation list alone does not make it untrusted
+/// (`ClientTrust::still_holds`).
 pub(crate) fn is_trusted(
     chain: &[CertificateDer<'_>],
     snapshot: &GatewaySnapshot,
@@ -86,7 +90,7 @@ pub(crate) fn is_trusted(
     trust.still_holds(leaf, intermediates, now)
 }
 
-/// Whether a client would be granted this group.
+/// Returns true if the policy grants the client this group at this destination.
 pub(crate) fn is_granted(
     identity: &Identity,
     destination: &Destination,

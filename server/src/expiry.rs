@@ -1,4 +1,4 @@
-//! The end of a connection whose client's certificate ends.
+//! The end of a connection when a certificate of its client expires.
 
 use std::future::pending;
 use std::time::Duration;
@@ -9,13 +9,17 @@ use tokio::time::sleep;
 use crate::connection_table::END_SPREAD;
 use crate::policy::OnRevoke;
 
-/// How many connections whose certificates end together are told apart in [`END_SPREAD`].
+/// Number of steps over which connections that end together are spread within [`END_SPREAD`].
 const SPREAD_STEPS: u32 = 100;
-/// How often the system's time is looked at, which may be set meanwhile.
+/// Interval between two checks of the system's clock, which can be set in the meantime.
 const LOOK_AT_CLOCK: Duration = Duration::from_hours(1);
 
-/// Waits until a connection's certificate has ended, or another of its chain, and the connection must end as
-/// `on_revoke` says at that time. Those that end together are spread as those that are cut off. Cancel safe.
+/// Waits until a certificate of the connection's chain has expired at `ends` and the connection
+/// must end as `on_revoke` says at that time. Never returns without `ends`, nor for
+/// [`OnRevoke::Keep`].
+///
+/// Connections that end together are spread over [`END_SPREAD`], as those whose permits are
+/// revoked. Cancel safe.
 pub(crate) async fn certificate_ended(
     ends: Option<UnixTime>,
     connection: u64,

@@ -1,4 +1,4 @@
-//! Files that are read whole: regular ones only, and no more of them than a bound.
+//! Bounded reads of whole regular files.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -6,12 +6,17 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
 
-/// Reads a file, unless it is no regular file or has more than `most` bytes.
+/// Reads a regular file of at most `most` bytes.
 ///
-/// The kind and the size are those of what was opened, so a path that leads elsewhere meanwhile changes
+/// Kind and size are checked on the opened file, so replacing the path in the meantime changes
 /// nothing.
+///
+/// # Errors
+///
+/// The file cannot be opened or read, is not a regular file (`InvalidInput`), or is larger than
+/// `most` (`FileTooLarge`).
 pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Opening a pipe that nobody writes to would wait for a writer.
+    // Without `O_NONBLOCK`, opening a pipe that has no writer would wait for one.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(open(path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
@@ -33,7 +38,7 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same for text.
+/// Reads a regular file as [`read`] does. Bytes that are not UTF-8 are an error (`InvalidData`).
 pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(read(path, most)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
@@ -53,8 +58,8 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// Whether an error of the system may be gone the next time, with the same files: what is short is
-/// free again, or a file system over a network answers.
+/// Returns true for a system error that can be temporary with the same files: a resource was
+/// exhausted, or a network file system did not answer.
 pub(crate) fn may_pass(error: &io::Error) -> bool {
     use rustix::io::Errno;
     Errno::from_io_error(error).is_some_and(|errno| {

@@ -1,30 +1,30 @@
-//! What a client speaks that does not begin with TLS, by its first bytes.
+//! Classification of connections that do not begin with TLS, by their first bytes.
 //!
-//! This is the one place where such clients are named: for the record, which says in plain words what
-//! came and what to do about it.
+//! This is the only place where such clients are named. The access record says in plain words what
+//! was received and how to fix the client.
 
 use std::fmt;
 
-/// How many bytes are enough to name any protocol that is known here.
+/// Number of bytes that is enough to classify every protocol that is known here.
 pub const ENOUGH: usize = 32;
 
-/// What the first bytes of a connection are.
+/// Protocol of a connection, as its first bytes show it.
 ///
-/// More bytes never change a name: only [`FirstBytes::Nothing`] and [`FirstBytes::Unknown`] may become
-/// something else.
+/// More bytes never change a classification, except that [`FirstBytes::Nothing`] and
+/// [`FirstBytes::Unknown`] can become another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FirstBytes {
-    /// No byte at all.
+    /// No byte was received.
     Nothing,
-    /// A TLS handshake record, as a connection should begin.
+    /// A TLS handshake record, with which a connection should begin.
     Tls,
-    /// Another TLS record.
+    /// A TLS record of another type.
     OtherTlsRecord,
-    /// A hello in the form of SSL 2.
+    /// A `ClientHello` in the format of SSL 2.
     OldTls,
-    /// `PostgreSQL`'s question, in plain text, whether the server speaks TLS.
+    /// `PostgreSQL`'s `SSLRequest`: the question in plain text whether the server supports TLS.
     PostgresSslRequest,
-    /// The same for encryption by GSSAPI.
+    /// `PostgreSQL`'s `GSSENCRequest`: the same question for encryption by GSSAPI.
     PostgresGssRequest,
     /// `PostgreSQL` without encryption.
     PostgresPlain,
@@ -58,20 +58,20 @@ pub enum FirstBytes {
     Ldap,
     /// XMPP.
     Xmpp,
-    /// A client that takes the gateway for a SOCKS proxy.
+    /// A request to a SOCKS proxy.
     Socks,
-    /// Something else.
+    /// An unknown protocol.
     Unknown,
 }
 
-/// The version of `PostgreSQL`'s messages that stands for `SSLRequest`.
+/// `PostgreSQL`'s `SSLRequest` message: its length, and a code in the place of the version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// The same for `GSSENCRequest`.
+/// `PostgreSQL`'s `GSSENCRequest` message.
 const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
 /// The signature of the PROXY protocol's binary form.
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What text begins with, and whose it is.
+/// Fixed prefixes and the protocols that they identify.
 const TEXTS: [(&[u8], FirstBytes); 22] = [
     (&SSL_REQUEST, FirstBytes::PostgresSslRequest),
     (&GSS_REQUEST, FirstBytes::PostgresGssRequest),
@@ -98,7 +98,7 @@ const TEXTS: [(&[u8], FirstBytes); 22] = [
 ];
 
 impl FirstBytes {
-    /// Names what a connection begins with.
+    /// Classifies the first bytes of a connection.
     pub fn of(bytes: &[u8]) -> Self {
         let text = TEXTS.iter().find(|(start, _)| bytes.starts_with(start));
         match (bytes, text) {
@@ -110,7 +110,7 @@ impl FirstBytes {
         }
     }
 
-    /// Names what has no text at its start.
+    /// Classifies bytes that have none of the fixed prefixes.
     fn binary(bytes: &[u8]) -> Self {
         match bytes {
             [0x80..=0xff, _, 1, 0, 2, ..] | [0x80..=0xff, _, 1, 3, 0..=4, ..] => Self::OldTls,
@@ -136,13 +136,13 @@ impl FirstBytes {
         }
     }
 
-    /// Whether this is how a client should begin.
+    /// Returns true if the connection begins with a TLS handshake record, as it should.
     pub fn is_tls(self) -> bool {
         self == Self::Tls
     }
 }
 
-/// What came, and what to do about it.
+/// Says what was received and how to fix the client.
 impl fmt::Display for FirstBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,7 +1,7 @@
-//! What a connection begins with, before anything is made for it.
+//! First bytes of a connection, read before a TLS session is created for it.
 //!
-//! A client that is silent or slow costs a socket, a timer and the bytes that it has sent, and no TLS session with
-//! its buffers.
+//! A client that is silent or slow costs a socket, a timer and the bytes that it has sent, but no
+//! TLS session with its buffers.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,16 +15,16 @@ use crate::first_bytes::FirstBytes;
 use crate::hello_limits::HelloReader;
 use crate::rejection::Rejection;
 
-/// How much of a client's first records is waited for: more than a usual `ClientHello`, of which the
-/// key share of X25519MLKEM768 is the largest part.
+/// Maximum number of bytes that are waited for before the handshake starts. It is larger
+/// than a usual `ClientHello`, of which the key share of X25519MLKEM768 is the largest part.
 const LOOKAHEAD: usize = 4096;
 
-/// Reads a connection's first message, or as much of it as [`LOOKAHEAD`]. A connection that ends before that is
-/// judged by who reads on.
+/// Reads a connection's first message, up to [`LOOKAHEAD`] bytes of it. If the connection ends
+/// earlier, the bytes so far are returned, and the handshake reports the end.
 ///
 /// # Errors
 ///
-/// The deadline came, or the socket failed. Both say what the connection began with.
+/// The deadline has passed, or the socket failed. Both errors name what the connection began with.
 pub(crate) async fn first_bytes(
     socket: &TcpStream,
     deadline: Instant,
@@ -51,7 +51,7 @@ async fn first_flight(socket: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<()>
             has_ended = arrived.is_empty();
             bytes.reserve_exact(arrived.len());
             bytes.extend_from_slice(arrived);
-            // The kernel has no more, so that nobody need ask before it says so.
+            // The kernel has no more data: the socket need not be read again before it is readable.
             if arrived.len() < size && !has_ended {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -65,8 +65,9 @@ async fn first_flight(socket: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<()>
     }
 }
 
-/// Whether these are the beginning of a `ClientHello` that is not whole, perhaps in several records. What is none,
-/// or does not fit here, is judged when it is read.
+/// Returns true if the bytes are the beginning of an incomplete `ClientHello`, perhaps in several
+/// records. Bytes that are not a `ClientHello`, or one that does not fit here, are checked later,
+/// by the handshake.
 fn is_short(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.len() < LOOKAHEAD && HelloReader::default().look(bytes) == Ok(false)
 }

@@ -1,50 +1,58 @@
-//! Bounds of a `ClientHello` that hold before it is parsed.
+//! Limits of a `ClientHello` that are checked before it is parsed.
 //!
-//! rustls parses every list of a hello into memory of its own, twice, and compares what is offered one by
-//! one. A hello of 64 KiB with 20,000 protocols costs as much as twenty handshakes; clients need 3 KiB.
+//! rustls parses every list of a hello into memory of its own, twice, and compares the offers one
+//! by one. A hello of 64 KiB with 20,000 protocols costs as much as twenty handshakes; clients need
+//! 3 KiB.
 
 use thiserror::Error;
 
 use crate::record_layer::HEADER;
 
-/// The most bytes that a `ClientHello` may have.
+/// Maximum length of a `ClientHello` in bytes.
 pub const LONGEST: usize = 16 * 1024;
-/// The most application protocols that a client may offer.
+/// Maximum number of application protocols that a client may offer.
 pub const MOST_PROTOCOLS: usize = 64;
 
-/// How much of a handshake may have come without having been understood, in KiB.
+/// Maximum size of the received part of a handshake that is not processed yet, in KiB.
 pub const MOST_PENDING_KIB: usize = 64;
 
-/// The type of a `ClientHello` (RFC 8446, 4).
+/// Handshake type of a `ClientHello` (RFC 8446, 4).
 const CLIENT_HELLO: u8 = 1;
-/// The extension in which protocols are offered (RFC 7301, 3.1).
+/// Type of the extension that offers application protocols (RFC 7301, 3.1).
 const PROTOCOLS: [u8; 2] = [0, 16];
 
-/// More than is looked at.
+/// A limit that a client's handshake exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum HelloExcess {
     /// A `ClientHello` of more than [`LONGEST`] bytes.
     #[error("the client's ClientHello has more than {LONGEST} bytes")]
     Hello,
-    /// More than [`MOST_PROTOCOLS`] protocols.
+    /// More than [`MOST_PROTOCOLS`] application protocols.
     #[error("the client offers more than {MOST_PROTOCOLS} application protocols (ALPN)")]
     Protocols,
-    /// A message, or what stands around it, of more than [`MOST_PENDING_KIB`].
+    /// More than [`MOST_PENDING_KIB`] without a whole message.
     #[error("the client sent {MOST_PENDING_KIB} KiB without a whole message")]
     Pending,
 }
 
-/// A `ClientHello` that comes in records.
+/// Checks the limits of a `ClientHello` that arrives in records.
 #[derive(Debug, Default)]
 pub struct HelloReader {
     message: Vec<u8>,
-    /// How many bytes of the connection have been looked at.
+    /// Number of bytes of the connection that were checked.
     seen: usize,
 }
 
 impl HelloReader {
-    /// Looks at what came since the last time, of all `bytes` from the connection's beginning. Returns whether
-    /// they are the parser's: the hello is whole, or they are something else.
+    /// Checks the bytes that are new since the last call; `bytes` are all from the connection's
+    /// beginning.
+    ///
+    /// Returns true if the parser can have them: the hello is complete, or they are something else,
+    /// which the parser has to reject.
+    ///
+    /// # Errors
+    ///
+    /// The hello exceeds a limit.
     pub fn look(&mut self, bytes: &[u8]) -> Result<bool, HelloExcess> {
         loop {
             let (kind, length, rest) = match bytes.get(self.seen..) {
@@ -68,7 +76,12 @@ impl HelloReader {
         }
     }
 
-    /// Adds what a record carries. Returns whether the hello is whole, or something else.
+    /// Adds the content of one handshake record. Returns true if the hello is complete, or the
+    /// message is not a hello.
+    ///
+    /// # Errors
+    ///
+    /// The hello exceeds a limit.
     pub fn fragment(&mut self, fragment: &[u8]) -> Result<bool, HelloExcess> {
         self.message.extend_from_slice(fragment);
         let [CLIENT_HELLO, a, b, c, body @ ..] = &*self.message else {
@@ -92,7 +105,8 @@ impl HelloReader {
     }
 }
 
-/// How many protocols a hello offers, if it can be read so far (RFC 8446, 4.1.2).
+/// Counts the application protocols that a hello offers (RFC 8446, 4.1.2). `None` if it is
+/// malformed.
 fn protocols(hello: &[u8]) -> Option<usize> {
     let (_version_and_random, rest) = hello.split_at_checked(34)?;
     let (_session, rest) = short(rest)?;
@@ -114,13 +128,13 @@ fn protocols(hello: &[u8]) -> Option<usize> {
     Some(offered)
 }
 
-/// What a length of one byte announces, and what follows it.
+/// Splits off a vector with a length prefix of one byte. Returns its content and the rest.
 fn short(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = bytes.split_first()?;
     rest.split_at_checked(usize::from(length))
 }
 
-/// What a length of two bytes announces, and what follows it.
+/// Splits off a vector with a length prefix of two bytes. Returns its content and the rest.
 fn long(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(length)))
