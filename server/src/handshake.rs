@@ -1,4 +1,4 @@
-//! A client's handshake over its socket: rustls without buffers of its own.
+//! A client's handshake over its socket, by rustls without buffers of its own.
 
 use std::io;
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use crate::first_bytes::FirstBytes;
 use crate::hello_limits::{HelloExcess, HelloReader, MOST_PENDING_KIB};
 use crate::record_layer::{self, HEADER};
 
-/// How much of a handshake may have come without having been understood. A message is at most 64 KiB long
-/// for rustls; a client's are a few KiB.
+/// Maximum size in bytes of the received part of a handshake that is not processed yet. rustls
+/// allows messages of up to 64 KiB; a client's are a few KiB.
 const MOST_PENDING: usize = MOST_PENDING_KIB * 1024;
-/// How much is read at a time.
+/// Maximum number of bytes of one read.
 const READ: usize = 4 * 1024;
 
-/// Why a handshake came to nothing.
+/// Reason for the failure of a handshake.
 #[derive(Debug, Error)]
 pub(crate) enum HandshakeError {
-    /// The client went away.
+    /// The client closed or reset the connection.
     #[error("the client broke the handshake off")]
     Abandoned(#[source] io::Error),
-    /// TLS came to no agreement. The client was told so by an alert.
+    /// TLS reached no agreement. An alert was sent to the client.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
-    /// The client said more than is listened to. It was told so by an alert.
+    /// The client exceeded a limit. An alert was sent to the client.
     #[error(transparent)]
     Excess(#[from] HelloExcess),
 }
 
-/// Why no `ClientHello` came.
+/// Failure to receive a `ClientHello`.
 #[derive(Debug)]
 pub(crate) struct NoHello {
     pub(crate) error: HandshakeError,
-    /// What came instead.
+    /// Classification of the bytes that were received instead.
     pub(crate) first: FirstBytes,
 }
 
@@ -48,23 +48,23 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// A client's `ClientHello`, and all the bytes that came with it.
+/// A client's `ClientHello`, and all the bytes that were received with it.
 pub(crate) struct ReceivedHello {
     accepted: Accepted,
     bytes: Vec<u8>,
 }
 
-/// A handshake that is over.
+/// The result of a completed handshake.
 pub(crate) struct CompletedHandshake {
     pub(crate) session: UnbufferedServerConnection,
-    /// What came behind the client's last message.
+    /// Bytes received after the client's last handshake message.
     pub(crate) early: Vec<u8>,
-    /// What is still to be said, which may wait until there is something to say it with: a ticket.
+    /// Bytes that are not sent yet and can be sent with the first data: a session ticket.
     pub(crate) late: Vec<u8>,
 }
 
-/// Reads a `ClientHello` of which perhaps some bytes have come. A client that sends something else is told so by an
-/// alert.
+/// Reads a `ClientHello`, of which `bytes` were received already. A client that sends something
+/// else gets an alert.
 pub(crate) async fn read_client_hello(
     socket: &mut TcpStream,
     mut bytes: Vec<u8>,
@@ -85,8 +85,8 @@ pub(crate) async fn read_client_hello(
     Err(NoHello { error, first })
 }
 
-/// Reads into `bytes` until they are a `ClientHello`. rustls gets them when they are whole and within bounds; what
-/// it has to say about others is in `alert`.
+/// Reads into `bytes` until they are a `ClientHello`. rustls gets them when they are complete and
+/// within the limits of [`HelloReader`]; if it rejects them, its alert is in `alert`.
 async fn read_until_hello(
     socket: &mut TcpStream,
     bytes: &mut Vec<u8>,
@@ -114,7 +114,8 @@ async fn read_until_hello(
     }
 }
 
-/// The alert for what is no `ClientHello` (RFC 8446, 5.1 and 6.2). Of TLS that is not understood rustls knows more.
+/// Returns the alert for bytes that are not a `ClientHello` (RFC 8446, 5.1 and 6.2). For malformed
+/// TLS, rustls has a more precise one.
 fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription> {
     match error {
         HandshakeError::Abandoned(_) => None,
@@ -128,13 +129,13 @@ fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription
 }
 
 impl ReceivedHello {
-    /// What the client asks for.
+    /// Returns the parsed `ClientHello`.
     pub(crate) fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
     }
 
-    /// Goes through the rest of the handshake. Each flight is one write. A client with which it comes to
-    /// nothing is told so by an alert.
+    /// Completes the handshake. Each flight is sent with one write. If the handshake fails, the
+    /// client gets an alert.
     pub(crate) async fn finish(
         self,
         socket: &mut TcpStream,
@@ -157,7 +158,8 @@ impl ReceivedHello {
             Err(error @ HandshakeError::Abandoned(_)) => Err(error),
             Err(error @ (HandshakeError::Tls(_) | HandshakeError::Excess(_))) => {
                 exchange.alert()?;
-                // With what was to be said before. The client may be gone already.
+                // The alert follows the messages that were not sent yet. The client may be gone
+                // already.
                 socket.write_all(&exchange.flight).await.ok();
                 Err(error)
             }
@@ -165,16 +167,16 @@ impl ReceivedHello {
     }
 }
 
-/// A handshake behind its first `ClientHello`.
+/// A handshake after its first `ClientHello`.
 struct HandshakeExchange {
     session: UnbufferedServerConnection,
-    /// What came and rustls has not done with.
+    /// Received bytes that rustls has not consumed.
     bytes: Vec<u8>,
-    /// How many bytes rustls was shown.
+    /// Number of those bytes that rustls was given.
     shown: usize,
-    /// What is to be sent.
+    /// Bytes to be sent.
     flight: Vec<u8>,
-    /// Another hello may follow the first, with another key share.
+    /// Reader of a second hello, which may follow the first with another key share.
     hello: HelloReader,
 }
 
@@ -193,7 +195,7 @@ impl HandshakeExchange {
         }
     }
 
-    /// Shows rustls one record at a time, so that nothing behind the handshake is opened here.
+    /// Gives rustls one record at a time, so that no record after the handshake is opened here.
     fn step(&mut self) -> Result<NextStep, HandshakeError> {
         let UnbufferedStatus { discard, state, .. } = self
             .session
@@ -216,11 +218,11 @@ impl HandshakeExchange {
         next
     }
 
-    /// Puts the alert of a handshake that failed behind what is to be sent.
+    /// Appends the alert of a failed handshake to the bytes to be sent.
     fn alert(&mut self) -> Result<(), HandshakeError> {
         if !self.session.wants_write() {
-            // Only rustls can seal an alert now, and it has none for some of its errors, and none for what it was
-            // not shown. This has it make one.
+            // Only rustls can seal an alert now. It has none for some of its errors, and none for
+            // bytes that it was not given. This makes it create one.
             self.bytes.truncate(self.shown);
             self.bytes.extend_from_slice(&TOO_LONG);
             self.shown = self.bytes.len();
@@ -238,7 +240,7 @@ impl HandshakeExchange {
         Ok(())
     }
 
-    /// Waits until there is a record behind the first `shown` bytes. Returns where it ends.
+    /// Waits until a whole record follows the first `shown` bytes. Returns its end.
     async fn one_more(&mut self, socket: &mut TcpStream) -> Result<usize, HandshakeError> {
         let end = loop {
             if let Some(end) = self.next_end() {
@@ -254,20 +256,20 @@ impl HandshakeExchange {
         Ok(end)
     }
 
-    /// Where the record ends that is behind the first `shown` bytes, if it is whole.
+    /// Returns the end of the record that follows the first `shown` bytes, if it is complete.
     fn next_end(&self) -> Option<usize> {
         let header = self.bytes.get(self.shown..self.shown + HEADER)?;
         let &[kind, _, _, high, low] = header else {
             return None;
         };
         let end = self.shown + HEADER + usize::from(u16::from_be_bytes([high, low]));
-        // What is no record is not waited for: rustls says what is wrong with it.
+        // Bytes that are not a record are not waited for: rustls reports what is wrong with them.
         let is_none = !(20..=23).contains(&kind) || end - self.shown > record_layer::LONGEST;
         (end <= self.bytes.len() || is_none).then(|| end.min(self.bytes.len()))
     }
 }
 
-/// What a step of the handshake leads to.
+/// The action that must follow a step of the handshake.
 enum NextStep {
     Again,
     Send,
@@ -287,12 +289,12 @@ fn encode<T>(mut data: EncodeTlsData<'_, T>, flight: &mut Vec<u8>) -> Result<(),
     }
 }
 
-/// The content type of a handshake record (RFC 8446, 5.1).
+/// Content type of a handshake record (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
-/// The header of a record longer than TLS allows.
+/// Header of a record that is longer than TLS allows.
 const TOO_LONG: [u8; HEADER] = [23, 3, 3, 0xff, 0xff];
 
-/// Reads what there is, and something at least.
+/// Reads the available bytes, at least one.
 async fn receive(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), HandshakeError> {
     let room = MOST_PENDING.saturating_sub(bytes.len()).min(READ);
     if room == 0 {

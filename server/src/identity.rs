@@ -1,8 +1,8 @@
-//! The client's name, read out of its verified certificate.
+//! The client's name, read from its verified certificate.
 //!
 //! A certificate that the right authority signed can still carry a name that means two things to
-//! two readers: several common names, invisible characters, a string type that compares oddly.
-//! Only one spelling gets through; everything else is refused, never repaired.
+//! two readers: several common names, invisible characters, a string type that compares oddly. Only
+//! one spelling is accepted; everything else is refused, never repaired.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -14,7 +14,8 @@ use x509_parser::der_parser::asn1_rs::{Any, Sequence, Tag, ToDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::AttributeTypeAndValue;
 
-/// The longest name, in characters: the upper bound of X.520 (`ub-common-name`, RFC 5280 A.1).
+/// Maximum length of a name in characters: the upper bound of X.520 (`ub-common-name`, RFC 5280,
+/// A.1).
 pub const LONGEST_NAME: usize = 64;
 
 /// A client's name: 1 to 64 characters, all visible, no blanks at either end.
@@ -23,25 +24,29 @@ pub const LONGEST_NAME: usize = 64;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ClientName(Arc<str>);
 
-/// Why a text is no client's name.
+/// Reason why a text is not a valid [`ClientName`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ClientNameError {
-    /// No character at all.
+    /// The text is empty.
     #[error("the name is empty")]
     Empty,
-    /// More than [`LONGEST_NAME`] characters.
+    /// The text has more than [`LONGEST_NAME`] characters.
     #[error("the name has more than {LONGEST_NAME} characters")]
     TooLong,
-    /// A blank at the start or the end.
+    /// The text begins or ends with white space.
     #[error("the name starts or ends with whitespace")]
     OuterBlank,
-    /// A control, bidi, zero-width or otherwise invisible character.
+    /// The text has a control, bidi, zero-width or otherwise invisible character.
     #[error("the name has the invisible or control character U+{:04X}", u32::from(*.0))]
     Invisible(char),
 }
 
 impl ClientName {
-    /// Takes a text for a name if it can be one.
+    /// Creates a name from a text.
+    ///
+    /// # Errors
+    ///
+    /// The text is not a valid name.
     pub fn new(text: &str) -> Result<Self, ClientNameError> {
         if text.is_empty() {
             return Err(ClientNameError::Empty);
@@ -58,12 +63,12 @@ impl ClientName {
         Ok(Self(Arc::from(text)))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name as the shared string that counts are kept under.
+    /// Returns the name as a shared string, which is the key of the client's counters.
     pub fn shared(&self) -> &Arc<str> {
         &self.0
     }
@@ -75,9 +80,9 @@ impl fmt::Display for ClientName {
     }
 }
 
-/// Characters besides control characters that a reader cannot see, or that change how their neighbours
-/// are read: the bidi controls of UAX #9, zero-width and filler characters, line and paragraph
-/// separators, variation selectors, tags.
+/// Characters besides control characters that a reader cannot see, or that change how their
+/// neighbours are read: the bidi controls of UAX #9, zero-width and filler characters, line and
+/// paragraph separators, variation selectors, tags.
 pub(crate) const INVISIBLE: [RangeInclusive<char>; 15] = [
     '\u{ad}'..='\u{ad}',
     '\u{34f}'..='\u{34f}',
@@ -101,27 +106,28 @@ fn is_invisible(character: char) -> bool {
         || !character.is_ascii() && INVISIBLE.iter().any(|range| range.contains(&character))
 }
 
-/// Who a client is, proven by a certificate that was verified.
+/// Identity of a client, as its verified certificate states it.
 #[derive(Debug, Clone)]
 pub struct Identity {
     name: ClientName,
     fingerprint: Fingerprint,
 }
 
-/// The SHA-256 of a DER, by which certificates are known.
+/// SHA-256 hash of a DER encoding, which identifies a certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
-/// Why a verified certificate names nobody.
+/// Reason why a verified certificate does not identify a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum IdentityError {
-    /// The DER is not one X.509 certificate.
+    /// The DER is not exactly one X.509 certificate.
     #[error("the certificate cannot be read")]
     Unreadable,
-    /// The certificate says that it is an authority's.
+    /// The certificate is an authority's (`basicConstraints`).
     #[error("the certificate is an authority's, not a client's")]
     Authority,
-    /// The extended key usage is absent or lacks `clientAuth` (RFC 5280 4.2.1.12).
+    /// The extended key usage is absent or lacks `clientAuth`, or the key usage lacks
+    /// `digitalSignature` (RFC 5280, 4.2.1.3 and 4.2.1.12).
     #[error("the certificate is not for client authentication")]
     NotForClients,
     /// The subject has no common name.
@@ -133,19 +139,20 @@ pub enum IdentityError {
     /// The common name is not a `UTF8String` or `PrintableString`.
     #[error("the common name is neither a UTF8String nor a PrintableString")]
     StringType,
-    /// The bytes are not what the string type promises, or not as DER has them.
+    /// The bytes do not fit the string type, or are not DER.
     #[error("the common name's bytes do not fit its string type, or are not DER")]
     Encoding,
-    /// The text is no client's name.
+    /// The text is not a valid name.
     #[error(transparent)]
     Name(#[from] ClientNameError),
 }
 
 impl Identity {
-    /// Reads the identity out of a certificate.
+    /// Reads the identity from a certificate.
     ///
-    /// The caller has verified the chain; this asks only what the chain's verification does not:
-    /// that it is a client's leaf, and that it names exactly one client in exactly one way.
+    /// The caller has verified the chain. This checks only what the chain's verification does not:
+    /// that the certificate is a client's leaf, and that it names exactly one client in exactly one
+    /// way.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
         let (rest, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
@@ -159,17 +166,17 @@ impl Identity {
         })
     }
 
-    /// The client's name.
+    /// Returns the client's name.
     pub fn name(&self) -> &ClientName {
         &self.name
     }
 
-    /// The certificate's fingerprint.
+    /// Returns the certificate's fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The same name under another certificate.
+    /// Returns the same name with another fingerprint.
     #[cfg(test)]
     pub(crate) fn with_fingerprint(&self, fingerprint: Fingerprint) -> Self {
         let name = self.name.clone();
@@ -212,10 +219,10 @@ fn common_name(certificate: &X509Certificate<'_>) -> Result<ClientName, Identity
     Ok(name)
 }
 
-/// Whether a subject has this attribute in the one way that DER writes it (X.690, 10 and 11).
+/// Returns true if a subject contains this attribute in its only DER encoding (X.690, 10 and 11).
 ///
-/// The parser forgives: a class that is not universal, bytes behind the value. Other readers of
-/// the same certificate need not.
+/// The parser also accepts a class that is not universal and bytes after the value. Other readers
+/// of the same certificate need not.
 fn is_written(subject: &[u8], attribute: &AttributeTypeAndValue<'_>) -> bool {
     let value = attribute.attr_value();
     let value = Any::from_tag_and_data(value.header.tag(), value.data);
@@ -241,13 +248,13 @@ fn text<'a>(attribute: &'a AttributeTypeAndValue<'_>) -> Result<&'a str, Identit
     std::str::from_utf8(value.data).map_err(|_| IdentityError::Encoding)
 }
 
-/// The alphabet of `PrintableString` (X.680, 41.4).
+/// Returns true if the byte is in the alphabet of `PrintableString` (X.680, 41.4).
 fn is_printable(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&byte)
 }
 
 impl Fingerprint {
-    /// Hashes a certificate, or any other DER.
+    /// Computes the fingerprint of a certificate or another DER encoding.
     pub fn of(der: impl AsRef<[u8]>) -> Self {
         let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
         let hash = suite.tls13().expect("a TLS 1.3 suite").common.hash_provider;

@@ -1,4 +1,4 @@
-//! The gateway's own certificate, as its clients will look at it, and its key.
+//! The gateway's own certificate and private key, checked as its clients check them.
 
 use std::path::Path;
 
@@ -15,12 +15,12 @@ use crate::tls::TlsError;
 use crate::trust::validity::ValidityPeriod;
 use crate::trust::{self, ClientTrust, has_signed};
 
-/// How many names are listed that the certificate does not have.
+/// Maximum number of missing names that a warning lists.
 const NAMES_SHOWN: usize = 5;
-/// The label that is tried in the place of a policy's `*`.
+/// Label that is checked in the place of a policy's `*`.
 const ANY_LABEL: &str = "any-name";
 
-/// The gateway's own certificate with the chain that is sent behind it.
+/// The gateway's own certificate and the chain that is sent with it.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     chain: Vec<CertificateDer<'static>>,
@@ -28,7 +28,12 @@ pub(crate) struct OwnCertificate {
 }
 
 impl OwnCertificate {
-    /// Takes a chain, the leaf first, that clients can read and that is for servers.
+    /// Checks a chain, the leaf first, that clients can read and that is for servers.
+    ///
+    /// # Errors
+    ///
+    /// A certificate cannot be read, or the leaf has no DNS name and no address or is not for
+    /// `serverAuth`.
     pub(crate) fn new(chain: Vec<CertificateDer<'static>>) -> Result<Self, String> {
         for (index, certificate) in chain.iter().enumerate() {
             webpki::EndEntityCert::try_from(certificate).map_err(|error| {
@@ -60,17 +65,18 @@ impl OwnCertificate {
         Ok(Self { chain, validity })
     }
 
-    /// The certificate itself.
+    /// Returns the certificate itself, without the chain.
     pub(crate) fn leaf(&self) -> &CertificateDer<'static> {
         &self.chain[0]
     }
 
-    /// Why it is not valid now; `None` if it is.
+    /// Returns the reason why the certificate is not valid now; `None` if it is.
     pub(crate) fn lapse(&self, now: UnixTime) -> Option<String> {
         self.validity.lapse(now)
     }
 
-    /// What an operator should know about it now.
+    /// Returns the warnings about the certificate: its dates, its chain, and the policy's names
+    /// that it lacks.
     pub(crate) fn warnings(
         &self,
         policy: &Policy,
@@ -86,7 +92,7 @@ impl OwnCertificate {
             .collect()
     }
 
-    /// What is to be said of a chain that does not lead to where clients begin.
+    /// Returns the warning about a chain that clients which know only the root cannot verify.
     fn missing_chain(&self, trust: &ClientTrust) -> Option<String> {
         for (index, pair) in self.chain.windows(2).enumerate() {
             let [certificate, issuer] = pair else {
@@ -114,7 +120,7 @@ impl OwnCertificate {
         })
     }
 
-    /// What is to be said of groups whose names the certificate does not have.
+    /// Returns the warning about names of groups for which the certificate is not valid.
     fn missing_names(&self, policy: &Policy) -> Option<String> {
         let leaf = EndEntityCert::try_from(self.leaf()).ok()?;
         let is_missing = |name: &str| {
@@ -141,8 +147,8 @@ impl OwnCertificate {
     }
 }
 
-/// Whether a certificate says where its issuer's certificate can be had, as those do that are issued by
-/// intermediates.
+/// Returns true if a certificate gives the address of its issuer's certificate (authority
+/// information access), as those do that intermediates issue.
 fn names_its_issuers_place(certificate: &X509Certificate<'_>) -> bool {
     use x509_parser::oid_registry::OID_PKIX_AUTHORITY_INFO_ACCESS;
     matches!(
@@ -166,7 +172,11 @@ fn is_issued_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -
         )
 }
 
-/// Reads the one private key of a file, in which certificates and parameters may stand as well.
+/// Reads the one private key of a file, which may hold certificates and parameters as well.
+///
+/// # Errors
+///
+/// The file cannot be read, holds other sections, or does not hold exactly one private key.
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let mut keys = Vec::new();
     for section in trust::sections(path)? {

@@ -1,10 +1,10 @@
 //! TLS 1.3's record layer after the handshake (RFC 8446, section 5), for a server.
 //!
-//! rustls makes the handshake and goes on to derive the keys; this seals and opens records with them in
-//! buffers that others own. It does no input or output: what a peer sends goes into [`RecordLayer::open`],
-//! what it is to get comes out of [`RecordLayer::seal`].
+//! rustls completes the handshake and derives the keys; this seals and opens records with them in
+//! buffers that belong to the caller. It does no input or output: received bytes go into
+//! [`RecordLayer::open`], and bytes to be sent come out of [`RecordLayer::seal`].
 //!
-//! A kernel that does TLS by itself would take the place of the keys of both directions: it wants the same
+//! A kernel with TLS support (kTLS) would replace the keys of both directions: it needs the same
 //! secrets, and leaves the same messages to its user.
 
 pub(crate) mod buffers;
@@ -27,50 +27,51 @@ use thiserror::Error;
 use keys::RecordKeys;
 use post_handshake::PostHandshakeState;
 
-/// The most plaintext that a record carries (5.1).
+/// Maximum plaintext of a record in bytes (5.1).
 const MAX_PLAINTEXT: usize = 1 << 14;
-/// The most that may follow a record's header (5.2).
+/// Maximum length of a record without its header (5.2).
 const MAX_CIPHERTEXT: usize = MAX_PLAINTEXT + 256;
-/// The length of a record's header (5.2).
+/// Length of a record's header (5.2).
 pub const HEADER: usize = 5;
-/// The length of an AEAD's tag, which is the same for all suites that are spoken here.
+/// Length of an AEAD's tag, which is the same for all supported suites.
 const TAG: usize = 16;
-/// How much longer a record is than what it carries: header, type and tag.
+/// Number of bytes that a record has in addition to its content: header, type and tag.
 pub const OVERHEAD: usize = HEADER + 1 + TAG;
-/// The length of the longest record.
+/// Length of the longest record, with its header.
 pub const LONGEST: usize = HEADER + MAX_CIPHERTEXT;
 
-/// How a peer broke the protocol.
+/// Violation of the protocol by a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// A record is longer than it may be.
+    /// A record is longer than TLS allows.
     #[error("a record is longer than TLS allows")]
     Oversized,
-    /// A record was not sealed with the peer's key, or was changed on its way.
+    /// A record was not sealed with the peer's key, or was changed in transit.
     #[error("a record was forged or changed on its way")]
     Forged,
-    /// A message that does not belong here.
+    /// A message that is not allowed here.
     #[error("unexpected message")]
     Unexpected,
-    /// More key updates, pieces of them or warnings than a client may send in the time.
+    /// More key updates, fragments of them or warnings than a client may send per time.
     #[error("more key updates or warnings came than are allowed in the time")]
     Messages,
-    /// More records without data than a client may send in the time.
+    /// More records without data than a client may send per time.
     #[error("more records without data came than are allowed in the time")]
     EmptyRecords,
-    /// A message is not written as it has to be.
+    /// A message is malformed.
     #[error("a message is malformed")]
     Malformed,
-    /// A message has a value that it may not have.
+    /// A message has an illegal value.
     #[error("a message has an illegal value")]
     Illegal,
-    /// The peer says that it gave up.
+    /// The peer aborted the connection with this alert.
     #[error("the client sent the alert {0:?}")]
     Alert(AlertDescription),
 }
 
 impl RecordError {
-    /// What the peer is told (RFC 8446, 6.2), unless it was itself who said so.
+    /// Returns the alert to send to the peer (RFC 8446, 6.2). `None` if the peer itself sent an
+    /// alert.
     pub fn alert(self) -> Option<AlertDescription> {
         match self {
             Self::Oversized => Some(AlertDescription::RecordOverflow),
@@ -91,36 +92,36 @@ impl From<RecordError> for io::Error {
     }
 }
 
-/// What came of opening records.
+/// Result of opening the records in a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OpenedRecords {
-    /// How many bytes of data there are now where the records began.
+    /// Number of bytes of data that are now at the beginning of the buffer.
     pub data: usize,
-    /// Where the records are, or the beginning of one, that were not opened.
+    /// Range of the records that were not opened, or of an incomplete record.
     pub rest: Range<usize>,
-    /// Why no more can be opened, if that is so. The peer's orderly end is not an error: whatever it sends
-    /// behind that is ignored (6.1).
+    /// End of the peer's stream, after which no record is opened. `Ok` is the peer's orderly end
+    /// (`close_notify`): anything that it sends after that is ignored (6.1).
     pub end: Option<Result<(), RecordError>>,
 }
 
-/// What a record was.
+/// Meaning of an opened record.
 enum RecordContent {
-    /// So many bytes of data.
+    /// This number of bytes of data.
     Data(usize),
-    /// Nothing for whoever reads the stream.
+    /// Nothing for the reader of the stream.
     Nothing,
-    /// The key of all that follows is another one.
+    /// All records that follow are sealed with the next key.
     KeyUpdate,
     /// The peer's orderly end.
     CloseNotify,
 }
 
-/// One connection's record layer, both directions.
+/// One connection's record layer, for both directions.
 pub struct RecordLayer {
     schedule: KernelConnection<ServerConnectionData>,
     opening: RecordKeys,
     sealing: RecordKeys,
-    /// How many records one key may seal (5.5).
+    /// Number of records that may be sealed with one key (5.5).
     limit: u64,
     updates: PostHandshakeState,
 }
@@ -132,8 +133,12 @@ impl fmt::Debug for RecordLayer {
 }
 
 impl RecordLayer {
-    /// Goes on where rustls is after a handshake: its configuration has to allow that secrets are
-    /// extracted, and all that it has to say must have been said.
+    /// Takes over from rustls after a handshake.
+    ///
+    /// # Errors
+    ///
+    /// rustls' configuration does not allow the extraction of secrets, rustls has bytes to send that
+    /// were not taken yet, or the version is not TLS 1.3.
     pub fn after(handshake: UnbufferedServerConnection) -> Result<Self, rustls::Error> {
         let (secrets, schedule) = handshake.dangerous_into_kernel_connection()?;
         let rustls::SupportedCipherSuite::Tls13(suite) = schedule.negotiated_cipher_suite() else {
@@ -148,9 +153,10 @@ impl RecordLayer {
         })
     }
 
-    /// Opens all whole records in `space`. Their data comes to lie where `space` begins, without gaps.
+    /// Opens all complete records in `space`. Their data is moved to the beginning of `space`,
+    /// without gaps.
     ///
-    /// `now` is only asked for records that bring no data, of which there are so many per time.
+    /// `now` is called only for records without data, whose rate is limited.
     pub fn open(&mut self, space: &mut [u8], now: impl Fn() -> Instant) -> OpenedRecords {
         let mut opened = OpenedRecords {
             data: 0,
@@ -168,7 +174,7 @@ impl RecordLayer {
         opened
     }
 
-    /// Opens the first record of the rest, if it is whole.
+    /// Opens the first record of the rest. Returns false if it is incomplete.
     fn open_next(
         &mut self,
         space: &mut [u8],
@@ -200,7 +206,8 @@ impl RecordLayer {
         Ok(true)
     }
 
-    /// Seals as much of `plain` into `out` as fits there. Returns how much that was, and how much it became.
+    /// Seals as much of `plain` into `out` as fits there. Returns the number of bytes taken from
+    /// `plain` and the number of bytes written to `out`.
     pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<(usize, usize), rustls::Error> {
         let (mut taken, mut written) = (0, 0);
         let mut key = self.sealing.expand();
@@ -227,7 +234,7 @@ impl RecordLayer {
         Ok((taken, written))
     }
 
-    /// Seals a record without data. Returns how long it is.
+    /// Seals a record without data. Returns the record's length.
     pub fn seal_nothing(&mut self, out: &mut [u8]) -> Result<usize, rustls::Error> {
         let key = self.sealing.expand();
         if self.is_stale() {
@@ -237,7 +244,7 @@ impl RecordLayer {
             .seal(&key, ContentType::ApplicationData, &[], out)
     }
 
-    /// Seals an alert; `close_notify` says that nothing more will come. Returns how long the record is.
+    /// Seals an alert; `close_notify` announces the end of the stream. Returns the record's length.
     pub fn seal_alert(
         &mut self,
         alert: AlertDescription,
@@ -250,14 +257,14 @@ impl RecordLayer {
             .seal(&key, ContentType::Alert, &[level, alert.into()], out)
     }
 
-    /// Whether a key update has to come before the data that follows: the peer asked for one, or the key
-    /// has sealed all that it may but the key update.
+    /// Returns true if a key update has to precede the next data: the peer requested one, or the
+    /// key has sealed as many records as it may, except for the key update itself.
     fn is_stale(&self) -> bool {
         let used = self.sealing.used();
         self.updates.is_key_update_pending() || used > 0 && used + 1 >= self.limit
     }
 
-    /// Seals a key update, and everything after it with the next key. Returns how long the record is.
+    /// Seals a key update and switches to the next key. Returns the record's length.
     fn refresh(&mut self, key: &LessSafeKey, out: &mut [u8]) -> Result<usize, rustls::Error> {
         let written = self.sealing.seal(
             key,
@@ -271,10 +278,15 @@ impl RecordLayer {
     }
 }
 
-/// How long the record is that begins here, as soon as that can be told.
+/// Returns the length of the record that begins here, with its header; `None` until the header is
+/// complete.
+///
+/// # Errors
+///
+/// The header is not that of a sealed record.
 pub fn length(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
     match *bytes {
-        // The outer type of every record that is sealed; none is not.
+        // Every sealed record has this outer type, and only sealed records are allowed here.
         [kind, ..] if ContentType::from(kind) != ContentType::ApplicationData => {
             Err(RecordError::Unexpected)
         }

@@ -1,4 +1,4 @@
-//! Every reason to turn a client away, in the order they can arise.
+//! Every reason to reject a client, in the order in which they can arise.
 
 use std::io;
 
@@ -12,84 +12,86 @@ use crate::policy::DenyReason;
 use crate::tls_messages;
 use crate::trust::UntrustedChain;
 
-/// Why a client was turned away before any byte of its moved.
+/// Reason for rejecting a client before any byte was relayed.
 ///
-/// The client learns at most a TLS alert; the record has it all.
+/// The client gets at most a TLS alert; the access record has the reason.
 #[derive(Debug, Error)]
 pub enum Rejection {
-    /// The gateway holds as many connections as it may.
+    /// The gateway has its maximum number of connections.
     #[error("the gateway has all of its connections open")]
     GatewayFull,
-    /// As many descriptors are in use as clients may have.
+    /// All file descriptors for clients are in use.
     #[error("no descriptor is left for another client")]
     DescriptorsFull,
-    /// As much memory is in use as may be.
+    /// The memory limit is reached.
     #[error("no memory is left for another client")]
     MemoryFull,
-    /// The connection was silent, and gave way to another.
+    /// The connection was silent, and was closed in favour of another.
     #[error("it was the oldest silent connection of the source that had most, and gave way")]
     SilentEvicted,
-    /// As many handshakes as may be are in flight.
+    /// The maximum number of handshakes is in progress.
     #[error("too many handshakes are in flight")]
     HandshakesFull,
-    /// As many handshakes of this source as may be are in flight.
+    /// The maximum number of handshakes of this source is in progress.
     #[error("too many handshakes of this source are in flight")]
     SourceHandshakesFull,
-    /// The handshake gave way to one of another source.
+    /// The handshake was aborted in favour of one of another source.
     #[error("it was the oldest handshake of the source that had most, and gave way")]
     HandshakeEvicted,
-    /// The handshake did not end in time; this is what came.
+    /// The handshake did not complete in time; the value classifies the bytes received.
     #[error("{}", late(*.0))]
     HandshakeTimeout(FirstBytes),
-    /// The client went away in the middle of its handshake, or before; this is what came.
+    /// The client closed the connection before or during its handshake; the value classifies the
+    /// bytes received.
     #[error("{}", abandoned(*.0))]
     HandshakeAbandoned(FirstBytes),
-    /// What the client sent is no TLS.
+    /// The client did not begin with TLS.
     #[error("the client does not begin with TLS: {0}")]
     NotTls(FirstBytes),
-    /// What the client sent is not the TLS that is spoken here.
+    /// The TLS handshake failed.
     #[error("the TLS handshake failed: {}", tls_messages::tls(.0))]
     Tls(rustls::Error),
-    /// The client sent more than is looked at.
+    /// The client exceeded a limit of the handshake.
     #[error("the TLS handshake failed: {0}")]
     Excess(HelloExcess),
-    /// The client showed no certificate.
+    /// The client presented no certificate.
     #[error("the client showed no certificate")]
     NoCertificate,
-    /// The client showed a certificate and did not prove that it has the key.
+    /// The client presented a certificate and did not prove that it has the key.
     #[error("the client has not proven that it has the key of the certificate that it showed")]
     KeyNotProven,
     /// The certificate's chain is not trusted.
     #[error(transparent)]
     Untrusted(UntrustedChain),
-    /// The certificate is trusted but names nobody.
+    /// The certificate is trusted but does not identify a client.
     #[error(transparent)]
     Identity(IdentityError),
-    /// The policy says no.
+    /// The policy denies access.
     #[error("{}", denial(*.0))]
     Policy(DenyReason),
-    /// The client offers application protocols, and none of the group's.
+    /// The client offers application protocols, but none of the group's.
     #[error("the client offers no application protocol (ALPN) of the group's")]
     Protocol,
     /// The client's own limits are reached.
     #[error(transparent)]
     Limited(ClientDenied),
-    /// The client left while it waited for a place.
+    /// The client closed the connection while it waited for one of its others to end.
     #[error("the client left while it waited for one of its connections to end")]
     LeftWaiting,
-    /// No upstream of the group could be had.
+    /// No connection to an upstream of the group was possible.
     #[error(transparent)]
     Dial(DialError),
     /// The permit was revoked between the handshake and the relay.
     #[error("the permit was revoked before the first byte")]
     Revoked,
-    /// The upstream closed before it took the PROXY header.
+    /// The upstream closed the connection before it accepted the PROXY header.
     #[error("the upstream did not take the PROXY header: {0}")]
     Header(io::Error),
 }
 
 impl Rejection {
-    /// Whether it counts towards a ban of its source: only what an honest client does not do.
+    /// Returns true if the rejection counts towards a ban of the source: only for what an honest
+    /// client does not do.
     pub fn counts_towards_ban(&self) -> bool {
         match self {
             // A balancer's probe connects and leaves.
@@ -124,7 +126,7 @@ impl Rejection {
         }
     }
 
-    /// The reason as the record's closed list has it.
+    /// Returns the reason's code in the access record, from a closed list.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::GatewayFull => "gateway_full",

@@ -1,7 +1,8 @@
-//! What a ticket says, beside what rustls puts into it: for whom it is good, and until when.
+//! The gateway's part of a session ticket: the client's certificate, and the time of its proof.
 //!
-//! A ticket spares a client its certificate, the proof that it has the key, and the gateway's signature. It
-//! spares nobody the policy: a client that comes with a ticket is authorized anew (`verifier`).
+//! A ticket replaces a client's certificate, the proof that it has the key, and the gateway's
+//! signature. It does not replace the policy: a client with a ticket is authorized again
+//! (`verifier`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +14,20 @@ use rustls_pki_types::UnixTime;
 
 use crate::identity::Fingerprint;
 
-/// How long after a client proved that it has its certificate's key a ticket spares it to prove it again.
+/// Lifetime of a ticket after the client proved that it has its certificate's key.
 pub(crate) const LIFETIME: Duration = Duration::from_hours(1);
 
-/// The keys of tickets. They are made in this process, never leave it, and change by themselves.
+/// The keys that seal tickets. They are created in this process, never leave it, and are rotated
+/// automatically.
 #[derive(Debug, Clone)]
 pub(crate) struct TicketKeys(Arc<dyn ProducesTickets>);
 
-/// For whom a ticket is good, and since when.
+/// The gateway's own contents of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TicketContents {
-    /// When the client proved that it has the key.
+    /// Time at which the client proved that it has the certificate's key.
     pub(crate) proven: UnixTime,
-    /// The certificate that it showed then.
+    /// The certificate that it presented then.
     pub(crate) certificate: Fingerprint,
 }
 
@@ -34,19 +36,20 @@ impl TicketKeys {
         Ok(Self(Ticketer::new()?))
     }
 
-    /// Seals a ticket with what rustls wants to find again.
+    /// Seals a ticket with rustls' own session state.
     pub(crate) fn seal(&self, ticket: TicketContents, session: &[u8]) -> Option<Vec<u8>> {
         self.0.encrypt(&ticket.encode(session))
     }
 
-    /// Opens what was sealed here.
+    /// Opens a ticket that these keys sealed. `None` for any other bytes.
     pub(crate) fn open(&self, sealed: &[u8]) -> Option<(TicketContents, Vec<u8>)> {
         TicketContents::decode(&self.0.decrypt(sealed)?)
     }
 }
 
 impl TicketContents {
-    /// How long it is good from now on, if it is.
+    /// Returns the rest of the ticket's lifetime. `None` if it is over, or if the clock was set
+    /// back to before the proof.
     pub(crate) fn left(self, now: UnixTime) -> Option<Duration> {
         let age = now.as_secs().checked_sub(self.proven.as_secs())?;
         LIFETIME

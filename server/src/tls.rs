@@ -1,4 +1,4 @@
-//! rustls' configuration: TLS 1.3, a client certificate required.
+//! The gateway's TLS settings: TLS 1.3 only, with a required client certificate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ mod faults;
 use faults::TlsFaults;
 pub use faults::{TlsError, TlsFault};
 
-/// The gateway's own certificate and whom it believes, as loaded at one moment.
+/// The gateway's own certificate and the client authorities that it trusts, as loaded at one
+/// moment.
 #[derive(Debug)]
 pub struct TlsSettings {
     provider: Arc<CryptoProvider>,
@@ -39,27 +40,28 @@ pub struct TlsSettings {
     alpn_key: hmac::Key,
 }
 
-/// Whom a certificate names whose chain holds. Whether the client has its key is another question.
+/// A client named by a certificate whose chain is trusted. It has not proven yet that it has the
+/// certificate's key.
 #[derive(Debug)]
 pub(crate) struct IdentifiedClient {
     identity: Identity,
     certificates_end: UnixTime,
-    /// What is to be remembered, unless it is already.
+    /// Entry for the cache of verified chains; `None` if it came from there.
     fresh: Option<CachedChain>,
 }
 
 impl IdentifiedClient {
-    /// Who the client says it is.
+    /// Returns the identity that the client claims.
     pub(crate) fn claim(&self) -> &Identity {
         &self.identity
     }
 
-    /// When the first certificate on the chain's path ends.
+    /// Returns the time at which the first certificate on the chain's path expires.
     pub(crate) fn certificates_end(&self) -> UnixTime {
         self.certificates_end
     }
 
-    /// What the memory has.
+    /// Creates the client of a cached chain.
     fn known(known: CachedChain) -> Self {
         Self {
             identity: known.identity,
@@ -70,24 +72,29 @@ impl IdentifiedClient {
 }
 
 impl TlsSettings {
-    /// Loads certificate, key, authorities and revocations; relative paths start at `base`.
+    /// Loads certificate, key, authorities and revocation lists; relative paths start at `base`.
     ///
     /// # Errors
     ///
-    /// What is wrong with each of the files that are no good.
+    /// One fault for each file that is not valid, or whose certificates are not valid at the time
+    /// `now`.
     pub fn load(files: &TlsFiles, base: &Path, now: UnixTime) -> Result<Self, Vec<TlsFault>> {
         let tls = Self::read(&files.resolved(base))?;
         tls.check_dates(files, base, None, now)?;
         Ok(tls)
     }
 
-    /// Loads what is to take the place of this, and goes on with what was learnt by this. What has ended may stay
-    /// in force, since a policy that takes something from a client must not wait for a new certificate; but nothing
-    /// that has ended, and no older revocation list, takes the place of what is in force.
+    /// Loads the successor of these settings, which keeps the cache and the ticket keys if the
+    /// certificate and the authorities are the same.
+    ///
+    /// Certificates that are already in force may have expired: a policy that takes a right from a
+    /// client must not wait for a new certificate. But no expired certificate, and no older
+    /// revocation list, replaces one that is in force.
     ///
     /// # Errors
     ///
-    /// What is wrong with each of the files that are no good.
+    /// One fault for each file that is not valid, that is out of date and new, or that holds an
+    /// older revocation list.
     pub fn load_next(
         &self,
         files: &TlsFiles,
@@ -124,7 +131,7 @@ impl TlsSettings {
         faults.found()
     }
 
-    /// Reads files with paths that are resolved.
+    /// Reads files with resolved paths.
     fn read(files: &TlsFiles) -> Result<Self, Vec<TlsFault>> {
         let provider = Arc::new(provider());
         let mut faults = TlsFaults::default();
@@ -163,8 +170,8 @@ impl TlsSettings {
         }
     }
 
-    /// Goes on with what was learnt by what this takes the place of, if it is of the same certificates and
-    /// revocations: the chains that were found good, and the keys of tickets.
+    /// Takes over the cache of verified chains and the ticket keys of `former`, if both have the
+    /// same certificate, authorities and revocation lists.
     #[must_use]
     fn reusing(mut self, former: &Self) -> Self {
         if self.leaf() == former.leaf() && self.trust.is_the_same(&former.trust) {
@@ -174,25 +181,29 @@ impl TlsSettings {
         self
     }
 
-    /// Whom the gateway believes.
+    /// Returns the client authorities that are trusted, and their revocation lists.
     pub fn trust(&self) -> &ClientTrust {
         &self.trust
     }
 
-    /// The gateway's own certificate.
+    /// Returns the gateway's own certificate.
     pub fn leaf(&self) -> &CertificateDer<'static> {
         self.own.leaf()
     }
 
-    /// What an operator should know now about the files, beside this policy.
+    /// Returns the warnings about the files now, for use with this policy.
     pub fn warnings(&self, policy: &Policy, now: UnixTime) -> Vec<PolicyWarning> {
         let mut findings = self.own.warnings(policy, &self.trust, now);
         findings.extend(self.trust.warnings(now));
         findings
     }
 
-    /// Whom a client's certificate names, if its chain holds. A chain that was found good is not looked at
-    /// again.
+    /// Verifies a client's chain and returns the client that it names. A cached chain is not
+    /// verified again.
+    ///
+    /// # Errors
+    ///
+    /// The chain is too large or not trusted, or its leaf does not name a client.
     pub(crate) fn identify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -221,13 +232,13 @@ impl TlsSettings {
         })
     }
 
-    /// Whom a certificate names whose chain was found good, and would still be.
+    /// Returns the client of a cached chain, if verifying it now would succeed again.
     pub(crate) fn cached(&self, leaf: Fingerprint, now: UnixTime) -> Option<IdentifiedClient> {
         self.chain_cache.get(leaf, now).map(IdentifiedClient::known)
     }
 
-    /// Remembers the chain of a client that has proven who it is. Not before: certificates are no secret, and
-    /// anybody could have the memory filled by showing those of others.
+    /// Caches the chain of a client that has proven its identity. It must not be called before:
+    /// certificates are not secret, and anybody could fill the cache with those of others.
     pub(crate) fn cache(&self, proven: IdentifiedClient) -> Identity {
         match proven.fresh {
             Some(known) => self.chain_cache.insert(known),
@@ -236,14 +247,15 @@ impl TlsSettings {
         proven.identity
     }
 
-    /// How many chains are remembered.
+    /// Returns the number of cached chains.
     #[cfg(test)]
     pub(crate) fn cached_chains(&self) -> usize {
         self.chain_cache.len()
     }
 
-    /// How well a list of application protocols suits a destination that leads nowhere. Nobody can foresee it who
-    /// has not the gateway's key, and it is the same in all processes that have.
+    /// Returns a pseudorandom rank of a list of application protocols for a destination that leads
+    /// to no group. It cannot be predicted without the gateway's key, and is the same in all
+    /// processes that have the key.
     pub(crate) fn rank(&self, destination: &Destination, protocols: &[Vec<u8>]) -> u64 {
         let mut context = hmac::Context::with_key(&self.alpn_key);
         match &destination.sni {
@@ -263,20 +275,20 @@ impl TlsSettings {
         u64::from_be_bytes(rank.expect("a hash of 32 bytes"))
     }
 
-    /// The keys of tickets.
+    /// Returns the ticket keys.
     pub(crate) fn tickets(&self) -> &TicketKeys {
         &self.tickets
     }
 
-    /// What the signatures of handshakes are verified with.
+    /// Returns the algorithms that verify the signatures of handshakes.
     pub(crate) fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
         &self.provider.signature_verification_algorithms
     }
 
-    /// The configuration of one connection, with the verifier that decides about it.
+    /// Creates the rustls configuration of one connection, with the verifier that decides about it.
     ///
-    /// The verifier is asked for tickets as well, so that no connection gets by it. There is no session
-    /// storage beside them and no early data.
+    /// The verifier issues and accepts the tickets as well, so that no connection bypasses it.
+    /// There is no other session storage and no early data.
     pub(crate) fn configuration(&self, verifier: &Arc<Verifier>) -> ServerConfig {
         let client_prefers_chacha = verifier.prefers_chacha();
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -288,7 +300,7 @@ impl TlsSettings {
         config.send_tls13_tickets = 1;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        // For `record_layer`, which goes on where rustls ends.
+        // For `record_layer`, which takes over after the handshake.
         config.enable_secret_extraction = true;
         config.alpn_protocols = verifier.protocols().to_vec();
         // In the order of `provider`, which begins with what processors do best.
@@ -297,7 +309,7 @@ impl TlsSettings {
     }
 }
 
-/// The gateway's own certificate, and its chain.
+/// Reads the gateway's own certificate and its chain.
 fn own_certificate(
     path: &Path,
 ) -> Result<(OwnCertificate, Vec<CertificateDer<'static>>), TlsError> {
@@ -310,16 +322,17 @@ fn own_certificate(
     Ok((own, chain))
 }
 
-/// A secret that all processes with this key have, to answer alike for names that lead nowhere.
+/// Derives a secret from the private key, so that all processes with this key give the same answers
+/// for names that lead to no group.
 fn alpn_key(key: &PrivateKeyDer<'_>) -> hmac::Key {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
     let secret = hmac::sign(&key, b"portcullis application protocols");
     hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())
 }
 
-/// The suites and key exchanges that are spoken here. Of the suites the first that the client speaks is
-/// taken: processors have instructions for AES and SHA-256, and few have them for SHA-384, with which
-/// half of the clients would begin.
+/// Creates the provider of the supported suites and key exchanges. The first suite in its order
+/// that the client offers is chosen: processors have instructions for AES and SHA-256, and few have
+/// them for SHA-384, which half of the clients prefer.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![

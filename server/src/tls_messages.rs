@@ -1,7 +1,7 @@
-//! What other libraries' TLS errors mean, in words for records and error messages.
+//! Descriptions of other libraries' TLS errors for records and error messages.
 //!
-//! Those libraries print the names of their own variants, which help nobody who looks for the cause. All
-//! errors of theirs that are shown anywhere go through here.
+//! The libraries print the names of their own variants, which do not help to find the cause. All of
+//! their errors that are shown anywhere are described here.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -15,7 +15,7 @@ use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Why TLS came to no agreement with a client.
+/// Describes the reason why a TLS handshake with a client failed.
 pub fn tls(error: &rustls::Error) -> String {
     use rustls::Error as E;
     match error {
@@ -189,7 +189,7 @@ fn certificate(what: &CertificateError) -> &'static str {
     }
 }
 
-/// What a client says by an alert (RFC 8446, 6).
+/// Describes an alert that a client sent (RFC 8446, 6).
 fn received(alert: AlertDescription) -> String {
     use AlertDescription as A;
     let why = match alert {
@@ -216,7 +216,7 @@ fn received(alert: AlertDescription) -> String {
     )
 }
 
-/// Why a chain is not trusted.
+/// Describes the reason why a chain is not trusted.
 pub fn chain(error: &webpki::Error) -> String {
     use webpki::Error as E;
     match error {

@@ -1,4 +1,4 @@
-//! A health probe that asks an upstream for a TLS handshake.
+//! A health probe that performs a TLS handshake with an upstream.
 
 use std::future::Future;
 use std::io;
@@ -13,19 +13,20 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Passes when the upstream completes a handshake of TLS 1.2 or 1.3, whatever certificate it shows.
+/// Succeeds if the upstream completes a handshake of TLS 1.2 or 1.3, with any certificate.
 ///
-/// A probe asks whether a service is there, not who it is: the relayed bytes are the client's own.
+/// A probe checks if a service is available, not its identity: the relayed bytes are the client's
+/// own.
 #[derive(Debug)]
 pub struct TlsProbe {
     config: Arc<ClientConfig>,
-    /// What it asks for, as the group's clients do; without it no name is sent.
+    /// Server name to send, as the group's clients do. `None` sends no name.
     name: Option<ServerName<'static>>,
     key: String,
 }
 
 impl TlsProbe {
-    /// A probe without a client certificate, that asks for this name.
+    /// Creates a probe without a client certificate, which sends the name `sni`.
     pub fn new(sni: Option<&str>) -> Self {
         let provider = Arc::new(default_provider());
         let schemes = provider
@@ -37,7 +38,8 @@ impl TlsProbe {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate { schemes }))
             .with_no_client_auth();
-        // A name that only DNS allows (one that begins with `_`, say) is sent by no client either.
+        // A name that is valid only in DNS (one that begins with `_`, for example) is not sent by
+        // clients either.
         let name = sni.and_then(|sni| ServerName::try_from(sni.to_owned()).ok());
         Self {
             config: Arc::new(config),
@@ -70,7 +72,7 @@ impl lb::Probe for TlsProbe {
     }
 }
 
-/// An error in words for an operator who asks why an upstream is down.
+/// Describes the error for an operator who asks why an upstream is down.
 fn explained(error: io::Error) -> io::Error {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
     match tls {

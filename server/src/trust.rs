@@ -1,4 +1,4 @@
-//! Whom the gateway believes: the client authorities, and what they have revoked.
+//! The client authorities that the gateway trusts, and their revocation lists.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -33,18 +33,18 @@ use revocations::RevocationLists;
 pub use untrusted::UntrustedChain;
 use validity::{ValidityPeriod, unix};
 
-/// The most intermediates that a client may show.
+/// Maximum number of intermediates that a client may present.
 pub const MOST_INTERMEDIATES: usize = 3;
-/// The most bytes of DER that a client's whole chain may have.
+/// Maximum size in bytes of a client's whole chain in DER.
 pub const LARGEST_CHAIN: usize = 16 * 1024;
 
-/// The client authorities and their revocations, as loaded at one moment.
+/// The client authorities and their revocation lists, as loaded at one moment.
 #[derive(Debug)]
 pub struct ClientTrust {
     anchors: Vec<TrustAnchor<'static>>,
-    /// What else the anchors' certificates say, in the same order.
+    /// Contents of the anchors' certificates that the anchors do not have, in the same order.
     authorities: Vec<ClientAuthority>,
-    /// The DER of the names of those authorities that have an issuer of their own.
+    /// Names in DER of those authorities that have an issuer of their own.
     intermediates: Vec<Vec<u8>>,
     subjects: Vec<DistinguishedName>,
     revocations: RevocationLists,
@@ -53,19 +53,19 @@ pub struct ClientTrust {
     findings: Vec<PolicyWarning>,
 }
 
-/// A client's chain that holds.
+/// A client's chain that was verified.
 #[derive(Debug)]
 pub(crate) struct VerifiedChain {
-    /// Those of the intermediates that lead to an authority.
+    /// The intermediates on the path from the leaf to an authority.
     pub(crate) intermediates: Vec<CertificateDer<'static>>,
-    /// When the first certificate on the path ends, the authority's among them.
+    /// Time at which the first certificate on the path expires, including the authority's.
     pub(crate) certificates_end: UnixTime,
-    /// When the first revocation list ends that speaks for one of them.
+    /// Earliest `nextUpdate` of the revocation lists that the result depends on.
     lists_end: Option<UnixTime>,
 }
 
 impl VerifiedChain {
-    /// Until when verifying the chain again would come to the same.
+    /// Returns the time until which verifying the chain again would give the same result.
     pub(crate) fn holds_until(&self) -> UnixTime {
         self.lists_end
             .map_or(self.certificates_end, |end| end.min(self.certificates_end))
@@ -73,16 +73,16 @@ impl VerifiedChain {
 }
 
 impl ClientTrust {
-    /// Loads authorities from one PEM file and revocation lists from any number.
+    /// Loads authorities from one PEM file and revocation lists from any number of files.
     ///
-    /// All or nothing: a file that is missing, empty, half written or holds anything else is an
-    /// error, so that a slip never widens nor narrows who is believed. A list must be signed by one
-    /// of the authorities, or by an intermediate that stands in the list's own file and was signed
-    /// by one of them.
+    /// All or nothing: a file that is missing, empty, incomplete or holds anything else is an
+    /// error, so that a mistake never extends nor reduces the trusted clients. A list must be
+    /// signed by one of the authorities, or by an intermediate that is in the list's own file and
+    /// was signed by one of them.
     ///
     /// # Errors
     ///
-    /// What is wrong with each of the files that are no good.
+    /// One error for each file that is not valid.
     pub fn load(
         authorities: &Path,
         lists: &[PathBuf],
@@ -115,7 +115,7 @@ impl ClientTrust {
         Ok(trust)
     }
 
-    /// Loads authorities, without lists, and returns their certificates as well.
+    /// Loads the authorities without revocation lists, and returns their certificates as well.
     fn of_authorities(
         path: &Path,
         expired_crl: ExpiredCrl,
@@ -162,7 +162,7 @@ impl ClientTrust {
         Ok(())
     }
 
-    /// Adds the lists of a file. Returns the intermediates in it that may sign lists.
+    /// Adds the revocation lists of a file. Returns the intermediates in it that may sign lists.
     fn add_lists(
         &mut self,
         file: TlsFile,
@@ -204,8 +204,8 @@ impl ClientTrust {
         Ok(issuers.split_off(authorities.len()))
     }
 
-    /// Marks those authorities that one of these signers has issued and taken back. Anchors are on no path as
-    /// certificates, so no path's verification would look them up.
+    /// Marks those authorities that one of these signers has issued and revoked. The verification
+    /// of a path does not check them, since anchors are not certificates on the path.
     fn revoke_authorities(
         &mut self,
         certificates: &[CertificateDer<'_>],
@@ -227,28 +227,30 @@ impl ClientTrust {
         }
     }
 
-    /// The authorities' names, which the handshake tells clients so that they can choose.
+    /// Returns the authorities' names, which the handshake sends so that clients can choose a
+    /// certificate.
     pub fn subjects(&self) -> &[DistinguishedName] {
         &self.subjects
     }
 
-    /// Whether the authority of this name, in DER, has an issuer of its own.
+    /// Returns true if an authority with this name, in DER, has an issuer of its own.
     pub(crate) fn is_intermediate(&self, name: &[u8]) -> bool {
         self.intermediates.iter().any(|known| known == name)
     }
 
-    /// How many authorities there are, and which revocation lists count.
+    /// Returns the number of authorities, and a description of each effective revocation list.
     pub(crate) fn summary(&self) -> (usize, Vec<String>) {
         let lists = self.revocations.lists().map(ToString::to_string);
         (self.anchors.len(), lists.collect())
     }
 
-    /// Whether another trust would verify every chain as this one does.
+    /// Returns true if the other trust has the same contents, so that it verifies every chain with
+    /// the same result.
     pub fn is_the_same(&self, other: &Self) -> bool {
         self.content == other.content && self.expired_crl == other.expired_crl
     }
 
-    /// How many of the authorities are valid at this time, and how many there are.
+    /// Returns the number of authorities that are valid at this time, and the number of all.
     pub fn valid_authorities(&self, now: UnixTime) -> (usize, usize) {
         let valid = self
             .authorities
@@ -258,18 +260,23 @@ impl ClientTrust {
         (valid, self.authorities.len())
     }
 
-    /// Says whether clients can be verified by this now. What is in force already may go on when it has ended.
+    /// Returns true if clients can be verified now: at least one authority is valid, or nothing has
+    /// changed since `former`, which may stay in force after its end.
     pub(crate) fn check_dates(&self, former: Option<&Self>, now: UnixTime) -> bool {
         self.valid_authorities(now).0 > 0 || former.is_some_and(|former| self.is_the_same(former))
     }
 
-    /// Takes the place of `former`, unless that had a newer revocation list.
+    /// Prepares to replace `former`.
+    ///
+    /// # Errors
+    ///
+    /// A revocation list here is older than the one in `former` with the same issuer and scope.
     pub fn follow(&mut self, former: &Self) -> Result<(), CrlRollback> {
         self.revocations.follow(&former.revocations)
     }
 
-    /// Verifies a client's chain: bounds first, then the path, its dates, its purpose and what was
-    /// revoked on the whole of it.
+    /// Verifies a client's chain: first its size, then the path with its dates, its purpose and the
+    /// revocation of each certificate on it.
     pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -314,8 +321,9 @@ impl ClientTrust {
         })
     }
 
-    /// Whether a chain that was good when its connection began is still. That a revocation list has ended
-    /// meanwhile does not make it bad: new connections are refused until there is another.
+    /// Returns true if a chain that was trusted when its connection began is still trusted. An
+    /// expired revocation list does not change that; it only blocks new connections until there is
+    /// a new list.
     pub(crate) fn still_holds(
         &self,
         leaf: &CertificateDer<'_>,
@@ -328,8 +336,12 @@ impl ClientTrust {
         )
     }
 
-    /// When the anchor of a path ends that is valid now. It may be given twice, with the same key and other dates:
-    /// the one that is valid longest counts.
+    /// Returns the time at which the path's anchor expires. An anchor may be present several times,
+    /// with the same key and different dates: the one that is valid longest counts.
+    ///
+    /// # Errors
+    ///
+    /// No such anchor is valid now for this path.
     fn anchor_ends(
         &self,
         path: &VerifiedPath<'_>,
@@ -351,7 +363,8 @@ impl ClientTrust {
     }
 }
 
-/// Refuses what would cost too much to look at.
+/// Refuses a chain with more than [`MOST_INTERMEDIATES`] or [`LARGEST_CHAIN`], which would cost too
+/// much to verify.
 pub(crate) fn bound(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],

@@ -1,4 +1,4 @@
-//! What decides about one connection, in the middle of its handshake.
+//! Verification and authorization of a client during its handshake.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -22,46 +22,47 @@ use crate::ticket::TicketContents;
 use crate::tls::IdentifiedClient;
 use crate::trust;
 
-/// The suites that are spoken here (RFC 8446, B.4).
+/// The supported cipher suites (RFC 8446, B.4).
 const SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS13_AES_128_GCM_SHA256,
     CipherSuite::TLS13_AES_256_GCM_SHA384,
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
 ];
 
-/// How many tickets of one hello are opened. Clients show one or two; 16 KiB have room for hundreds, each of which
-/// costs a decryption.
+/// Maximum number of tickets of one hello that are opened. Clients present one or two; 16 KiB have
+/// room for hundreds, each of which costs a decryption.
 const MOST_TICKETS: usize = 4;
 
-/// Decides about one connection, in the middle of its handshake.
+/// Decides about one connection during its handshake.
 ///
-/// Made after the `ClientHello`, it knows where the client wants to go when it learns who the client
-/// is, so that a client that may not is told so by the handshake itself.
+/// It is created after the `ClientHello`, so it knows the destination when it learns the client's
+/// identity. Therefore the handshake itself fails for a client that is not authorized.
 ///
-/// Nothing but the certificate's chain is looked at before the client has proven that it has the
-/// certificate's key: certificates are no secret, and answers that depend on the policy would tell anybody what
-/// their owners may reach. Every refusal by the policy looks the same from outside.
+/// Only the certificate's chain is checked before the client has proven that it has the
+/// certificate's key: certificates are not secret, and answers that depend on the policy would tell
+/// anybody what their owners may reach. Every refusal by the policy looks the same from outside.
 #[derive(Debug)]
 pub struct Verifier {
     snapshot: Arc<GatewaySnapshot>,
     destination: Destination,
     protocols: Vec<Vec<u8>>,
-    /// Whether the client's processor is better at `ChaCha20` than at AES, as its order of suites says.
+    /// True if the client's processor is faster with `ChaCha20` than with AES, as its order of
+    /// suites indicates.
     prefers_chacha: bool,
     state: Mutex<VerifierState>,
-    /// How many tickets the client has shown.
+    /// Number of tickets that the client has presented.
     tickets: AtomicUsize,
 }
 
-/// What is known about the client of a connection.
+/// Progress of the verification of a connection's client.
 #[derive(Debug, Default)]
 enum VerifierState {
     #[default]
     Unknown,
-    /// The client says who it is: by a certificate with a good chain, or by a ticket that was sealed here.
-    /// Until it has proven that, nothing is decided.
+    /// The client claims an identity: by a certificate with a trusted chain, or by a ticket that
+    /// was sealed here. Nothing is decided until it has proven the claim.
     Claimed(ClaimedClient),
-    /// The client has proven who it is, and may.
+    /// The client has proven its identity and is authorized.
     Allowed {
         permit: Permit,
         proof: ProofKind,
@@ -70,55 +71,55 @@ enum VerifierState {
     Refused(ClientRefusal),
 }
 
-/// Who a client says it is.
+/// Identity that a client claims, with the kind of its proof.
 #[derive(Debug)]
 struct ClaimedClient {
     client: IdentifiedClient,
     proof: ProofKind,
-    /// When the client has proven that it has the certificate's key: now, if it comes to that, or before it got
-    /// its ticket.
+    /// Time at which the client proved that it has the certificate's key: now if this handshake
+    /// succeeds, or before it got its ticket.
     proven: UnixTime,
 }
 
-/// What a client proves who it is with.
+/// Kind of a client's proof of its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProofKind {
     Certificate,
     Ticket,
 }
 
-/// Why a client is refused, and whom its certificate names.
+/// Refusal of a client, and the identity in its certificate.
 #[derive(Debug)]
 pub struct ClientRefusal {
-    /// Why, if it was the verifier that refused.
+    /// Reason for the refusal; `None` if it was not the verifier that refused.
     pub rejection: Option<Rejection>,
-    /// Who the client is, or says that it is.
+    /// Identity of the client, proven or claimed.
     pub client: Option<NamedClient>,
 }
 
-/// Whom a certificate names.
+/// Identity in a certificate, with or without proof.
 #[derive(Debug, Clone)]
 pub enum NamedClient {
-    /// The client showed the certificate, and has not proven that it is its own.
+    /// The client presented the certificate, and has not proven that it has the key.
     Claimed(Identity),
-    /// The client proved that it has the certificate's key.
+    /// The client has proven that it has the certificate's key.
     Proven(Identity),
 }
 
-/// Where a client wants to go.
+/// Destination that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
-    /// The SNI name, if there was one.
+    /// The SNI name, if the client sent one.
     pub sni: Option<String>,
     /// The port that the client connected to.
     pub port: u16,
 }
 
 impl Verifier {
-    /// Reads the `ClientHello` and makes what decides about its connection.
+    /// Creates the verifier of a connection from its `ClientHello`.
     ///
-    /// ALPN is answered before the client is known: with the client's first protocol that the group speaks which
-    /// the name leads to. A name that leads nowhere is answered as if it led to some group.
+    /// ALPN is answered before the client is known: with the client's first protocol that the
+    /// name's group supports. A name that leads to no group is answered as if it led to one.
     pub fn new(snapshot: Arc<GatewaySnapshot>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
         let sni = hello.server_name().map(str::to_ascii_lowercase);
         let first = hello
@@ -131,8 +132,8 @@ impl Verifier {
         let chosen = hello
             .alpn()
             .and_then(|mut offers| offers.find(|offer| protocols.iter().any(|one| one == offer)));
-        // Without an agreement rustls refuses a client that offers something to a group that speaks something
-        // (RFC 7301, 3.2).
+        // Without a common protocol rustls refuses a client that offers some to a group that
+        // supports some (RFC 7301, 3.2).
         let protocols = chosen.map_or_else(|| protocols.to_vec(), |chosen| vec![chosen.to_vec()]);
         Arc::new(Self {
             snapshot,
@@ -144,27 +145,28 @@ impl Verifier {
         })
     }
 
-    /// The rustls configuration that asks this verifier.
+    /// Creates the rustls configuration that uses this verifier.
     pub fn configuration(self: &Arc<Self>) -> Arc<ServerConfig> {
         Arc::new(self.snapshot.tls().configuration(self))
     }
 
-    /// Where the client wants to go.
+    /// Returns the destination that the client asks for.
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
 
-    /// The generation of the policy that decides.
+    /// Returns the generation of the policy that decides.
     pub fn generation(&self) -> u64 {
         self.snapshot.generation()
     }
 
-    /// The application protocols to agree on with the client: one, if there is one in common.
+    /// Returns the application protocols for rustls: only the common one if there is one, and
+    /// otherwise all of the group.
     pub(crate) fn protocols(&self) -> &[Vec<u8>] {
         &self.protocols
     }
 
-    /// Why no application protocol was agreed on.
+    /// Returns the reason why no application protocol was agreed on.
     pub(crate) fn no_protocol(&self) -> Rejection {
         let Destination { sni, port } = &self.destination;
         match (self.snapshot.policy().leads_to(sni.as_deref(), *port), sni) {
@@ -174,15 +176,20 @@ impl Verifier {
         }
     }
 
-    /// Whether the client's processor is better at `ChaCha20` than at AES.
+    /// Returns true if the client's processor is faster with `ChaCha20` than with AES.
     pub(crate) fn prefers_chacha(&self) -> bool {
         self.prefers_chacha
     }
 
-    /// The client's permit, once a handshake of this kind is over.
+    /// Takes the client's permit after a completed handshake of this kind. It can be taken once.
     ///
-    /// It can be taken once. It is worth something only after the handshake has proven that the client has
-    /// the certificate's key, or the secret of the ticket: ask for it then and not before.
+    /// Call it only after the handshake has ended: this proves that the client has the
+    /// certificate's key, or the secret of the ticket.
+    ///
+    /// # Errors
+    ///
+    /// The client was refused, or has not proven its identity in the way that belongs to this kind
+    /// of handshake.
     pub fn take_permit(&self, handshake: HandshakeKind) -> Result<Permit, ClientRefusal> {
         let expected = match handshake {
             HandshakeKind::Resumed => ProofKind::Ticket,
@@ -206,7 +213,8 @@ impl Verifier {
         }
     }
 
-    /// What is known about a client whose handshake failed.
+    /// Takes the refusal of a client whose handshake failed, with the identity as far as it is
+    /// known.
     pub fn take_refusal(&self) -> ClientRefusal {
         let (rejection, client) = match std::mem::take(&mut *self.state.lock()) {
             VerifierState::Refused(refusal) => return refusal,
@@ -222,8 +230,8 @@ impl Verifier {
         ClientRefusal { rejection, client }
     }
 
-    /// The client of this claim has proven that it is who it says: only now is it remembered, and only now is
-    /// the policy asked.
+    /// Authorizes a client that has proven its claim. Only now its chain is cached and the policy
+    /// is evaluated.
     fn authorize(&self, claim: ClaimedClient) -> VerifierState {
         let ClaimedClient {
             client,
@@ -249,8 +257,8 @@ impl Verifier {
         }
     }
 
-    /// Authorizes a client that came with a ticket, as if it had shown its certificate. The handshake is over:
-    /// before its end a copy of somebody's `ClientHello` would do.
+    /// Authorizes a client with a ticket as if it had presented its certificate. The handshake must
+    /// be complete: before its end, a copy of another client's `ClientHello` would be enough.
     fn resume(&self, state: &mut VerifierState) {
         if let VerifierState::Claimed(claim) = state
             && claim.proof == ProofKind::Ticket
@@ -260,7 +268,8 @@ impl Verifier {
         }
     }
 
-    /// What a ticket of this connection says. rustls gives tickets at the handshake's end.
+    /// Returns the contents of a new ticket for this connection. rustls issues tickets at the end
+    /// of the handshake.
     fn ticket(&self) -> Option<TicketContents> {
         let mut state = self.state.lock();
         self.resume(&mut state);
@@ -270,10 +279,12 @@ impl Verifier {
         }
     }
 
-    /// Who a client with this ticket says that it is, if a certificate is not needed to know.
+    /// Returns the claim of a client with this ticket. `None` if the ticket has expired or the
+    /// client's chain is not cached: then the client has to present its certificate.
     fn claim(&self, ticket: TicketContents, now: UnixTime) -> Option<ClaimedClient> {
         ticket.left(now)?;
-        // Known by this certificate under these authorities and revocations, and until the first of them ends.
+        // Cached with these authorities and revocation lists, and valid until the first of them
+        // expires.
         let client = self.snapshot.tls().cached(ticket.certificate, now)?;
         Some(ClaimedClient {
             client,
@@ -282,7 +293,8 @@ impl Verifier {
         })
     }
 
-    /// The answer to a signature that is not of the certificate's key, or cannot be looked at.
+    /// Refuses a client whose signature was not made by the certificate's key, or cannot be
+    /// verified.
     fn unproven(&self, error: &rustls::Error) {
         let mut state = self.state.lock();
         if let VerifierState::Claimed(claim) = std::mem::take(&mut *state) {
@@ -295,7 +307,8 @@ impl Verifier {
     }
 }
 
-/// rustls asks here for each ticket that it is shown and for each that it is to give.
+/// Issues and opens tickets: rustls calls this for each ticket that a client presents and for each
+/// that it issues.
 impl ProducesTickets for Verifier {
     fn enabled(&self) -> bool {
         true
@@ -311,14 +324,15 @@ impl ProducesTickets for Verifier {
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
         let ticket = self.ticket()?;
         let (tls, now) = (self.snapshot.tls(), UnixTime::now());
-        // One that would not be taken back is not given.
+        // A ticket that would not be accepted later is not issued.
         ticket.left(now)?;
         tls.cached(ticket.certificate, now)?;
         tls.tickets().seal(ticket, session)
     }
 
-    /// A ticket is good only if rustls finds, in addition, that it was given for the same SNI name and that
-    /// the client knows its secret. If it does not, the certificate's claim takes the place of this one.
+    /// Opens a ticket and records its claim. A ticket is valid only if rustls finds, in addition,
+    /// that it was issued for the same SNI name and that the client knows its secret. Otherwise,
+    /// the claim of the certificate replaces this one.
     fn decrypt(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
         *state = VerifierState::Unknown;
@@ -406,7 +420,7 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Whom a certificate names that is not trusted.
+/// Returns the identity in a certificate that is not trusted.
 fn claimed(leaf: &CertificateDer<'_>) -> Option<NamedClient> {
     if leaf.len() > trust::LARGEST_CHAIN {
         return None;

@@ -1,4 +1,4 @@
-//! Bytes between a socket and the record layer.
+//! Buffers between a socket and the record layer.
 
 use std::io;
 use std::ops::Range;
@@ -12,21 +12,21 @@ use tokio::net::TcpStream;
 
 use super::{LONGEST, RecordError, RecordLayer, length};
 
-/// What came from the socket and was not read yet.
+/// Bytes that were received from the socket and are not read yet.
 ///
-/// Records are opened where they are read: in the reader's own buffer if it is large enough for them. The
-/// beginning of a record is kept in as much memory as it has bytes.
+/// Records are opened in the reader's own buffer if that is large enough for them. An incomplete
+/// record is kept in as much memory as it has bytes.
 #[derive(Debug, Default)]
 pub(crate) struct IncomingRecords {
-    /// Records that were not opened, or the beginning of one.
+    /// Records that are not opened yet, or an incomplete one.
     unopened: Box<[u8]>,
-    /// Data that had no room where it was to go.
+    /// Data that did not fit into the reader's buffer.
     overflow: Option<(PooledBuffer, Range<usize>)>,
     end: Option<Result<(), RecordError>>,
 }
 
 impl IncomingRecords {
-    /// Begins with what has already come, which a [`PooledBuffer`] must have room for.
+    /// Begins with bytes that were received already, which must fit into a [`PooledBuffer`].
     pub(crate) fn new(early: &[u8]) -> Self {
         Self {
             unopened: early.into(),
@@ -44,12 +44,17 @@ impl IncomingRecords {
         self.overflow.is_some()
     }
 
-    /// Whether the peer has ended its stream, and all before that was read.
+    /// Returns true if the peer has ended its stream in order, and all data before that was read.
     pub(crate) fn has_ended(&self) -> bool {
         self.end == Some(Ok(())) && self.overflow.is_none()
     }
 
-    /// Puts data into `room`, or else says how the peer's stream ended.
+    /// Reads data into `room`. Nothing is written to it at the peer's orderly end.
+    ///
+    /// # Errors
+    ///
+    /// The inner result is a violation of the protocol by the peer; the outer one is an error of
+    /// the socket, or its end without a `close_notify`.
     pub(crate) fn poll_data(
         &mut self,
         session: &mut RecordLayer,
@@ -84,8 +89,8 @@ impl IncomingRecords {
         }
     }
 
-    /// Opens what was kept, or else what comes from the socket, in `space`. Returns how much data that
-    /// was, which may be none.
+    /// Opens the kept bytes, or else bytes from the socket, in `space`. Returns the number of bytes
+    /// of data, which may be 0.
     fn poll_open(
         &mut self,
         session: &mut RecordLayer,
@@ -100,13 +105,13 @@ impl IncomingRecords {
             let mut room = ReadBuf::new(&mut space[kept..]);
             ready!(Pin::new(socket).poll_read(cx, &mut room))?;
             if room.filled().is_empty() {
-                // An end that the peer did not seal may be anybody's (RFC 8446, 6.1).
+                // Anybody on the path can cause an end that the peer did not seal (RFC 8446, 6.1).
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
             filled += room.filled().len();
         }
         let opened = session.open(&mut space[..filled], Instant::now);
-        // What stands behind the end is never looked at.
+        // Bytes after the end are ignored.
         self.unopened = match opened.end {
             None => space[opened.rest].into(),
             Some(_) => Box::default(),
@@ -116,17 +121,17 @@ impl IncomingRecords {
     }
 }
 
-/// What was sealed and the socket has not taken yet.
+/// Sealed records that the socket has not accepted yet.
 #[derive(Debug, Default)]
 pub(crate) struct OutgoingRecords {
-    /// What goes with the first that is sealed.
+    /// Bytes that are sent before the first sealed record.
     prefix: Box<[u8]>,
     buffer: Option<PooledBuffer>,
     left: Range<usize>,
 }
 
 impl OutgoingRecords {
-    /// Begins with what goes with the first that is sealed, which is short.
+    /// Creates an empty buffer. `ahead` is sent before the first sealed record, and is short.
     pub(crate) fn new(ahead: &[u8]) -> Self {
         Self {
             prefix: ahead.into(),
@@ -134,7 +139,7 @@ impl OutgoingRecords {
         }
     }
 
-    /// Has `seal` fill a buffer. Nothing may be left from before.
+    /// Calls `seal` to fill a buffer. The previous one must have been sent.
     pub(crate) fn fill<T>(
         &mut self,
         seal: impl FnOnce(&mut [u8]) -> Result<(T, usize), rustls::Error>,
@@ -150,12 +155,12 @@ impl OutgoingRecords {
         Ok(result)
     }
 
-    /// Whether the socket has taken everything.
+    /// Returns true if the socket has accepted everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.left.is_empty()
     }
 
-    /// Gives all that is left to the socket.
+    /// Writes everything that is left to the socket.
     pub(crate) fn poll_send(
         &mut self,
         socket: &mut TcpStream,

@@ -1,4 +1,4 @@
-//! The key of one direction.
+//! Record protection of one direction.
 
 use ring::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
@@ -8,10 +8,10 @@ use rustls::{ConnectionTrafficSecrets, ContentType, Error};
 
 use super::{HEADER, OVERHEAD, RecordError, TAG};
 
-/// A key, its nonces, and how many records it was used for.
+/// A key, its nonces, and the number of records that it was used for.
 ///
-/// What an AEAD makes of a key is half a kibibyte, and made in a fifth of a microsecond: it is there only
-/// while records are sealed or opened.
+/// The expanded key of an AEAD takes half a kibibyte and a fifth of a microsecond to make: it
+/// exists only while records are sealed or opened.
 pub(super) struct RecordKeys {
     algorithm: &'static Algorithm,
     key: AeadKey,
@@ -35,19 +35,19 @@ impl RecordKeys {
         })
     }
 
-    /// How many records the key was used for.
+    /// Returns the number of records that the key was used for.
     pub(super) fn used(&self) -> u64 {
         self.sequence
     }
 
-    /// What records are sealed and opened with.
+    /// Expands the key for sealing and opening records.
     pub(super) fn expand(&self) -> LessSafeKey {
         let key = UnboundKey::new(self.algorithm, self.key.as_ref());
         LessSafeKey::new(key.expect("rustls gives keys of their algorithm's length"))
     }
 
-    /// Opens what is sealed behind the first `gap` bytes of `space`, of which the last are a record's
-    /// header. What was sealed is then where `space` begins.
+    /// Opens the record whose ciphertext follows the first `gap` bytes of `space`; the last of
+    /// these are its header. Moves the plaintext to the beginning of `space` and returns it.
     pub(super) fn open<'a>(
         &mut self,
         key: &LessSafeKey,
@@ -62,8 +62,8 @@ impl RecordKeys {
             .map_err(|_| RecordError::Forged)
     }
 
-    /// Seals one record (RFC 8446, 5.2) at the beginning of `out`, which has room for it. Returns its
-    /// length.
+    /// Seals one record (RFC 8446, 5.2) at the beginning of `out`, which must have room for it.
+    /// Returns the record's length.
     pub(super) fn seal(
         &mut self,
         key: &LessSafeKey,
@@ -84,7 +84,7 @@ impl RecordKeys {
         Ok(length)
     }
 
-    /// The nonce of the next record (5.3).
+    /// Returns the nonce of the next record (5.3).
     fn nonce(&self) -> Nonce {
         Nonce::assume_unique_for_key(cipher::Nonce::new(&self.iv, self.sequence).0)
     }

@@ -1,4 +1,4 @@
-//! What may come after the handshake that is not data: key updates (RFC 8446, 4.6.3) and alerts (6).
+//! Messages after the handshake other than data: key updates (RFC 8446, 4.6.3) and alerts (6).
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +7,21 @@ use rustls::{AlertDescription, ContentType, HandshakeType};
 use super::{MAX_PLAINTEXT, RecordContent, RecordError};
 use crate::budget::Budget;
 
-/// How many handshake messages, pieces of them and warnings may come at once, and how soon one more. A
-/// key update costs 2.5 us and some tens of bytes; clients that stay for days send one now and then.
+/// Rate limit of handshake messages, fragments of them and warnings: 32 at once, and one more each
+/// 100 ms. A key update costs 2.5 us and some tens of bytes; clients that stay for days send one
+/// occasionally.
 const MESSAGES: Budget = Budget::new(32, Duration::from_millis(100));
-/// The same of records without data, which cost no more than those with a byte. They may be there to hide
-/// how much is said (RFC 8446, 5.4).
+/// Rate limit of records without data: 256 at once, and one more each millisecond. They cost no
+/// more than records with one byte, and can serve to hide the length of the data (RFC 8446, 5.4).
 const EMPTY_RECORDS: Budget = Budget::new(256, Duration::from_millis(1));
 
-/// A key update that asks for none in return, with its handshake header.
+/// Key update that requests none in return, with its handshake header.
 pub(super) const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 
-/// What a peer's messages have come to so far.
+/// State of the messages that a peer has sent after the handshake.
 #[derive(Debug)]
 pub(super) struct PostHandshakeState {
-    /// The beginning of a message that was cut into several records.
+    /// Beginning of a message that was fragmented over several records.
     partial: [u8; KEY_UPDATE.len()],
     length: u8,
     key_update_pending: bool,
@@ -41,18 +42,22 @@ impl Default for PostHandshakeState {
 }
 
 impl PostHandshakeState {
-    /// Whether the peer asked for a key update.
+    /// Returns true if the peer has requested a key update.
     pub(super) fn is_key_update_pending(&self) -> bool {
         self.key_update_pending
     }
 
-    /// The peer got its key update.
+    /// Notes that a key update was sent to the peer.
     pub(super) fn clear_key_update(&mut self) {
         self.key_update_pending = false;
     }
 
-    /// Takes what was sealed in a record (5.4): its content, its type, and then zeros. Only for what is not
-    /// data is it asked what time it is.
+    /// Processes the plaintext of a record (5.4): its content, its type, and then zeros. `now` is
+    /// called only for records without data.
+    ///
+    /// # Errors
+    ///
+    /// The record violates the protocol or exceeds a rate limit.
     pub(super) fn take(
         &mut self,
         inner: &[u8],
@@ -69,7 +74,7 @@ impl PostHandshakeState {
             self.spend(now)?;
             return self.handshake(content);
         }
-        // The pieces of a message may have nothing between them (5.1).
+        // The fragments of a message may have nothing between them (5.1).
         if self.length > 0 {
             return Err(RecordError::Unexpected);
         }
@@ -83,7 +88,7 @@ impl PostHandshakeState {
         }
     }
 
-    /// A record brought so many bytes of data.
+    /// Processes a record of application data with this number of bytes.
     fn data(
         &mut self,
         length: usize,
@@ -99,7 +104,7 @@ impl PostHandshakeState {
         }
     }
 
-    /// A record brought handshake messages, or a piece of one.
+    /// Processes a record with a handshake message or a fragment of one.
     fn handshake(&mut self, content: &[u8]) -> Result<RecordContent, RecordError> {
         if content.is_empty() {
             return Err(RecordError::Unexpected);
@@ -114,7 +119,7 @@ impl PostHandshakeState {
         if HandshakeType::from(kind) != HandshakeType::KeyUpdate {
             return Err(RecordError::Unexpected);
         }
-        // A wrong length is told as soon as it has come, whatever is to follow.
+        // A wrong length is reported as soon as it is received.
         let come = usize::from(self.length) - 1;
         if length
             .iter()
@@ -146,9 +151,9 @@ impl PostHandshakeState {
     }
 }
 
-/// A record brought an alert.
+/// Processes a record with an alert.
 fn alert(content: &[u8]) -> Result<RecordContent, RecordError> {
-    // The level means nothing in TLS 1.3.
+    // The level has no meaning in TLS 1.3.
     let &[_, alert] = content else {
         return Err(RecordError::Malformed);
     };

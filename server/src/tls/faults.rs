@@ -1,4 +1,4 @@
-//! What can be wrong with the TLS files.
+//! Errors of the TLS files.
 
 use std::path::PathBuf;
 
@@ -8,21 +8,21 @@ use crate::policy::TlsFile;
 use crate::tls_messages;
 use crate::trust::{CrlRollback, TrustError};
 
-/// Why the TLS files could not be loaded.
+/// Error in one of the TLS files.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file of certificates or revocations is no good.
+    /// A file of certificates or revocation lists is not valid.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The gateway's own certificate is of no use to clients.
+    /// Clients cannot use the gateway's own certificate.
     #[error("{path}: {what}", path = .path.display())]
     Own {
         /// The certificate's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the fault.
         what: String,
     },
-    /// No client could be verified.
+    /// No authority is valid now, so that no client could be verified.
     #[error("{path}: no authority is in date", path = .0.display())]
     NoneInDate(PathBuf),
     /// The file does not hold exactly one private key.
@@ -30,42 +30,42 @@ pub enum TlsError {
     Keys {
         /// The file.
         path: PathBuf,
-        /// How many there are.
+        /// Number of private keys in the file.
         count: usize,
     },
     /// A revocation list is older than the one that is in force.
     #[error(transparent)]
     Rollback(#[from] CrlRollback),
-    /// The system gives no random bytes.
+    /// The system provides no random bytes.
     #[error("no keys for tickets can be made: {}", tls_messages::tls(.0))]
     Random(rustls::Error),
-    /// The private key is not the certificate's.
+    /// The private key does not belong to the certificate.
     #[error("{key}: is not the key of {certificate}: {}", tls_messages::tls(.what))]
     Mismatch {
         /// The key's file.
         key: String,
         /// The certificate's file.
         certificate: String,
-        /// What rustls said.
+        /// rustls' error.
         what: rustls::Error,
     },
 }
 
-/// What is wrong with one of the TLS files.
+/// A fault in one of the TLS files.
 #[derive(Debug)]
 pub struct TlsFault {
     /// The file.
     pub file: TlsFile,
-    /// What is wrong with it.
+    /// The error that its file has.
     pub error: TlsError,
 }
 
-/// What is wrong with the TLS files, as far as they were read.
+/// Collected faults of the TLS files.
 #[derive(Debug, Default)]
 pub(super) struct TlsFaults(pub(super) Vec<TlsFault>);
 
 impl TlsFaults {
-    /// What was read, if nothing is wrong with it.
+    /// Returns the value that was read; notes its error otherwise.
     pub(super) fn note<T>(
         &mut self,
         file: TlsFile,
@@ -81,7 +81,7 @@ impl TlsFaults {
         }
     }
 
-    /// Nothing, if nothing is wrong.
+    /// Returns `Ok` if no fault was noted, and all faults otherwise.
     pub(super) fn found(self) -> Result<(), Vec<TlsFault>> {
         if self.0.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! What a client authority's certificate says that the verification of a path does not read.
+//! Contents of a client authority's certificate that the verification of a path does not check.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::VerifiedPath;
@@ -7,19 +7,19 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::crl::has_signed;
 use super::validity::{ValidityPeriod, unix};
 
-/// A client authority, beside its name and its key.
+/// Name, validity and restrictions of a client authority.
 #[derive(Debug)]
 pub(super) struct ClientAuthority {
     pub(super) name: String,
     pub(super) period: ValidityPeriod,
-    /// How many intermediates may stand below it (RFC 5280, 4.2.1.9).
+    /// Maximum number of intermediates below it (`pathLenConstraint`; RFC 5280, 4.2.1.9).
     longest_path: Option<u32>,
-    /// Whether its certificate is on its issuer's list.
+    /// True if its certificate is on its issuer's revocation list.
     pub(super) is_revoked: bool,
 }
 
 impl ClientAuthority {
-    /// What its certificate says.
+    /// Reads the contents of its certificate.
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
         let constraints = certificate.basic_constraints().ok().flatten();
         Self {
@@ -30,7 +30,11 @@ impl ClientAuthority {
         }
     }
 
-    /// Until when this path may end at the authority, if it may now.
+    /// Returns the time until which this path may end at the authority.
+    ///
+    /// # Errors
+    ///
+    /// The authority is revoked or not valid now, or the path is too long for it.
     pub(super) fn check(
         &self,
         path: &VerifiedPath<'_>,
@@ -48,7 +52,11 @@ impl ClientAuthority {
     }
 }
 
-/// Reads an authority's certificate.
+/// Parses an authority's certificate.
+///
+/// # Errors
+///
+/// It is malformed, or `basicConstraints` does not say that it is an authority.
 pub(super) fn parse<'a>(
     certificate: &'a CertificateDer<'_>,
 ) -> Result<X509Certificate<'a>, &'static str> {
@@ -59,8 +67,8 @@ pub(super) fn parse<'a>(
     }
 }
 
-/// Keeps those authorities of lists that are client authorities themselves, which are the first, or that one of
-/// those that are kept has signed.
+/// Keeps those signers of lists that are client authorities themselves, which are the first
+/// `authorities`, and those that a kept one has signed.
 pub(super) fn keep_those_signed_by(issuers: &mut Vec<CertificateDer<'_>>, authorities: usize) {
     let mut others = issuers.split_off(authorities);
     loop {
@@ -75,7 +83,7 @@ pub(super) fn keep_those_signed_by(issuers: &mut Vec<CertificateDer<'_>>, author
     }
 }
 
-/// Whether one authority's certificate was issued by another.
+/// Returns true if one authority's certificate was issued by another: names and signature match.
 pub(super) fn is_signed_by(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
     let (Ok(parsed), Ok(above)) = (parse(certificate), parse(issuer)) else {
         return false;

@@ -1,4 +1,4 @@
-//! Chains that were found good, so that a client that comes again costs no verification of their
+//! Cache of verified chains, so that a client that returns costs no verification of their
 //! signatures.
 
 use lru::LruCache;
@@ -7,32 +7,32 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::identity::{Fingerprint, Identity};
 
-/// How many locks the memory is spread over.
+/// Number of locks over which the cache is spread.
 const SHARDS: usize = 16;
-/// How many chains are remembered; those that came least recently are forgotten first.
+/// Maximum number of cached chains. The least recently used ones are removed first.
 pub(crate) const MOST: usize = 16 * 1024;
 
-/// Remembers who was identified by which certificate, for as long as verifying its chain again would come
-/// to the same.
+/// Maps a certificate to the client that it identified, for as long as verifying its chain again
+/// would give the same result.
 ///
-/// It belongs to the same authorities and the same revocations: others begin with an empty memory. There is
-/// one entry for each leaf certificate, whatever is shown behind it, and an entry is made or renewed only for
-/// a client that proved that it has the certificate's key. The proof itself is never remembered: every
-/// handshake asks for it anew.
+/// It belongs to one set of authorities and revocation lists: another set begins with an empty
+/// cache. There is one entry for each leaf certificate, whatever is presented with it, and an entry
+/// is created or renewed only for a client that proved that it has the certificate's key. The proof
+/// itself is never cached: every handshake requires it again.
 #[derive(Debug)]
 pub(crate) struct VerifiedChainCache([Mutex<LruCache<Fingerprint, CachedChain>>; SHARDS]);
 
-/// What is remembered of a chain that holds.
+/// Cache entry of a verified chain.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedChain {
     pub(crate) identity: Identity,
     /// The intermediates on the path from the leaf to an authority.
     pub(crate) path: Vec<Fingerprint>,
-    /// When the chain was verified.
+    /// Time at which the chain was verified.
     pub(crate) since: UnixTime,
-    /// When the first certificate or list on the path ends.
+    /// Time at which the first certificate or list on the path expires.
     pub(crate) until: UnixTime,
-    /// When the first certificate on the path ends.
+    /// Time at which the first certificate on the path expires.
     pub(crate) certificates_end: UnixTime,
 }
 
@@ -43,15 +43,17 @@ impl Default for VerifiedChainCache {
 }
 
 impl VerifiedChainCache {
-    /// Who was identified by this certificate, if verifying its chain now would come to the same.
+    /// Returns the entry of this certificate, if verifying its chain now would give the same
+    /// result.
     ///
-    /// This leaves the order in which entries are forgotten as it is, since whoever shows the certificate
-    /// has not proven anything yet.
+    /// This does not change the order in which entries are removed, since the client that presents
+    /// the certificate has not proven anything yet.
     pub(crate) fn get(&self, leaf: Fingerprint, now: UnixTime) -> Option<CachedChain> {
         self.cached(leaf, now)
     }
 
-    /// The same for a chain as it was shown: what is on the remembered path has to be among it.
+    /// Returns the entry of a presented chain, as [`get`](Self::get) does. All intermediates on the
+    /// cached path must be among the presented ones.
     pub(crate) fn get_chain(
         &self,
         leaf: &CertificateDer<'_>,
@@ -74,7 +76,8 @@ impl VerifiedChainCache {
         (cached.since <= now && now < cached.until).then(|| cached.clone())
     }
 
-    /// Remembers a chain whose leaf's key the client has proven to have.
+    /// Adds or replaces the entry of a chain. The client must have proven that it has the leaf's
+    /// key.
     pub(crate) fn insert(&self, cached: CachedChain) {
         let leaf = cached.identity.fingerprint();
         let mut shard = self.shard(leaf).lock();
@@ -84,12 +87,12 @@ impl VerifiedChainCache {
         }
     }
 
-    /// The client of a chain that is remembered has come again, and has proven that it is it.
+    /// Marks an entry as recently used. The client must have proven that it has the leaf's key.
     pub(crate) fn touch(&self, leaf: Fingerprint) {
         self.shard(leaf).lock().promote(&leaf);
     }
 
-    /// How many chains are remembered.
+    /// Returns the number of cached chains.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|shard| shard.lock().len()).sum()

@@ -1,4 +1,4 @@
-//! One revocation list: who signed it, what it is about, and which certificates it takes back.
+//! One revocation list: its signer, its scope, and the certificates that it revokes.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,8 +18,9 @@ use crate::identity::Fingerprint;
 
 /// An authority as the issuer of lists: a name and a public key.
 ///
-/// Two authorities may have one name, after a change of the key above all. Which of them issued a certificate or
-/// a list is told by the key that verifies its signature, never by the name alone.
+/// Two authorities may have the same name, mostly after a change of the key. The issuer of a
+/// certificate or a list is identified by the key that verifies its signature, never by the name
+/// alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CrlIssuer {
     name: Vec<u8>,
@@ -27,7 +28,7 @@ pub(super) struct CrlIssuer {
 }
 
 impl CrlIssuer {
-    /// Both are the contents of a DER sequence, as webpki has them.
+    /// Creates an issuer. Both arguments are the contents of a DER sequence, as webpki has them.
     pub(super) fn new(name: &[u8], key: &[u8]) -> Self {
         Self {
             name: name.to_vec(),
@@ -35,12 +36,12 @@ impl CrlIssuer {
         }
     }
 
-    /// Whether the authority has this name.
+    /// Returns true if the authority has this name.
     pub(super) fn has_name(&self, name: &[u8]) -> bool {
         self.name == name
     }
 
-    /// The issuer that an authority's certificate makes.
+    /// Returns the issuer that an authority's certificate describes.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Result<Self, webpki::Error> {
         let anchor = anchor_from_trusted_cert(certificate)?;
         Ok(Self::new(&anchor.subject, &anchor.subject_public_key_info))
@@ -52,22 +53,22 @@ impl CrlIssuer {
 pub(super) struct VerifiedCrl {
     mark: CrlIdentity,
     validity: ValidityPeriod,
-    /// The contents of the serial numbers' DER.
+    /// Revoked serial numbers, as the contents of their DER.
     serials: HashSet<Box<[u8]>>,
     content: Fingerprint,
 }
 
-/// What tells the lists of one issuer apart: what they are about, and how new they are.
+/// Identity of a list among those of its issuer: its scope and its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CrlIdentity {
-    /// The list's issuing distribution point (RFC 5280, 5.2.5); a list without it is about every certificate
-    /// of its issuer.
+    /// The list's issuing distribution point (RFC 5280, 5.2.5). A list without it covers every
+    /// certificate of its issuer.
     scope: Option<CrlScope>,
     version: CrlVersion,
     signer: String,
 }
 
-/// How new a list is: its number, and among lists of one number the time of its issue.
+/// Version of a list: its number, and among lists with the same number the time of its issue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CrlVersion {
     number: BigUint,
@@ -86,7 +87,7 @@ impl fmt::Display for VerifiedCrl {
     }
 }
 
-/// Which of its issuer's certificates a list is about.
+/// Scope of a list: the certificates of its issuer that it covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CrlScope {
     der: Vec<u8>,
@@ -96,13 +97,17 @@ struct CrlScope {
 }
 
 impl VerifiedCrl {
-    /// Reads a list that one of these authorities signed. Returns it with its issuer.
+    /// Reads a list that one of these authorities signed, and returns it with its issuer.
+    ///
+    /// # Errors
+    ///
+    /// The list is malformed, is of a kind that is not supported, or was not signed by one of them.
     pub(super) fn read(
         der: &[u8],
         authorities: &[CertificateDer<'_>],
     ) -> Result<(CrlIssuer, Self), &'static str> {
-        // webpki refuses what neither it nor this module can judge: critical extensions, lists of changes,
-        // lists for several issuers or for some reasons only.
+        // webpki refuses everything that neither it nor this module can evaluate: critical
+        // extensions, delta lists, lists for several issuers or for some reasons only.
         let checked = BorrowedCertRevocationList::from_der(der).map_err(|_| "cannot be read")?;
         let serials = checked
             .into_iter()
@@ -139,42 +144,43 @@ impl VerifiedCrl {
         Ok((issuer, list))
     }
 
-    /// What tells it from other lists of its issuer.
+    /// Returns the list's identity among those of its issuer.
     pub(super) fn mark(&self) -> &CrlIdentity {
         &self.mark
     }
 
-    /// How new the list is.
+    /// Returns the list's version.
     pub(super) fn version(&self) -> &CrlVersion {
         &self.mark.version
     }
 
-    /// When the list is to have a successor.
+    /// Returns the time at which the list must have a successor.
     pub(super) fn next_update(&self) -> UnixTime {
         unix(self.validity.not_after)
     }
 
-    /// What is to be said of a list that has ended, or ends soon.
+    /// Returns the warning about a list that has expired or expires soon.
     pub(super) fn ending(&self, now: UnixTime) -> Option<String> {
         self.validity.list_ending(now)
     }
 
-    /// Whether both lists are the same, byte for byte.
+    /// Returns true if both lists are the same, byte for byte.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.content == other.content
     }
 
-    /// Whether both lists are about the same certificates of their issuer.
+    /// Returns true if both lists cover the same certificates of their issuer.
     pub(super) fn has_scope_of(&self, other: &Self) -> bool {
         self.mark.has_scope_of(&other.mark)
     }
 
-    /// Whether the list takes this certificate back. Its issuer must be the list's.
+    /// Returns true if the list revokes this certificate, whose issuer must be the list's.
     pub(super) fn revokes(&self, certificate: &Cert<'_>) -> bool {
         self.serials.contains(certificate.serial())
     }
 
-    /// Whether the list would name this certificate of its issuer if it were revoked.
+    /// Returns true if the list covers this certificate of its issuer, so that it would name it if
+    /// it were revoked.
     pub(super) fn covers(&self, certificate: &Cert<'_>, is_authority: bool) -> bool {
         self.mark
             .scope
@@ -184,17 +190,17 @@ impl VerifiedCrl {
 }
 
 impl CrlIdentity {
-    /// How new the list is.
+    /// Returns the list's version.
     pub(super) fn version(&self) -> &CrlVersion {
         &self.version
     }
 
-    /// The name of the authority that signed the list.
+    /// Returns the name of the authority that signed the list.
     pub(super) fn signer(&self) -> &str {
         &self.signer
     }
 
-    /// Whether both lists are about the same certificates of their issuer.
+    /// Returns true if both lists cover the same certificates of their issuer.
     pub(super) fn has_scope_of(&self, other: &Self) -> bool {
         self.scope == other.scope
     }
@@ -213,8 +219,8 @@ impl CrlScope {
             .iter_extensions()
             .filter(|one| one.oid == OID_X509_EXT_CRL_DISTRIBUTION_POINTS)
             .peekable();
-        // A certificate without distribution points may be on any list of its issuer; one whose points cannot be
-        // read is on none that is known.
+        // A certificate without distribution points may be on any list of its issuer; one whose
+        // points cannot be read is on none that is known.
         points.peek().is_none()
             || points
                 .filter_map(distribution_points)
@@ -276,7 +282,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<Option<CrlScope>, &'sta
     }))
 }
 
-/// The authority that signed a list.
+/// Returns the authority that signed a list.
 fn issuer(
     list: &CertificateRevocationList<'_>,
     authorities: &[CertificateDer<'_>],
@@ -296,7 +302,8 @@ fn issuer(
     Err("was not signed by a client authority")
 }
 
-/// Whether the key of this certificate made this signature, by an algorithm that is good for clients' chains too.
+/// Returns true if this certificate's key made the signature, with one of the algorithms that are
+/// supported for clients' chains.
 pub(crate) fn has_signed(signer: &CertificateDer<'_>, message: &[u8], signature: &[u8]) -> bool {
     EndEntityCert::try_from(signer).is_ok_and(|signer| {
         webpki::ALL_VERIFICATION_ALGS.iter().any(|algorithm| {

@@ -1,4 +1,4 @@
-//! The files that certificates and revocation lists come from.
+//! Files of certificates and revocation lists.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use crate::file;
 
-/// The largest file of certificates or revocations that is read.
+/// Maximum size in bytes of a PEM file that is read.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 
-/// Why authorities or revocations could not be loaded.
+/// Error while loading authorities or revocation lists.
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// The file cannot be read.
@@ -19,7 +19,7 @@ pub enum TrustError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file is not PEM from its beginning to its end.
@@ -27,10 +27,10 @@ pub enum TrustError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// The fault and its line.
         error: PemError,
     },
-    /// A section of the file is of a kind that has no place in it.
+    /// A section of the file is of a kind that is not allowed in it.
     #[error("{path}:{line}: a {label} does not belong in this file", path = .path.display())]
     Foreign {
         /// The file.
@@ -40,12 +40,12 @@ pub enum TrustError {
         /// The section's kind.
         label: String,
     },
-    /// The file has nothing of what it should have.
+    /// The file has no section of the required kind.
     #[error("{path}: holds no {what}", path = .path.display())]
     Empty {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// The required kind.
         what: &'static str,
     },
     /// A certificate in the file cannot be an authority.
@@ -55,17 +55,17 @@ pub enum TrustError {
         path: PathBuf,
         /// The certificate's line.
         line: usize,
-        /// What is wrong with it.
+        /// Reason for the refusal.
         what: &'static str,
     },
-    /// A revocation list is broken, foreign or out of date.
+    /// A revocation list is malformed, not supported, or not signed by an authority.
     #[error("{path}:{line}: this revocation list {what}", path = .path.display())]
     Revocations {
         /// The file.
         path: PathBuf,
         /// The list's line.
         line: usize,
-        /// What is wrong with it.
+        /// Reason for the refusal.
         what: &'static str,
     },
 }
@@ -84,7 +84,7 @@ pub struct FileCertificate {
     pub line: usize,
 }
 
-/// Reads a file of PEM certificates: at least one, nothing else.
+/// Reads a file of PEM certificates: at least one, and nothing else.
 pub fn certificates(path: &Path) -> Result<Vec<FileCertificate>, TrustError> {
     let mut certificates = Vec::new();
     for section in sections(path)? {
@@ -105,7 +105,7 @@ pub fn certificates(path: &Path) -> Result<Vec<FileCertificate>, TrustError> {
     Ok(certificates)
 }
 
-/// Reads a file of PEM, whatever is in it.
+/// Reads the sections of a PEM file, of any kind.
 pub(crate) fn sections(path: &Path) -> Result<Vec<PemSection>, TrustError> {
     let unreadable = |source| TrustError::Unreadable {
         path: path.to_owned(),
@@ -118,7 +118,7 @@ pub(crate) fn sections(path: &Path) -> Result<Vec<PemSection>, TrustError> {
     })
 }
 
-/// A section is of a kind that has no place in its file.
+/// Creates the error for a section of a kind that is not allowed in its file.
 pub(crate) fn foreign(path: &Path, section: PemSection) -> TrustError {
     TrustError::Foreign {
         path: path.to_owned(),

@@ -1,4 +1,5 @@
-//! What certificates and lists say about themselves that the path's verification does not read (RFC 5280, 4 and 5).
+//! Checks of certificates and lists that the verification of a path does not do (RFC 5280, 4 and
+//! 5).
 
 use webpki::{KeyUsage, RequiredEkuNotFoundContext};
 use x509_parser::oid_registry::{
@@ -12,10 +13,10 @@ use x509_parser::prelude::{
 };
 use x509_parser::public_key::PublicKey;
 
-/// The most bytes of a serial number (RFC 5280, 4.1.2.2).
+/// Maximum length of a serial number in bytes (RFC 5280, 4.1.2.2).
 const LONGEST_SERIAL: usize = 20;
-/// The critical extensions that are understood in an authority's certificate. All others mean something that
-/// would not be done.
+/// The critical extensions that are supported in an authority's certificate. Any other critical
+/// extension demands something that would not be done.
 const UNDERSTOOD: [Oid<'static>; 6] = [
     OID_X509_EXT_BASIC_CONSTRAINTS,
     OID_X509_EXT_KEY_USAGE,
@@ -25,7 +26,11 @@ const UNDERSTOOD: [Oid<'static>; 6] = [
     OID_X509_EXT_CRL_DISTRIBUTION_POINTS,
 ];
 
-/// Says why a certificate cannot be an anchor for clients.
+/// Checks that a certificate can be an anchor for clients.
+///
+/// # Errors
+///
+/// The reason why it cannot.
 pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &'static str> {
     if certificate.subject().iter().next().is_none() {
         return Err("it has no name");
@@ -70,7 +75,11 @@ pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &
     Ok(())
 }
 
-/// Says why a certificate of a client's chain is not as it must be.
+/// Checks the form of a certificate of a client's chain.
+///
+/// # Errors
+///
+/// The reason why it is refused.
 pub(super) fn check_shown(
     certificate: &X509Certificate<'_>,
     is_leaf: bool,
@@ -108,9 +117,13 @@ pub(super) fn check_shown(
     Ok(())
 }
 
-/// Says why what an extension says cannot be done.
+/// Checks that the demands of an extension can be met.
+///
+/// # Errors
+///
+/// The reason why they cannot.
 fn check_content(extension: &ParsedExtension<'_>, is_leaf: bool) -> Result<(), webpki::Error> {
-    // Constraints of policies have to be critical (4.2.1.11), and then are not understood.
+    // Policy constraints have to be critical (4.2.1.11), and are not supported.
     if matches!(
         extension,
         ParsedExtension::ParseError { .. } | ParsedExtension::PolicyConstraints(_)
@@ -127,7 +140,11 @@ fn check_content(extension: &ParsedExtension<'_>, is_leaf: bool) -> Result<(), w
     Ok(())
 }
 
-/// Says why a list of this authority cannot count.
+/// Checks that this authority may sign the list, and the form of the list.
+///
+/// # Errors
+///
+/// The reason why the list is refused.
 pub(super) fn check_list(
     list: &CertificateRevocationList<'_>,
     authority: &X509Certificate<'_>,
@@ -151,7 +168,8 @@ pub(super) fn check_list(
     Ok(())
 }
 
-/// Whether a certificate that signs itself says that another key has signed it.
+/// Returns true if a self-issued certificate has an authority key identifier that differs from its
+/// subject key identifier.
 fn names_another_key(certificate: &X509Certificate<'_>) -> bool {
     let (mut signer, mut own) = (None, None);
     for extension in certificate.extensions() {
@@ -166,7 +184,7 @@ fn names_another_key(certificate: &X509Certificate<'_>) -> bool {
     signs_itself && signer.is_some() && own.is_some() && signer != own
 }
 
-/// How many bits a number has.
+/// Returns the number of bits of a big-endian number, without leading zeros.
 fn bits(number: &[u8]) -> usize {
     let zeros = number.iter().take_while(|&&byte| byte == 0).count();
     let number = &number[zeros..];

@@ -1,4 +1,4 @@
-//! What authorities have taken back, by the key of the authority.
+//! Effective revocation lists, by the key of their issuer.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,16 @@ use webpki::{Cert, VerifiedPath};
 use super::crl::{CrlIdentity, CrlIssuer, CrlVersion, VerifiedCrl};
 use crate::policy::ExpiredCrl;
 
-/// The revocation lists that count: of each authority's key and each scope the newest.
+/// The effective revocation lists: the newest of each authority's key and each scope.
 #[derive(Debug, Default)]
 pub(super) struct RevocationLists {
     lists: BTreeMap<CrlIssuer, Vec<VerifiedCrl>>,
-    /// What counted before and has no list of its scope now. An older one must not come back in two steps.
+    /// Lists that were effective before and have no list of their scope now. An older list must not
+    /// return in two steps.
     gone: BTreeMap<CrlIssuer, Vec<CrlIdentity>>,
 }
 
-/// A list would take the place of a newer one of the same issuer and scope.
+/// Refusal to replace a revocation list by an older one of the same issuer and scope.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "a revocation list of {signer} ({older}) is older than the one that is in force ({newer}): give a newer one, \
@@ -30,8 +31,8 @@ pub struct CrlRollback {
 }
 
 impl RevocationLists {
-    /// Adds a list. Of its issuer's lists of the same scope only the newest counts; of two that are equally new
-    /// both do. Says so if one does not count.
+    /// Adds a list. Of its issuer's lists of the same scope only the newest is effective; of two
+    /// that are equally new both are. Returns a warning if one is not effective.
     pub(super) fn add(&mut self, issuer: CrlIssuer, list: VerifiedCrl) -> Option<String> {
         let lists = self.lists.entry(issuer).or_default();
         if lists.iter().any(|known| known.is(&list)) {
@@ -57,12 +58,16 @@ impl RevocationLists {
         finding
     }
 
-    /// The lists that count.
+    /// Returns the effective lists.
     pub(super) fn lists(&self) -> impl Iterator<Item = &VerifiedCrl> {
         self.lists.values().flatten()
     }
 
-    /// Takes the place of `former`, unless a list is older than the last one of the same issuer and scope was there.
+    /// Prepares to replace `former`: remembers its lists that have no successor here.
+    ///
+    /// # Errors
+    ///
+    /// A list here is older than the last one of the same issuer and scope.
     pub(super) fn follow(&mut self, former: &Self) -> Result<(), CrlRollback> {
         for (issuer, before) in former.marks() {
             let lists = self.lists.get(issuer).map_or(&[][..], Vec::as_slice);
@@ -88,7 +93,7 @@ impl RevocationLists {
         Ok(())
     }
 
-    /// The lists that count, and those that counted before and have no successor.
+    /// Returns the identities of the effective lists, and of former ones that have no successor.
     fn marks(&self) -> impl Iterator<Item = (&CrlIssuer, &CrlIdentity)> {
         let lists = self.lists.iter();
         let lists = lists.flat_map(|(issuer, all)| all.iter().map(move |one| (issuer, one.mark())));
@@ -98,8 +103,8 @@ impl RevocationLists {
 
     /// Looks up each certificate of a path in the lists of its issuer.
     ///
-    /// Returns until when this holds: the first end of a list that it depends on. Without any list everything
-    /// holds for ever.
+    /// Returns the time until which the result is valid: the earliest end of a list that it depends
+    /// on. `None` is for ever: there is no list at all, or expired lists are accepted.
     pub(super) fn check(
         &self,
         path: &VerifiedPath<'_>,
@@ -118,7 +123,8 @@ impl RevocationLists {
         let anchor = path.anchor();
         let anchor = CrlIssuer::new(&anchor.subject, &anchor.subject_public_key_info);
         links.push((anchor, certificate));
-        // First of all: that another certificate's list has ended must not hide it.
+        // This is checked first: an expired list for another certificate must not hide a
+        // revocation.
         if links.iter().any(|(key, one)| self.revokes(key, one)) {
             return Err(webpki::Error::CertRevoked);
         }
@@ -130,20 +136,25 @@ impl RevocationLists {
         Ok(until)
     }
 
-    /// This authority as an issuer, if there is a list of it.
+    /// Returns this authority as an issuer, if there is a list of it.
     pub(super) fn issuer(&self, authority: &CertificateDer<'_>) -> Option<CrlIssuer> {
         let issuer = CrlIssuer::of(authority).ok()?;
         self.lists.contains_key(&issuer).then_some(issuer)
     }
 
-    /// Whether an issuer has taken a certificate back, which must be one of its own.
+    /// Returns true if an issuer has revoked a certificate, which must be one of its own.
     pub(super) fn revokes(&self, issuer: &CrlIssuer, certificate: &Cert<'_>) -> bool {
         let mut lists = self.lists.get(issuer).into_iter().flatten();
         lists.any(|list| list.revokes(certificate))
     }
 
-    /// Until when the lists of its issuer speak for a certificate that is on none of them. One that none of them
-    /// would name, or only lists that have ended, has an unknown status.
+    /// Returns the time until which the lists of its issuer cover a certificate that is on none of
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// No list covers it (`UnknownRevocationStatus`), or only lists that have expired and are not
+    /// accepted (`CrlExpired`).
     fn look_up(
         &self,
         issuer: &CrlIssuer,

@@ -1,27 +1,27 @@
-//! Why a client's chain is not trusted: for the record, and for the alert.
+//! Reasons why a client's chain is not trusted, for the access record and for the alert.
 
 use thiserror::Error;
 
 use crate::tls_messages;
 
-/// Why a client's chain is not trusted.
+/// Reason why a client's chain is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UntrustedChain {
-    /// The chain is longer or larger than is looked at.
+    /// The chain is longer or larger than the limits of the verification.
     #[error("the chain has {intermediates} intermediates and {bytes} bytes")]
     TooLarge {
-        /// How many certificates beside the leaf.
+        /// Number of certificates in addition to the leaf.
         intermediates: usize,
-        /// How many bytes in all.
+        /// Size of all certificates in bytes.
         bytes: usize,
     },
-    /// The chain was looked at and does not hold.
+    /// The chain failed the verification.
     #[error("the certificate is not trusted: {}", tls_messages::chain(.0))]
     Chain(webpki::Error),
 }
 
 impl UntrustedChain {
-    /// The reason as the record's closed list has it.
+    /// Returns the reason's code in the access record, from a closed list.
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the enum is another crate's, and grows"
@@ -43,7 +43,7 @@ impl UntrustedChain {
         }
     }
 
-    /// The error that makes rustls send the alert that fits (RFC 8446 6.2).
+    /// Returns the error that makes rustls send the matching alert (RFC 8446, 6.2).
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the enum is another crate's, and grows"

@@ -1,17 +1,18 @@
-//! When something of X.509 is valid, and how its end is told beforehand.
+//! Validity periods of certificates and lists, and warnings before their end.
 
 use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
 use x509_parser::prelude::{ASN1Time, X509Certificate};
 
-/// How long before the end of a certificate an operator is warned.
+/// Time before the end of a certificate at which warnings begin, in seconds: 14 days.
 const SOON: u64 = 14 * 24 * 60 * 60;
-/// The share of a revocation list's time that is left when an operator is warned. Lists last for hours or for
-/// months, and a new one usually comes before half of that is over.
+/// Fraction of a revocation list's period that is left when warnings begin: a quarter. Lists are
+/// valid for hours or for months, and a new one is usually issued before half of the period is
+/// over.
 const LIST_SOON: u64 = 4;
 
-/// When something is valid, in seconds of Unix time, the last one included.
+/// Validity period in seconds of Unix time, including the last second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ValidityPeriod {
     pub(crate) not_before: u64,
@@ -19,7 +20,7 @@ pub(crate) struct ValidityPeriod {
 }
 
 impl ValidityPeriod {
-    /// A certificate's validity.
+    /// Reads a certificate's validity period.
     pub(crate) fn read(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         Self {
@@ -28,7 +29,11 @@ impl ValidityPeriod {
         }
     }
 
-    /// Says why it is not valid now.
+    /// Checks that the time `now` is in the period.
+    ///
+    /// # Errors
+    ///
+    /// It is before the beginning or after the end.
     pub(crate) fn check(self, now: UnixTime) -> Result<(), webpki::Error> {
         if now.as_secs() < self.not_before {
             return Err(webpki::Error::CertNotValidYet {
@@ -45,7 +50,7 @@ impl ValidityPeriod {
         Ok(())
     }
 
-    /// What is to be said of a certificate that is not valid now; `None` if it is.
+    /// Returns the reason why a certificate is not valid now; `None` if it is valid.
     pub(crate) fn lapse(self, now: UnixTime) -> Option<String> {
         match self.check(now) {
             Ok(()) => None,
@@ -56,13 +61,14 @@ impl ValidityPeriod {
         }
     }
 
-    /// What is to be said of a certificate that ends soon.
+    /// Returns the warning about a certificate that expires soon.
     pub(crate) fn ending(self, now: UnixTime) -> Option<String> {
         let left = self.not_after.saturating_sub(now.as_secs());
         (left < SOON).then(|| format!("expires on {}", date(self.not_after)))
     }
 
-    /// What is to be said of a revocation list that has ended or ends soon; its successor is due at the end.
+    /// Returns the warning about a revocation list that has expired or expires soon. Its successor
+    /// is due at the end.
     pub(crate) fn list_ending(self, now: UnixTime) -> Option<String> {
         let (whole, left) = (
             self.not_after.saturating_sub(self.not_before),
@@ -79,17 +85,17 @@ impl ValidityPeriod {
     }
 }
 
-/// A time as seconds of Unix time; those before 1970 are 0.
+/// Converts a timestamp to seconds of Unix time; times before 1970 become 0.
 pub(crate) fn seconds(timestamp: i64) -> u64 {
     u64::try_from(timestamp).unwrap_or(0)
 }
 
-/// The time of so many seconds of Unix time.
+/// Converts seconds of Unix time to a time.
 pub(crate) fn unix(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
-/// A time for people.
+/// Formats a time for people.
 fn date(seconds: u64) -> String {
     let time = i64::try_from(seconds).unwrap_or(i64::MAX);
     ASN1Time::from_timestamp(time)

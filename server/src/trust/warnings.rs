@@ -1,4 +1,4 @@
-//! What an operator should know about authorities and revocation lists.
+//! Warnings about authorities and revocation lists.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use super::authority::ClientAuthority;
 use crate::policy::{ExpiredCrl, TlsFile};
 use crate::policy_warning::PolicyWarning;
 
-/// The most bytes of authorities' names that a handshake tells clients. TLS has room for 64 KiB with all else,
-/// but Java reads 32 KiB of a handshake message.
+/// Maximum size in bytes of the authorities' names that a handshake sends. TLS has room for 64 KiB
+/// with all else, but Java reads only 32 KiB of a handshake message.
 const LARGEST_SUBJECTS: usize = 16 * 1024;
 
 impl ClientTrust {
-    /// Leaves the authorities' names out of handshakes if they are more than clients are ready to read.
+    /// Removes the authorities' names from handshakes if they are larger than clients can read.
     pub(super) fn bound_subjects(&mut self, authorities: &Path) {
         self.subjects
             .sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
@@ -39,7 +39,7 @@ impl ClientTrust {
         }
     }
 
-    /// What an operator should know now about the authorities and their lists.
+    /// Returns the current warnings about the authorities and their revocation lists.
     pub(crate) fn warnings(&self, now: UnixTime) -> Vec<PolicyWarning> {
         let mut findings = self.findings.clone();
         let (valid, all) = self.valid_authorities(now);
