@@ -33,9 +33,9 @@ pub struct ClientStream {
 impl ClientStream {
     /// Creates the stream of a client after its handshake.
     ///
-    /// `early` are the bytes received after the client's last handshake message, at most 64 KiB.
-    /// `late` are the bytes of the handshake that were not sent yet (a session ticket); they are
-    /// sent with the first data.
+    /// `early` are the bytes received after the client's last handshake message, at most
+    /// [`MOST_PENDING_KIB`](crate::hello_limits::MOST_PENDING_KIB). `late` are the bytes of the
+    /// handshake that were not sent yet (a session ticket); they are sent with the first data.
     pub fn new(socket: TcpStream, session: RecordLayer, early: &[u8], late: &[u8]) -> Self {
         Self {
             socket,
@@ -57,7 +57,7 @@ impl ClientStream {
     /// Waits until the client is gone, without reading its data. Cancel safe. A client that has
     /// ended its stream is probed with empty records to see if it still reads.
     pub async fn left(&mut self) {
-        // By the end of its stream, not by data, and by a reset.
+        // The end of the client's stream and a reset make the socket ready, data does not.
         let end = self.socket.ready(Interest::PRIORITY | Interest::ERROR);
         if end.await.is_ok() {
             lb::left(self).await;
@@ -85,7 +85,7 @@ impl ClientStream {
 
 impl lb::Downstream for ClientStream {
     /// Resets the connection. Neither a `close_notify` nor a FIN is sent, so that the client cannot
-    /// take the data that it has for the whole (RFC 8446, 6.1).
+    /// take the data that it has for complete (RFC 8446, 6.1).
     fn abort(&mut self) {
         reset(&self.socket);
     }
@@ -104,7 +104,8 @@ impl lb::Downstream for ClientStream {
             .outgoing
             .fill(|room| Ok(((), session.seal_nothing(room)?)));
         if sealed.is_ok() {
-            // What the socket does not take now goes with the next data, or says that the client is gone.
+            // Bytes that the socket does not take now are sent with the next data; an error there
+            // shows that the client is gone.
             drop(self.outgoing.poll_send(&mut self.socket, cx));
         }
     }
@@ -112,7 +113,7 @@ impl lb::Downstream for ClientStream {
 
 /// Makes the peer see a reset when the socket is closed.
 pub fn reset(socket: &TcpStream) {
-    // A socket that cannot be told so is closed already.
+    // If the option cannot be set, the socket is closed already.
     SockRef::from(socket)
         .set_linger(Some(std::time::Duration::ZERO))
         .ok();
@@ -147,7 +148,7 @@ impl AsyncWrite for ClientStream {
         let taken = this.outgoing.fill(|room| session.seal(bytes, room))?;
         match this.outgoing.poll_send(&mut this.socket, cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            // What the socket does not take now goes with the next call.
+            // Bytes that the socket does not take now are sent with the next call.
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
         }
     }
@@ -166,7 +167,7 @@ impl AsyncWrite for ClientStream {
             ready!(this.outgoing.poll_send(&mut this.socket, cx))?;
         }
         if this.incoming.has_ended() {
-            // Both have said that nothing more will come: the socket is closed at once.
+            // Both sides have ended their streams: the socket is closed at once.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)

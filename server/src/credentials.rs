@@ -26,7 +26,7 @@ pub(crate) struct ClientCredentials {
 }
 
 impl CredentialsMessage {
-    /// Describes the credentials that a permit was granted for. `None` for an empty chain.
+    /// Describes the credentials that a [`Permit`] was granted for. `None` for an empty chain.
     pub(crate) fn of(permit: &Permit, chain: &[CertificateDer<'_>]) -> Option<Self> {
         Self::new(permit.destination(), chain)
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// Number of bytes that is enough to classify every protocol that is known here.
+/// Number of bytes that is enough to classify every protocol of [`FirstBytes`].
 pub const ENOUGH: usize = 32;
 
 /// Protocol of a connection, as its first bytes show it.
@@ -129,8 +129,8 @@ impl FirstBytes {
             [0x30, 0..=0x7f, 2, 1, _, 0x60 | 0x77, ..]
             | [0x30, 0x84, _, _, _, _, 2, 1, _, 0x60 | 0x77, ..] => Self::Ldap,
             [5, 1..=3, 0..=2, ..] => Self::Socks,
-            // `OP_MSG` or `OP_QUERY`, with the operation's number in little endian. Last, since it takes the
-            // most bytes to see.
+            // `OP_MSG` or `OP_QUERY`, with the operation's number in little endian. It is last
+            // because it needs the most bytes.
             [_, _, _, 0, _, _, _, _, _, _, _, _, 0xdd | 0xd4, 7, 0, 0, ..] => Self::MongoDb,
             _ => Self::Unknown,
         }

@@ -38,7 +38,8 @@ pub(crate) async fn first_bytes(
     }
 }
 
-/// Reads until the client's first message is whole, or can no longer become so.
+/// Reads until the client's first message is complete, or cannot become complete within
+/// [`LOOKAHEAD`] bytes.
 async fn first_flight(socket: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
     loop {
         socket.ready(Interest::READABLE).await?;

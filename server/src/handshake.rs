@@ -17,7 +17,7 @@ use crate::record_layer::{self, HEADER};
 /// Maximum size in bytes of the received part of a handshake that is not processed yet. rustls
 /// allows messages of up to 64 KiB; a client's are a few KiB.
 const MOST_PENDING: usize = MOST_PENDING_KIB * 1024;
-/// Maximum number of bytes of one read.
+/// Maximum number of bytes that one read of the socket returns.
 const READ: usize = 4 * 1024;
 
 /// Reason for the failure of a handshake.
@@ -29,7 +29,7 @@ pub(crate) enum HandshakeError {
     /// TLS reached no agreement. An alert was sent to the client.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
-    /// The client exceeded a limit. An alert was sent to the client.
+    /// The client exceeded a limit ([`HelloExcess`]). An alert was sent to the client.
     #[error(transparent)]
     Excess(#[from] HelloExcess),
 }
@@ -48,13 +48,13 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// A client's `ClientHello`, and all the bytes that were received with it.
+/// A client's [`ClientHello`], and all the bytes that were received with it.
 pub(crate) struct ReceivedHello {
     accepted: Accepted,
     bytes: Vec<u8>,
 }
 
-/// The result of a completed handshake.
+/// Result of [`ReceivedHello::finish`].
 pub(crate) struct CompletedHandshake {
     pub(crate) session: UnbufferedServerConnection,
     /// Bytes received after the client's last handshake message.
@@ -129,7 +129,7 @@ fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription
 }
 
 impl ReceivedHello {
-    /// Returns the parsed `ClientHello`.
+    /// Returns the parsed [`ClientHello`].
     pub(crate) fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
     }
@@ -228,7 +228,7 @@ impl HandshakeExchange {
             self.shown = self.bytes.len();
             drop(self.step());
         }
-        // Not once more than that: rustls would look at the bytes again.
+        // Stop as soon as nothing is left to write: one more call would process the bytes again.
         while self.session.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(data)) = self
                 .session

@@ -21,7 +21,7 @@ const CLIENT_HELLO: u8 = 1;
 /// Type of the extension that offers application protocols (RFC 7301, 3.1).
 const PROTOCOLS: [u8; 2] = [0, 16];
 
-/// A limit that a client's handshake exceeds.
+/// Limit that a client's handshake exceeds; [`HelloReader`] checks the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum HelloExcess {
     /// A `ClientHello` of more than [`LONGEST`] bytes.

@@ -106,7 +106,8 @@ fn is_invisible(character: char) -> bool {
         || !character.is_ascii() && INVISIBLE.iter().any(|range| range.contains(&character))
 }
 
-/// Identity of a client, as its verified certificate states it.
+/// Identity of a client: the [`ClientName`] in its verified certificate, and the certificate's
+/// [`Fingerprint`].
 #[derive(Debug, Clone)]
 pub struct Identity {
     name: ClientName,
@@ -117,7 +118,7 @@ pub struct Identity {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
-/// Reason why a verified certificate does not identify a client.
+/// Reason why a verified certificate does not identify a client ([`Identity::of`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum IdentityError {
     /// The DER is not exactly one X.509 certificate.

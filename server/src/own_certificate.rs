@@ -109,7 +109,7 @@ impl OwnCertificate {
         if last.issuer().as_raw() == last.subject().as_raw() {
             return None;
         }
-        // An issuer that has an issuer is no root, and clients begin at roots.
+        // An issuer that has an issuer of its own is not a root, and clients trust roots.
         let is_below = trust.is_intermediate(last.issuer().as_raw())
             || (self.chain.len() == 1 && names_its_issuers_place(&last));
         is_below.then(|| {

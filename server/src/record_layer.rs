@@ -40,7 +40,7 @@ pub const OVERHEAD: usize = HEADER + 1 + TAG;
 /// Length of the longest record, with its header.
 pub const LONGEST: usize = HEADER + MAX_CIPHERTEXT;
 
-/// Violation of the protocol by a peer.
+/// Violation of the protocol by a peer. [`RecordError::alert`] returns the answer to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// A record is longer than TLS allows.
@@ -92,7 +92,7 @@ impl From<RecordError> for io::Error {
     }
 }
 
-/// Result of opening the records in a buffer.
+/// Result of [`RecordLayer::open`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct OpenedRecords {
     /// Number of bytes of data that are now at the beginning of the buffer.
@@ -137,8 +137,8 @@ impl RecordLayer {
     ///
     /// # Errors
     ///
-    /// rustls' configuration does not allow the extraction of secrets, rustls has bytes to send that
-    /// were not taken yet, or the version is not TLS 1.3.
+    /// rustls' configuration does not allow the extraction of secrets, rustls still has bytes to
+    /// send, or the version is not TLS 1.3.
     pub fn after(handshake: UnbufferedServerConnection) -> Result<Self, rustls::Error> {
         let (secrets, schedule) = handshake.dangerous_into_kernel_connection()?;
         let rustls::SupportedCipherSuite::Tls13(suite) = schedule.negotiated_cipher_suite() else {

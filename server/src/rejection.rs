@@ -14,7 +14,8 @@ use crate::trust::UntrustedChain;
 
 /// Reason for rejecting a client before any byte was relayed.
 ///
-/// The client gets at most a TLS alert; the access record has the reason.
+/// The client gets at most a TLS alert; the access record has the code of [`Rejection::reason`] and
+/// this description.
 #[derive(Debug, Error)]
 pub enum Rejection {
     /// The gateway has its maximum number of connections.
@@ -96,19 +97,19 @@ impl Rejection {
         match self {
             // A balancer's probe connects and leaves.
             Self::HandshakeAbandoned(FirstBytes::Nothing) => false,
-            // They cost time and memory, and lead nowhere.
+            // They cost time and memory without a result.
             Self::HandshakeTimeout(_)
             | Self::HandshakeAbandoned(_)
             | Self::NotTls(_)
             | Self::Tls(_)
             | Self::Excess(_) => true,
-            // The client has no certificate that is worth anything here.
+            // The client has no certificate that is valid here.
             Self::NoCertificate | Self::KeyNotProven | Self::Untrusted(_) | Self::Identity(_) => {
                 true
             }
-            // It proved a name that the policy does not know, or no longer.
+            // It proved a name that the policy does not know, or does not know any longer.
             Self::Policy(DenyReason::UnknownClient) => true,
-            // It proved who it is, and is wrong about where it may go or what is spoken there.
+            // It proved its identity, but asked for a wrong destination or protocol.
             Self::Policy(DenyReason::UnknownName | DenyReason::NoName | DenyReason::NotGranted)
             | Self::Protocol => false,
             // The gateway has no room; others may be the cause.
@@ -119,7 +120,7 @@ impl Rejection {
             | Self::HandshakesFull
             | Self::SourceHandshakesFull
             | Self::HandshakeEvicted => false,
-            // Its handshake is over, and its own limits hold it.
+            // Its handshake is complete; its own limits or a change of the policy are the cause.
             Self::Limited(_) | Self::LeftWaiting | Self::Revoked => false,
             // An upstream is the cause.
             Self::Dial(_) | Self::Header(_) => false,

@@ -2,7 +2,7 @@
 //!
 //! A ticket replaces a client's certificate, the proof that it has the key, and the gateway's
 //! signature. It does not replace the policy: a client with a ticket is authorized again
-//! (`verifier`).
+//! ([`crate::verifier`]).
 
 use std::sync::Arc;
 use std::time::Duration;

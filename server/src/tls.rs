@@ -27,8 +27,8 @@ mod faults;
 use faults::TlsFaults;
 pub use faults::{TlsError, TlsFault};
 
-/// The gateway's own certificate and the client authorities that it trusts, as loaded at one
-/// moment.
+/// The gateway's own certificate and the client authorities that it trusts ([`ClientTrust`]), as
+/// loaded at one moment.
 #[derive(Debug)]
 pub struct TlsSettings {
     provider: Arc<CryptoProvider>,
@@ -238,7 +238,7 @@ impl TlsSettings {
     }
 
     /// Caches the chain of a client that has proven its identity. It must not be called before:
-    /// certificates are not secret, and anybody could fill the cache with those of others.
+    /// certificates are not secret, and an attacker could fill the cache with those of others.
     pub(crate) fn cache(&self, proven: IdentifiedClient) -> Identity {
         match proven.fresh {
             Some(known) => self.chain_cache.insert(known),
@@ -285,7 +285,8 @@ impl TlsSettings {
         &self.provider.signature_verification_algorithms
     }
 
-    /// Creates the rustls configuration of one connection, with the verifier that decides about it.
+    /// Creates the rustls configuration of one connection, with the [`Verifier`] that decides about
+    /// it.
     ///
     /// The verifier issues and accepts the tickets as well, so that no connection bypasses it.
     /// There is no other session storage and no early data.
@@ -303,7 +304,8 @@ impl TlsSettings {
         // For `record_layer`, which takes over after the handshake.
         config.enable_secret_extraction = true;
         config.alpn_protocols = verifier.protocols().to_vec();
-        // In the order of `provider`, which begins with what processors do best.
+        // In the order of `provider`, which begins with the suites that are fastest on most
+        // processors.
         config.ignore_client_order = !client_prefers_chacha;
         config
     }

@@ -13,7 +13,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Succeeds if the upstream completes a handshake of TLS 1.2 or 1.3, with any certificate.
+/// An [`lb::Probe`] that succeeds if the upstream completes a handshake of TLS 1.2 or 1.3, with any
+/// certificate.
 ///
 /// A probe checks if a service is available, not its identity: the relayed bytes are the client's
 /// own.

@@ -270,7 +270,8 @@ impl ClientTrust {
     ///
     /// # Errors
     ///
-    /// A revocation list here is older than the one in `former` with the same issuer and scope.
+    /// [`CrlRollback`] if a revocation list here is older than the one in `former` with the same
+    /// issuer and scope.
     pub fn follow(&mut self, former: &Self) -> Result<(), CrlRollback> {
         self.revocations.follow(&former.revocations)
     }

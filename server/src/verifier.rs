@@ -39,8 +39,8 @@ const MOST_TICKETS: usize = 4;
 /// identity. Therefore the handshake itself fails for a client that is not authorized.
 ///
 /// Only the certificate's chain is checked before the client has proven that it has the
-/// certificate's key: certificates are not secret, and answers that depend on the policy would tell
-/// anybody what their owners may reach. Every refusal by the policy looks the same from outside.
+/// certificate's key: certificates are not secret, and answers that depend on the policy would show
+/// an attacker what their owners may reach. Clients cannot distinguish the refusals by the policy.
 #[derive(Debug)]
 pub struct Verifier {
     snapshot: Arc<GatewaySnapshot>,
@@ -88,7 +88,8 @@ enum ProofKind {
     Ticket,
 }
 
-/// Refusal of a client, and the identity in its certificate.
+/// Refusal of a client, and the identity in its certificate: the result of
+/// [`Verifier::take_permit`] or [`Verifier::take_refusal`].
 #[derive(Debug)]
 pub struct ClientRefusal {
     /// Reason for the refusal; `None` if it was not the verifier that refused.
@@ -100,13 +101,14 @@ pub struct ClientRefusal {
 /// Identity in a certificate, with or without proof.
 #[derive(Debug, Clone)]
 pub enum NamedClient {
-    /// The client presented the certificate, and has not proven that it has the key.
+    /// The client presented the certificate, or a ticket for it, and has not proven that it has the
+    /// key.
     Claimed(Identity),
-    /// The client has proven that it has the certificate's key.
+    /// The client has proven that it has the certificate's key, or the secret of a ticket for it.
     Proven(Identity),
 }
 
-/// Destination that a client asks for.
+/// Destination that a client requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     /// The SNI name, if the client sent one.
@@ -150,12 +152,12 @@ impl Verifier {
         Arc::new(self.snapshot.tls().configuration(self))
     }
 
-    /// Returns the destination that the client asks for.
+    /// Returns the destination that the client requests.
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
 
-    /// Returns the generation of the policy that decides.
+    /// Returns the generation of the [`GatewaySnapshot`] that decides.
     pub fn generation(&self) -> u64 {
         self.snapshot.generation()
     }
@@ -181,7 +183,8 @@ impl Verifier {
         self.prefers_chacha
     }
 
-    /// Takes the client's permit after a completed handshake of this kind. It can be taken once.
+    /// Takes the client's [`Permit`] after a completed handshake of this kind. It can be taken
+    /// once.
     ///
     /// Call it only after the handshake has ended: this proves that the client has the
     /// certificate's key, or the secret of the ticket.

@@ -105,7 +105,8 @@ impl IncomingRecords {
             let mut room = ReadBuf::new(&mut space[kept..]);
             ready!(Pin::new(socket).poll_read(cx, &mut room))?;
             if room.filled().is_empty() {
-                // Anybody on the path can cause an end that the peer did not seal (RFC 8446, 6.1).
+                // An attacker on the path can cause an end that the peer did not seal (RFC 8446,
+                // 6.1).
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
             filled += room.filled().len();

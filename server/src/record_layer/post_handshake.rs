@@ -110,7 +110,8 @@ impl PostHandshakeState {
             return Err(RecordError::Unexpected);
         }
         for &byte in content {
-            // Nothing may follow a key update in its record, for that has another key.
+            // Nothing may follow a key update in its record, because the next message has another
+            // key.
             let place = self.partial.get_mut(usize::from(self.length));
             *place.ok_or(RecordError::Unexpected)? = byte;
             self.length += 1;

@@ -51,7 +51,8 @@ pub enum TlsError {
     },
 }
 
-/// A fault in one of the TLS files.
+/// Fault in one of the TLS files, as [`TlsSettings::load`](crate::tls::TlsSettings::load) reports
+/// it.
 #[derive(Debug)]
 pub struct TlsFault {
     /// The file.

@@ -16,7 +16,7 @@ use super::profile;
 use super::validity::{ValidityPeriod, seconds, unix};
 use crate::identity::Fingerprint;
 
-/// An authority as the issuer of lists: a name and a public key.
+/// An authority as the issuer of lists ([`VerifiedCrl`]): a name and a public key.
 ///
 /// Two authorities may have the same name, mostly after a change of the key. The issuer of a
 /// certificate or a list is identified by the key that verifies its signature, never by the name

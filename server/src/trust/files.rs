@@ -11,7 +11,7 @@ use crate::file;
 /// Maximum size in bytes of a PEM file that is read.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 
-/// Error while loading authorities or revocation lists.
+/// Error of a file of certificates, keys or revocation lists.
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// The file cannot be read.
@@ -118,7 +118,7 @@ pub(crate) fn sections(path: &Path) -> Result<Vec<PemSection>, TrustError> {
     })
 }
 
-/// Creates the error for a section of a kind that is not allowed in its file.
+/// Creates a [`TrustError::Foreign`] for a section of a kind that is not allowed in its file.
 pub(crate) fn foreign(path: &Path, section: PemSection) -> TrustError {
     TrustError::Foreign {
         path: path.to_owned(),

@@ -1,5 +1,4 @@
-//! Checks of certificates and lists that the verification of a path does not do (RFC 5280, 4 and
-//! 5).
+//! Checks of certificates and lists beyond the verification of a path (RFC 5280, 4 and 5).
 
 use webpki::{KeyUsage, RequiredEkuNotFoundContext};
 use x509_parser::oid_registry::{
@@ -26,11 +25,7 @@ const UNDERSTOOD: [Oid<'static>; 6] = [
     OID_X509_EXT_CRL_DISTRIBUTION_POINTS,
 ];
 
-/// Checks that a certificate can be an anchor for clients.
-///
-/// # Errors
-///
-/// The reason why it cannot.
+/// Checks that a certificate can be an anchor for clients. The error is the reason why it cannot.
 pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &'static str> {
     if certificate.subject().iter().next().is_none() {
         return Err("it has no name");
@@ -75,11 +70,7 @@ pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &
     Ok(())
 }
 
-/// Checks the form of a certificate of a client's chain.
-///
-/// # Errors
-///
-/// The reason why it is refused.
+/// Checks the form of a certificate of a client's chain. The error is the reason why it is refused.
 pub(super) fn check_shown(
     certificate: &X509Certificate<'_>,
     is_leaf: bool,
@@ -107,7 +98,7 @@ pub(super) fn check_shown(
     if let Ok(Some(purposes)) = certificate.extended_key_usage()
         && purposes.value.any
     {
-        // A certificate for everything was not meant for clients.
+        // A certificate for any purpose was not issued for clients in particular.
         let context = RequiredEkuNotFoundContext {
             required: KeyUsage::client_auth(),
             present: Vec::new(),
@@ -117,11 +108,7 @@ pub(super) fn check_shown(
     Ok(())
 }
 
-/// Checks that the demands of an extension can be met.
-///
-/// # Errors
-///
-/// The reason why they cannot.
+/// Checks that an extension's content is supported. The error is the reason why it is not.
 fn check_content(extension: &ParsedExtension<'_>, is_leaf: bool) -> Result<(), webpki::Error> {
     // Policy constraints have to be critical (4.2.1.11), and are not supported.
     if matches!(
@@ -140,11 +127,8 @@ fn check_content(extension: &ParsedExtension<'_>, is_leaf: bool) -> Result<(), w
     Ok(())
 }
 
-/// Checks that this authority may sign the list, and the form of the list.
-///
-/// # Errors
-///
-/// The reason why the list is refused.
+/// Checks that this authority may sign the list, and the form of the list. The error is the reason
+/// why the list is refused.
 pub(super) fn check_list(
     list: &CertificateRevocationList<'_>,
     authority: &X509Certificate<'_>,

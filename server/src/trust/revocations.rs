@@ -9,7 +9,8 @@ use webpki::{Cert, VerifiedPath};
 use super::crl::{CrlIdentity, CrlIssuer, CrlVersion, VerifiedCrl};
 use crate::policy::ExpiredCrl;
 
-/// The effective revocation lists: the newest of each authority's key and each scope.
+/// The effective revocation lists ([`VerifiedCrl`]): the newest of each authority's key and each
+/// scope.
 #[derive(Debug, Default)]
 pub(super) struct RevocationLists {
     lists: BTreeMap<CrlIssuer, Vec<VerifiedCrl>>,

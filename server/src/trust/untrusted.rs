@@ -7,7 +7,8 @@ use crate::tls_messages;
 /// Reason why a client's chain is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UntrustedChain {
-    /// The chain is longer or larger than the limits of the verification.
+    /// The chain exceeds [`MOST_INTERMEDIATES`](crate::trust::MOST_INTERMEDIATES) or
+    /// [`LARGEST_CHAIN`](crate::trust::LARGEST_CHAIN).
     #[error("the chain has {intermediates} intermediates and {bytes} bytes")]
     TooLarge {
         /// Number of certificates in addition to the leaf.

@@ -29,11 +29,8 @@ impl ValidityPeriod {
         }
     }
 
-    /// Checks that the time `now` is in the period.
-    ///
-    /// # Errors
-    ///
-    /// It is before the beginning or after the end.
+    /// Checks that the time `now` is in the period. The error says whether it is before the
+    /// beginning or after the end.
     pub(crate) fn check(self, now: UnixTime) -> Result<(), webpki::Error> {
         if now.as_secs() < self.not_before {
             return Err(webpki::Error::CertNotValidYet {
