@@ -23,7 +23,8 @@ mod outcome;
 
 pub use outcome::Outcome;
 
-/// Writes records, and bounds what refused clients can make it write.
+/// Writer of access records and ban records. It bounds how many records of refused clients are
+/// written.
 #[derive(Debug)]
 pub struct Recorder {
     sink: Sink,
@@ -32,7 +33,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder that writes into `sink`.
+    /// Creates a recorder that writes into `sink`. Connection numbers start at the current time in
+    /// microseconds.
     pub fn new(sink: Sink) -> Self {
         // Connections are numbered from the time of the start in microseconds. So no two processes that
         // write into one file have the same numbers, unless there are more than a million connections a
@@ -45,17 +47,18 @@ impl Recorder {
         }
     }
 
-    /// Where the records go.
+    /// The [`Sink`] that the records are written to.
     pub fn sink(&self) -> &Sink {
         &self.sink
     }
 
-    /// A number for a connection, which no other has, not of another process of the gateway either.
+    /// Returns a new connection number. It is unique among all processes of the gateway.
     pub fn number(&self) -> u64 {
         self.connections.fetch_add(1, Relaxed) + 1
     }
 
-    /// Begins the record of a connection.
+    /// Begins the record of a connection, with a new connection number. The duration is measured
+    /// from now on.
     pub fn begin(self: &Arc<Self>, source: SocketAddr, destination: SocketAddr) -> Record {
         Record {
             recorder: Arc::clone(self),
@@ -79,7 +82,8 @@ impl Recorder {
         }
     }
 
-    /// Writes that a source is banned for so many seconds, since so many handshakes failed.
+    /// Writes a record of a ban: `source` is banned for `seconds` after `failures` failed
+    /// handshakes. The record is subject to the same bounds as those of refused clients.
     pub fn banned(&self, source: IpAddr, failures: u32, seconds: u64) {
         let ban = BanRecord {
             time: now(),
@@ -93,15 +97,15 @@ impl Recorder {
         });
     }
 
-    /// Writes the first of the records that were suppressed since the last one was written, if any, with
-    /// how many others were.
+    /// Writes the first record that was suppressed since the last written one, if there is one,
+    /// together with the counts of the others.
     pub fn report_suppressed(&self) {
         if let Some((line, suppressed)) = self.refusals.take_held() {
             self.sink.send(with_suppressed(line, &suppressed));
         }
     }
 
-    /// Writes a record of a refusal, or has it counted.
+    /// Writes the record of a refusal, or counts it as suppressed if its budget is spent.
     fn refused(
         &self,
         reason: &'static str,
@@ -114,14 +118,15 @@ impl Recorder {
     }
 }
 
-/// A record as a line.
+/// Serializes a record as one line of JSON, with the line feed.
 fn json_line(record: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(record).expect("a record has only plain values");
     line.push(b'\n');
     line
 }
 
-/// A record with one more field, which says how many others were suppressed before it.
+/// Adds the field `suppressed` to a record: the counts, by reason, of the records that were
+/// suppressed before it. Without any the line is unchanged.
 fn with_suppressed(mut line: Vec<u8>, suppressed: &SuppressedCounts) -> Vec<u8> {
     if !suppressed.is_empty() {
         let counts = serde_json::to_string(suppressed).expect("counts are plain values");
@@ -131,7 +136,7 @@ fn with_suppressed(mut line: Vec<u8>, suppressed: &SuppressedCounts) -> Vec<u8> 
     line
 }
 
-/// The time as records have it.
+/// Returns the current time as records contain it: RFC 3339, UTC.
 pub(crate) fn now() -> String {
     rfc3339(OffsetDateTime::now_utc())
 }
@@ -140,12 +145,12 @@ fn rfc3339(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_default()
 }
 
-/// The line that says how many records were lost on their way out.
+/// Returns the line that reports how many records were lost on their way to the output.
 pub fn lost_line(lost: u64) -> String {
     format!("{{\"lost\":{lost}}}\n")
 }
 
-/// The record of one connection. It writes itself when dropped, panic included.
+/// The access record of one connection. It writes itself when it is dropped, also during a panic.
 #[derive(Debug)]
 pub struct Record {
     recorder: Arc<Recorder>,
@@ -169,33 +174,36 @@ pub struct Record {
 }
 
 impl Record {
-    /// The connection's number.
+    /// Returns the connection's number.
     pub fn connection(&self) -> u64 {
         self.connection
     }
 
-    /// Where the client connected from, and where to.
+    /// Returns the address that the client connected from (source) and the one it connected to
+    /// (destination).
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.source, self.destination)
     }
 
-    /// The bytes that are being counted.
+    /// Returns the byte counters of the connection, which the relay updates.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }
 
-    /// The `ClientHello` was read.
+    /// Notes that the `ClientHello` was read: the generation that decides about it, and its SNI
+    /// name.
     pub fn hello_read(&mut self, generation: u64, sni: Option<String>) {
         self.generation = NonZeroU64::new(generation);
         self.sni = sni;
     }
 
-    /// The client was refused, and its certificate names somebody.
+    /// Notes the name in the certificate of a client that was refused.
     pub fn refused(&mut self, client: NamedClient) {
         self.client = Some(client);
     }
 
-    /// The client proved who it is, perhaps with a ticket, and may reach a group.
+    /// Notes that the client authenticated itself, by its certificate or by a ticket (`resumed`),
+    /// and is authorized to reach `group`. The handshake's duration ends here.
     pub fn authorized(&mut self, identity: Identity, group: &Arc<str>, resumed: bool) {
         self.resumed = resumed;
         self.client = Some(NamedClient::Proven(identity));
@@ -203,24 +211,26 @@ impl Record {
         self.handshake = Some(self.began.elapsed());
     }
 
-    /// How long it waits for a place.
+    /// Returns the time that the connection waits for a connection slot of its client, to be
+    /// updated.
     pub(crate) fn wait(&mut self) -> &mut AdmissionWait {
         &mut self.wait
     }
 
-    /// An upstream was reached, or none after so many tries.
+    /// Notes the end of dialing: the upstream that was reached, or `None`, after `tries` attempts.
     pub fn dialed(&mut self, upstream: Option<SocketAddr>, tries: u32) {
         self.upstream = upstream;
         self.tries = tries;
         self.dialed = (tries > 0).then(|| self.began.elapsed());
     }
 
-    /// The connection ended.
+    /// Notes the connection's [`Outcome`]. Without one the record gives the reason `internal`.
     pub fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
 
-    /// Whom a refusal concerns. A name in a certificate that no authority signed may be anybody's choice.
+    /// Returns the client or the source that a refusal is counted for. A name in a certificate that
+    /// no authority signed proves nothing; such a refusal is counted for the source.
     fn subject(&self) -> RefusalSubject<'_> {
         let is_signed = match &self.outcome {
             Some(Outcome::Rejected(Rejection::Untrusted(untrusted))) => {
@@ -293,7 +303,7 @@ impl Drop for Record {
     }
 }
 
-/// The record of a ban, which concerns no single connection.
+/// The record of a ban. It belongs to a source, not to a single connection.
 #[derive(Serialize)]
 struct BanRecord {
     time: String,
@@ -303,7 +313,8 @@ struct BanRecord {
     reason: &'static str,
 }
 
-/// A record as it is written. JSON escapes whatever a peer put into its name.
+/// The fields of an access record as they are written. JSON escapes all characters that a peer put
+/// into its name.
 #[derive(Serialize)]
 struct RecordLine<'a> {
     time: String,

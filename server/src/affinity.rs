@@ -1,10 +1,11 @@
-//! Threads that stay on one processor.
+//! Binding of threads to one processor.
 
 use std::io;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The processors that this thread may use, as its control group, its parent or taskset(1) left them.
+/// Returns the processors that this thread may use, as its control group, its parent or taskset(1)
+/// left them.
 ///
 /// # Errors
 ///
@@ -15,11 +16,11 @@ pub(crate) fn processors() -> io::Result<Vec<usize>> {
     Ok(all.filter(|&processor| allowed.is_set(processor)).collect())
 }
 
-/// Has this thread stay on one processor.
+/// Binds this thread to one processor.
 ///
 /// # Errors
 ///
-/// The thread may not use that one.
+/// The thread may not use that processor.
 pub(crate) fn stay_on(processor: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
     only.set(processor);

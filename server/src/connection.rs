@@ -1,4 +1,5 @@
-//! The life of one connection, top to bottom.
+//! The life of one connection, in the order of its phases: handshake, authorization, admission,
+//! relay.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,13 +32,13 @@ mod relay_session;
 
 use relay_session::RelaySession;
 
-/// How long a client that was refused may take to read why.
+/// Time limit for a client that was refused to read the alert: 1 second.
 const LINGER: Duration = Duration::from_secs(1);
-/// How much more of a refused client's bytes is read, so that they do not turn the alert into a
-/// reset: some multiple of what a handshake may have.
+/// Bytes that are still read from a refused client, so that unread bytes do not turn the alert into
+/// a reset: 256 KiB, a multiple of what a handshake may have.
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// A client that proved who it is and may go where it wants to.
+/// A client that completed its handshake and is authorized, with the session's properties.
 struct AuthenticatedClient {
     client: Box<ClientStream>,
     permit: Permit,
@@ -47,10 +48,10 @@ struct AuthenticatedClient {
     resumed: bool,
 }
 
-/// Takes a connection from accepted to recorded.
+/// Serves one accepted connection up to the writing of its record.
 ///
-/// Dropping this future closes both sockets as resets and returns every claim. What is large on the way
-/// is in allocations of its own, so that each phase of a connection has no more than it needs.
+/// Dropping this future closes both sockets as resets and returns all slots. Large state is in
+/// allocations of its own, so that each phase of a connection uses no more memory than it needs.
 pub(crate) async fn handle(
     gateway: Arc<Gateway>,
     socket: TcpStream,
@@ -75,7 +76,8 @@ pub(crate) async fn handle(
     drop(counted);
 }
 
-/// From accepted to authorized: slots, then the handshake with all that it decides.
+/// Takes the slots for a handshake, does the handshake and authorizes the client. The whole is
+/// bounded by the policy's handshake timeout.
 async fn authenticate(
     gateway: &Arc<Gateway>,
     socket: TcpStream,
@@ -115,8 +117,9 @@ async fn authenticate(
     Ok((authenticated, slot))
 }
 
-/// Takes a slot for a connection that says nothing yet, and one for its handshake once its `ClientHello`
-/// is whole. Returns what the connection begins with.
+/// Takes a slot for a connection that has sent nothing yet, and exchanges it for a handshake's slot
+/// once its `ClientHello` is whole, or can no longer become so. Returns that slot and the bytes
+/// that were read.
 async fn await_hello(
     gateway: &Gateway,
     socket: &TcpStream,
@@ -134,7 +137,8 @@ async fn await_hello(
     Ok((slot, bytes))
 }
 
-/// Reads the rest of the `ClientHello`.
+/// Reads the rest of the `ClientHello`, after the bytes that were already read. A client that is
+/// refused here gets the time to read its alert.
 async fn read_client_hello(
     mut socket: TcpStream,
     bytes: Vec<u8>,
@@ -158,7 +162,8 @@ fn limits(gateway: &Gateway) -> GatewayLimits {
     gateway.snapshot().policy().gateway().limits
 }
 
-/// From the `ClientHello` to a client that is known and authorized.
+/// Completes the handshake after the `ClientHello`, and notes in the record what it found out. The
+/// result is a client that is authenticated and authorized.
 async fn finish_handshake(
     gateway: &Gateway,
     mut socket: TcpStream,
@@ -187,7 +192,8 @@ async fn finish_handshake(
     }
 }
 
-/// The handshake is over: the client holds the key, so the verifier's permit is worth something.
+/// Takes the verifier's [`Permit`] once the handshake is over. Only now it is proven that the
+/// client holds the private key.
 async fn accept_client(
     socket: TcpStream,
     handshaken: CompletedHandshake,
@@ -238,7 +244,8 @@ async fn accept_client(
     })
 }
 
-/// Tells a client that was refused at the end of its handshake, as rustls tells one that is refused before.
+/// Sends the alert `access_denied` to a client that is refused at the end of its handshake, as
+/// rustls does for one that is refused earlier.
 async fn deny(mut socket: TcpStream, session: &mut RecordLayer, late: &[u8]) {
     let mut alert = [0; OVERHEAD + 2];
     if let Ok(length) = session.seal_alert(AlertDescription::AccessDenied, &mut alert)
@@ -251,7 +258,7 @@ async fn deny(mut socket: TcpStream, session: &mut RecordLayer, late: &[u8]) {
     }
 }
 
-/// Why a handshake failed for which no verdict was given.
+/// Converts the error of a handshake for which the verifier gave no reason.
 fn failed(error: HandshakeError) -> Rejection {
     match error {
         HandshakeError::Tls(rustls::Error::NoCertificatesPresented) => Rejection::NoCertificate,
@@ -261,10 +268,10 @@ fn failed(error: HandshakeError) -> Rejection {
     }
 }
 
-/// Ends a refused client's connection so that the alert arrives.
+/// Closes a refused client's connection so that the alert arrives.
 ///
-/// A socket closed with unread bytes sends a reset, which may overtake the alert; so the write side
-/// is shut and a little is read first.
+/// A socket closed with unread bytes sends a reset, which may overtake the alert. Therefore the
+/// write side is shut down first, and at most [`LINGER_BYTES`] are read for at most [`LINGER`].
 async fn linger(mut socket: TcpStream) {
     let deadline = Instant::now() + LINGER;
     if socket.shutdown().await.is_err() {
@@ -280,7 +287,8 @@ async fn linger(mut socket: TcpStream) {
     }
 }
 
-/// From authorized to the end: limits, an upstream, the relay.
+/// Serves an authorized client: admission by its limits, then the relay, until one of the reasons
+/// in [`Outcome`] ends the connection.
 async fn serve(
     gateway: &Arc<Gateway>,
     authenticated: AuthenticatedClient,
@@ -345,7 +353,7 @@ async fn serve(
 mod tests {
     use super::*;
 
-    /// How many bytes a future has whose function takes four arguments.
+    /// Returns the size in bytes of the future of a function with four arguments.
     fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }

@@ -1,5 +1,5 @@
-//! The connections that hold a permit, so that one that is revoked can be ended, and so that the process
-//! that replaces this one can count them.
+//! The connections that hold a permit. The table is needed to end a connection whose permit is
+//! revoked, and to report the connections to the process that replaces this one.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,25 +23,27 @@ mod revoked;
 use revoked::EndSignal;
 pub use revoked::RevokedConnections;
 
-/// Over how long connections that are cut off together are spread.
+/// Time over which the ends of connections that are cut off together are spread: 1 second.
 pub const END_SPREAD: Duration = Duration::from_secs(1);
-/// How many locks the table is spread over; each is held for one insertion or removal.
+/// Number of locks (shards) that the table is divided into. Each is held for one insertion or
+/// removal.
 const SHARDS: usize = 16;
 
 /// The table of connections that hold a permit.
 ///
-/// Whoever changes it holds `remote_admission` for reading, so that the new process is told of every
-/// change that is not in what it was given, and of no other.
+/// A change of the table is made while `remote_admission` is locked for reading. So the new process
+/// is notified of every change that is not in the state that it was given, and of no other.
 #[derive(Debug, Default)]
 pub struct ConnectionTable {
     shards: [Mutex<HashMap<u64, Arc<ConnectionEntry>>>; SHARDS],
     remote: Mutex<HashMap<u64, RemoteConnection>>,
     remote_admission: RwLock<Option<Arc<RemoteAdmission>>>,
-    /// Sent when another process decides, or another generation.
+    /// Notified when another process begins to decide about admissions, or another generation is in
+    /// force.
     changes: watch::Sender<()>,
 }
 
-/// A connection of an older process, as it counts here.
+/// The slots that a connection of an older process takes in this process.
 #[derive(Debug)]
 pub(crate) struct RemoteConnection {
     pub(crate) client: ClientSlot,
@@ -50,23 +52,25 @@ pub(crate) struct RemoteConnection {
     pub(crate) _slot: ConnectionSlot,
 }
 
-/// What it takes to decide about a connection of an older process, and to have that end it.
+/// Data that are needed to decide about a connection of an older process, and to have that process
+/// end it.
 #[derive(Debug)]
 pub(crate) struct RemoteDetails {
     pub(crate) group: Arc<str>,
-    /// What its client was admitted with, if the other process tells.
+    /// The credentials that its client was admitted with, if the other process reports them.
     pub(crate) credentials: Option<ClientCredentials>,
     pub(crate) end_requests: EndRequests,
-    /// The other process's number of the connection.
+    /// The number that the other process gave the connection.
     pub(crate) connection: u64,
 }
 
-/// Has an older process end connections, by its numbers.
+/// Sender of requests to an older process to end connections, given by that process's numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct EndRequests(mpsc::UnboundedSender<u64>);
 
 impl EndRequests {
-    /// A way to an older process, and what comes out there.
+    /// Creates a channel to an older process: the sender, and the receiver of the connections'
+    /// numbers.
     #[expect(
         clippy::disallowed_methods,
         reason = "only connections come through, a few times each, and connections are bounded"
@@ -78,7 +82,8 @@ impl EndRequests {
 }
 
 impl RemoteDetails {
-    /// Without credentials the other process decides.
+    /// Returns true if `snapshot` does not allow the connection. Without credentials the other
+    /// process decides, and the answer is false.
     fn is_revoked(&self, snapshot: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
         let credentials = self.credentials.as_ref();
         credentials.is_some_and(|shown| !shown.are_valid(snapshot, &self.group, verify_at))
@@ -90,7 +95,7 @@ impl RemoteDetails {
     }
 }
 
-/// What is needed to ask again whether a connection may be.
+/// Data of a connection of this process that are needed to check its permit again.
 #[derive(Debug)]
 struct ConnectionEntry {
     permit: Permit,
@@ -99,7 +104,7 @@ struct ConnectionEntry {
     upstream: OnceLock<SocketAddr>,
 }
 
-/// A connection's line in the table, taken out on drop, and its client's admission.
+/// A connection's entry in the table, which is removed on drop, and its client's slot.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     table: Arc<ConnectionTable>,
@@ -109,10 +114,10 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionTable {
-    /// Enters a connection.
+    /// Inserts a connection.
     ///
-    /// [`ConnectionGuard::still_holds`] is asked afterwards: a generation that came into force
-    /// between the permit and the entry did not see it.
+    /// Call [`ConnectionGuard::still_holds`] afterwards: a generation that came into force between
+    /// the permit and the insertion did not see this connection.
     pub fn insert(
         self: &Arc<Self>,
         connection: u64,
@@ -137,23 +142,26 @@ impl ConnectionTable {
         }
     }
 
-    /// Who counts the clients instead of this process. It stays so while this is held; whoever enters
-    /// a connection does so meanwhile.
+    /// Returns the process that counts the clients instead of this one; `None` if this process
+    /// counts them. It does not change while the returned lock is held; connections are inserted
+    /// while it is held.
     pub(crate) fn remote_admission(&self) -> RwLockReadGuard<'_, Option<Arc<RemoteAdmission>>> {
         self.remote_admission.read()
     }
 
-    /// Reports whenever a client that waits has to look again at which process decides, and by what.
+    /// Returns a receiver that is notified when a waiting client must check again which process
+    /// decides, and by which policy.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// Another generation is in force.
+    /// Notifies waiting clients that another generation is in force.
     pub(crate) fn notify_changed(&self) {
         self.changes.send_replace(());
     }
 
-    /// Has another process count the clients from now on. Returns what it does not know yet.
+    /// Makes another process count the clients from now on. Returns the state of all connections,
+    /// which that process does not know yet: those of this process and of older ones.
     pub(crate) fn admit_remotely(
         &self,
         remote_admission: Arc<RemoteAdmission>,
@@ -186,26 +194,27 @@ impl ConnectionTable {
         all
     }
 
-    /// Tells the process that counts the clients that none is left here.
+    /// Reports to the process that counts the clients that this process has no connections left.
     pub(crate) fn report_drained(&self) {
         if let Some(remote_admission) = &*self.remote_admission() {
             remote_admission.drained();
         }
     }
 
-    /// Has this process count the clients itself.
+    /// Makes this process count the clients itself.
     pub(crate) fn admit_locally(&self) {
         *self.remote_admission.write() = None;
         self.notify_changed();
     }
 
-    /// Counts a connection of an old process. Whoever inserts it holds [`ConnectionTable::remote_admission`].
+    /// Inserts a connection of an older process. The caller holds the lock of
+    /// [`ConnectionTable::remote_admission`].
     pub(crate) fn insert_remote(&self, connection: u64, remote: RemoteConnection) {
         self.remote.lock().insert(connection, remote);
     }
 
-    /// A connection of an older process has reached its upstream. `lease` counts it there, if the
-    /// group is known.
+    /// Notes that a connection of an older process has reached its upstream. `lease` counts it at
+    /// the upstream, if the group is known.
     pub(crate) fn remote_dialed(
         &self,
         connection: u64,
@@ -221,7 +230,7 @@ impl ConnectionTable {
         }
     }
 
-    /// A connection of an older process has ended.
+    /// Removes a connection of an older process, which has ended.
     pub(crate) fn remove_remote(&self, connection: u64) {
         let remote_admission = self.remote_admission();
         let released = self.remote.lock().remove(&connection);
@@ -232,14 +241,15 @@ impl ConnectionTable {
         }
     }
 
-    /// How many connections hold a permit.
+    /// Returns the number of this process's connections that hold a permit.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// Finds the connections whose permit `running` would not give again.
+    /// Finds the connections whose permit `snapshot` would not give again, also those of older
+    /// processes.
     ///
-    /// With `trust_changed` their certificates are verified again too, which costs a signature's
+    /// With `trust_changed` their certificates are verified again too, which costs one signature
     /// verification each.
     pub fn revoked(
         &self,
@@ -262,8 +272,8 @@ impl ConnectionTable {
         RevokedConnections { connections }
     }
 
-    /// Finds those of older processes, for which this one decides: they may not be able to read what
-    /// it reads.
+    /// Finds the revoked connections of older processes. This process decides for them, because
+    /// they may not be able to read the files that it reads.
     pub(crate) fn revoked_remote(
         &self,
         snapshot: &GatewaySnapshot,
@@ -292,7 +302,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Ends a connection, whichever process it is in, as the new process wants it.
+    /// Ends a connection of this or an older process, as the new process requests.
     pub(crate) fn end(&self, connection: u64) {
         // First here: one that enters meanwhile is seen in the one place or the other.
         self.remote_admission()
@@ -301,7 +311,7 @@ impl ConnectionTable {
         self.end_entered(connection);
     }
 
-    /// The same, of one that has entered.
+    /// Ends a connection that is in this table already, of this process or of an older one.
     pub(crate) fn end_entered(&self, connection: u64) {
         if let Some(entry) = self.shard(connection).lock().get(&connection) {
             entry.revoked.cancel();
@@ -331,18 +341,20 @@ impl ConnectionEntry {
 }
 
 impl ConnectionGuard {
-    /// The permit that is held.
+    /// Returns the permit of the connection.
     pub fn permit(&self) -> &Permit {
         &self.entry.permit
     }
 
-    /// Whether the permit holds under the generation that is in force now.
+    /// Returns true if the permit is still valid under `snapshot`, the generation that is in force
+    /// now.
     pub fn still_holds(&self, snapshot: &GatewaySnapshot, now: UnixTime) -> bool {
         snapshot.generation() == self.entry.permit.generation()
             || self.entry.holds(snapshot, Some(now))
     }
 
-    /// The connection has reached its upstream.
+    /// Notes that the connection has reached its upstream, and reports it to the process that
+    /// counts the clients.
     pub fn dialed(&self, upstream: SocketAddr) {
         let remote_admission = self.table.remote_admission();
         // It is dialed once.

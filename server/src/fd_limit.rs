@@ -1,28 +1,29 @@
-//! How many file descriptors the process may have, and so how many connections.
+//! The limit of open file descriptors, which bounds the number of connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::policy::Quota;
 
-/// A connection's descriptors: the client's socket and the upstream's.
+/// Descriptors of one connection: the client's socket and the upstream's.
 pub(crate) const EACH: usize = 2;
-/// How many descriptors clients leave alone: listeners, logs, probes, a reload's files and the admin
-/// socket need some whatever clients do.
+/// Descriptors that are reserved, at least: listeners, logs, probes, a reload's files and the admin
+/// socket need some at any time.
 const KEPT: u64 = 64;
-/// The same as a share, one in so many.
+/// The same as a share of all descriptors: one in 16 is reserved.
 const KEPT_SHARE: u64 = 16;
 
-/// How many descriptors must be left when the gateway is about to serve: for one connection, and for what comes and goes
-/// beside it (a reload's file, a probe, the admin socket).
+/// Descriptors that must be free when the gateway starts to serve: for one connection, and for
+/// short-lived use beside it (a reload's file, a probe, the admin socket).
 const LEAST: u64 = 10;
 
-/// How many of so many descriptors clients may use.
+/// Returns how many of `descriptors` clients may use. The reserved ones are at most half of them.
 pub(crate) fn for_clients(descriptors: u64) -> u64 {
     let kept = KEPT.max(descriptors / KEPT_SHARE);
     descriptors - kept.min(descriptors / 2)
 }
 
-/// Raises the limit to what an ordinary process may raise it to; returns it, `None` without limit.
+/// Raises the soft limit of open files to the hard limit, which needs no privileges. Returns the
+/// limit that is in force then, `None` if there is no limit.
 ///
 /// Shells and service managers start processes with a low soft limit for the sake of select(2),
 /// which nothing here uses.
@@ -38,8 +39,8 @@ pub fn raise() -> Option<u64> {
     }
 }
 
-/// How many descriptors are open, if so few of `most` are left that nobody could be served. Without `/proc` it is not
-/// known.
+/// Returns the number of open descriptors if fewer than [`LEAST`] of `most` are left, which is too
+/// few to serve a client; otherwise `None`, also if `/proc` cannot be read.
 pub(crate) fn too_many_open(most: u64) -> Option<u64> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
     // One of them is the directory, which is closed again.
@@ -47,7 +48,7 @@ pub(crate) fn too_many_open(most: u64) -> Option<u64> {
     (most.saturating_sub(open) < LEAST).then_some(open)
 }
 
-/// Says so if the policy promises more connections than there can be.
+/// Logs a warning if the policy allows more connections than `descriptors` do.
 pub fn warn(descriptors: Option<u64>, connections: Quota) {
     let Some(descriptors) = descriptors else {
         return;

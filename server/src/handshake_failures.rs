@@ -1,4 +1,4 @@
-//! Sources that fail the handshake over and over.
+//! Counts of failed handshakes by source, for bans.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::policy::BanPolicy;
 
-/// The most sources that are remembered at a time; further ones are not counted.
+/// Maximum number of sources that are remembered at a time; further ones are not counted.
 const MOST_SOURCES: usize = 65_536;
 
-/// Failed handshakes by source.
+/// Failed handshakes by source, within the time that the policy's rule says.
 #[derive(Debug, Default)]
 pub(crate) struct HandshakeFailures(Mutex<FailureSources>);
 
@@ -29,8 +29,8 @@ struct FailureWindow {
 }
 
 impl HandshakeFailures {
-    /// Counts a failure of a source, and tells whether the source is to be banned for it. Then it
-    /// begins anew.
+    /// Counts a failure of a source. Returns true if the source is to be banned for it; its count
+    /// begins at zero again then.
     pub(crate) fn count(&self, source: IpAddr, rule: &BanPolicy, now: Instant) -> bool {
         let mut sources = self.0.lock();
         if !sources.has_room_for(source, rule.within, now) {
@@ -56,8 +56,9 @@ impl HandshakeFailures {
 }
 
 impl FailureSources {
-    /// Makes room by forgetting what is over, at most once in the rule's time: with more sources than
-    /// there is room for, looking through all of them for each would be what an attacker wants.
+    /// Returns true if `source` can be counted. If the table is full, expired entries are removed
+    /// first, at most once in the rule's time: a scan of all entries for each new source would help
+    /// an attacker.
     fn has_room_for(&mut self, source: IpAddr, within: Duration, now: Instant) -> bool {
         if self.windows.len() < MOST_SOURCES || self.windows.contains_key(&source) {
             return true;

@@ -1,4 +1,4 @@
-//! Whether the workers are alive: each answers when it is asked.
+//! Heartbeats of the workers, which show that each of them still makes progress.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -6,16 +6,17 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// Asks the workers.
+/// Asks all workers for a sign of life and keeps their answers.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerHeartbeats {
     question: watch::Sender<u64>,
-    /// A worker that has ended is missed by nobody.
+    /// The last answers. A worker that has ended is not reported.
     answers: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 impl WorkerHeartbeats {
-    /// Answers whenever it is asked, for as long as the runtime that polls it does anything.
+    /// Registers a worker. The returned future answers each question, as long as the runtime that
+    /// polls it makes progress.
     pub(crate) fn respond(&self) -> impl Future<Output = ()> + 'static {
         let answer = Arc::new(AtomicU64::new(*self.question.borrow()));
         self.answers.lock().push(Arc::downgrade(&answer));
@@ -27,7 +28,8 @@ impl WorkerHeartbeats {
         }
     }
 
-    /// Asks again, and says how many have not answered since they were asked last.
+    /// Returns the number of workers that have not answered the last question, and asks the next
+    /// one.
     pub(crate) fn check(&self) -> usize {
         let asked = *self.question.borrow();
         let mut silent = 0;

@@ -1,16 +1,21 @@
-//! Work that gives way to all other work of the machine.
+//! Work at the lowest priority, which gives way to all other work of the machine.
 
 use std::io;
 use std::panic::resume_unwind;
 use std::thread::{Builder, scope};
 
-/// The nice value of such work.
+/// The nice value of such work, the highest that Linux has.
 const LOWEST: i32 = 19;
 
-/// Does some work at the lowest priority, and waits for its end.
+/// Does some work at the lowest priority and waits for its end. A panic of the work continues in
+/// the caller.
 ///
 /// It is done on a thread of its own: a thread without privileges cannot raise its priority again
-/// (`nice(2)`), and with a low one it would keep others waiting for each lock that it takes.
+/// (`nice(2)`), and a thread with a low one would block others at each lock that it holds.
+///
+/// # Errors
+///
+/// The thread cannot be started.
 pub(crate) fn lowest<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     scope(|scope| {
         let working = Builder::new()

@@ -1,4 +1,4 @@
-//! How a connection ended, in the words of its record.
+//! Outcomes of connections, and the reason and detail that a record gives for each.
 
 use std::io;
 
@@ -7,22 +7,22 @@ use lb::RelayError;
 use crate::record_layer::RecordError;
 use crate::rejection::Rejection;
 
-/// How a connection ended.
+/// The outcome of a connection.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Both sides ended it.
+    /// Both sides closed the connection.
     Finished,
-    /// The client ended it, and was gone before the upstream did.
+    /// The client closed the connection completely before the upstream closed its side.
     ClientLeft,
-    /// It broke while bytes were relayed.
+    /// The connection failed, or exceeded a limit, while bytes were relayed.
     Broken(RelayError),
-    /// Its permit was revoked.
+    /// The connection's permit was revoked.
     Revoked,
     /// A certificate of the client's chain has ended.
     CertificateEnded,
-    /// The drain's deadline came.
+    /// The drain's deadline passed.
     CutOff,
-    /// It was turned away.
+    /// The client was refused, or no upstream could be used.
     Rejected(Rejection),
 }
 
@@ -61,7 +61,8 @@ impl Outcome {
     }
 }
 
-/// Whether a client was ended for key updates, warnings or empty records without end.
+/// Returns true if a client was disconnected because it sent more key updates, warnings or empty
+/// records than are allowed in the time.
 fn is_too_much(error: &io::Error) -> bool {
     let record_error = error.get_ref().and_then(|source| source.downcast_ref());
     matches!(

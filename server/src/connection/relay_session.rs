@@ -1,4 +1,4 @@
-//! What happens to a client that was admitted: its upstream is dialed, told who comes, and relayed to.
+//! The session of an admitted client: dial an upstream, send the PROXY header, relay.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::connection_table::ConnectionGuard;
 use crate::proxy_header::ProxyHeader;
 use crate::rejection::Rejection;
 
-/// A connection from the dial to the end of the relay.
+/// The part of a connection from the dial to the end of the relay.
 pub(super) struct RelaySession<'a> {
     pub(super) alpn: Option<&'a [u8]>,
     pub(super) cipher: &'static str,
@@ -21,7 +21,8 @@ pub(super) struct RelaySession<'a> {
 }
 
 impl RelaySession<'_> {
-    /// Dials and relays. Dropping it half way resets the upstream.
+    /// Dials an upstream of the permit's group and relays until the end. Dropping the future before
+    /// that resets the upstream's connection.
     pub(super) async fn relay(&self, client: &mut ClientStream, record: &mut Record) -> Outcome {
         let group = self.guard.permit().upstreams();
         let mut report = DialReport::default();
@@ -43,7 +44,8 @@ impl RelaySession<'_> {
         }
     }
 
-    /// Tells the upstream who comes, if it wants to know.
+    /// Sends the PROXY header to the upstream if its group is configured for it. The group's
+    /// connect timeout bounds it.
     async fn send_proxy_header(&self, upstream: &mut TcpStream, record: &Record) -> io::Result<()> {
         let permit = self.guard.permit();
         if permit.group().proxy_protocol.is_none() {

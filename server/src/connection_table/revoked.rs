@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::{END_SPREAD, RemoteDetails};
 use crate::policy::OnRevoke;
 
-/// Connections whose permit was revoked.
+/// Connections whose permit was revoked, and which must be ended.
 #[derive(Debug)]
 pub struct RevokedConnections {
     pub(super) connections: Vec<EndSignal>,
 }
 
-/// How a connection is ended.
+/// The means to end one connection: its token in this process, or a request to an older one.
 #[derive(Debug)]
 pub(super) enum EndSignal {
     Local(CancellationToken),
@@ -32,17 +32,18 @@ impl EndSignal {
 }
 
 impl RevokedConnections {
-    /// How many there are.
+    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no connections.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// Ends them as the policy wants it, which may take until the drain's deadline.
+    /// Ends the connections as the policy's `on_revoke` says: none, all at once, or all after the
+    /// time `drain`. The ends are spread over [`END_SPREAD`].
     pub async fn end(self, how: OnRevoke, drain: Duration) {
         let begin = Instant::now();
         let (wait, spread) = match how {
