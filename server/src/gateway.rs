@@ -43,14 +43,15 @@ pub(crate) use admission::AdmissionWait;
 pub use reload::ReloadReport;
 pub use workers::{QueuedConnections, WorkerThreads};
 
-/// How many listeners may be on their way to one worker.
+/// Capacity of the queue of listeners that are assigned to one worker.
 const MOST_ASSIGNED: usize = 1024;
-/// How long accepting what is queued may take at the end.
+/// Time limit for accepting the queued connections at the end: 5 seconds.
 const CLOSE: Duration = Duration::from_secs(5);
-/// How often a failing accept is reported, at most.
+/// Minimum interval between two reports of a failing accept.
 const REPORT_ACCEPT: Duration = Duration::from_secs(1);
 
-/// What the workers of one gateway share.
+/// The state that all workers of a gateway share: the [`GatewaySnapshot`] in force, the
+/// connections, limits, listeners and steering.
 #[derive(Debug)]
 pub struct Gateway {
     snapshot: ArcSwap<GatewaySnapshot>,
@@ -68,21 +69,22 @@ pub struct Gateway {
     acceptors: TaskTracker,
     drain: Drain,
     heartbeats: WorkerHeartbeats,
-    /// Whether somebody keeps the listeners when this process ends.
+    /// True if the service manager keeps the listeners when this process ends.
     leaves_listeners: AtomicBool,
-    /// Whether what waits at the listeners at the end is another process's.
+    /// True if the connections that are still queued at the end belong to another process.
     leaves_queues: AtomicBool,
     accept_failures: AtomicU64,
     accept_reported: Mutex<Option<Instant>>,
 }
 
 impl Gateway {
-    /// A gateway with a policy in force, that listens nowhere yet.
+    /// Creates a gateway whose policy is in force, with generation 1. It has no listeners yet.
     pub fn new(loaded: LoadedPolicy, recorder: Recorder) -> Arc<Self> {
         Self::after_generation(loaded, recorder, 0)
     }
 
-    /// The same, whose first generation is the next after that of another process.
+    /// Does the same as [`Gateway::new`], but the first generation is the one after `generation`,
+    /// that of another process.
     pub fn after_generation(
         loaded: LoadedPolicy,
         recorder: Recorder,
@@ -125,9 +127,9 @@ impl Gateway {
         })
     }
 
-    /// Starts the workers and binds what the policy wants, apart from what is inherited, but lets nobody
-    /// in yet. A standby binds no addresses: they would be served beside the primary's. May be called again
-    /// if an address cannot be bound.
+    /// Starts the workers and binds the policy's addresses, except those of `inherited` listeners,
+    /// but accepts no clients yet. A standby binds no addresses: they would be served beside the
+    /// primary's. It may be called again if an address cannot be bound.
     pub fn prepare(
         self: &Arc<Self>,
         workers: NonZeroUsize,
@@ -176,7 +178,7 @@ impl Gateway {
         })
     }
 
-    /// Takes its place in the kernel, if it has one, and lets clients in.
+    /// Takes the gateway's role in the kernel, if it has one, and begins to accept clients.
     pub fn open(&self, prepared: PreparedGateway) -> Result<WorkerThreads, LoadError> {
         let PreparedGateway {
             bound,
@@ -207,43 +209,44 @@ impl Gateway {
         Ok(workers)
     }
 
-    /// Where the gateway listens, with real ports.
+    /// Returns the addresses that the gateway listens on, with real ports.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.lock().addresses()
     }
 
-    /// What is in force now.
+    /// Returns the [`GatewaySnapshot`] that is in force now.
     pub fn snapshot(&self) -> Arc<GatewaySnapshot> {
         self.snapshot.load_full()
     }
 
-    /// The balancer.
+    /// Returns the load balancer.
     pub fn balancer(&self) -> &LoadBalancer {
         &self.balancer
     }
 
-    /// The limits before authentication.
+    /// Returns the limits before authentication.
     pub fn limits(&self) -> &PreAuthLimits {
         &self.limits
     }
 
-    /// The connections that hold a permit.
+    /// Returns the table of connections that hold a permit.
     pub fn connections(&self) -> &Arc<ConnectionTable> {
         &self.connections
     }
 
-    /// Where records begin.
+    /// Returns the [`Recorder`] of access records.
     pub fn recorder(&self) -> &Arc<Recorder> {
         &self.recorder
     }
 
-    /// The end of the gateway.
+    /// Returns the drain, which ends the gateway's connections.
     pub fn drain(&self) -> &Drain {
         &self.drain
     }
 
-    /// Stops accepting, and begins the drain once what waits in the queues is accepted, if that is for this
-    /// process to do. Cancel safe: [`Gateway::close_listeners`] does the rest at once.
+    /// Stops accepting and begins the drain. Queued connections are accepted before, unless
+    /// `queued` says that they belong to another process; that takes at most 5 seconds. Cancel
+    /// safe: [`Gateway::close_listeners`] does the rest at once.
     pub async fn close(&self, queued: QueuedConnections) {
         if let Some(steered) = self.steering.lock().as_mut()
             && !self.leaves_listeners.load(Relaxed)
@@ -261,18 +264,20 @@ impl Gateway {
         self.close_listeners();
     }
 
-    /// Closes the listeners and begins the drain, whether or not everything was accepted.
+    /// Closes the listeners and begins the drain, whether or not all queued connections were
+    /// accepted.
     pub fn close_listeners(&self) {
         self.listeners.lock().close();
         self.drain.begin();
     }
 
-    /// Whether what waits at the listeners is for another process.
+    /// Returns true if the connections that are queued at the listeners belong to another process.
     pub(crate) fn leaves_queued_connections(&self) -> bool {
         self.leaves_queues.load(Relaxed)
     }
 
-    /// Leaves the kernel as it was, once the drain is over.
+    /// Ends steering once the drain is over, unless the service manager keeps the listeners.
+    /// Programs that this gateway loaded are unloaded, unless there is a standby.
     pub fn end_steering(&self) {
         if let Some(steered) = self.steering.lock().take()
             && !self.leaves_listeners.load(Relaxed)
@@ -281,27 +286,30 @@ impl Gateway {
         }
     }
 
-    /// Somebody keeps the listeners when this process ends: what is steered to them waits there.
+    /// Notes that the service manager keeps the listeners when this process ends. Connections that
+    /// are steered to them are queued there.
     pub(crate) fn leave_listeners_open(&self) {
         self.leaves_listeners.store(true, Relaxed);
     }
 
-    /// Whether the workers live.
+    /// Returns the heartbeats of the workers.
     pub(crate) fn heartbeats(&self) -> &WorkerHeartbeats {
         &self.heartbeats
     }
 
-    /// Whether the kernel hands connections to it on ports that it does not listen on.
+    /// Returns true if steering is active: the kernel hands the gateway connections on ports that
+    /// it does not listen on.
     pub fn is_steered_to(&self) -> bool {
         self.worker_loads.get().is_some()
     }
 
-    /// How busy the workers are, if the kernel is to know.
+    /// Returns the loads of the workers, which the kernel reads; `None` if steering is not active.
     pub(crate) fn worker_loads(&self) -> Option<&Arc<WorkerLoads>> {
         self.worker_loads.get()
     }
 
-    /// Counts a failed handshake, and bans its source if it was one too many.
+    /// Counts a failed handshake, and bans its source if it has reached the number that the
+    /// policy's rule allows.
     pub(crate) fn handshake_failed(&self, source: IpAddr) {
         let snapshot = self.snapshot();
         let (Some(rule), Some(bans)) = (&snapshot.policy().gateway().ban, self.bans.get()) else {
@@ -321,22 +329,23 @@ impl Gateway {
         }
     }
 
-    /// Waits until no more may be accepted. Cancel safe.
+    /// Waits until the gateway stops accepting. Cancel safe.
     pub(crate) async fn closing(&self) {
         self.closing.cancelled().await;
     }
 
-    /// The loops that accept.
+    /// Returns the tracker of the accept loops.
     pub(crate) fn acceptors(&self) -> &TaskTracker {
         &self.acceptors
     }
 
-    /// How often `accept(2)` failed for want of descriptors or memory.
+    /// Returns how many calls of `accept(2)` failed because of the system, for example for lack of
+    /// descriptors or memory.
     pub fn accept_failures(&self) -> u64 {
         self.accept_failures.load(Relaxed)
     }
 
-    /// Counts a failed accept, and reports it once in a while.
+    /// Counts a failed accept and reports it, at most once a second.
     pub(crate) fn accept_failed(&self, error: &io::Error) {
         let failures = self.accept_failures.fetch_add(1, Relaxed) + 1;
         let mut reported = self.accept_reported.lock();
@@ -347,7 +356,8 @@ impl Gateway {
     }
 }
 
-/// A gateway that is ready to let clients in.
+/// A gateway that is ready to accept clients: its listeners are bound and its workers started. See
+/// [`Gateway::open`].
 #[derive(Debug)]
 pub struct PreparedGateway {
     bound: BoundListeners,

@@ -1,5 +1,5 @@
-//! Listeners that were open before this process was, handed over by the old process or
-//! kept by the service manager.
+//! Listeners that were open before this process started: handed over by the old process, or kept by
+//! the service manager.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -7,15 +7,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::str::FromStr;
 
-/// What a listener is for. Its text is also its name in a service manager's file descriptor store,
-/// where colons are not allowed.
+/// The purpose of a listener. Its text is also its name in a service manager's file descriptor
+/// store, where colons are not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerPurpose {
-    /// It is open at an address, as the policy has it.
+    /// It listens at an address of the policy.
     Listen(SocketAddr),
     /// Connections are steered to it, in the slot of this number.
     Steered(usize),
-    /// By its means the kernel finds those that are steered to.
+    /// The kernel uses it to find the listeners that connections are steered to.
     Anchor,
     /// It is the admin socket.
     Admin,
@@ -52,7 +52,7 @@ impl FromStr for ListenerPurpose {
     }
 }
 
-/// Listeners that nobody stands at yet. Dropping them closes them here.
+/// Inherited listeners that are not in use yet. Dropping them closes them in this process.
 #[derive(Debug, Default)]
 pub struct InheritedListeners {
     listeners: Vec<(SocketAddr, TcpListener)>,
@@ -64,12 +64,12 @@ pub struct InheritedListeners {
 }
 
 impl InheritedListeners {
-    /// Notes the generation of the old process's policy.
+    /// Sets the generation of the old process's policy.
     pub fn set_generation(&mut self, generation: u64) {
         self.generation = generation;
     }
 
-    /// The generation of the old process's policy; 0 without one.
+    /// Returns the generation of the old process's policy; 0 if there is no old process.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -89,12 +89,13 @@ impl InheritedListeners {
         self.listeners.push((address, listener));
     }
 
-    /// The process that had them has loaded the steering programs too, and would have unloaded them.
+    /// Notes that the process that had the listeners has loaded the steering programs, and would
+    /// have unloaded them at its end. This process takes that over.
     pub fn set_owns_steering(&mut self) {
         self.owns_steering = true;
     }
 
-    /// What each is for.
+    /// Returns the purposes of all listeners, without the admin socket.
     pub fn purposes(&self) -> impl Iterator<Item = ListenerPurpose> {
         let listeners = self.listeners.iter();
         let steered = self.steered.iter();
@@ -104,34 +105,35 @@ impl InheritedListeners {
             .chain(self.anchor.as_ref().map(|_| ListenerPurpose::Anchor))
     }
 
-    /// How many there are.
+    /// Returns the number of listeners, the admin socket included.
     pub fn len(&self) -> usize {
         let more = usize::from(self.anchor.is_some()) + usize::from(self.admin.is_some());
         self.listeners.len() + self.steered.len() + more
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no listeners.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether steering goes with whoever has them.
+    /// Returns true if the process that takes these listeners must unload the steering programs at
+    /// its end.
     pub(crate) fn owns_steering(&self) -> bool {
         self.owns_steering
     }
 
-    /// Whether some are open at an address with this port.
+    /// Returns true if there are listeners at an address with this port.
     pub(crate) fn has_listeners(&self, port: u16) -> bool {
         let mut listeners = self.listeners.iter();
         listeners.any(|(address, _)| address.port() == port)
     }
 
-    /// Whether some are open at an address.
+    /// Returns true if there are listeners at the address `wanted`.
     pub(crate) fn has_listener_at(&self, wanted: SocketAddr) -> bool {
         self.listeners.iter().any(|(address, _)| *address == wanted)
     }
 
-    /// Takes those that are open at an address.
+    /// Takes the listeners at the address `wanted`.
     pub(crate) fn take_listeners(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
         let taken = self
             .listeners
@@ -139,7 +141,8 @@ impl InheritedListeners {
         taken.map(|(_, listener)| listener).collect()
     }
 
-    /// Takes those that are steered to, in the order of their slots, and their anchor.
+    /// Takes the listeners for steered connections, in the order of their slots, and their anchor.
+    /// Without an anchor nothing is taken.
     pub(crate) fn take_steered(&mut self) -> Option<(Vec<TcpListener>, TcpListener)> {
         let anchor = self.anchor.take()?;
         self.steered.sort_unstable_by_key(|(slot, _)| *slot);

@@ -1,10 +1,10 @@
-//! What a client may take of the gateway before anybody knows who it is.
+//! Limits of the resources that a client may use before it is authenticated.
 //!
-//! A connection is *silent* until its `ClientHello` is whole: it costs a socket, a timer and some 3 KiB.
-//! There may be many of those, and when there are too many, the oldest of the source that has most
-//! gives way, so that nobody is kept out by clients who say nothing. Only a whole `ClientHello` takes
-//! one of the far fewer slots of handshakes, which cost memory and computing, and only a client that
-//! proved who it is takes a slot of an open connection.
+//! A connection is *silent* until its `ClientHello` is whole: it costs a socket, a timer and some 3
+//! KiB. Many of those are allowed. When there are too many, the oldest of the source that has most
+//! gives way, so that clients which send nothing exclude no other client. Only a whole
+//! `ClientHello` takes one of the far fewer slots of handshakes, which cost memory and computing,
+//! and only a client that authenticated itself takes a slot of an open connection.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -23,37 +23,37 @@ mod fair_table;
 
 use fair_table::{FairSlot, FairTable, TableBounds, TableFull};
 
-/// How long a handshake may take before it gives way to one of a source that has fewer, when there are
-/// as many as may be.
+/// Minimum age of a handshake before it gives way to one of a source that has fewer, when the
+/// maximum of handshakes is reached: 1 second.
 const GRACE: Duration = Duration::from_secs(1);
-/// How many silent connections are ended at once for the sake of a handshake, or when the system has no
-/// descriptor left.
+/// Number of silent connections that are ended together to make room, when the system has no
+/// descriptor or memory left.
 const RELIEF: usize = 8;
 
-/// Counts silent connections, handshakes in flight and open connections.
+/// Counters of silent connections, handshakes in flight and open connections, with their limits.
 #[derive(Debug)]
 pub struct PreAuthLimits {
     silent: Arc<FairTable>,
     handshakes: Arc<FairTable>,
     connections: Arc<Counter>,
-    /// Those of them that other processes have.
+    /// The open connections of other processes, which `connections` contains.
     remote: Arc<Counter>,
-    /// How many descriptors clients may use.
+    /// Number of descriptors that clients may use.
     descriptors: AtomicUsize,
     memory: MemoryGauge,
 }
 
-/// The slot of a connection whose `ClientHello` is not whole, returned on drop.
+/// The slot of a connection whose `ClientHello` is not whole; returned on drop.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
 pub struct SilentSlot(FairSlot);
 
-/// A handshake's slot, returned on drop, when the handshake is over.
+/// The slot of a handshake; returned on drop, when the handshake is over.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
 pub struct HandshakeSlot(FairSlot);
 
-/// An open connection's slot, returned on drop.
+/// The slot of an open connection; returned on drop.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
 pub struct ConnectionSlot {
@@ -89,7 +89,7 @@ impl Default for PreAuthLimits {
 }
 
 impl PreAuthLimits {
-    /// Takes note of how many descriptors the process may have; `None` is without limit.
+    /// Sets the number of descriptors that the process may have; `None` is without limit.
     pub fn set_descriptors(&self, limit: Option<u64>) {
         let usable = limit.map(fd_limit::for_clients);
         let usable = usable.and_then(|usable| usize::try_from(usable).ok());
@@ -97,7 +97,12 @@ impl PreAuthLimits {
             .store(usable.unwrap_or(usize::MAX), Relaxed);
     }
 
-    /// Takes the slot of a connection that has just arrived. Other silent connections give way to it.
+    /// Takes a slot for a connection that has just arrived. Other silent connections give way to
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// The gateway has all connections that the policy allows, or no descriptor or memory is left.
     pub fn take_silent_slot(
         &self,
         source: IpAddr,
@@ -118,8 +123,13 @@ impl PreAuthLimits {
         Ok(SilentSlot(self.silent.enter(source, most, now)))
     }
 
-    /// Takes a handshake's slot in exchange for that of a silent connection. Silent connections give way
-    /// to it when descriptors run out.
+    /// Takes a handshake's slot in exchange for that of a silent connection. Silent connections
+    /// give way to it when descriptors or memory run out.
+    ///
+    /// # Errors
+    ///
+    /// All handshakes that the policy allows, in total or of this source, are in flight, or no
+    /// memory is left.
     pub fn take_handshake_slot(
         &self,
         silent: SilentSlot,
@@ -145,7 +155,11 @@ impl PreAuthLimits {
         Ok(HandshakeSlot(slot))
     }
 
-    /// Takes the slot of an open connection, within `limits`.
+    /// Takes a slot for an open connection, within `limits`.
+    ///
+    /// # Errors
+    ///
+    /// The gateway has all connections that the policy allows.
     pub fn take_connection_slot(
         &self,
         limits: &GatewayLimits,
@@ -157,7 +171,8 @@ impl PreAuthLimits {
         })
     }
 
-    /// Counts a connection that another process has admitted, whatever the limits say.
+    /// Takes a slot for a connection that another process has admitted, whatever the limits say.
+    /// Returns `None` only if a counter would overflow.
     pub fn take_remote_slot(&self) -> Option<ConnectionSlot> {
         Some(ConnectionSlot {
             _connection: self.connections.claim(lb::Limit::Unlimited)?,
@@ -165,28 +180,29 @@ impl PreAuthLimits {
         })
     }
 
-    /// Ends a few silent connections, since the system has no descriptor or memory left. Says whether there were any.
+    /// Ends a few silent connections when the system has no descriptor or memory left. Returns true
+    /// if there were any.
     pub fn evict_silent(&self) -> bool {
         (0..RELIEF).take_while(|_| self.silent.evict()).count() > 0
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections, those of other processes included.
     pub fn connections(&self) -> u32 {
         self.connections.open()
     }
 
-    /// How many handshakes are in flight.
+    /// Returns the number of handshakes in flight.
     pub fn handshakes(&self) -> usize {
         self.handshakes.len()
     }
 
-    /// How many connections have not sent a whole `ClientHello`.
+    /// Returns the number of connections whose `ClientHello` is not whole.
     pub fn silent(&self) -> usize {
         self.silent.len()
     }
 
-    /// How many descriptors are left for silent connections. A handshake counts as the connection that
-    /// it may become.
+    /// Returns the number of descriptors that are left for silent connections. A handshake is
+    /// counted with the two descriptors of the connection that it may become.
     fn free_descriptors(&self) -> usize {
         let own = self.connections.open().saturating_sub(self.remote.open());
         let pairs = self.handshakes.len().saturating_add(own as usize);
@@ -202,8 +218,8 @@ fn count(quota: Quota) -> usize {
     }
 }
 
-/// Who shares a bound: one IPv4 address, or one IPv6 network of 64 bits, which is what a single
-/// site has at its disposal (RFC 6177).
+/// Returns the source that shares a bound with `source`: an IPv4 address itself, or the IPv6
+/// network of 64 bits, which is what a single site has at its disposal (RFC 6177).
 pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => {

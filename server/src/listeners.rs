@@ -13,23 +13,23 @@ use crate::load::LoadError;
 use crate::policy::{self, Freebind};
 use crate::worker;
 
-/// A listener on its way to its worker.
+/// A listener that is assigned to a worker.
 #[derive(Debug)]
 pub(crate) struct AssignedListener {
     pub(crate) listener: TcpListener,
     /// Cancelled when nothing more is accepted here.
     pub(crate) closing: CancellationToken,
-    /// Whether the kernel chose the worker, by its load.
+    /// True if the kernel chooses the worker of each connection, by its load.
     pub(crate) steered: bool,
 }
 
-/// The listeners that are open, and the workers that accept on them.
+/// The open listeners, and the workers that accept on them.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     closing: CancellationToken,
     workers: Vec<mpsc::Sender<AssignedListener>>,
     open: BTreeMap<SocketAddr, OpenAddress>,
-    /// By the slots that the kernel knows them by.
+    /// Listeners for steered connections, in the order of the slots that the kernel knows them by.
     steered: Vec<TcpListener>,
     are_disabled: bool,
     are_handed_over: bool,
@@ -42,12 +42,12 @@ struct OpenAddress {
     listeners: Vec<TcpListener>,
 }
 
-/// Listeners that are bound, but that no worker accepts on yet.
+/// Listeners that are bound, but on which no worker accepts yet.
 #[derive(Debug)]
 pub(crate) struct BoundListeners(Vec<(SocketAddr, SocketAddr, Vec<TcpListener>)>);
 
 impl Listeners {
-    /// No listeners; cancelling `closing` closes all that will be opened.
+    /// Creates an empty set of listeners. Cancelling `closing` closes all that are opened later.
     pub(crate) fn new(closing: CancellationToken) -> Self {
         Self {
             closing,
@@ -59,33 +59,34 @@ impl Listeners {
         }
     }
 
-    /// No address is to be opened, whatever is asked for.
+    /// Prevents that any address is opened from now on.
     pub(crate) fn disable(&mut self) {
         self.are_disabled = true;
     }
 
-    /// Whether no address is to be opened.
+    /// Returns true if no address may be opened.
     pub(crate) fn are_disabled(&self) -> bool {
         self.are_disabled
     }
 
-    /// Another process is just getting them, or no longer is.
+    /// Sets whether another process is taking over the listeners.
     pub(crate) fn set_handed_over(&mut self, are_handed_over: bool) {
         self.are_handed_over = are_handed_over;
     }
 
-    /// Whether another process is just getting them, and none may be added.
+    /// Returns true while another process is taking over the listeners. None may be added then.
     pub(crate) fn are_handed_over(&self) -> bool {
         self.are_handed_over
     }
 
-    /// Adds a worker, which gets its listeners through this queue.
+    /// Adds a worker, which receives its listeners through this queue.
     pub(crate) fn add_worker(&mut self, worker: mpsc::Sender<AssignedListener>) {
         self.workers.push(worker);
     }
 
-    /// Binds those of the addresses that are not open yet, for every worker, or none of them. What was
-    /// inherited is not bound again, and is taken only if all others could be bound.
+    /// Binds the addresses of the policy that are not open yet, for every worker; on an error none
+    /// of them. Inherited listeners are not bound again, and are taken only if all others could be
+    /// bound.
     pub(crate) fn bind(
         &self,
         gateway: &policy::GatewayPolicy,
@@ -136,19 +137,20 @@ impl Listeners {
         Ok((wanted, address, listeners))
     }
 
-    /// Has no workers again.
+    /// Removes all workers.
     pub(crate) fn dismiss(&mut self) {
         self.workers.clear();
     }
 
-    /// Whether one of the open addresses has the same port, and so may be what is found there.
+    /// Returns true if one of the open addresses has the same port: the listener that is found
+    /// there may be the gateway's own.
     fn shares_a_port_with(&self, wanted: SocketAddr) -> bool {
         let mut open = self.open.values();
         open.any(|open| open.bound.port() == wanted.port())
     }
 
-    /// Has the workers accept on what was bound, and closes what is not among the addresses. What
-    /// already waits there is still accepted.
+    /// Makes the workers accept on what was bound, and closes the listeners whose address is not in
+    /// `addresses`. Connections that are queued there are still accepted.
     pub(crate) fn open(&mut self, bound: BoundListeners, addresses: &[SocketAddr]) {
         for (wanted, bound, listeners) in bound.0 {
             let closing = self.closing.child_token();
@@ -169,13 +171,14 @@ impl Listeners {
         });
     }
 
-    /// Has each worker accept on one of the listeners for steered connections, until all listeners close.
+    /// Makes each worker accept on one of the listeners for steered connections, until all
+    /// listeners close.
     pub(crate) fn open_steered(&mut self, listeners: Vec<TcpListener>) {
         self.assign(&listeners, &self.closing, true);
         self.steered = listeners;
     }
 
-    /// Closes the listeners, which others may have too, and opens no more. To be called once nobody
+    /// Closes this process's copies of the listeners, and opens no more. Call it once no worker
     /// accepts on them any more.
     pub(crate) fn close(&mut self) {
         self.disable();
@@ -183,7 +186,7 @@ impl Listeners {
         self.steered.clear();
     }
 
-    /// The listeners and what each is for.
+    /// Returns the listeners and the purpose of each.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = (ListenerPurpose, BorrowedFd<'_>)> {
         let unsteered = self.open.iter().flat_map(|(&wanted, open)| {
             let listeners = open.listeners.iter();
@@ -195,13 +198,13 @@ impl Listeners {
         )
     }
 
-    /// The addresses that are open, with real ports.
+    /// Returns the addresses that are open, with real ports.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.open.values().map(|open| open.bound).collect()
     }
 
-    /// Has every worker accept on one of the listeners, and at least one worker on each. There may be more or fewer
-    /// of them than workers if they were inherited.
+    /// Makes every worker accept on one of the listeners, and at least one worker on each. If they
+    /// were inherited, there may be more or fewer of them than workers.
     fn assign(&self, listeners: &[TcpListener], closing: &CancellationToken, steered: bool) {
         let posts = self.workers.len().max(listeners.len());
         let each = self.workers.iter().cycle().zip(listeners.iter().cycle());
@@ -219,7 +222,8 @@ impl Listeners {
     }
 }
 
-/// Makes listeners that were inherited ready. Returns where they are open.
+/// Makes inherited listeners non-blocking. Returns the address that they are bound to; `None` if
+/// there are none.
 fn prepared(listeners: &[TcpListener]) -> io::Result<Option<SocketAddr>> {
     let mut address = None;
     for listener in listeners {

@@ -1,5 +1,6 @@
-//! How a client that is known is admitted. Its limits are asked here or where clients are counted now; if it has all of
-//! its connections open, one more may wait for one of those to end.
+//! Admission of authenticated clients. A client's limits are checked by this process, or by the one
+//! that counts the clients now. If all connections that a client may have are open, one more may
+//! wait until one of those ends.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,29 +29,30 @@ mod wait_time;
 use candidate::{AdmissionCandidate, LocalCandidate, RemoteCandidate};
 pub(crate) use wait_time::AdmissionWait;
 
-/// A client that is to be admitted.
+/// The request to admit one connection of a client.
 struct AdmissionRequest<'a> {
     connection: u64,
     client: &'a SharedName,
     group: &'a str,
     limits: ClientLimits,
-    /// When it came. Without it nobody would hear that it waits: it is admitted at once or refused.
+    /// Time of its arrival. `None` if no one is notified that it waits: it is admitted at once or
+    /// refused.
     since: Option<Instant>,
 }
 
-/// How far the admission of a client is.
+/// State of an admission, from one look at the deciding process to the next.
 enum AdmissionState {
-    /// It has not asked, or has to ask again.
+    /// It has not been requested, or must be requested again.
     NotAsked,
-    /// It waits here for a slot.
+    /// It waits in this process for a slot.
     Queued(QueuedSlot),
-    /// It was given one here.
+    /// It was given a slot in this process.
     Granted(ClientSlot),
     /// Another process has admitted it.
     AdmittedRemotely(Arc<RemoteAdmission>),
 }
 
-/// What comes of one look at who decides.
+/// Result of one look at the deciding process.
 enum AdmissionStep<T> {
     Entered(T),
     Queued(QueuedSlot),
@@ -58,8 +60,8 @@ enum AdmissionStep<T> {
 }
 
 impl Gateway {
-    /// Admits a client, or says why it does not. One that waits is seen to leave, and ends with its
-    /// certificate and with the gateway.
+    /// Admits a client, or returns the [`Outcome`] of its connection. While it waits, the wait ends
+    /// if the client disconnects, if a certificate of its chain ends, or at the drain's deadline.
     pub(crate) async fn admit_client(
         &self,
         client: &mut ClientStream,
@@ -82,9 +84,9 @@ impl Gateway {
         entered
     }
 
-    /// Admits a client, if its limits allow it: those of this process and of the others that serve the
-    /// gateway's clients together. A generation that came into force since the permit was given decides too.
-    /// Cancel safe: a client that waits leaves the queue.
+    /// Admits a client if its limits allow it: those of this process and of the others that serve
+    /// the gateway's clients together. A generation that came into force since the permit was given
+    /// decides too. Cancel safe: a client that waits leaves the queue.
     pub(crate) async fn admit(
         &self,
         connection: u64,
@@ -116,8 +118,9 @@ impl Gateway {
         }
     }
 
-    /// Admits a client of an old process, by its limits here. `waited` says how long it has waited there,
-    /// if it may wait on.
+    /// Admits a client of an older process by its limits in this one, and returns the connection's
+    /// number here. `waited` is the time that it has waited there already, `None` if it may not
+    /// wait.
     pub(crate) async fn admit_remote(
         &self,
         connection_state: &ConnectionState,
@@ -152,7 +155,8 @@ impl Gateway {
         Ok(connection)
     }
 
-    /// Admits a client here or where clients are counted now, and enters it in the same moment.
+    /// Admits a client in this process or in the one that counts the clients now, and inserts it
+    /// into the table while the deciding process cannot change.
     async fn admit_and_insert<N: AdmissionCandidate>(
         &self,
         mut request: AdmissionRequest<'_>,
@@ -186,7 +190,8 @@ impl Gateway {
         }
     }
 
-    /// Looks which process decides, and inserts a client that is admitted in the same moment.
+    /// Finds out which process decides, and inserts a client that is admitted before that can
+    /// change.
     fn decide<N: AdmissionCandidate>(
         &self,
         request: &AdmissionRequest<'_>,
@@ -245,7 +250,7 @@ impl Gateway {
         )
     }
 
-    /// Waits for a slot here, or for a change.
+    /// Waits for a slot in this process, or until the request must be decided again.
     async fn wait_in_queue<N: AdmissionCandidate>(
         &self,
         request: &mut AdmissionRequest<'_>,
@@ -276,7 +281,7 @@ impl Gateway {
         }
     }
 
-    /// Asks the process that decides, which has the client wait if it is to.
+    /// Asks the process that decides, which makes the client wait if its policy says so.
     async fn ask_remote<N: AdmissionCandidate>(
         &self,
         request: &AdmissionRequest<'_>,

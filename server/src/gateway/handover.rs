@@ -1,4 +1,5 @@
-//! What one process of a gateway hands to the next: listeners, what it knows, whom it counts.
+//! Handover from one process of a gateway to the next: listeners, health of upstreams, and the
+//! counting of connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,8 @@ use crate::steering::ActiveSteering;
 use crate::upgrade::protocol::{ConnectionState, KnownHealth};
 
 impl Gateway {
-    /// Counts a connection that an older process has, whatever the limits say.
+    /// Counts a connection that an older process has, whatever the limits say. Returns its number
+    /// in this process.
     pub(crate) fn count_remote(&self, state: &ConnectionState, cut: &EndRequests) -> Option<u64> {
         let connection = self.recorder.number();
         let _remote_admission = self.connections.remote_admission();
@@ -55,7 +57,7 @@ impl Gateway {
         Some(())
     }
 
-    /// A connection of an older process has reached its upstream.
+    /// Notes that a connection of an older process has reached its upstream.
     pub(crate) fn remote_dialed(&self, connection: u64, upstream: SocketAddr) {
         self.connections
             .remote_dialed(connection, upstream, |group| {
@@ -63,7 +65,7 @@ impl Gateway {
             });
     }
 
-    /// What the probes have found out.
+    /// Returns the health of all upstreams of which it is known.
     pub(crate) fn upstream_health(&self) -> Vec<KnownHealth> {
         let mut known = Vec::new();
         for group in self.balancer.groups() {
@@ -83,15 +85,16 @@ impl Gateway {
         known
     }
 
-    /// Believes what the probes of an older process have found out.
+    /// Adopts the health of an upstream that an older process reports, unless it is known here
+    /// already.
     pub(crate) fn assume_health(&self, known: &KnownHealth) {
         if let Some(group) = self.balancer.group(&known.group) {
             group.assume(known.upstream, known.health());
         }
     }
 
-    /// The listeners, for another process to have too, and whether steering goes with the
-    /// gateway.
+    /// Returns copies of the listeners for another process, and true if this gateway loaded the
+    /// steering programs and would unload them at its end.
     pub(crate) fn listeners(&self) -> io::Result<(Vec<(ListenerPurpose, OwnedFd)>, bool)> {
         let listeners = self.listeners.lock();
         let steered = self.steering.lock();
@@ -109,8 +112,8 @@ impl Gateway {
         Ok((all, is_own))
     }
 
-    /// Keeps the policy as it is while another process takes over, unless it is another by now than
-    /// `generation`. Returns whether it is the same.
+    /// Begins a handover: the policy is not reloaded while another process takes over. Returns
+    /// false, and changes nothing, if the generation in force is not `generation` any more.
     pub(crate) fn begin_handover(&self, generation: u64) -> bool {
         let mut listeners = self.listeners.lock();
         let is_the_same = self.snapshot().generation() == generation;
@@ -120,7 +123,7 @@ impl Gateway {
         is_the_same
     }
 
-    /// The other process serves, or has failed.
+    /// Ends a handover, after the other process has begun to serve or has failed.
     pub(crate) fn end_handover(&self) {
         self.listeners.lock().set_handed_over(false);
     }
@@ -139,7 +142,7 @@ impl Gateway {
         }
     }
 
-    /// Leaves the kernel as another process has it now.
+    /// Forgets steering without a change in the kernel, where another process has the role now.
     pub(crate) fn forget_steering(&self) {
         drop(self.steering.lock().take());
     }

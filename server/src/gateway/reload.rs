@@ -1,4 +1,4 @@
-//! The next generation of what a gateway has in force.
+//! Reload: the change to the next generation of the policy and of all that it names.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,29 +15,31 @@ use crate::priority;
 use crate::snapshot::GatewaySnapshot;
 use crate::tls::TlsSettings;
 
-/// What one change of the policy did.
+/// Report of one reload.
 #[derive(Debug)]
 pub struct ReloadReport {
     /// The generation that is in force now.
     pub generation: u64,
-    /// What changed.
+    /// The changes of the policy.
     pub changes: Vec<PolicyChange>,
-    /// How long it took to put them in force.
+    /// Time that it took to put them in force, without reading and binding.
     pub took: Duration,
     /// The connections whose permit was revoked.
     pub revoked: RevokedConnections,
-    /// How those are to end, and how long they may take if they are drained.
+    /// The policy's `on_revoke`, and the time that those may take if they are drained.
     pub on_revoke: (OnRevoke, Duration),
 }
 
 impl Gateway {
-    /// Reads the policy again, and all that it names, and puts the difference in force. Whatever is
-    /// wrong with any of it, nothing changes.
+    /// Reads the policy again, and all files that it names, and puts the difference in force. On
+    /// any error nothing changes.
     ///
-    /// What is added is there before anybody may be granted it, what is removed goes after nobody
-    /// can be; a connection sees the one generation or the other. Call it from one thread at a time.
+    /// A group that is added exists before a client can be granted it, and one that is removed goes
+    /// only when no client can be granted it any more; a connection sees the one generation or the
+    /// other. Call it from one thread at a time.
     ///
-    /// `are_unchanged` is asked once everything is read: what was written to meanwhile may be torn.
+    /// `are_unchanged` is called once everything is read: files that were written meanwhile may be
+    /// incomplete.
     pub fn reload(
         &self,
         path: &Path,
@@ -54,7 +56,8 @@ impl Gateway {
         self.put_in_force(&before, policy, changes, Arc::new(tls))
     }
 
-    /// Puts what was read in force, unless something is in its way.
+    /// Puts the policy that was read in force, unless a handover is under way or an address cannot
+    /// be bound.
     pub(super) fn put_in_force(
         &self,
         before: &GatewaySnapshot,

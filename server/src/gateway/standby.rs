@@ -1,4 +1,4 @@
-//! A standby: it serves while there is no primary, and says so.
+//! The standby: it serves while there is no primary, and reports when it begins to.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use parking_lot::Mutex;
 
 use super::Gateway;
 
-/// After how long without a client the next one is news again.
+/// Time without a client after which the next one is reported again: 1 minute.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// When the kernel last handed a client to this process, if it is a standby.
+/// The time when the kernel last handed this process a client, if it is a standby.
 #[derive(Debug, Default)]
 pub(super) struct StandbyState(OnceLock<Mutex<Option<Instant>>>);
 
 impl StandbyState {
-    /// This process is one.
+    /// Notes that this process is a standby.
     pub(super) fn begin(&self) {
         self.0.get_or_init(Mutex::default);
     }
 
-    /// A client has come. Returns whether the standby has just begun to serve.
+    /// Notes a client. Returns true if the standby has just begun to serve.
     fn serves(&self, now: Instant) -> bool {
         self.0.get().is_some_and(|last| {
             let last = last.lock().replace(now);
@@ -30,7 +30,7 @@ impl StandbyState {
 }
 
 impl Gateway {
-    /// The kernel has handed it a client.
+    /// Notes that the kernel has handed this gateway a client. A standby logs that it serves.
     pub(crate) fn note_steered_client(&self) {
         if self.standby.serves(Instant::now()) {
             tracing::info!("the standby serves: there is no primary");

@@ -1,23 +1,23 @@
-//! The threads of a gateway that serves.
+//! The worker threads of a gateway that serves.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-/// How often the workers are looked at when they are to end.
+/// Interval at which the workers are checked when they are to end.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Whose the connections are that wait at the listeners when no more are accepted.
+/// Owner of the connections that are queued at the listeners when accepting stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueuedConnections {
-    /// This process's: they are accepted, and drained as all others.
+    /// This process: they are accepted, and drained as all others.
     Ours,
-    /// Those of the process that has the same listeners.
+    /// The process that has the same listeners: they are left to it.
     Theirs,
 }
 
-/// The workers of a gateway that serves.
+/// The worker threads of a gateway that serves.
 #[derive(Debug)]
 pub struct WorkerThreads {
     threads: Vec<JoinHandle<()>>,
@@ -28,13 +28,13 @@ impl WorkerThreads {
         Self { threads }
     }
 
-    /// How many there are.
+    /// Returns the number of workers.
     pub(super) fn len(&self) -> usize {
         self.threads.len()
     }
 
-    /// Waits for the workers' end, which comes when the gateway's drain is over. One that hangs is left
-    /// behind after `limit`.
+    /// Waits until all workers have ended, which they do when the gateway's drain is over. After
+    /// `limit` those that do not respond are left behind, which is logged.
     pub async fn ended(mut self, limit: Duration) {
         let ended = async {
             while !self.threads.is_empty() {

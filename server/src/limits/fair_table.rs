@@ -1,4 +1,4 @@
-//! Entries by source, of which the oldest of the source that has most gives way.
+//! A table of entries by source, where the oldest entry of the source that has most gives way.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,14 +14,14 @@ use tokio::sync::Notify;
 const V4_LENGTHS: [u8; LEVELS] = [16, 24, 32];
 const V6_LENGTHS: [u8; LEVELS] = [48, 56, 64];
 const LEVELS: usize = 3;
-/// How many bits of a mapped address stand before the IPv4 address (RFC 4291, 2.5.5.2).
+/// Number of bits before the IPv4 address in a mapped address (RFC 4291, 2.5.5.2).
 const MAPPED: u8 = 96;
 
-/// Entries that each have a source, in the order in which they came.
+/// A table of entries that each have a source, in the order of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct FairTable(Mutex<TableEntries>);
 
-/// One entry of a table, which leaves it on drop.
+/// One entry of a table; it is removed on drop.
 #[derive(Debug)]
 #[must_use = "dropping a slot returns it"]
 pub(super) struct FairSlot {
@@ -30,16 +30,16 @@ pub(super) struct FairSlot {
     evicted: Arc<Notify>,
 }
 
-/// What a table may hold.
+/// The bounds of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TableBounds {
     pub(super) all: usize,
     pub(super) per_source: usize,
-    /// How old an entry has to be before it gives way.
+    /// Minimum age of an entry before it gives way.
     pub(super) grace: Duration,
 }
 
-/// Which of its bounds a table has reached.
+/// The bound that a table has reached.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TableFull {
     All,
@@ -66,7 +66,7 @@ struct TableEntry {
     evicted: Arc<Notify>,
 }
 
-/// All that there is, and the networks, and those that a source belongs to, from the widest on.
+/// The networks that a source belongs to, from the one of all addresses to the narrowest.
 type EnclosingNetworks = [SourceNetwork; LEVELS + 1];
 
 #[derive(Debug, Default)]
@@ -79,8 +79,8 @@ struct TableEntries {
 }
 
 impl FairTable {
-    /// Adds an entry of a source. If there are `most`, the oldest entry of the source that has most gives
-    /// way.
+    /// Adds an entry of a source. If there are `most` entries, the oldest entry of the source that
+    /// has most gives way.
     pub(super) fn enter(self: &Arc<Self>, source: IpAddr, most: usize, now: Instant) -> FairSlot {
         let mut entries = self.0.lock();
         while entries.by_ticket.len() >= most.max(1)
@@ -91,9 +91,9 @@ impl FairTable {
         self.insert(&mut entries, source, now)
     }
 
-    /// Adds an entry of a source within `bounds`. If there is no room, an entry gives way only to a source
-    /// that has fewer, and only after [`TableBounds::grace`]: under many clients who come all at once, those
-    /// who were first have to get to an end.
+    /// Adds an entry of a source within `bounds`. If the table is full, an entry gives way only to
+    /// a source that has fewer entries, and only after [`TableBounds::grace`]: when many clients
+    /// arrive together, the first of them must be able to finish.
     pub(super) fn enter_within(
         self: &Arc<Self>,
         source: IpAddr,
@@ -112,12 +112,12 @@ impl FairTable {
         Ok(self.insert(&mut entries, source, now))
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.0.lock().by_ticket.len()
     }
 
-    /// Takes the oldest entry of the source that has most out of the table. Says whether there was one.
+    /// Evicts the oldest entry of the source that has most. Returns true if there was one.
     pub(super) fn evict(&self) -> bool {
         let mut entries = self.0.lock();
         let victim = entries.victim();
@@ -145,7 +145,7 @@ impl FairTable {
 }
 
 impl FairSlot {
-    /// Waits until the entry has given way to another. Cancel safe.
+    /// Waits until the entry is evicted. Cancel safe.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -222,8 +222,8 @@ impl TableEntries {
         self.members.range(members).next().map(|member| member.1)
     }
 
-    /// The oldest entry of the narrowest network that has most, of those within the next wider one that
-    /// has most, and so on.
+    /// Returns the oldest entry of the narrowest network that has most entries, among those within
+    /// the next wider network that has most, and so on.
     fn victim(&self) -> Option<EntryNumber> {
         let mut network = SourceNetwork::ALL;
         for _ in 0..LEVELS {
@@ -239,8 +239,9 @@ impl TableEntries {
         self.oldest(network)
     }
 
-    /// The same for the sake of one more entry of `source`: only if the victim's network has more than
-    /// that of `source` would have, and has had it for at least `grace`.
+    /// Returns the entry that gives way to one more entry of `source`: the same as `victim`, but
+    /// only if the victim's network has more entries than that of `source` would have, and the
+    /// victim is at least `grace` old.
     fn victim_for(&self, source: IpAddr, grace: Duration, now: Instant) -> Option<EntryNumber> {
         let victim = self.victim()?;
         let entry = self.by_ticket.get(&victim)?;

@@ -1,4 +1,4 @@
-//! A client that is to be admitted: one of this process, or one of an old one.
+//! Candidates for admission: clients of this process, and of older ones.
 
 use lb::{ClientLimits, ClientSlot};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -10,17 +10,17 @@ use crate::gateway::Gateway;
 use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::upgrade::protocol::ConnectionState;
 
-/// What is asked of a client, and done with it.
+/// A client to be admitted: its limits, its credentials and its insertion into the table.
 pub(super) trait AdmissionCandidate {
     type Entered;
 
-    /// Its limits in this generation; `None` if it may not be admitted any more.
+    /// Returns its limits in this generation; `None` if it may not be admitted any more.
     fn limits(&self, snapshot: &GatewaySnapshot) -> Option<ClientLimits>;
 
-    /// What another process is shown, for which this one asks.
+    /// Returns the credentials for another process that decides about it.
     fn credentials(&self) -> Option<CredentialsMessage>;
 
-    /// Enters it in the table.
+    /// Inserts it into the table, with the slot that it was given.
     fn insert(self, slot: ClientSlot) -> Self::Entered;
 }
 

@@ -1,11 +1,11 @@
-//! How long a connection has waited to be admitted.
+//! The time that a connection waits for its admission.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a connection waits, or has waited, for one of its client's to end. It takes little room in the many that
-/// need not.
+/// The time that a connection waits, or has waited, for another connection of its client to end. It
+/// takes little memory in the many connections that need not wait.
 #[derive(Debug, Default)]
 pub(crate) struct AdmissionWait(Option<Box<WaitTime>>);
 
@@ -16,7 +16,7 @@ enum WaitTime {
 }
 
 impl AdmissionWait {
-    /// How long it has waited so far, if it had to.
+    /// Returns the time that it has waited so far; `None` if it did not have to.
     pub(crate) fn so_far(&self) -> Option<Duration> {
         Some(match **self.0.as_ref()? {
             WaitTime::Since(since) => since.elapsed(),
@@ -28,7 +28,7 @@ impl AdmissionWait {
         self.0 = Some(Box::new(WaitTime::Since(since)));
     }
 
-    /// It waits no longer.
+    /// Ends the wait: its time does not grow any more.
     pub(super) fn end(&mut self) {
         if let Some(time) = self.so_far() {
             self.set(time);
