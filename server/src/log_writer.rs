@@ -1,6 +1,6 @@
-//! Lines on their way out, so that a slow reader or a full disk holds up nobody.
+//! Writers of log lines, which never make their callers wait for a slow reader or a full disk.
 //!
-//! A line is handed over without waiting or is dropped and counted; one thread does the writing.
+//! A line is handed over without waiting, or is dropped and counted; one thread does the writing.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -17,20 +17,21 @@ mod losses;
 use losses::LineLosses;
 pub use losses::LogOutage;
 
-/// How long lines gather behind those that were just written.
+/// Time that the writer waits for further lines after a write.
 const GATHER: Duration = Duration::from_millis(20);
-/// How many lines may wait for the writer.
+/// Capacity of the writer's queue, in messages.
 const QUEUE: usize = 8192;
-/// How many bytes are gathered into one write.
+/// Size of one write at which no further lines are added to it: 64 KiB.
 const BATCH: usize = 64 * 1024;
-/// How often the writer says how many lines were lost, at most.
+/// Minimum interval between two lines that report lost ones: 1 second.
 const REPORT_LOST: Duration = Duration::from_secs(1);
-/// How long the end of the process waits for lines that still wait.
+/// Time limit of [`Sink::flush`].
 const FLUSH: Duration = Duration::from_secs(1);
-/// Who may read a file that is created: its owner and its group. Records say who went where.
+/// Mode of a file that is created: its owner and its group may read it. Records contain personal
+/// data: which client connected to which group.
 const MODE: u32 = 0o640;
 
-/// Where lines go.
+/// The output of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogOutput {
     /// Standard output.
@@ -51,7 +52,7 @@ impl fmt::Display for LogOutput {
     }
 }
 
-/// Takes lines without ever waiting.
+/// A log that takes lines without ever waiting. Clones write to the same output.
 #[derive(Debug, Clone)]
 pub struct Sink {
     queue: SyncSender<SinkMessage>,
@@ -68,13 +69,13 @@ enum SinkMessage {
 impl Sink {
     /// Opens the output and starts its writer.
     ///
-    /// `tell_lost` words the line that says how many were lost.
+    /// `tell_lost` makes the line that reports a number of lost lines.
     pub fn open(output: LogOutput, tell_lost: fn(u64) -> String) -> io::Result<Self> {
         let name = output.to_string();
         Self::start(OutputFile::open(output)?, name, tell_lost)
     }
 
-    /// Starts a writer into anything else.
+    /// Starts a writer into any other output, which is named `records` in the program's own log.
     pub fn into(file: Box<dyn WriteDebug>, tell_lost: fn(u64) -> String) -> io::Result<Self> {
         let target = OutputFile { file, path: None };
         Self::start(target, "records".to_owned(), tell_lost)
@@ -95,7 +96,8 @@ impl Sink {
         Ok(Self { queue, losses })
     }
 
-    /// Hands a line over, which must end in a line feed, or counts it as lost.
+    /// Hands a line over to the writer, or counts it as lost if the queue is full. The line must
+    /// end in a line feed.
     pub fn send(&self, line: Vec<u8>) {
         if self.queue.try_send(SinkMessage::Line(line)).is_err() {
             self.losses
@@ -103,20 +105,20 @@ impl Sink {
         }
     }
 
-    /// Since when lines are lost, and how many, if that is so now.
+    /// Returns the current outage; `None` if no lines are being lost.
     pub fn outage(&self) -> Option<LogOutage> {
         self.losses.outage()
     }
 
-    /// Has the file opened again, after it was moved away. A file that cannot be opened leaves the
-    /// old one in use.
+    /// Makes the writer open its file again, after the file was moved away. If it cannot be opened,
+    /// the old one stays in use.
     pub fn reopen(&self) {
         if self.queue.try_send(SinkMessage::Reopen).is_err() {
             tracing::warn!("the log's writer is behind; ask again to reopen");
         }
     }
 
-    /// Waits until all lines are out, or gives up after a second.
+    /// Waits until all lines are written, for one second at most.
     pub fn flush(&self) {
         let (done, waits) = sync_channel(1);
         if self.queue.try_send(SinkMessage::Flush(done)).is_ok() {
@@ -126,7 +128,7 @@ impl Sink {
     }
 }
 
-/// A sink is also what log events are written to: one write is one event.
+/// A sink is also the output of log events: one write is one event.
 impl Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.send(line.to_vec());
@@ -144,7 +146,7 @@ struct OutputFile {
     path: Option<PathBuf>,
 }
 
-/// What a sink can write into.
+/// An output that a [`Sink`] can write to.
 pub trait WriteDebug: Write + Send + std::fmt::Debug {}
 impl<T: Write + Send + std::fmt::Debug> WriteDebug for T {}
 
@@ -206,7 +208,7 @@ impl SinkWriter {
         }
     }
 
-    /// Writes one message and the lines that wait behind it, and says whether those were all.
+    /// Writes one message and the lines that are queued behind it. Returns true if those were all.
     fn take(
         &mut self,
         first: SinkMessage,

@@ -1,4 +1,5 @@
-//! Whether memory is left for another client, before the kernel ends the process for want of it.
+//! Measurement of the memory that is left for further clients, so that they are refused before the
+//! kernel ends the process for lack of memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,37 +10,38 @@ use parking_lot::Mutex;
 
 use crate::policy::MemoryLimit;
 
-/// How often memory is measured, at most.
+/// Minimum interval between two measurements.
 const MEASURE: Duration = Duration::from_millis(100);
-/// What a client may take before that is measured, with what the kernel needs for its sockets.
+/// Estimate of the bytes that a client takes until the next measurement, with those that the kernel
+/// needs for its sockets.
 const EACH: u64 = 16 * 1024;
-/// How much room there is for what the kernel says in one file.
+/// Initial capacity, in bytes, of the buffer for one of the kernel's files.
 const ROOM: usize = 8 * 1024;
-/// A control group is full when so many tenths of its limit are in use.
+/// Tenths of a control group's limit that may be in use before it is full.
 const TENTHS: u64 = 9;
-/// The machine is full when one part in so many is available.
+/// The machine is full when less than one part in so many of its memory is available.
 const MACHINE_SHARE: u64 = 50;
-/// Where control groups are mounted (systemd, containers): those of version 2.
+/// Mount point of control groups (systemd, containers) of version 2.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// Measures the memory that is in use, now and then, and estimates in between.
+/// Gauge of the memory in use: it measures now and then, and estimates in between.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryGauge(Mutex<Option<MemoryReading>>);
 
 #[derive(Debug, Clone, Copy)]
 struct MemoryReading {
     at: Instant,
-    /// What the process has in memory.
+    /// Bytes of the process that are in memory.
     resident: u64,
-    /// What the control group or the machine has left.
+    /// Bytes that the control group or the machine has left, whichever is less.
     left: u64,
-    /// How many clients have come since.
+    /// Number of clients that have arrived since.
     clients: u64,
 }
 
 impl MemoryGauge {
-    /// Whether memory is full as one more client comes: the process has as much as `limit` says, or its
-    /// control group or the machine has hardly any left.
+    /// Returns true if there is no memory for one more client: the process has reached `limit`, or
+    /// its control group or the machine has hardly any left. Counts the client.
     pub(crate) fn is_full(&self, limit: MemoryLimit, now: Instant) -> bool {
         if limit == MemoryLimit::Unlimited {
             return false;
@@ -73,13 +75,14 @@ impl MemoryReading {
     }
 }
 
-/// What the process has in memory (`proc_pid_status(5)`).
+/// Returns the bytes of the process that are in memory (`VmRSS`, `proc_pid_status(5)`).
 fn resident() -> Option<u64> {
     let status = read("/proc/self/status")?;
     Some(field(&status, "VmRSS:")? * 1024)
 }
 
-/// How much may still be used of the control group and of the machine, whichever is less.
+/// Returns the bytes that may still be used, of the control group or of the machine, whichever is
+/// less.
 fn left() -> Option<u64> {
     let own = read("/proc/self/cgroup");
     let group = own.and_then(|text| left_in_group(Path::new(GROUPS), &text));
@@ -88,7 +91,8 @@ fn left() -> Option<u64> {
     group.into_iter().chain(machine).min()
 }
 
-/// The same of the groups that `/proc/self/cgroup` names.
+/// Returns the bytes that may still be used of the control group that `/proc/self/cgroup` names,
+/// and of the groups around it, whichever is least. `mount` is the mount point of control groups.
 fn left_in_group(mount: &Path, own: &str) -> Option<u64> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let group = mount.join(path);
@@ -119,15 +123,15 @@ fn left_on_machine(meminfo: &str) -> Option<u64> {
     Some(available.saturating_sub(all / MACHINE_SHARE))
 }
 
-/// Reads a file of the kernel's, which has no size before it is read: with room for all of it that is one call and
-/// one more to see its end.
+/// Reads a file of the kernel, whose size is not known before: with a buffer for all of it that is
+/// one call, and one more to see its end.
 fn read(path: impl AsRef<Path>) -> Option<String> {
     let mut text = String::with_capacity(ROOM);
     File::open(path).ok()?.read_to_string(&mut text).ok()?;
     Some(text)
 }
 
-/// The number behind a line's key.
+/// Returns the number after a line's key.
 fn field(text: &str, key: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key))?;
     value.split_whitespace().next()?.parse().ok()

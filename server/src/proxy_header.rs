@@ -1,4 +1,4 @@
-//! The PROXY protocol header, version 2, that tells an upstream who is behind a connection.
+//! The PROXY protocol header, version 2, which reports to an upstream the client of a connection.
 //!
 //! Format and type numbers: the PROXY protocol specification (`proxy-protocol.txt`), section 2.2.
 
@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 
 use ppp::v2::{Addresses, Builder, Command, Protocol, Type, Version};
 
-/// `PP2_CLIENT_SSL`, `PP2_CLIENT_CERT_CONN` and `PP2_CLIENT_CERT_SESS`.
+/// Flags of `PP2_TYPE_SSL`: `PP2_CLIENT_SSL`, `PP2_CLIENT_CERT_CONN` and `PP2_CLIENT_CERT_SESS`.
 const CLIENT_FLAGS: u8 = 0x01 | 0x02 | 0x04;
 
-/// What an upstream learns about a connection.
+/// The properties of a connection that its upstream is informed of.
 #[derive(Debug, Clone, Copy)]
 pub struct ProxyHeader<'a> {
-    /// Where the client connected from.
+    /// The address that the client connected from.
     pub source: SocketAddr,
-    /// Where the client connected to.
+    /// The address that the client connected to.
     pub destination: SocketAddr,
     /// The SNI name (`PP2_TYPE_AUTHORITY`).
     pub authority: Option<&'a str>,
@@ -27,8 +27,8 @@ pub struct ProxyHeader<'a> {
     pub client: &'a str,
 }
 
-/// The header of a connection that is the gateway's own, such as a probe's (command `LOCAL`): it names
-/// nobody.
+/// Returns the header of a connection of the gateway's own, such as a probe's (command `LOCAL`). It
+/// names no client.
 pub fn local() -> Vec<u8> {
     let addresses = Addresses::Unspecified;
     Builder::with_addresses(
@@ -41,9 +41,11 @@ pub fn local() -> Vec<u8> {
 }
 
 impl ProxyHeader<'_> {
-    /// The header's bytes.
+    /// Returns the header's bytes.
     ///
-    /// Fails only if a value is longer than a TLV can say, which no name that was admitted is.
+    /// # Errors
+    ///
+    /// A value is longer than the length of a TLV can express. No admitted name is.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
         let addresses = (self.source, self.destination);
         let mut header =
@@ -57,7 +59,8 @@ impl ProxyHeader<'_> {
         header.write_tlv(Type::SSL, &self.ssl()?)?.build()
     }
 
-    /// The value of `PP2_TYPE_SSL`: flags, a verification result of 0 for success, then TLVs.
+    /// Returns the value of `PP2_TYPE_SSL`: flags, a verification result of 0 for success, then
+    /// TLVs.
     fn ssl(&self) -> io::Result<Vec<u8>> {
         let mut value = vec![CLIENT_FLAGS, 0, 0, 0, 0];
         let parts = [
@@ -75,7 +78,8 @@ impl ProxyHeader<'_> {
     }
 }
 
-/// An address as a peer of its own family knows it: v4 if it was mapped into v6.
+/// Returns an IPv4 address that is mapped into IPv6 as the IPv4 address; any other address
+/// unchanged.
 pub fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,9 +1,9 @@
-//! Which records of refused clients are written, so that nobody can fill the disk with them, and nobody
-//! hides another's.
+//! Sampling of the records of refused clients, so that no client can fill the disk with them or
+//! hide another's records.
 //!
-//! Each client and each source has a budget of its own for each reason. What sources may cause together is
-//! bounded for each reason too, since there is no end of them. What is over a budget is counted by its
-//! reason.
+//! Each client and each source has a budget of its own for each reason. The records of all sources
+//! together are bounded for each reason too, since the number of sources is not. Records over a
+//! budget are counted by reason.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,28 +15,30 @@ use parking_lot::Mutex;
 
 use crate::budget::Budget;
 
-/// The records of one client, or of one source, with one reason.
+/// Budget of the records of one client, or of one source, with one reason: 20 at once, then 1 per
+/// second.
 const EACH: Budget = Budget::new(20, Duration::from_secs(1));
-/// Those of all sources together with one reason, and those of all clients for whom there is no room.
+/// Budget of the records of all sources together with one reason, and of all clients that have no
+/// budget of their own: 100 at once, then 10 per second.
 const TOGETHER: Budget = Budget::new(100, Duration::from_millis(100));
-/// How many clients and how many sources are remembered for one reason.
+/// Maximum number of clients, and of sources, with a budget of their own for one reason.
 const MOST: usize = 1024;
-/// How often those are looked for that can be forgotten, at most.
+/// Minimum interval between two removals of budgets that are full again.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Whom a refusal concerns.
+/// The client or the source that a refusal is counted for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RefusalSubject<'a> {
     /// A client whose certificate is from an authority, by its name.
     Client(&'a str),
-    /// Anybody from this address or network.
+    /// All clients from this address or network.
     Source(IpAddr),
 }
 
 /// The records that were not written, by reason.
 pub(crate) type SuppressedCounts = BTreeMap<&'static str, u64>;
 
-/// What has been written and what has not.
+/// Sampler of the records of refused clients: the budgets, and the counts of suppressed records.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalSampler(Mutex<SamplerState>);
 
@@ -44,7 +46,7 @@ pub(crate) struct RefusalSampler(Mutex<SamplerState>);
 struct SamplerState {
     reasons: HashMap<&'static str, ReasonBudgets>,
     suppressed: SuppressedCounts,
-    /// The first record that was not written since one was; it can still be.
+    /// The first record that was suppressed since the last written one. It can still be written.
     held: Option<(&'static str, Vec<u8>)>,
 }
 
@@ -56,7 +58,7 @@ struct ReasonBudgets {
     by_source: BudgetTable<IpAddr>,
 }
 
-/// Budgets of those who have spent something of theirs.
+/// Budgets of the clients or sources that have spent some of theirs.
 #[derive(Debug)]
 struct BudgetTable<K> {
     budgets: HashMap<K, Budget>,
@@ -64,8 +66,8 @@ struct BudgetTable<K> {
 }
 
 impl RefusalSampler {
-    /// Whether a record may be written, and if so what was suppressed before it. Otherwise it is counted,
-    /// and kept if no other is.
+    /// Returns the record, and the counts of those that were suppressed before it, if it may be
+    /// written. Otherwise the record is kept if no other is kept, or else counted as suppressed.
     pub(crate) fn admit(
         &self,
         reason: &'static str,
@@ -88,12 +90,14 @@ impl RefusalSampler {
         None
     }
 
-    /// What was suppressed before a record that is written in any case.
+    /// Returns the counts of the records that were suppressed before a record that is written in
+    /// any case. A record that is kept is counted and dropped.
     pub(crate) fn before_another(&self) -> SuppressedCounts {
         self.0.lock().take_suppressed()
     }
 
-    /// The first record that was suppressed, if nothing was written since, and how many others were.
+    /// Returns the first record that was suppressed since the last written one, if any, and the
+    /// counts of the others.
     pub(crate) fn take_held(&self) -> Option<(Vec<u8>, SuppressedCounts)> {
         let mut state = self.0.lock();
         let (_, line) = state.held.take()?;
@@ -146,7 +150,7 @@ impl<K> Default for BudgetTable<K> {
 }
 
 impl<K: Eq + Hash> BudgetTable<K> {
-    /// Somebody's budget, unless there is no room for one.
+    /// Returns the budget of `who`; `None` if it has none and the table is full.
     fn budget<Q>(&mut self, who: &Q, now: Instant) -> Option<&mut Budget>
     where
         K: Borrow<Q>,
@@ -178,12 +182,12 @@ mod tests {
 
     use super::*;
 
-    /// All happens at once, however long it takes.
+    /// All records are of the same time, however long the test takes.
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     const REVOKED: &str = "certificate_revoked";
     const NOISE: &str = "tls_failed";
 
-    /// How many of so many records are written.
+    /// Returns how many of `of` records are written.
     fn written(
         refusals: &RefusalSampler,
         reason: &'static str,

@@ -1,4 +1,5 @@
-//! What is in force at one moment: policy, TLS and the groups' live state, under one generation.
+//! The state in force at one time: policy, TLS settings and the groups' live state, under one
+//! generation.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::rejection::Rejection;
 use crate::tls::TlsSettings;
 use crate::verifier::Destination;
 
-/// One generation of all that decides. A connection takes one and never sees half of another.
+/// One generation of everything that decides about connections. A connection takes one snapshot and
+/// never sees parts of two generations.
 #[derive(Debug)]
 pub struct GatewaySnapshot {
     generation: u64,
@@ -24,7 +26,8 @@ pub struct GatewaySnapshot {
 
 /// Proof that a client was authorized to reach a group.
 ///
-/// Only [`GatewaySnapshot::authorize`] makes one, so whoever takes a `Permit` has nothing left to check.
+/// Only [`GatewaySnapshot::authorize`] makes one, so a function that takes a `Permit` need not
+/// check the authorization again.
 #[derive(Debug)]
 pub struct Permit {
     identity: Identity,
@@ -33,12 +36,12 @@ pub struct Permit {
     client: Arc<ClientPolicy>,
     group: Arc<GroupPolicy>,
     upstreams: Arc<lb::UpstreamGroup>,
-    /// When the first certificate ends that proves the identity.
+    /// The earliest end of a certificate in the chain that proves the identity.
     expires: Option<UnixTime>,
 }
 
 impl GatewaySnapshot {
-    /// The first generation; the groups begin in `balancer`.
+    /// Creates the first generation, and its groups in `balancer`.
     pub fn first(policy: Policy, tls: Arc<TlsSettings>, balancer: &LoadBalancer) -> Self {
         let changes: Vec<PolicyChange> = policy
             .groups()
@@ -56,7 +59,7 @@ impl GatewaySnapshot {
         Self { groups, ..base }
     }
 
-    /// The same generation as the next after another process's generation.
+    /// Returns this snapshot with the generation after `generation`, which is another process's.
     #[must_use]
     pub fn after_generation(self, generation: u64) -> Self {
         Self {
@@ -65,8 +68,9 @@ impl GatewaySnapshot {
         }
     }
 
-    /// The next generation: `policy`, to which `changes` lead. What they add is in `balancer` afterwards; what
-    /// they remove must be taken out with [`GatewaySnapshot::retire`] once nobody reads this generation.
+    /// Returns the next generation, with `policy`, which differs by `changes`. Groups that they add
+    /// are in `balancer` afterwards; those that they remove must be taken out with
+    /// [`GatewaySnapshot::retire`] once no connection reads this generation.
     #[must_use]
     pub fn next(
         &self,
@@ -99,7 +103,7 @@ impl GatewaySnapshot {
         }
     }
 
-    /// Takes what `changes` removed out of `balancer`.
+    /// Removes the groups that `changes` removed from `balancer`.
     pub fn retire(changes: &[PolicyChange], balancer: &LoadBalancer) {
         let removed = changes.iter().filter_map(|change| match change {
             PolicyChange::RemoveGroup(name) => {
@@ -142,29 +146,35 @@ impl GatewaySnapshot {
         groups
     }
 
-    /// Counts up with every change of the policy.
+    /// Returns the number of the generation, which grows by one with each change that is put in
+    /// force.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The policy of this generation.
+    /// Returns the policy of this generation.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The TLS side of this generation.
+    /// Returns the TLS settings of this generation.
     pub fn tls(&self) -> &Arc<TlsSettings> {
         &self.tls
     }
 
-    /// The application protocols of a destination, or of one that there might be.
+    /// Returns the application protocols of a destination. One without a group gets those of an
+    /// existing group, so that the answer does not reveal whether there is a group.
     pub(crate) fn protocols(&self, destination: &Destination) -> &[Vec<u8>] {
         let Destination { sni, port } = destination;
         let rank = |list: &[Vec<u8>]| self.tls.rank(destination, list);
         self.policy.protocols(sni.as_deref(), *port, rank)
     }
 
-    /// Asks the policy whether this client may go there.
+    /// Decides by the policy whether this client may connect to `destination`.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::Policy`] with the policy's reason.
     pub fn authorize(
         &self,
         identity: Identity,
@@ -193,44 +203,45 @@ impl GatewaySnapshot {
 }
 
 impl Permit {
-    /// The same permit of a client whose first certificate ends then.
+    /// Returns this permit with the time at which the first certificate of the client's chain ends.
     #[must_use]
     pub(crate) fn until(mut self, ends: UnixTime) -> Self {
         self.expires = Some(ends);
         self
     }
 
-    /// When the first certificate of the client's chain ends.
+    /// Returns the time at which the first certificate of the client's chain ends; `None` if it was
+    /// not set.
     pub(crate) fn expires(&self) -> Option<UnixTime> {
         self.expires
     }
 
-    /// Who was authorized.
+    /// Returns the identity of the client that was authorized.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Where the client wanted to go.
+    /// Returns the destination that the client asked for.
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
 
-    /// The generation that authorized.
+    /// Returns the generation that authorized the client.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The client's line of the policy.
+    /// Returns the client's entry in the policy.
     pub fn client(&self) -> &ClientPolicy {
         &self.client
     }
 
-    /// The group that the client may reach.
+    /// Returns the policy of the group that the client may reach.
     pub fn group(&self) -> &GroupPolicy {
         &self.group
     }
 
-    /// The group's live state.
+    /// Returns the live state of the group.
     pub fn upstreams(&self) -> &Arc<lb::UpstreamGroup> {
         &self.upstreams
     }

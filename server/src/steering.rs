@@ -1,4 +1,4 @@
-//! What the kernel hands to this gateway, beside what comes to its own addresses.
+//! Steering: the kernel hands this gateway connections, in addition to those to its own addresses.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,31 +12,31 @@ use crate::inherited_listeners::InheritedListeners;
 use crate::policy::{Freebind, Policy, SteerMode};
 use crate::worker;
 
-/// Why nothing can be steered.
+/// Reason for which steering is not available.
 #[derive(Debug, Error)]
 pub enum SteeringUnavailable {
-    /// The steering programs cannot be loaded.
+    /// The steering programs cannot be loaded or used.
     #[error(transparent)]
     Kernel(#[from] SteerError),
-    /// A standby needs what it is steered by.
+    /// A standby needs steering, which the policy does not configure or turns off.
     #[error("a standby needs eBPF: the policy has no `steer`, or turns it off")]
     NoStandby,
-    /// There are no listeners to steer to.
+    /// The listeners for steered connections cannot be bound.
     #[error("cannot bind the listeners for steered connections: {0}")]
     Listen(#[from] io::Error),
 }
 
-/// Steering, of a gateway that serves.
+/// The steering of a gateway that serves.
 #[derive(Debug)]
 pub(crate) struct ActiveSteering {
     steering: Steering,
-    /// By its means the kernel finds the workers' listeners; nobody accepts from it.
+    /// The kernel uses it to find the workers' listeners; no worker accepts from it.
     anchor: TcpListener,
-    /// Whether it goes when the gateway does.
+    /// True if the steering programs are unloaded at the gateway's end.
     is_own: bool,
 }
 
-/// What it takes to have the kernel steer to this gateway. Nothing has changed in the kernel yet.
+/// Steering that is prepared for this gateway. Nothing has changed in the kernel yet.
 #[derive(Debug)]
 pub(crate) struct PreparedSteering {
     pin_dir: PinDir,
@@ -45,11 +45,16 @@ pub(crate) struct PreparedSteering {
     anchor: TcpListener,
     start: RoleOrigin,
     is_required: bool,
-    /// Whether the process that served before had loaded it.
+    /// True if the process that served before had loaded the steering programs.
     was_own: bool,
 }
 
-/// Prepares to take an instance's place in the kernel, if the policy wants to steer.
+/// Prepares to take an instance's role in the kernel. Returns `None` if the policy does not steer,
+/// or if steering fails but is not required.
+///
+/// # Errors
+///
+/// Steering is required, as it always is for a standby, and not available.
 pub(crate) fn prepare(
     pin_dir: &PinDir,
     role: Role,
@@ -86,8 +91,9 @@ pub(crate) fn prepare(
 }
 
 impl PreparedSteering {
-    /// Takes the instance's place. What is not loaded there is loaded, if that is allowed. Returns the
-    /// workers' listeners too, by their slots.
+    /// Takes the instance's role in the kernel, and returns the workers' listeners too, in the
+    /// order of their slots. A primary loads the steering programs if they are not loaded. Returns
+    /// `None` if steering fails but is not required.
     pub(crate) fn begin(
         self,
         workers: usize,
@@ -130,7 +136,7 @@ impl PreparedSteering {
     }
 }
 
-/// An error is one only if steering is required.
+/// Returns an error only if steering is required; otherwise it is logged.
 fn optional<T>(
     is_required: bool,
     result: Result<T, SteeringUnavailable>,
@@ -146,17 +152,17 @@ fn optional<T>(
 }
 
 impl ActiveSteering {
-    /// How busy the workers are, as the kernel is to know.
+    /// Returns the loads of the workers, which the kernel reads.
     pub(crate) fn worker_loads(&self) -> Arc<WorkerLoads> {
         self.steering.loads()
     }
 
-    /// The sources that are banned.
+    /// Opens the table of banned sources.
     pub(crate) fn bans(&self) -> Result<BanTable, SteerError> {
         BanTable::open(self.steering.pin_dir())
     }
 
-    /// Has the kernel steer what the policy names, from now on. If it cannot, that is logged, and
+    /// Makes the kernel steer what the policy names, from now on. If it cannot, that is logged, and
     /// the next reload tries again.
     pub(crate) fn apply(&mut self, policy: &Policy) {
         let bindings = policy.bindings();
@@ -176,12 +182,12 @@ impl ActiveSteering {
         }
     }
 
-    /// By its means the kernel finds the workers' listeners.
+    /// Returns the socket that the kernel uses to find the workers' listeners.
     pub(crate) fn anchor(&self) -> BorrowedFd<'_> {
         self.anchor.as_fd()
     }
 
-    /// Whether it goes when the gateway does.
+    /// Returns true if the steering programs are unloaded at the gateway's end.
     pub(crate) fn is_own(&self) -> bool {
         self.is_own
     }
@@ -191,7 +197,7 @@ impl ActiveSteering {
         self.steering.release();
     }
 
-    /// Takes the role back, and has the kernel steer what the policy names.
+    /// Takes the role back, and makes the kernel steer what the policy names.
     pub(crate) fn restore(&mut self, policy: &Policy) {
         if let Err(error) = self.steering.restore() {
             tracing::error!(%error, "cannot restore the steering bindings");
@@ -199,14 +205,14 @@ impl ActiveSteering {
         self.apply(policy);
     }
 
-    /// Lets no more come. What waits at the listeners can be accepted.
+    /// Stops steering. Connections that are queued at the listeners can still be accepted.
     pub(crate) fn retire(&mut self) {
         if let Err(error) = self.steering.retire() {
             tracing::error!(%error, "cannot stop steering");
         }
     }
 
-    /// Leaves the kernel as it was found, unless another gateway stands by there.
+    /// Unloads the steering programs if this gateway loaded them, unless there is a standby.
     pub(crate) fn end(self) {
         let is_left = self.is_own && !self.steering.has_standby().unwrap_or(false);
         if is_left && let Err(error) = ebpf::unload(self.steering.pin_dir()) {
@@ -215,7 +221,8 @@ impl ActiveSteering {
     }
 }
 
-/// What is to be said of other programs that decide where connections go, by their numbers.
+/// Returns a warning about other `sk_lookup` programs, which may decide first where connections go;
+/// `None` if there are none. `foreign` contains their numbers.
 pub fn other_programs_warning(foreign: &[u32]) -> Option<String> {
     (!foreign.is_empty()).then(|| {
         format!(
@@ -225,11 +232,11 @@ pub fn other_programs_warning(foreign: &[u32]) -> Option<String> {
     })
 }
 
-/// What is steered to: the workers' listeners, and the anchor. If there is another gateway, they are of
-/// one group with its own.
+/// Binds the listeners that are steered to: one for each worker, and the anchor. If there is
+/// another gateway, they are in one group with its own.
 ///
-/// A socket of IPv6 with a mapped address is not IPv6-only, so it takes connections of both families,
-/// and is itself reached from this machine at most.
+/// An IPv6 socket with a mapped address is not IPv6-only, so it takes connections of both families;
+/// at its own address it is reached only from this machine.
 fn group(
     pin_dir: &PinDir,
     role: Role,
@@ -250,7 +257,7 @@ fn group(
     Ok((listeners, anchor, RoleOrigin::Fresh))
 }
 
-/// Binds what is missing of a listener for each worker, in one group with the anchor.
+/// Binds further listeners until there is one for each worker, in one group with the anchor.
 fn join(
     mut listeners: Vec<TcpListener>,
     anchor: &TcpListener,

@@ -1,4 +1,4 @@
-//! One thread: its listeners, its accept loops, its connections.
+//! One worker: a thread with its listeners, accept loops and connections.
 
 use std::future::poll_fn;
 use std::io;
@@ -30,17 +30,18 @@ mod tick;
 
 use tick::WorkerTicks;
 
-/// How many connections may wait to be accepted; the kernel's `somaxconn` lowers it.
+/// Length of the queue of connections that wait to be accepted; the kernel's `somaxconn` limits it.
 const BACKLOG: i32 = 4096;
-/// How many connections are accepted before those that are there get their turn. Who gives way to them
-/// keeps a descriptor until then.
+/// Number of connections that are accepted before other tasks run. A connection that was evicted
+/// for them keeps its descriptor until then.
 const ACCEPTED_AT_ONCE: u32 = 16;
-/// How long accepting pauses when the system has no descriptor or memory left, at first.
+/// First pause of accepting when the system has no descriptor or memory left.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long it pauses at most.
+/// Longest pause of accepting; each one is twice as long as the one before.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Binds one listener of a `SO_REUSEPORT` group; port 0 asks the kernel for a free one.
+/// Binds one non-blocking listener of a `SO_REUSEPORT` group; port 0 asks the kernel for a free
+/// one.
 pub fn bind(address: SocketAddr, freebind: Freebind) -> io::Result<StdListener> {
     let socket = socket(address, freebind)?;
     socket.set_reuse_address(true)?;
@@ -51,7 +52,7 @@ pub fn bind(address: SocketAddr, freebind: Freebind) -> io::Result<StdListener> 
     Ok(socket.into())
 }
 
-/// A socket for a listener at an address.
+/// Creates a socket for a listener at an address. An IPv6 socket takes IPv4 connections too.
 fn socket(address: SocketAddr, freebind: Freebind) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -66,8 +67,9 @@ fn socket(address: SocketAddr, freebind: Freebind) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether somebody listens at an address already: in a `SO_REUSEPORT` group two gateways of one user would
-/// share its clients in silence. Of two that start in the same moment neither need notice.
+/// Returns true if another process listens at an address already: in a `SO_REUSEPORT` group two
+/// gateways of one user would share its clients without notice. If two start at the same time,
+/// neither may see the other. Port 0 is never taken.
 pub(crate) fn is_taken(address: SocketAddr, freebind: Freebind) -> bool {
     let bound = || {
         let socket = socket(address, freebind)?;
@@ -79,8 +81,9 @@ pub(crate) fn is_taken(address: SocketAddr, freebind: Freebind) -> bool {
         && bound().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// Starts a worker on its own thread, which stays on a processor if one is given. It accepts on every listener that comes
-/// through `listeners`.
+/// Starts a worker on its own thread, which is bound to `processor` if one is given. It accepts on
+/// every listener that it receives through `assigned`. A panic of the worker ends the process, so
+/// that another process serves its listeners.
 pub(crate) fn start(
     number: usize,
     processor: Option<usize>,
@@ -112,7 +115,7 @@ pub(crate) fn start(
         })
 }
 
-/// A worker's place in the gateway.
+/// A worker's number, its gateway and its ticks.
 #[derive(Debug, Clone)]
 struct Acceptor {
     gateway: Arc<Gateway>,
@@ -120,7 +123,7 @@ struct Acceptor {
     ticks: Arc<WorkerTicks>,
 }
 
-/// Works until the end of the drain, and says all the while that it is alive.
+/// Serves until the end of the drain, and answers heartbeats meanwhile.
 async fn work(acceptor: Acceptor, assigned: mpsc::Receiver<AssignedListener>) {
     let answering = acceptor.gateway.heartbeats().respond();
     let ticks = Arc::clone(&acceptor.ticks);
@@ -163,15 +166,15 @@ async fn serve(acceptor: Acceptor, mut assigned: mpsc::Receiver<AssignedListener
     tasks.wait().await;
 }
 
-/// A listener whose connections send each segment at once: a handshake is many small ones. Each inherits that, so
-/// that nobody has to ask for it.
+/// Makes a listener whose connections send each segment at once (`TCP_NODELAY`): a handshake is
+/// many small segments. The connections inherit the option, which saves a system call for each.
 fn listen(listener: StdListener) -> io::Result<TcpListener> {
     SockRef::from(&listener).set_tcp_nodelay(true)?;
     TcpListener::from_std(listener)
 }
 
-/// Does something until it ends, and again if it panics: nobody else accepts from a worker's listener, and the
-/// kernel would go on to hand clients to it.
+/// Runs a task until it ends, and again if it panics: no other task accepts from a worker's
+/// listener, and the kernel would continue to hand clients to it.
 async fn restart_on_panic<T>(worker: usize, tasks: TaskTracker, doing: impl Fn() -> T)
 where
     T: Future<Output = ()> + Send + 'static,
@@ -185,7 +188,8 @@ where
     }
 }
 
-/// Accepts until the listener closes, and then what had already been queued, if that is for this process.
+/// Accepts connections until the listener closes, then those that are queued already, if they
+/// belong to this process.
 async fn accept(
     acceptor: Acceptor,
     listener: Arc<TcpListener>,
@@ -240,12 +244,12 @@ async fn accept(
     }
 }
 
-/// The turn of a loop that accepts, after which those that were accepted get theirs.
+/// The turn of an accept loop, after which the connections that were accepted run.
 #[derive(Debug, Default)]
 struct AcceptTurn(u32);
 
 impl AcceptTurn {
-    /// One more was accepted.
+    /// Counts an accepted connection, and yields after every [`ACCEPTED_AT_ONCE`] of them.
     async fn accepted(&mut self) {
         self.0 += 1;
         if self.0 == ACCEPTED_AT_ONCE {
@@ -274,7 +278,7 @@ impl Acceptor {
     }
 }
 
-/// One connection of a worker, as long as it is counted.
+/// One connection in a worker's load, which is counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkerLoadGuard(Arc<WorkerLoads>, usize);
 
@@ -284,7 +288,8 @@ impl Drop for WorkerLoadGuard {
     }
 }
 
-/// The next connection. A worker that finds none waiting has all that the kernel has given it.
+/// Waits for the next connection. A worker that finds no connection waiting has accepted all that
+/// the kernel has given it, and reports that.
 async fn next(
     acceptor: &Acceptor,
     listener: &TcpListener,
@@ -303,7 +308,7 @@ async fn next(
     .await
 }
 
-/// A connection that waits to be accepted, if one does.
+/// Returns a connection that is queued already; `None` if there is none.
 async fn queued(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     poll_fn(|cx| match listener.poll_accept(cx) {
         Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
@@ -312,7 +317,7 @@ async fn queued(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     .await
 }
 
-/// Errors of `accept(2)` that concern the connection that was to be accepted and nothing else.
+/// Returns true for errors of `accept(2)` that concern only the connection that was to be accepted.
 fn is_the_clients(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Lines that did not get out, and the times in which that went on.
+//! Lines that were lost, and the outages in which they were.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 /// A time in which lines of a log are lost.
 #[derive(Debug, Clone, Copy)]
 pub struct LogOutage {
-    /// When the first of them was lost.
+    /// The time at which the first of them was lost.
     pub since: Instant,
-    /// How many have been lost since.
+    /// Number of lines that have been lost since.
     pub lost: u64,
     last: Instant,
 }
 
-/// Counts the lines of one log that are lost, and reports when that begins and ends.
+/// Counter of the lost lines of one log. It reports the beginning and the end of each outage.
 #[derive(Debug)]
 pub(super) struct LineLosses {
     name: String,
@@ -29,7 +29,7 @@ struct LossState {
 }
 
 impl LineLosses {
-    /// Nothing is lost yet of the log of this name.
+    /// Creates the counter of the log of this name.
     pub(super) fn of(name: String) -> Self {
         Self {
             name,
@@ -37,7 +37,7 @@ impl LineLosses {
         }
     }
 
-    /// Counts lines that are lost, and why the first of them was.
+    /// Counts lost lines. The reason of the first of them is logged.
     pub(super) fn lose(&self, lines: u64, why: &dyn fmt::Display, now: Instant) {
         let mut state = self.state.lock();
         state.unreported += lines;
@@ -56,17 +56,17 @@ impl LineLosses {
         }
     }
 
-    /// How many lost lines the log itself does not tell of yet.
+    /// Returns the number of lost lines that the log itself does not report yet.
     pub(super) fn unreported(&self) -> u64 {
         self.state.lock().unreported
     }
 
-    /// The log tells of so many lost lines.
+    /// Notes that the log reports `lines` lost lines.
     pub(super) fn reported(&self, lines: u64) {
         self.state.lock().unreported -= lines;
     }
 
-    /// Ends the outage if nothing was lost for so long.
+    /// Ends the outage if no line was lost for the time `quiet` and all lost lines are reported.
     pub(super) fn end_if_over(&self, now: Instant, quiet: Duration) {
         let mut state = self.state.lock();
         let is_over = |outage: &mut LogOutage| now.saturating_duration_since(outage.last) >= quiet;
@@ -81,7 +81,7 @@ impl LineLosses {
         tracing::warn!(log = self.name, lost, seconds, "a log is written again");
     }
 
-    /// Since when lines are lost, if they are.
+    /// Returns the current outage, if there is one.
     pub(super) fn outage(&self) -> Option<LogOutage> {
         self.state.lock().outage
     }

@@ -1,28 +1,29 @@
-//! A worker's nearest timer.
+//! The timer of a worker that is nearer than those of its connections.
 
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// How long a tick lasts. Connections arm few timers that are nearer.
+/// Duration of a tick. Connections start few timers that are nearer.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Keeps a timer armed that is nearer than those of connections, as long as connections come.
+/// Keeps a timer armed that is nearer than those of connections, as long as connections arrive.
 ///
-/// tokio wakes its own driver with a system call whenever a timer is armed that is nearer than all others. A
-/// connection that comes alone arms four such: for its hello, the dial, the relay, and when a side ends.
+/// tokio wakes its own driver with a system call whenever a timer is armed that is nearer than all
+/// others. A single connection arms four such: for its hello, for the dial, for the relay, and when
+/// a side ends.
 #[derive(Debug, Default)]
 pub(super) struct WorkerTicks(Notify);
 
 impl WorkerTicks {
-    /// A connection has come: another tick follows.
+    /// Notes that a connection has arrived: another tick follows.
     pub(super) fn note_connection(&self) {
         self.0.notify_one();
     }
 
-    /// Ticks while connections come, and waits for the next one after a whole tick without any. Never ends. Cancel
-    /// safe.
+    /// Ticks while connections arrive. After a whole tick without a new one, waits for the next
+    /// connection. Never ends. Cancel safe.
     pub(super) async fn tick(&self) {
         loop {
             self.0.notified().await;
