@@ -67,9 +67,9 @@ fn socket(address: SocketAddr, freebind: Freebind) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Returns true if another process listens at an address already: in a `SO_REUSEPORT` group two
-/// gateways of one user would share its clients without notice. If two start at the same time,
-/// neither may see the other. Port 0 is never taken.
+/// Returns true if a listener is open at an address already, for example another process's: in a
+/// `SO_REUSEPORT` group two gateways of one user would share its clients without notice. If two
+/// start at the same time, neither may see the other. Port 0 is never taken.
 pub(crate) fn is_taken(address: SocketAddr, freebind: Freebind) -> bool {
     let bound = || {
         let socket = socket(address, freebind)?;

@@ -1,9 +1,9 @@
-//! Random histories of a gateway, over several processes and with the time moved by hand: the code that decides is the
-//! real one, and a simple model says after every step what must be so.
+//! Random histories of a gateway, over several processes and with a simulated clock: the code that
+//! decides is the real one, and a simple model says after every step what must be true.
 //!
-//! There are no sockets: clients come in where their handshake would end, upstreams are addresses, and what
-//! processes tell each other waits in queues until the history has it arrive. A history that goes wrong panics
-//! with its seed and its steps.
+//! There are no sockets: clients start where their handshake would end, upstreams are addresses,
+//! and messages between processes wait in queues until the history delivers them. A history that
+//! fails panics with its seed and its steps.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -22,14 +22,14 @@ mod world;
 use rules::Files;
 use world::World;
 
-/// How many clients there are.
+/// Number of clients.
 const CLIENTS: usize = 3;
-/// How many groups there may be.
+/// Maximum number of groups.
 const GROUPS: usize = 3;
-/// How many histories are tried unless `PORTCULLIS_SIMULATION_SEEDS` says otherwise.
+/// Number of histories that are tried unless `PORTCULLIS_SIMULATION_SEEDS` says otherwise.
 const SEEDS: u64 = 200;
 
-/// A source of numbers that are the same for the same seed (`SplitMix64`).
+/// A random number generator whose numbers are the same for the same seed (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -40,17 +40,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() >> 33).unwrap() % bound
     }
 
-    /// True in so many cases of a hundred.
+    /// Returns true in `chance` of a hundred cases.
     fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
-    /// A set of some of `count` things, one bit each.
+    /// Returns a random subset of `count` elements, one bit each.
     fn some(&mut self, count: usize) -> u8 {
         u8::try_from(self.below(1 << count)).unwrap()
     }
@@ -58,7 +58,7 @@ impl Random {
 
 type Task<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Lets a task run until it waits. Returns what it came to.
+/// Polls a task once. Returns its result if it has ended.
 fn poll<T>(task: &mut Task<T>) -> Option<T> {
     match task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),

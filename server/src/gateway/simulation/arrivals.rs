@@ -1,4 +1,4 @@
-//! Clients come and go.
+//! Arrivals and departures of clients.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::rejection::Rejection;
 use crate::verifier::Destination;
 
 impl Connection {
-    /// Whether it is to end because its permit was revoked.
+    /// Returns true if it must end because its permit was revoked.
     pub(super) fn is_cut(&self) -> bool {
         let mut revoked = Box::pin(self.guard.revoked());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -28,7 +28,7 @@ impl Connection {
 }
 
 impl World<'_> {
-    /// A client has authenticated itself.
+    /// Adds a client that has authenticated itself.
     pub(super) fn arrive(&mut self) {
         let last = self.processes.len() - 1;
         let is_at_the_old = self.is_taking_over && self.random.percent(50);
@@ -81,7 +81,7 @@ impl World<'_> {
         ));
     }
 
-    /// One of those who have arrived asks for its place.
+    /// Lets one of the arrivals ask for its slot.
     pub(super) fn ask(&mut self) {
         let index = self.random.below(self.processes.len());
         let arrivals = &self.processes[index].arrivals;
@@ -127,7 +127,7 @@ impl World<'_> {
         }
     }
 
-    /// Whether an arrival is to be admitted, if nothing is on its way anywhere.
+    /// Returns true if an arrival must be admitted, provided that no message is under way.
     fn is_let_in(&self, index: usize, number: u64) -> bool {
         let last = self.processes.len() - 1;
         let arrivals = &self.processes[index].arrivals;
@@ -147,7 +147,7 @@ impl World<'_> {
         deciding.all(|one| one.rules.allow(client, group)) && ahead < limit
     }
 
-    /// Lets those in who have their answer.
+    /// Admits the arrivals that have their answer.
     pub(super) fn settle(&mut self, index: usize) {
         let arrivals = std::mem::take(&mut self.processes[index].arrivals);
         let mut waiting = Vec::new();
@@ -212,14 +212,14 @@ impl World<'_> {
         );
     }
 
-    /// A connection, and its process.
+    /// Returns a random connection's position, and its process.
     fn any_connection(&mut self) -> Option<(usize, usize)> {
         let index = self.random.below(self.processes.len());
         let count = self.processes[index].connections.len();
         (count > 0).then(|| (index, self.random.below(count)))
     }
 
-    /// A connection gets its upstream.
+    /// Gives a connection its upstream.
     pub(super) fn dial(&mut self) {
         let Some((index, which)) = self.any_connection() else {
             return;
@@ -238,7 +238,7 @@ impl World<'_> {
         self.is_quiet = false;
     }
 
-    /// A connection ends by itself, or one that has asked for its place no longer waits.
+    /// Ends a connection, or the wait of an arrival.
     pub(super) fn leave(&mut self) {
         if self.random.percent(20) {
             let index = self.random.below(self.processes.len());
@@ -258,7 +258,7 @@ impl World<'_> {
         }
     }
 
-    /// The certificate of a connection's client ends.
+    /// Ends the certificate of a connection's client.
     pub(super) fn certificate_ends(&mut self) {
         let Some((index, which)) = self.any_connection() else {
             return;

@@ -1,4 +1,4 @@
-//! One process of the gateway, and what goes to and fro between it and the next.
+//! One process of the gateway, and its messages to and from the next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,28 +25,28 @@ pub(super) struct Arrival {
     pub(super) client: usize,
     pub(super) group: usize,
     pub(super) number: u64,
-    /// How many connections it may have, as its permit says.
+    /// Number of connections that it may have by its permit.
     pub(super) limit: u32,
-    /// The most that it might have had by any process's rules since it asked to be admitted.
+    /// The highest limit that it had by any process's rules since it asked to be admitted.
     pub(super) most: u32,
     pub(super) waiting: Waiting,
     /// When it must have its answer.
     pub(super) patience: Instant,
-    /// Whether a newer process has denied it meanwhile.
+    /// True if a newer process has denied it meanwhile.
     pub(super) is_denied: bool,
     pub(super) slot: ConnectionSlot,
     pub(super) stay: DrainGuard,
 }
 
-/// What an arrival waits for.
+/// The state of an arrival.
 pub(super) enum Waiting {
-    /// To ask for its place.
+    /// It has not asked for its slot yet.
     Before(Box<Permit>),
-    /// For the answer.
+    /// It waits for the answer.
     Asked(Task<Result<ConnectionGuard, Rejection>>),
 }
 
-/// A client that is in.
+/// An admitted connection of a client.
 pub(super) struct Connection {
     pub(super) client: usize,
     pub(super) group: usize,
@@ -55,18 +55,18 @@ pub(super) struct Connection {
     pub(super) guard: ConnectionGuard,
     pub(super) _slot: ConnectionSlot,
     pub(super) _stay: DrainGuard,
-    /// Runs once its certificate has ended.
+    /// Task that waits for the end of its certificate; present once that has ended.
     pub(super) certificate: Option<Task<()>>,
-    /// Whether a process has ever denied it, or may have.
+    /// True if a process has ever denied it, or may have.
     pub(super) is_denied: bool,
-    /// When it must have ended, and which process wants that.
+    /// Times by which it must have ended, each with the process that requires it.
     pub(super) due: Vec<(usize, Instant)>,
 }
 
-/// What the old process has of the new one.
+/// The old process's side of the connection to the new one.
 pub(super) struct Link {
     pub(super) remote_admission: Arc<RemoteAdmission>,
-    /// Takes what the old process says to the new one, and brings the answers.
+    /// Task that delivers the old process's messages to the new one, and its answers.
     carries: Task<()>,
     cuts: UnboundedReceiver<u64>,
 }
@@ -74,16 +74,17 @@ pub(super) struct Link {
 pub(super) struct Process {
     pub(super) id: usize,
     pub(super) gateway: Arc<Gateway>,
-    /// What is in force, by the model.
+    /// The rules in force, by the model.
     pub(super) rules: Rules,
     pub(super) debt: PendingReload,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) connections: Vec<Connection>,
-    /// Ends connections whose permits were revoked.
+    /// Tasks that end connections whose permits were revoked.
     pub(super) endings: Vec<Task<()>>,
     pub(super) drained: Option<Task<Drained>>,
     pub(super) link: Option<Link>,
-    /// Which groups were ever removed here: leases on them are counted where nobody sees them.
+    /// For each group, true if it was ever removed here: leases of a removed group are counted in
+    /// an object that the model does not see.
     pub(super) removed: [bool; GROUPS],
 }
 
@@ -152,7 +153,7 @@ impl Process {
         states.len()
     }
 
-    /// The new process is gone, as [`crate::upgrade::ConnectionReports::run`] sees it.
+    /// Handles the loss of the new process, as [`crate::upgrade::ConnectionReports::run`] does.
     pub(super) fn unlink(&mut self) {
         let Link {
             remote_admission,
@@ -164,7 +165,7 @@ impl Process {
         remote_admission.close();
     }
 
-    /// Takes this process's end to the new one.
+    /// Ends this process and delivers that to the new one.
     pub(super) fn end(mut self) {
         let Some(Link {
             remote_admission,
@@ -182,7 +183,7 @@ impl Process {
         );
     }
 
-    /// Has what was said arrive at the other side.
+    /// Delivers the messages in both directions.
     pub(super) fn exchange(&mut self) {
         let Some(link) = &mut self.link else { return };
         assert!(poll(&mut link.carries).is_none());
@@ -191,7 +192,7 @@ impl Process {
         }
     }
 
-    /// Lets the upstreams of which nothing is known be found up, or down.
+    /// Sets some upstreams of unknown health up or down.
     pub(super) fn probe(&self, random: &mut Random) {
         for group in self.gateway.balancer.groups() {
             for upstream in group.upstreams() {
@@ -204,7 +205,7 @@ impl Process {
         }
     }
 
-    /// How many connections each client has here.
+    /// Returns the number of connections that each client has here.
     pub(super) fn count(&self) -> [u32; CLIENTS] {
         let mut count = [0; CLIENTS];
         for connection in &self.connections {
@@ -213,7 +214,8 @@ impl Process {
         count
     }
 
-    /// When a connection that this process denies must have ended; `None` if it may stay.
+    /// Returns the time by which a connection that this process denies must have ended; `None` if
+    /// it may stay.
     pub(super) fn end_of_denied(&self) -> Option<Instant> {
         let wait = match self.rules.on_revoke {
             OnRevoke::Cut => Duration::ZERO,

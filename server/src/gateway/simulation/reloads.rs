@@ -1,4 +1,4 @@
-//! The files change, and processes read them.
+//! Reloads: the files change, and processes read them.
 
 use std::io;
 use std::time::Instant as SystemInstant;
@@ -11,7 +11,7 @@ use crate::load::LoadError;
 use crate::run::pending_reload::ReloadAttempt;
 
 impl World<'_> {
-    /// Somebody writes other files.
+    /// Changes the files, in some cases to content that cannot be read.
     pub(super) fn files_change(&mut self) {
         self.is_nonsense = self.random.percent(10);
         if !self.is_nonsense {
@@ -29,7 +29,7 @@ impl World<'_> {
         });
     }
 
-    /// Processes that owe a reload try, one sooner than another.
+    /// Lets processes with a pending reload try it, some earlier than others.
     pub(super) fn reload_what_is_due(&mut self) {
         for index in 0..self.processes.len() {
             let due = self.processes[index].debt.due();
@@ -88,8 +88,8 @@ impl World<'_> {
         self.is_quiet &= denied == 0 && !self.is_anybody_waiting();
     }
 
-    /// A process denies the connections of which `denies` says so: its own and those of older processes.
-    /// Returns how many those are.
+    /// Marks the connections that `denies` selects as denied by a process: its own and those of
+    /// older processes. Returns their number.
     pub(super) fn deny(
         &mut self,
         index: usize,

@@ -1,4 +1,4 @@
-//! What the files say, as the model knows it.
+//! The content of the policy's files, as the model knows it.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::log_writer::{LogOutput, Sink};
 use crate::policy::{OnRevoke, Policy};
 use crate::tls::TlsSettings;
 
-/// How long connections that are drained may stay.
+/// Time that connections may stay when they are drained.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
 
-/// How long connections of some clients wait over their limit.
+/// Time that connections of some clients wait when their limit is reached.
 pub(super) const WAIT: Duration = Duration::from_secs(2);
 
-/// Whether this client's connections wait.
+/// Returns true if this client's connections wait when its limit is reached.
 pub(super) fn waits(client: usize) -> bool {
     client > 0
 }
 
-/// What is made once and used by all histories.
+/// Fixtures that are made once and used by all histories.
 pub(super) struct Files {
     _dir: TempDir,
-    /// By the set of clients whose certificates are revoked.
+    /// TLS settings, indexed by the set of clients whose certificates are revoked.
     tls: Vec<Arc<TlsSettings>>,
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) recorder: Arc<Recorder>,
@@ -75,13 +75,13 @@ impl Files {
 /// A policy and a revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// How many connections each client may have, and to which groups.
+    /// The number of connections that each client may have, and the set of its groups.
     clients: [Option<(u32, u8)>; CLIENTS],
-    /// The upstreams of each group; a group without any is not there.
+    /// The set of upstreams of each group; a group without any does not exist.
     groups: [u8; GROUPS],
     revoked: u8,
     pub(super) on_revoke: OnRevoke,
-    /// How many connections a process may have.
+    /// Maximum number of connections of a process.
     pub(super) slots: u32,
 }
 
@@ -98,7 +98,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Other rules: wider or narrower in one place.
+    /// Returns other rules, which are wider or narrower in one place.
     pub(super) fn changed(&self, random: &mut Random) -> Self {
         let mut next = self.clone();
         let (client, group) = (random.below(CLIENTS), random.below(GROUPS));
@@ -125,7 +125,7 @@ impl Rules {
         next
     }
 
-    /// The policy's file.
+    /// Returns the text of the policy's file.
     pub(super) fn text(&self) -> String {
         let on_revoke = match self.on_revoke {
             OnRevoke::Cut => "cut",
@@ -177,23 +177,24 @@ impl Rules {
         granted && self.groups[group] != 0
     }
 
-    /// Whether this client may be connected to this group.
+    /// Returns true if this client may be connected to this group.
     pub(super) fn allow(&self, client: usize, group: usize) -> bool {
         self.grants(client, group) && self.revoked & 1 << client == 0
     }
 
-    /// Whether a reload finds a connection that may not be, if it came from these rules.
+    /// Returns true if a reload from the rules `before` to these finds that a connection is not
+    /// allowed.
     pub(super) fn denies_after(&self, before: &Self, client: usize, group: usize) -> bool {
         let is_asked = self.revoked != before.revoked;
         !self.grants(client, group) || (is_asked && !self.allow(client, group))
     }
 
-    /// Which groups are not there.
+    /// Returns for each group whether it is absent.
     pub(super) fn without(&self) -> [bool; GROUPS] {
         self.groups.map(|upstreams| upstreams == 0)
     }
 
-    /// How many connections a client may have.
+    /// Returns the number of connections that a client may have.
     pub(super) fn limit(&self, client: usize) -> u32 {
         self.clients[client].map_or(0, |(limit, _)| limit)
     }

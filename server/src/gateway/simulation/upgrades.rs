@@ -1,4 +1,4 @@
-//! Processes replace one another.
+//! Upgrades: processes replace one another.
 
 use rustls_pki_types::UnixTime;
 
@@ -6,11 +6,11 @@ use super::poll;
 use super::process::Process;
 use super::world::World;
 
-/// How many processes there are at once, at most.
+/// Maximum number of processes at a time.
 const PROCESSES: usize = 3;
 
 impl World<'_> {
-    /// A new process is started, and reads the policy.
+    /// Starts a new process, which reads the policy.
     pub(super) fn begin_upgrade(&mut self) {
         let last = self.processes.last().unwrap();
         let is_draining = last.gateway.drain().is_begun();
@@ -28,7 +28,7 @@ impl World<'_> {
         self.note("a process is started");
     }
 
-    /// It is ready: the last process hands over to it.
+    /// Hands over to the new process, which is ready.
     pub(super) fn hand_over(&mut self) {
         let Some((next, generation)) = self.candidate.take() else {
             return;
@@ -59,7 +59,7 @@ impl World<'_> {
         all.map(|process| process.connections.len()).sum()
     }
 
-    /// It serves, or fails.
+    /// Lets the new process serve, or fail.
     pub(super) fn take_over_or_fail(&mut self) {
         if !self.is_taking_over {
             return;
@@ -88,7 +88,7 @@ impl World<'_> {
         self.note("it serves");
     }
 
-    /// The process that takes over is gone before it serves: nothing has happened.
+    /// Ends the process that takes over before it serves. Everything must be as before.
     pub(super) fn fail_to_take_over(&mut self) {
         self.is_taking_over = false;
         self.note("it fails");
@@ -96,7 +96,7 @@ impl World<'_> {
         self.processes.last().unwrap().gateway.end_handover();
     }
 
-    /// The process that serves is gone. Those that drain are left.
+    /// Ends the process that serves. Those that drain are left.
     pub(super) fn lose_last(&mut self) {
         if self.processes.len() > 1 && !self.is_taking_over && self.random.percent(20) {
             self.note("the process that serves is gone");
@@ -117,7 +117,7 @@ impl World<'_> {
         self.is_quiet = false;
     }
 
-    /// The oldest process is gone, as it is to be with its last connection, or too early.
+    /// Ends the oldest process, with its last connection as it must be, or too early.
     pub(super) fn end_oldest(&mut self) {
         let is_serving = self.processes.len() == 1;
         if is_serving || (self.is_taking_over && self.processes.len() == 2) {

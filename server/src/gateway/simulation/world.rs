@@ -1,4 +1,4 @@
-//! All processes of one history, its steps, and what must be so after each.
+//! All processes of one history, its steps, and the conditions that must hold after each.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use super::process::{Arrival, Process, Waiting};
 use super::rules::{Files, Rules, waits};
 use super::{CLIENTS, GROUPS, Random, poll};
 
-/// What a drain at the end of a history may take.
+/// Time limit of a drain at the end of a history.
 const LAST_DRAIN: Duration = Duration::from_secs(5);
-/// How late something may be: timers count in milliseconds.
+/// Tolerance of deadlines: timers count in milliseconds.
 const LATE: Duration = Duration::from_millis(20);
 /// The longest pause before a reload is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// One history.
+/// The state of one history.
 pub(super) struct World<'a> {
     pub(super) files: &'a Files,
     pub(super) random: Random,
-    /// The oldest first. Each is linked to the next.
+    /// The processes, the oldest first. Each is linked to the next.
     pub(super) processes: Vec<Process>,
-    /// A process that has read the policy, and what generation was in force then.
+    /// A process that has read the policy, and the generation that was in force then.
     pub(super) candidate: Option<(Process, u64)>,
-    /// Whether the last process is just taking over.
+    /// True while the last process is taking over.
     pub(super) is_taking_over: bool,
-    /// What the files say.
+    /// The content of the files.
     pub(super) disk: Rules,
-    /// Whether they say nothing that can be read.
+    /// True if the files cannot be read.
     pub(super) is_nonsense: bool,
-    /// Whether all that was said has arrived.
+    /// True if all messages have been delivered.
     pub(super) is_quiet: bool,
     pub(super) started: usize,
     pub(super) trace: Vec<String>,
@@ -61,7 +61,7 @@ impl<'a> World<'a> {
         self.trace.push(format!("{:>3} {what}", self.trace.len()));
     }
 
-    /// Runs to the end.
+    /// Runs the history to its end.
     pub(super) async fn run(&mut self) {
         for _ in 0..50 + self.random.below(150) {
             self.step().await;
@@ -99,7 +99,7 @@ impl<'a> World<'a> {
         self.processes[index].probe(&mut self.random);
     }
 
-    /// Lets time pass.
+    /// Advances the clock by a random time.
     async fn wait(&mut self) {
         let millis = 1 + self.random.below(3000);
         self.note(format!("{millis} ms pass"));
@@ -111,7 +111,7 @@ impl<'a> World<'a> {
         self.reload_what_is_due();
     }
 
-    /// One thing goes on, and whatever else there is to do waits.
+    /// Runs one kind of pending work of one process; all other work stays pending.
     fn go_on_a_little(&mut self) {
         let index = self.random.below(self.processes.len());
         match self.random.below(3) {
@@ -144,7 +144,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Has everything arrive that was said, and everybody do what there is to do, until nothing is left.
+    /// Delivers all messages and runs all pending work, until nothing is left.
     pub(super) fn flush(&mut self) {
         for _ in 0..3 + 2 * self.processes.len() {
             for index in 0..self.processes.len() {
@@ -156,7 +156,7 @@ impl<'a> World<'a> {
         self.is_quiet = true;
     }
 
-    /// Ends the connections that must, and lets the tasks go on that say so.
+    /// Removes the connections that must end, and polls the tasks that decide it.
     pub(super) fn end_connections(&mut self, index: usize) {
         let process = &mut self.processes[index];
         process.endings.retain_mut(|ending| poll(ending).is_none());
@@ -219,25 +219,26 @@ impl<'a> World<'a> {
         }
     }
 
-    /// How many connections a client has in the processes up to this one.
+    /// Returns the number of connections that a client has in the processes up to this one.
     pub(super) fn total(&self, index: usize, client: usize) -> u32 {
         let processes = self.processes[..=index].iter();
         processes.map(|process| process.count()[client]).sum()
     }
 
-    /// How many connections of a client wait for a slot in a process.
+    /// Returns the number of connections of a client that wait for a slot in a process.
     pub(super) fn waiting(&self, index: usize, client: usize) -> u32 {
         let limiter = self.processes[index].gateway.balancer().limiter();
         u32::try_from(limiter.waiting(&format!("c{client}"))).unwrap()
     }
 
-    /// Whether a client has asked for a slot and has no answer.
+    /// Returns true if any client has asked for a slot and has no answer.
     pub(super) fn is_anybody_waiting(&self) -> bool {
         let mut arrivals = self.processes.iter().flat_map(|one| &one.arrivals);
         arrivals.any(|one| matches!(one.waiting, Waiting::Asked(_)))
     }
 
-    /// Whoever waits does so where clients are counted, and only as long as no slot is free.
+    /// Checks that clients wait only in the process that counts clients, and only while no slot is
+    /// free.
     fn check_lines(&self) {
         let last = self.processes.len() - 1;
         for client in 0..CLIENTS {
@@ -316,14 +317,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// How many slots are taken in a process.
+    /// Returns the number of slots that are taken in a process.
     pub(super) fn slots(&self, index: usize) -> u32 {
         let all = self.processes[..=index].iter();
         let connections: usize = all.map(|process| process.connections.len()).sum();
         u32::try_from(connections + self.processes[index].arrivals.len()).unwrap()
     }
 
-    /// Drains everything. Nothing is left.
+    /// Drains all processes and checks that nothing is left.
     async fn wind_up(&mut self) {
         self.note("the end");
         self.candidate = None;
