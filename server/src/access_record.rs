@@ -36,9 +36,10 @@ impl Recorder {
     /// Creates a recorder that writes into `sink`. Connection numbers start at the current time in
     /// microseconds.
     pub fn new(sink: Sink) -> Self {
-        // Connections are numbered from the time of the start in microseconds. So no two processes that
-        // write into one file have the same numbers, unless there are more than a million connections a
-        // second; and until the year 2255 JSON's readers, who count in doubles, can tell them apart.
+        // Connections are numbered from the time of the start in microseconds. So no two processes
+        // that write into one file have the same numbers, unless there are more than a million
+        // connections a second. Until the year 2255 the numbers are exact in readers of JSON that
+        // use doubles.
         let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
         Self {
             sink,

@@ -93,7 +93,7 @@ async fn authenticate(
     })?;
     let first = FirstBytes::of(&bytes);
     let handshaken = timeout_at(deadline, async {
-        // Large, and not yet needed by a client that stalls before its ClientHello is whole.
+        // Large, and not needed by a client that stalls before its ClientHello is whole.
         let handshake = Box::pin(async {
             let (socket, hello) = read_client_hello(socket, bytes).await?;
             finish_handshake(gateway, socket, hello, record).await
@@ -205,8 +205,8 @@ async fn accept_client(
         early,
         late,
     } = handshaken;
-    // Nothing follows the handshake at once, so the kernel would hold its last ACK back for 40 ms, and
-    // with it the first bytes of every client that leaves Nagle's algorithm on.
+    // The gateway sends nothing right after the handshake, so the kernel would delay its last ACK
+    // by 40 ms, and with it the first bytes of every client that leaves Nagle's algorithm on.
     SockRef::from(&socket).set_tcp_quickack(true).ok();
     let chain = session
         .peer_certificates()

@@ -304,7 +304,8 @@ impl ConnectionTable {
 
     /// Ends a connection of this or an older process, as the new process requests.
     pub(crate) fn end(&self, connection: u64) {
-        // First here: one that enters meanwhile is seen in the one place or the other.
+        // Admissions that are not inserted yet first: a connection that is inserted meanwhile is
+        // found in one of the two places.
         self.remote_admission()
             .iter()
             .for_each(|remote_admission| remote_admission.end(connection));

@@ -129,7 +129,12 @@ impl Gateway {
 
     /// Starts the workers and binds the policy's addresses, except those of `inherited` listeners,
     /// but accepts no clients yet. A standby binds no addresses: they would be served beside the
-    /// primary's. It may be called again if an address cannot be bound.
+    /// primary's.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound (this may be called again then), steering is required but not
+    /// available, or a thread cannot be started.
     pub fn prepare(
         self: &Arc<Self>,
         workers: NonZeroUsize,
@@ -179,6 +184,10 @@ impl Gateway {
     }
 
     /// Takes the gateway's role in the kernel, if it has one, and begins to accept clients.
+    ///
+    /// # Errors
+    ///
+    /// Steering is required but not available, or its table of bans cannot be opened.
     pub fn open(&self, prepared: PreparedGateway) -> Result<WorkerThreads, LoadError> {
         let PreparedGateway {
             bound,
@@ -256,10 +265,11 @@ impl Gateway {
         self.leaves_queues
             .store(queued == QueuedConnections::Theirs, Relaxed);
         self.closing.cancel();
-        // A reload must not open what no worker accepts on.
+        // A reload must not open a listener that no worker accepts on.
         self.listeners.lock().disable();
         self.acceptors.close();
-        // Their rest is bounded by the kernel's queues. A worker that hangs must not hold up the others.
+        // What is left of them is bounded by the kernel's queues. A worker that hangs must not
+        // delay the others.
         drop(timeout(CLOSE, self.acceptors.wait()).await);
         self.close_listeners();
     }

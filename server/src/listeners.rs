@@ -112,8 +112,8 @@ impl Listeners {
         });
         let mut bound = bound.collect::<Result<Vec<_>, _>>()?;
         for &wanted in kept {
-            // The workers share them: the kernel would hand connections to one more at once, and nobody may
-            // ever accept them.
+            // The workers share them: a further listener would get connections from the kernel at
+            // once, and perhaps no worker would ever accept them.
             let listeners = inherited.take_listeners(wanted);
             let address = prepared(&listeners).map_err(|source| refused(wanted, source))?;
             bound.push((wanted, address.unwrap_or(wanted), listeners));

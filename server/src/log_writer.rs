@@ -70,6 +70,10 @@ impl Sink {
     /// Opens the output and starts its writer.
     ///
     /// `tell_lost` makes the line that reports a number of lost lines.
+    ///
+    /// # Errors
+    ///
+    /// The output cannot be opened, or the writer's thread cannot be started.
     pub fn open(output: LogOutput, tell_lost: fn(u64) -> String) -> io::Result<Self> {
         let name = output.to_string();
         Self::start(OutputFile::open(output)?, name, tell_lost)
@@ -122,7 +126,7 @@ impl Sink {
     pub fn flush(&self) {
         let (done, waits) = sync_channel(1);
         if self.queue.try_send(SinkMessage::Flush(done)).is_ok() {
-            // Either way there is nothing more to be done for the lines.
+            // After the time limit nothing more can be done for the lines.
             waits.recv_timeout(FLUSH).ok();
         }
     }
@@ -196,8 +200,8 @@ impl SinkWriter {
                 Ok(message) => {
                     let is_all = self.take(message, lines, &mut batch);
                     if is_all {
-                        // Whoever sends meanwhile need not wake this thread, which would cost the worker
-                        // more than the line.
+                        // A thread that sends meanwhile need not wake this one, which would cost
+                        // the worker more than the line does.
                         thread::sleep(GATHER);
                     }
                 }
@@ -236,7 +240,7 @@ impl SinkWriter {
                 Ok(()) => self.torn = false,
                 Err(error) => tracing::error!(%error, "the log cannot be opened again"),
             },
-            // Nobody waits any more if the receiver is gone.
+            // The receiver is gone if its thread no longer waits.
             Some(SinkMessage::Flush(done)) => drop(done.try_send(())),
             Some(SinkMessage::Line(_)) | None => {}
         }

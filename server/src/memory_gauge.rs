@@ -107,10 +107,10 @@ fn left_in(group: &Path) -> Option<u64> {
         let text = read(group.join(file))?;
         text.trim().parse::<u64>().ok()
     };
-    // Without a limit it says `max`.
+    // Without a limit the file contains `max`.
     let most = number("memory.max")?;
     let used = number("memory.current")?;
-    // The kernel takes back what it keeps of files before it ends a process.
+    // The kernel frees the memory in which it caches files before it ends a process.
     let stat = read(group.join("memory.stat")).unwrap_or_default();
     let of_files = ["inactive_file ", "active_file "].map(|key| field(&stat, key).unwrap_or(0));
     let used = used.saturating_sub(of_files.iter().sum());

@@ -21,8 +21,8 @@ pub(crate) fn lowest<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> 
         let working = Builder::new()
             .name("reading".to_owned())
             .spawn_scoped(scope, || {
-                // Linux has a nice value for each thread (sched(7)), and the threads that it starts get
-                // the same. Where it cannot be had, the work is done all the same.
+                // Linux has a nice value for each thread (sched(7)), and the threads that it starts
+                // get the same. If it cannot be set, the work is done all the same.
                 rustix::process::nice(LOWEST).ok();
                 work()
             })?;

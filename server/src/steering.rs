@@ -250,7 +250,7 @@ fn group(
     let joined = known.map(|port| worker::bind(loopback(port), Freebind::Off));
     let anchor = match joined {
         Some(Ok(anchor)) => anchor,
-        // Nobody was here, or a stranger has taken the port since.
+        // There was no other gateway, or another program has taken its port since.
         None | Some(Err(_)) => worker::bind(loopback(0), Freebind::Off)?,
     };
     let listeners = join(Vec::new(), &anchor, workers)?;

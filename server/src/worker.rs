@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Binds one non-blocking listener of a `SO_REUSEPORT` group; port 0 asks the kernel for a free
-/// one.
+/// one. With [`Freebind::On`] the address need not exist on this machine yet.
 pub fn bind(address: SocketAddr, freebind: Freebind) -> io::Result<StdListener> {
     let socket = socket(address, freebind)?;
     socket.set_reuse_address(true)?;
@@ -73,7 +73,7 @@ fn socket(address: SocketAddr, freebind: Freebind) -> io::Result<Socket> {
 pub(crate) fn is_taken(address: SocketAddr, freebind: Freebind) -> bool {
     let bound = || {
         let socket = socket(address, freebind)?;
-        // Connections of a process that has ended are in nobody's way.
+        // Connections that are left of a process that has ended do not count.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())
     };
@@ -108,7 +108,8 @@ pub(crate) fn start(
             };
             let work = || runtime.block_on(work(acceptor, assigned));
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                // Its listeners and connections are nobody's: another process serves them all.
+                // No thread serves its listeners and connections any more: another process serves
+                // them all.
                 tracing::error!(worker = number, "a worker has ended; so does the process");
                 abort();
             }
@@ -201,7 +202,7 @@ async fn accept(
     let mut turn = AcceptTurn::default();
     let mut closed = pin!(closing.cancelled());
     loop {
-        // The end comes first: whoever connects without pause must not put it off.
+        // The end is checked first: clients that connect without pause must not delay it.
         let accepted = tokio::select! {
             biased;
             () = &mut closed => break,
@@ -222,7 +223,7 @@ async fn accept(
                 if acceptor.gateway.limits().evict_silent() {
                     pause = PAUSE;
                 }
-                // Cut short by the end.
+                // The end cuts the pause short.
                 drop(timeout(pause, &mut closed).await);
                 if closing.is_cancelled() {
                     break;
@@ -234,7 +235,8 @@ async fn accept(
     if acceptor.gateway.leaves_queued_connections() {
         return;
     }
-    // No more than could be: others may go on to come if another process has the listener too.
+    // At most as many as the queue holds: further ones may arrive if another process has the
+    // listener too.
     for _ in 0..BACKLOG {
         match queued(&listener).await {
             Some((socket, peer)) => acceptor.receive(&tasks, socket, peer),

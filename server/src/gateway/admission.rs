@@ -147,7 +147,7 @@ impl Gateway {
         let entered = self.admit_and_insert(request, remote, wait).await;
         wait.end();
         entered?.ok_or(Rejection::GatewayFull)?;
-        // A generation that came into force meanwhile may have missed it.
+        // A generation that came into force meanwhile may not have seen it.
         let latest = self.snapshot();
         if latest.generation() != snapshot.generation() {
             self.connections.end_if_revoked(connection, &latest);
@@ -172,7 +172,7 @@ impl Gateway {
                 return Ok(entered);
             }
             let candidate = candidate.as_ref().ok_or(Rejection::Revoked)?;
-            // What has changed before somebody listens is seen by the next look.
+            // A change before this subscription is seen by the next look.
             let is_new = changes.is_none();
             let changes = changes.get_or_insert_with(|| self.connections.changes());
             state = match step {
@@ -222,7 +222,7 @@ impl Gateway {
             (None, AdmissionState::Queued(waiting)) => return Ok(AdmissionStep::Queued(waiting)),
             (None, AdmissionState::Granted(slot)) => slot,
             (None, AdmissionState::NotAsked | AdmissionState::AdmittedRemotely(_)) => {
-                // Nobody begins to wait in a gateway that ends.
+                // No client begins to wait in a gateway that drains.
                 let since = request.since.filter(|_| !self.drain.is_begun());
                 let mut limits = request.limits;
                 if since.is_none() {
@@ -309,7 +309,7 @@ impl Gateway {
             }
         };
         let Some(answer) = answer else {
-            // Nobody counts there any more, and soon it is said who does.
+            // That process does not count any more; which one does is known soon.
             tokio::task::yield_now().await;
             return Ok(AdmissionState::NotAsked);
         };

@@ -93,8 +93,8 @@ impl Gateway {
         }
     }
 
-    /// Returns copies of the listeners for another process, and true if this gateway loaded the
-    /// steering programs and would unload them at its end.
+    /// Returns copies of the listeners for another process, and true if this gateway unloads the
+    /// steering programs at its end ([`ActiveSteering::is_own`]).
     pub(crate) fn listeners(&self) -> io::Result<(Vec<(ListenerPurpose, OwnedFd)>, bool)> {
         let listeners = self.listeners.lock();
         let steered = self.steering.lock();

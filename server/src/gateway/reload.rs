@@ -24,29 +24,34 @@ pub struct ReloadReport {
     pub changes: Vec<PolicyChange>,
     /// Time that it took to put them in force, without reading and binding.
     pub took: Duration,
-    /// The connections whose permit was revoked.
+    /// The connections whose permit was revoked. They are ended by [`RevokedConnections::end`].
     pub revoked: RevokedConnections,
     /// The policy's `on_revoke`, and the time that those may take if they are drained.
     pub on_revoke: (OnRevoke, Duration),
 }
 
 impl Gateway {
-    /// Reads the policy again, and all files that it names, and puts the difference in force. On
-    /// any error nothing changes.
-    ///
-    /// A group that is added exists before a client can be granted it, and one that is removed goes
-    /// only when no client can be granted it any more; a connection sees the one generation or the
-    /// other. Call it from one thread at a time.
+    /// Reads the policy again, and all files that it names, and puts the difference in force. A
+    /// connection sees the one generation or the other: a group that is added exists before a
+    /// client can be granted it, and one that is removed goes only when no client can be granted it
+    /// any more. Call it from one thread at a time.
     ///
     /// `are_unchanged` is called once everything is read: files that were written meanwhile may be
     /// incomplete.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be read or are not valid, changed meanwhile ([`LoadError::Changing`]), an
+    /// address cannot be bound, or a handover is under way ([`LoadError::HandingOver`]). Nothing
+    /// has changed then.
     pub fn reload(
         &self,
         path: &Path,
         are_unchanged: impl FnOnce() -> bool,
     ) -> Result<ReloadReport, LoadError> {
         let before = self.snapshot();
-        // Only this: the workers' and the main loop's locks are not taken at a low priority.
+        // Only this part: the locks of the workers and of the main loop are not taken at a low
+        // priority.
         let read = priority::lowest(|| LoadedPolicy::read_next(path, &before));
         let (next, changes) = read.map_err(LoadError::Thread)??;
         let (policy, tls) = next.into_parts();

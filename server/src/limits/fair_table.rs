@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The networks that share a bound, from the widest to one source. An IPv4 provider's network, an
-/// address; an IPv6 provider's customer, one of its sites, one of the site's networks (RFC 6177).
+/// Prefix lengths of the networks that share a bound, from the widest to one source. IPv4: a
+/// provider's network, a smaller one, an address. IPv6: a provider's customer, one of its sites,
+/// one of the site's networks (RFC 6177).
 const V4_LENGTHS: [u8; LEVELS] = [16, 24, 32];
 const V6_LENGTHS: [u8; LEVELS] = [48, 56, 64];
 const LEVELS: usize = 3;
@@ -48,15 +49,15 @@ pub(super) enum TableFull {
 
 type EntryNumber = u64;
 
-/// A network: its bits, and how many of them count.
+/// A network: its bits, and the number of them that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SourceNetwork {
     bits: u128,
     length: u8,
 }
 
-/// A network's place among those of the same wider network: the last one has the most entries, and of
-/// those that have equally many the oldest.
+/// A network's rank among those of the same wider network: the last one has the most entries, and
+/// of the ones with equally many the oldest.
 type NetworkRank = (SourceNetwork, usize, Reverse<EntryNumber>, SourceNetwork);
 
 #[derive(Debug)]

@@ -10,7 +10,8 @@ use crate::gateway::Gateway;
 use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::upgrade::protocol::ConnectionState;
 
-/// A client to be admitted: its limits, its credentials and its insertion into the table.
+/// A client to be admitted: its limits, its credentials and its insertion into the
+/// [`crate::connection_table::ConnectionTable`].
 pub(super) trait AdmissionCandidate {
     type Entered;
 

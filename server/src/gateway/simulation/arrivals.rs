@@ -89,7 +89,7 @@ impl World<'_> {
         let Some(number) = arrivals.iter().find(waits).map(|one| one.number) else {
             return;
         };
-        // One that comes in after the drain's deadline leaves at once.
+        // One that is admitted after the drain's deadline ends at once.
         let is_cut_off = self.processes[index]
             .gateway
             .drain()
@@ -134,7 +134,7 @@ impl World<'_> {
         let arrival = arrivals.iter().find(|one| one.number == number).unwrap();
         let (client, group) = (arrival.client, arrival.group);
         let mut deciding = self.processes[index..].iter();
-        // Whoever has to wait is asked by the rules that are in force.
+        // A client that waits is subject to the rules that are in force.
         let now = self.processes[last].rules.limit(client);
         let is_ending = self.processes[last].gateway.drain().is_begun();
         let limit = match index == last {
@@ -142,7 +142,7 @@ impl World<'_> {
             true => arrival.limit,
             false => now,
         };
-        // Nobody overtakes those who wait.
+        // No client overtakes those that wait.
         let ahead = self.total(last, client) + self.waiting(last, client);
         deciding.all(|one| one.rules.allow(client, group)) && ahead < limit
     }

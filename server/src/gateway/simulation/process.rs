@@ -30,7 +30,7 @@ pub(super) struct Arrival {
     /// The highest limit that it had by any process's rules since it asked to be admitted.
     pub(super) most: u32,
     pub(super) waiting: Waiting,
-    /// When it must have its answer.
+    /// Times by which it must have ended, each with the process that requires it.
     pub(super) patience: Instant,
     /// True if a newer process has denied it meanwhile.
     pub(super) is_denied: bool,
@@ -55,7 +55,7 @@ pub(super) struct Connection {
     pub(super) guard: ConnectionGuard,
     pub(super) _slot: ConnectionSlot,
     pub(super) _stay: DrainGuard,
-    /// Task that waits for the end of its certificate; present once that has ended.
+    /// Task that is ready when it must end because its certificate has ended.
     pub(super) certificate: Option<Task<()>>,
     /// True if a process has ever denied it, or may have.
     pub(super) is_denied: bool,
@@ -108,7 +108,8 @@ impl Process {
         }
     }
 
-    /// Hands this process's connections to another, as [`crate::upgrade::CandidateProcess::hand_over`] does.
+    /// Hands this process's connections to another, as
+    /// [`crate::upgrade::CandidateProcess::hand_over`] does.
     pub(super) fn link_to(&mut self, next: &Self) -> usize {
         let (remote_admission, mut told) = RemoteAdmission::new();
         let (mut remote, cuts) = RemoteConnections::new();

@@ -84,7 +84,7 @@ impl World<'_> {
         self.processes[index]
             .endings
             .retain_mut(|ending| poll(ending).is_none());
-        // Those who wait have not heard of it.
+        // Clients that wait have not been notified.
         self.is_quiet &= denied == 0 && !self.is_anybody_waiting();
     }
 

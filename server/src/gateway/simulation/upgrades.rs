@@ -49,7 +49,7 @@ impl World<'_> {
         }
         self.processes.push(next);
         self.is_taking_over = true;
-        // Those who wait have to ask again.
+        // Clients that wait must ask again.
         self.is_quiet = false;
         self.note(format!("it takes over {states} connections"));
     }
@@ -108,7 +108,7 @@ impl World<'_> {
     fn remove_last(&mut self) {
         let lost = self.processes.pop().unwrap();
         self.processes.last_mut().unwrap().unlink();
-        // Nobody is left to end what only that process denied.
+        // No process is left that ends what only that process denied.
         for process in &mut self.processes {
             for connection in &mut process.connections {
                 connection.due.retain(|(by, _)| *by != lost.id);
