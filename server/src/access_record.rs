@@ -58,8 +58,8 @@ impl Recorder {
         self.connections.fetch_add(1, Relaxed) + 1
     }
 
-    /// Begins the record of a connection, with a new connection number. The duration is measured
-    /// from now on.
+    /// Begins the [`Record`] of a connection, with a new connection number. The duration is
+    /// measured from now on.
     pub fn begin(self: &Arc<Self>, source: SocketAddr, destination: SocketAddr) -> Record {
         Record {
             recorder: Arc::clone(self),
@@ -186,7 +186,7 @@ impl Record {
         (self.source, self.destination)
     }
 
-    /// Returns the byte counters of the connection, which the relay updates.
+    /// Returns the [`Traffic`] counters of the connection, which the relay updates.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }
@@ -212,8 +212,7 @@ impl Record {
         self.handshake = Some(self.began.elapsed());
     }
 
-    /// Returns the time that the connection waits for a connection slot of its client, to be
-    /// updated.
+    /// Returns the [`AdmissionWait`] of the connection, to be updated.
     pub(crate) fn wait(&mut self) -> &mut AdmissionWait {
         &mut self.wait
     }
@@ -231,7 +230,8 @@ impl Record {
     }
 
     /// Returns the client or the source that a refusal is counted for. A name in a certificate that
-    /// no authority signed proves nothing; such a refusal is counted for the source.
+    /// no authority signed proves nothing; such a refusal is counted for the [`network`] of the
+    /// source.
     fn subject(&self) -> RefusalSubject<'_> {
         let is_signed = match &self.outcome {
             Some(Outcome::Rejected(Rejection::Untrusted(untrusted))) => {

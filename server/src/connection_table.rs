@@ -52,7 +52,7 @@ pub(crate) struct RemoteConnection {
     pub(crate) _slot: ConnectionSlot,
 }
 
-/// Data that are needed to decide about a connection of an older process, and to have that process
+/// Data that are needed to decide about a connection of an older process, and to make that process
 /// end it.
 #[derive(Debug)]
 pub(crate) struct RemoteDetails {
@@ -104,7 +104,8 @@ struct ConnectionEntry {
     upstream: OnceLock<SocketAddr>,
 }
 
-/// A connection's entry in the table, which is removed on drop, and its client's slot.
+/// A connection's entry in the [`ConnectionTable`], which is removed on drop, and its client's
+/// slot.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     table: Arc<ConnectionTable>,
@@ -201,7 +202,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Makes this process count the clients itself.
+    /// Makes this process count the clients itself, after [`ConnectionTable::admit_remotely`].
     pub(crate) fn admit_locally(&self) {
         *self.remote_admission.write() = None;
         self.notify_changed();
@@ -347,8 +348,8 @@ impl ConnectionGuard {
         &self.entry.permit
     }
 
-    /// Returns true if the permit is still valid under `snapshot`, the generation that is in force
-    /// now.
+    /// Returns true if the [`Permit`] is still valid under `snapshot`, the generation that is in
+    /// force now.
     pub fn still_holds(&self, snapshot: &GatewaySnapshot, now: UnixTime) -> bool {
         snapshot.generation() == self.entry.permit.generation()
             || self.entry.holds(snapshot, Some(now))

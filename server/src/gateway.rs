@@ -228,17 +228,17 @@ impl Gateway {
         self.snapshot.load_full()
     }
 
-    /// Returns the load balancer.
+    /// Returns the [`LoadBalancer`], which holds the live state of all groups.
     pub fn balancer(&self) -> &LoadBalancer {
         &self.balancer
     }
 
-    /// Returns the limits before authentication.
+    /// Returns the [`PreAuthLimits`]: the limits before authentication.
     pub fn limits(&self) -> &PreAuthLimits {
         &self.limits
     }
 
-    /// Returns the table of connections that hold a permit.
+    /// Returns the [`ConnectionTable`]: the connections that hold a permit.
     pub fn connections(&self) -> &Arc<ConnectionTable> {
         &self.connections
     }
@@ -248,7 +248,7 @@ impl Gateway {
         &self.recorder
     }
 
-    /// Returns the drain, which ends the gateway's connections.
+    /// Returns the [`Drain`], which ends the gateway's connections.
     pub fn drain(&self) -> &Drain {
         &self.drain
     }
@@ -281,7 +281,8 @@ impl Gateway {
         self.drain.begin();
     }
 
-    /// Returns true if the connections that are queued at the listeners belong to another process.
+    /// Returns true if the connections that are queued at the listeners belong to another process
+    /// ([`QueuedConnections::Theirs`]).
     pub(crate) fn leaves_queued_connections(&self) -> bool {
         self.leaves_queues.load(Relaxed)
     }
@@ -302,7 +303,7 @@ impl Gateway {
         self.leaves_listeners.store(true, Relaxed);
     }
 
-    /// Returns the heartbeats of the workers.
+    /// Returns the [`WorkerHeartbeats`].
     pub(crate) fn heartbeats(&self) -> &WorkerHeartbeats {
         &self.heartbeats
     }
@@ -344,7 +345,7 @@ impl Gateway {
         self.closing.cancelled().await;
     }
 
-    /// Returns the tracker of the accept loops.
+    /// Returns the tracker of the accept loops, for which [`Gateway::close`] waits.
     pub(crate) fn acceptors(&self) -> &TaskTracker {
         &self.acceptors
     }

@@ -29,8 +29,8 @@ struct FailureWindow {
 }
 
 impl HandshakeFailures {
-    /// Counts a failure of a source. Returns true if the source is to be banned for it; its count
-    /// begins at zero again then.
+    /// Counts a failure of a source. Returns true if the source is to be banned by the
+    /// [`BanPolicy`]; its count begins at zero again then.
     pub(crate) fn count(&self, source: IpAddr, rule: &BanPolicy, now: Instant) -> bool {
         let mut sources = self.0.lock();
         if !sources.has_room_for(source, rule.within, now) {

@@ -15,8 +15,8 @@ pub(crate) struct WorkerHeartbeats {
 }
 
 impl WorkerHeartbeats {
-    /// Registers a worker. The returned future answers each question, as long as the runtime that
-    /// polls it makes progress.
+    /// Registers a worker. The returned future answers each question of
+    /// [`WorkerHeartbeats::check`], as long as the runtime that polls it makes progress.
     pub(crate) fn respond(&self) -> impl Future<Output = ()> + 'static {
         let answer = Arc::new(AtomicU64::new(*self.question.borrow()));
         self.answers.lock().push(Arc::downgrade(&answer));

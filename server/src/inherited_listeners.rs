@@ -52,7 +52,8 @@ impl FromStr for ListenerPurpose {
     }
 }
 
-/// Inherited listeners that are not in use yet. Dropping them closes them in this process.
+/// Inherited listeners that are not in use yet, each with its [`ListenerPurpose`]. Dropping them
+/// closes them in this process.
 #[derive(Debug, Default)]
 pub struct InheritedListeners {
     listeners: Vec<(SocketAddr, TcpListener)>,

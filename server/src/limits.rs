@@ -97,8 +97,8 @@ impl PreAuthLimits {
             .store(usable.unwrap_or(usize::MAX), Relaxed);
     }
 
-    /// Takes a slot for a connection that has just arrived. Other silent connections give way to
-    /// it.
+    /// Takes a [`SilentSlot`] for a connection that has just arrived. Other silent connections give
+    /// way to it.
     ///
     /// # Errors
     ///
@@ -123,8 +123,8 @@ impl PreAuthLimits {
         Ok(SilentSlot(self.silent.enter(source, most, now)))
     }
 
-    /// Takes a handshake's slot in exchange for that of a silent connection. Silent connections
-    /// give way to it when descriptors or memory run out.
+    /// Takes a [`HandshakeSlot`] in exchange for the slot of a silent connection. Silent
+    /// connections give way to it when descriptors or memory run out.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl PreAuthLimits {
         Ok(HandshakeSlot(slot))
     }
 
-    /// Takes a slot for an open connection, within `limits`.
+    /// Takes a [`ConnectionSlot`] within `limits`.
     ///
     /// # Errors
     ///
@@ -171,8 +171,8 @@ impl PreAuthLimits {
         })
     }
 
-    /// Takes a slot for a connection that another process has admitted, whatever the limits say.
-    /// Returns `None` only if a counter would overflow.
+    /// Takes a [`ConnectionSlot`] for a connection that another process has admitted, whatever the
+    /// limits are. Returns `None` only if a counter would overflow.
     pub fn take_remote_slot(&self) -> Option<ConnectionSlot> {
         Some(ConnectionSlot {
             _connection: self.connections.claim(lb::Limit::Unlimited)?,

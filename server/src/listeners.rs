@@ -42,7 +42,7 @@ struct OpenAddress {
     listeners: Vec<TcpListener>,
 }
 
-/// Listeners that are bound, but on which no worker accepts yet.
+/// Listeners that are bound, by [`Listeners::bind`], but on which no worker accepts yet.
 #[derive(Debug)]
 pub(crate) struct BoundListeners(Vec<(SocketAddr, SocketAddr, Vec<TcpListener>)>);
 

@@ -109,7 +109,7 @@ impl Sink {
         }
     }
 
-    /// Returns the current outage; `None` if no lines are being lost.
+    /// Returns the current [`LogOutage`]; `None` if no lines are being lost.
     pub fn outage(&self) -> Option<LogOutage> {
         self.losses.outage()
     }

@@ -41,7 +41,8 @@ struct MemoryReading {
 
 impl MemoryGauge {
     /// Returns true if there is no memory for one more client: the process has reached `limit`, or
-    /// its control group or the machine has hardly any left. Counts the client.
+    /// its control group or the machine has hardly any left. Counts the client. Always false with
+    /// [`MemoryLimit::Unlimited`].
     pub(crate) fn is_full(&self, limit: MemoryLimit, now: Instant) -> bool {
         if limit == MemoryLimit::Unlimited {
             return false;

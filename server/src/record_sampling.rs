@@ -21,7 +21,7 @@ const EACH: Budget = Budget::new(20, Duration::from_secs(1));
 /// Budget of the records of all sources together with one reason, and of all clients that have no
 /// budget of their own: 100 at once, then 10 per second.
 const TOGETHER: Budget = Budget::new(100, Duration::from_millis(100));
-/// Maximum number of clients, and of sources, with a budget of their own for one reason.
+/// Maximum number of clients, and of sources, with a [`Budget`] of their own for one reason.
 const MOST: usize = 1024;
 /// Minimum interval between two removals of budgets that are full again.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -67,7 +67,8 @@ struct BudgetTable<K> {
 
 impl RefusalSampler {
     /// Returns the record, and the counts of those that were suppressed before it, if it may be
-    /// written. Otherwise the record is kept if no other is kept, or else counted as suppressed.
+    /// written. Otherwise the record is kept for [`RefusalSampler::take_held`] if no other is kept,
+    /// or else counted as suppressed.
     pub(crate) fn admit(
         &self,
         reason: &'static str,

@@ -204,6 +204,7 @@ impl GatewaySnapshot {
 
 impl Permit {
     /// Returns this permit with the time at which the first certificate of the client's chain ends.
+    /// It is returned by [`Permit::expires`].
     #[must_use]
     pub(crate) fn until(mut self, ends: UnixTime) -> Self {
         self.expires = Some(ends);
@@ -241,7 +242,7 @@ impl Permit {
         &self.group
     }
 
-    /// Returns the live state of the group.
+    /// Returns the live state of the group, to which connections are dialed.
     pub fn upstreams(&self) -> &Arc<lb::UpstreamGroup> {
         &self.upstreams
     }

@@ -26,7 +26,7 @@ pub enum SteeringUnavailable {
     Listen(#[from] io::Error),
 }
 
-/// The steering of a gateway that serves.
+/// The steering of a gateway that serves. It is made by [`PreparedSteering::begin`].
 #[derive(Debug)]
 pub(crate) struct ActiveSteering {
     steering: Steering,
@@ -36,7 +36,8 @@ pub(crate) struct ActiveSteering {
     is_own: bool,
 }
 
-/// Steering that is prepared for this gateway. Nothing has changed in the kernel yet.
+/// Steering that is prepared for this gateway, by [`prepare`]. Nothing has changed in the kernel
+/// yet.
 #[derive(Debug)]
 pub(crate) struct PreparedSteering {
     pin_dir: PinDir,

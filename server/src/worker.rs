@@ -190,7 +190,8 @@ where
 }
 
 /// Accepts connections until the listener closes, then those that are queued already, if they
-/// belong to this process.
+/// belong to this process. After an error of the system it pauses, for [`PAUSE`] first and
+/// [`LONGEST_PAUSE`] at most.
 async fn accept(
     acceptor: Acceptor,
     listener: Arc<TcpListener>,
@@ -280,7 +281,7 @@ impl Acceptor {
     }
 }
 
-/// One connection in a worker's load, which is counted until this is dropped.
+/// One connection in the [`WorkerLoads`], which is counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkerLoadGuard(Arc<WorkerLoads>, usize);
 

@@ -44,7 +44,7 @@ impl RelaySession<'_> {
         }
     }
 
-    /// Sends the PROXY header to the upstream if its group is configured for it. The group's
+    /// Sends the [`ProxyHeader`] to the upstream if its group is configured for it. The group's
     /// connect timeout bounds it.
     async fn send_proxy_header(&self, upstream: &mut TcpStream, record: &Record) -> io::Result<()> {
         let permit = self.guard.permit();

@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::{END_SPREAD, RemoteDetails};
 use crate::policy::OnRevoke;
 
-/// Connections whose permit was revoked, and which must be ended.
+/// Connections whose permit was revoked, as [`super::ConnectionTable::revoked`] finds them.
 #[derive(Debug)]
 pub struct RevokedConnections {
     pub(super) connections: Vec<EndSignal>,
 }
 
-/// The means to end one connection: its token in this process, or a request to an older one.
+/// The means to end one connection: its token in this process, or a request to an older process by
+/// [`RemoteDetails`].
 #[derive(Debug)]
 pub(super) enum EndSignal {
     Local(CancellationToken),

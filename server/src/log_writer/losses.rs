@@ -81,7 +81,7 @@ impl LineLosses {
         tracing::warn!(log = self.name, lost, seconds, "a log is written again");
     }
 
-    /// Returns the current outage, if there is one.
+    /// Returns the current [`LogOutage`]; `None` if no lines are being lost.
     pub(super) fn outage(&self) -> Option<LogOutage> {
         self.state.lock().outage
     }
