@@ -218,8 +218,8 @@ fn count(quota: Quota) -> usize {
     }
 }
 
-/// Returns the source that shares a bound with `source`: an IPv4 address itself, or the IPv6
-/// network of 64 bits, which is what a single site has at its disposal (RFC 6177).
+/// Returns the source that an address is counted as: an IPv4 address itself, also if it is mapped,
+/// or the IPv6 network of 64 bits, which is what a single site has at its disposal (RFC 6177).
 pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => {
