@@ -85,7 +85,7 @@ impl ClientStream {
 
 impl lb::Downstream for ClientStream {
     /// Resets the connection. Neither a `close_notify` nor a FIN is sent, so that the client cannot
-    /// take the data that it has for complete (RFC 8446, 6.1).
+    /// take the data that it has for complete (RFC 9846, 6.1).
     fn abort(&mut self) {
         reset(&self.socket);
     }
@@ -94,7 +94,7 @@ impl lb::Downstream for ClientStream {
         Some(self.socket.as_fd())
     }
 
-    /// Sends an empty record of application data, which a client ignores (RFC 8446, 5.1).
+    /// Sends an empty record of application data, which a client ignores (RFC 9846, 5.1).
     fn nudge(&mut self, cx: &mut Context<'_>) {
         if self.is_closed || !self.outgoing.is_empty() {
             return;

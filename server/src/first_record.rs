@@ -82,9 +82,9 @@ mod tests {
 
     use super::*;
 
-    /// The content type of a handshake record (RFC 8446, 5.1).
+    /// The content type of a handshake record (RFC 9846, 5.1).
     const HANDSHAKE: u8 = 22;
-    /// The type of a `ClientHello` (RFC 8446, 4).
+    /// The type of a `ClientHello` (RFC 9846, 4).
     const CLIENT_HELLO: u8 = 1;
 
     /// A `ClientHello` of so many bytes in records of at most so many.

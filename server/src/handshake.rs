@@ -114,7 +114,7 @@ async fn read_until_hello(
     }
 }
 
-/// Returns the alert for bytes that are not a `ClientHello` (RFC 8446, 5.1 and 6.2). For malformed
+/// Returns the alert for bytes that are not a `ClientHello` (RFC 9846, 5.1 and 6.2). For malformed
 /// TLS, rustls has a more precise one.
 fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription> {
     match error {
@@ -289,7 +289,7 @@ fn encode<T>(mut data: EncodeTlsData<'_, T>, flight: &mut Vec<u8>) -> Result<(),
     }
 }
 
-/// Content type of a handshake record (RFC 8446, 5.1).
+/// Content type of a handshake record (RFC 9846, 5.1).
 const HANDSHAKE: u8 = 22;
 /// Header of a record that is longer than TLS allows.
 const TOO_LONG: [u8; HEADER] = [23, 3, 3, 0xff, 0xff];

@@ -16,7 +16,7 @@ pub const MOST_PROTOCOLS: usize = 64;
 /// Maximum size of the received part of a handshake that is not processed yet, in KiB.
 pub const MOST_PENDING_KIB: usize = 64;
 
-/// Handshake type of a `ClientHello` (RFC 8446, 4).
+/// Handshake type of a `ClientHello` (RFC 9846, 4).
 const CLIENT_HELLO: u8 = 1;
 /// Type of the extension that offers application protocols (RFC 7301, 3.1).
 const PROTOCOLS: [u8; 2] = [0, 16];
@@ -105,7 +105,7 @@ impl HelloReader {
     }
 }
 
-/// Counts the application protocols that a hello offers (RFC 8446, 4.1.2). `None` if it is
+/// Counts the application protocols that a hello offers (RFC 9846, Client Hello). `None` if it is
 /// malformed.
 fn protocols(hello: &[u8]) -> Option<usize> {
     let (_version_and_random, rest) = hello.split_at_checked(34)?;

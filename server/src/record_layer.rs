@@ -1,4 +1,4 @@
-//! TLS 1.3's record layer after the handshake (RFC 8446, section 5), for a server.
+//! TLS 1.3's record layer after the handshake (RFC 9846, section 5), for a server.
 //!
 //! rustls completes the handshake and derives the keys; this seals and opens records with them in
 //! buffers that belong to the caller. It does no input or output: received bytes go into
@@ -70,7 +70,7 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// Returns the alert to send to the peer (RFC 8446, 6.2). `None` if the peer itself sent an
+    /// Returns the alert to send to the peer (RFC 9846, 6.2). `None` if the peer itself sent an
     /// alert.
     pub fn alert(self) -> Option<AlertDescription> {
         match self {

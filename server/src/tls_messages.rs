@@ -189,7 +189,7 @@ fn certificate(what: &CertificateError) -> &'static str {
     }
 }
 
-/// Describes an alert that a client sent (RFC 8446, 6).
+/// Describes an alert that a client sent (RFC 9846, 6).
 fn received(alert: AlertDescription) -> String {
     use AlertDescription as A;
     let why = match alert {

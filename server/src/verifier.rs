@@ -22,7 +22,7 @@ use crate::ticket::TicketContents;
 use crate::tls::IdentifiedClient;
 use crate::trust;
 
-/// The supported cipher suites (RFC 8446, B.4).
+/// The supported cipher suites (RFC 9846, B.4).
 const SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS13_AES_128_GCM_SHA256,
     CipherSuite::TLS13_AES_256_GCM_SHA384,

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 pub(crate) enum Wire {
     /// Each byte goes in a segment of its own.
     ByteByByte,
-    /// The `ClientHello` goes in records of a few bytes each (RFC 8446 5.1).
+    /// The `ClientHello` goes in records of a few bytes each (RFC 9846 5.1).
     SplitRecords,
     /// The last byte of what is written from now on is another.
     Tampered,

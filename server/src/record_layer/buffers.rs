@@ -105,7 +105,7 @@ impl IncomingRecords {
             let mut room = ReadBuf::new(&mut space[kept..]);
             ready!(Pin::new(socket).poll_read(cx, &mut room))?;
             if room.filled().is_empty() {
-                // An attacker on the path can cause an end that the peer did not seal (RFC 8446,
+                // An attacker on the path can cause an end that the peer did not seal (RFC 9846,
                 // 6.1).
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }

@@ -62,7 +62,7 @@ impl RecordKeys {
             .map_err(|_| RecordError::Forged)
     }
 
-    /// Seals one record (RFC 8446, 5.2) at the beginning of `out`, which must have room for it.
+    /// Seals one record (RFC 9846, 5.2) at the beginning of `out`, which must have room for it.
     /// Returns the record's length.
     pub(super) fn seal(
         &mut self,

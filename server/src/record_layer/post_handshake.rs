@@ -1,4 +1,4 @@
-//! Messages after the handshake other than data: key updates (RFC 8446, 4.6.3) and alerts (6).
+//! Messages after the handshake other than data: key updates (RFC 9846, 4.7.3) and alerts (6).
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::budget::Budget;
 /// occasionally.
 const MESSAGES: Budget = Budget::new(32, Duration::from_millis(100));
 /// Rate limit of records without data: 256 at once, and one more each millisecond. They cost no
-/// more than records with one byte, and can serve to hide the length of the data (RFC 8446, 5.4).
+/// more than records with one byte, and can serve to hide the length of the data (RFC 9846, 5.4).
 const EMPTY_RECORDS: Budget = Budget::new(256, Duration::from_millis(1));
 
 /// Key update that requests none in return, with its handshake header.

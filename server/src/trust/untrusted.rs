@@ -44,7 +44,7 @@ impl UntrustedChain {
         }
     }
 
-    /// Returns the error that makes rustls send the matching alert (RFC 8446, 6.2).
+    /// Returns the error that makes rustls send the matching alert (RFC 9846, 6.2).
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the enum is another crate's, and grows"
