@@ -1,5 +1,5 @@
-//! The socket where operators reach the running gateway: HTTP with JSON (RFC 9112, RFC 8259), so that
-//! `curl --unix-socket` is a client too.
+//! The admin socket, by which operators control the running gateway: HTTP with JSON (RFC 9112, RFC
+//! 8259), so that `curl --unix-socket` is a client too.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -31,49 +31,50 @@ mod socket_file;
 pub use error::AdminError;
 use socket_file::{bind, remove, socket_at};
 
-/// How many connections are served at a time; others wait.
+/// Limit of connections that are served at a time; others wait.
 const CONNECTIONS: usize = 8;
-/// How long a client may take to ask.
+/// Time limit for the head of a request, and again for its body: 5 s.
 const ASK: Duration = Duration::from_secs(5);
-/// How long answers that are due may take before another process answers.
+/// Time limit for pending answers when the socket is left to another process: 500 ms.
 const ANSWER: Duration = Duration::from_millis(500);
-/// The longest body of a request.
+/// Size limit of a request's body: 64 KiB.
 const LONGEST: usize = 64 << 10;
-/// How long a new process may take to be ready, if nothing else is said.
+/// Default time limit for a new process to become ready: 1 min.
 pub const USUAL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What can be asked of `POST /upgrade`.
+/// Body of a request to `POST /upgrade`; all fields are optional.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeRequest {
-    /// The program of the new process, an absolute path; what the gateway was started from if absent.
+    /// Absolute path of the new process's program; the path that the gateway was started from if
+    /// absent.
     pub binary: Option<PathBuf>,
-    /// Only to see whether it would work.
+    /// True for a trial: the new process is started, and ended as soon as it is ready.
     pub dry_run: bool,
-    /// How many seconds the new process may take to be ready; 60 if absent.
+    /// Time limit in seconds for the new process to become ready; 60 if absent.
     pub timeout_seconds: Option<u64>,
 }
 
-/// What came of an upgrade.
+/// Result of an upgrade, or of a trial of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeReport {
-    /// Whether it was only to be seen whether it would work.
+    /// True if it was only a trial.
     pub dry_run: bool,
-    /// The program of the new process.
+    /// Path of the new process's program.
     pub binary: PathBuf,
-    /// The file that this path led to.
+    /// File that the path led to, with all symbolic links resolved.
     #[serde(default)]
     pub file: PathBuf,
-    /// What it has found.
+    /// Version of the new process and contents of its policy.
     #[serde(flatten)]
     pub summary: ReadySummary,
-    /// How many listeners it has got.
+    /// Number of listeners that were handed to the new process.
     pub listeners: usize,
-    /// The new process.
+    /// Process ID of the new process.
     pub pid: u32,
-    /// The process that served before.
+    /// Process ID of the process that served before.
     pub old_pid: u32,
-    /// How many connections stay with that until they end.
+    /// Number of connections that stay with the old process until they end.
     pub connections: usize,
 }
 
@@ -115,7 +116,7 @@ impl fmt::Display for UpgradeReport {
     }
 }
 
-/// A program's path, and the file that it leads to if that is another.
+/// Display of a program's path, and of the file that it leads to if that is a different one.
 struct ProgramPath<'a> {
     binary: &'a Path,
     file: &'a Path,
@@ -131,20 +132,21 @@ impl fmt::Display for ProgramPath<'_> {
     }
 }
 
-/// A request, and where its answer is waited for.
+/// Request for an upgrade, with the channel for its answer.
 #[derive(Debug)]
 pub struct PendingRequest {
-    /// What is asked.
+    /// The upgrade that is requested.
     pub upgrade: UpgradeRequest,
-    /// Where the answer goes.
+    /// Channel for the result.
     pub answer: oneshot::Sender<Result<UpgradeReport, UpgradeError>>,
 }
 
-/// The open socket. Dropping it stops serving, but the file stays: it may be another process's by now.
+/// The open admin socket. Dropping it stops serving, but the file stays: another process may serve
+/// there by now.
 #[derive(Debug)]
 pub struct AdminSocket {
     path: PathBuf,
-    /// The socket's file, as it was when it was opened.
+    /// Device and inode of the socket's file when it was opened.
     own: Option<(u64, u64)>,
     listener: Arc<UnixListener>,
     conversations: TaskTracker,
@@ -152,7 +154,11 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Opens the socket, unless it was inherited, and serves it on the tokio runtime that calls this.
+    /// Opens the socket at `path` and serves it on the tokio runtime that calls this; requests go
+    /// to `asked`.
+    ///
+    /// An inherited listener is used if it is bound to the same path. Otherwise the socket is bound
+    /// anew, which is an error if another process listens there.
     pub fn open(
         path: PathBuf,
         inherited: Option<StdListener>,
@@ -182,27 +188,28 @@ impl AdminSocket {
         })
     }
 
-    /// The socket, for another process to have too.
+    /// Returns a duplicate of the listening socket, for another process.
     pub fn socket(&self) -> io::Result<OwnedFd> {
         self.listener.as_fd().try_clone_to_owned()
     }
 
-    /// Where it is.
+    /// Returns the path of the socket's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves the socket to another process, once whoever was asking has the answer.
+    /// Stops serving and leaves the socket to another process. Pending requests have 500 ms to be
+    /// answered.
     pub async fn hand_over(self) {
         drop(self.serving);
         self.conversations.close();
-        // Whoever is silent has to ask again.
+        // A client that has not sent its request by then has to connect again.
         drop(timeout(ANSWER, self.conversations.wait()).await);
     }
 
-    /// Stops serving, and nobody else will.
+    /// Stops serving and removes the socket's file, unless something else is at the path by now.
     pub fn close(self) {
-        // Somebody may have removed it already.
+        // It may have been removed already.
         remove(&self.path, self.own).ok();
     }
 }
@@ -280,7 +287,7 @@ async fn answer(
     if request.method() != Method::POST || request.uri().path() != "/upgrade" {
         return Err(AdminError::Unknown);
     }
-    // Whoever names a program has it run as the gateway's user.
+    // The program that a request names runs as the gateway's user.
     if !may_change(user) {
         return Err(AdminError::Forbidden(user));
     }
@@ -316,32 +323,32 @@ fn may_change(user: u32) -> bool {
     user == 0 || user == rustix::process::geteuid().as_raw()
 }
 
-/// Why the gateway could not be asked.
+/// Failure of a request to the gateway.
 #[derive(Debug, Error)]
 pub enum AskError {
-    /// Nobody listens there.
+    /// No process listens at the socket.
     #[error("{path}: no gateway can be reached: {source}", path = .path.display())]
     Unreachable {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// The gateway broke off.
+    /// The connection ended without a valid answer.
     #[error("the gateway gave no answer: {0}")]
     Silent(String),
-    /// The gateway refused.
+    /// The gateway refused the request, with this reason.
     #[error("{0}")]
     Refused(String),
 }
 
-/// What a refusal looks like.
+/// Body of a refusal.
 #[derive(Debug, Deserialize)]
 struct ErrorBody {
     error: String,
 }
 
-/// Asks a gateway for an upgrade.
+/// Requests an upgrade from the gateway at the admin socket `socket`, and waits for the result.
 pub async fn ask(socket: &Path, upgrade: &UpgradeRequest) -> Result<UpgradeReport, AskError> {
     let unreachable = |source| AskError::Unreachable {
         path: socket.to_owned(),

@@ -1,8 +1,9 @@
-//! Notices that the policy or a file that it names has changed, and waits until it is whole.
+//! Watches the policy and the files that it names for changes, and waits until they are completely
+//! written.
 //!
-//! The kernel's events say when to look; what has changed is seen from the files themselves,
-//! through every symbolic link. So renames, Kubernetes' swaps of a linked directory and file systems
-//! without events (which are looked at every few seconds) come out the same.
+//! The kernel's events say when to look; a change is seen from the files themselves, through every
+//! symbolic link. So renames, Kubernetes' swaps of a linked directory and file systems without
+//! events (which are checked every few seconds) are all handled alike.
 
 use std::collections::HashMap;
 use std::mem;
@@ -16,16 +17,17 @@ mod events;
 
 use events::FileEvents;
 
-/// How long the files must be left alone before they are read: an editor writes in several steps.
+/// Time without a change after which the files are read: 200 ms, since an editor writes in several
+/// steps.
 const SETTLE: Duration = Duration::from_millis(200);
-/// The same where it cannot be known whether somebody still writes.
+/// Time without a change where a writer could go unnoticed: 4 s.
 const QUIET: Duration = Duration::from_secs(4);
-/// How often the files are looked at without any event.
+/// Interval of the checks that need no event: 5 s.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often it is said that a writer is waited for.
+/// Interval of the warnings about a writer that is waited for: 1 min.
 const REMIND: Duration = Duration::from_mins(1);
 
-/// Watches a set of files.
+/// Watch of a set of files.
 #[derive(Debug)]
 pub struct FileWatch {
     files: Vec<PathBuf>,
@@ -33,19 +35,19 @@ pub struct FileWatch {
     seen: FileStamps,
     /// The files as they were looked at last.
     last: FileStamps,
-    /// Since when they look like that.
+    /// Time of the check that found the stamps in `last`.
     since: Instant,
-    /// Whether an event told of what they look like now.
+    /// True if an event has announced the next change of the stamps.
     is_told: bool,
-    /// When it is to be said that a writer is waited for.
+    /// Time of the next warning about a writer that is waited for.
     remind: Option<Instant>,
     events: FileEvents,
 }
 
-/// One for each file that is there.
+/// Stamps of the watched files in their order; `None` for a file that does not exist.
 type FileStamps = Vec<Option<FileStamp>>;
 
-/// What changes when a file's content does.
+/// Metadata that changes when a file's content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileStamp {
     device: u64,
@@ -55,21 +57,22 @@ struct FileStamp {
     changed: (i64, i64),
 }
 
-/// What a look has found.
+/// Result of one check of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FilesSeen {
     /// Nothing has changed.
     Same,
-    /// Something has changed, and may go on to, until then at least.
+    /// A file has changed, and may change again until this time at least.
     Restless(Instant),
-    /// Somebody has a file open and has written to it.
+    /// A process has a file open and has written to it.
     BeingWritten,
-    /// Something has changed, and is whole.
+    /// A file has changed, and its write is complete.
     Changed,
 }
 
 impl FileWatch {
-    /// Watches these files as they are now. It must be called within a runtime.
+    /// Creates a watch of these files in their present state. Must be called within a tokio
+    /// runtime.
     pub fn new(files: Vec<PathBuf>) -> Self {
         let mut watch = Self {
             files: Vec::new(),
@@ -84,14 +87,14 @@ impl FileWatch {
         watch
     }
 
-    /// The same, for the runtime that this is called within.
+    /// Moves the watch to the tokio runtime that this is called within.
     #[must_use]
     pub fn here(mut self) -> Self {
         self.events = self.events.here();
         self
     }
 
-    /// Watches these files from now on.
+    /// Replaces the set of watched files; only later changes are reported.
     pub fn follow(&mut self, files: Vec<PathBuf>) {
         self.events.take();
         self.events.forget_changes();
@@ -103,8 +106,8 @@ impl FileWatch {
         self.files = files;
     }
 
-    /// Watches these files from now on, and those among them that it watches already as they were seen:
-    /// a change since then is one.
+    /// Replaces the set of watched files, but keeps the recorded state of those that are watched
+    /// already: a change since then is reported.
     pub fn follow_also(&mut self, files: Vec<PathBuf>) {
         let known: HashMap<_, _> = mem::take(&mut self.files)
             .into_iter()
@@ -123,8 +126,8 @@ impl FileWatch {
         }
     }
 
-    /// Waits until a file has changed and is whole: nobody is known to be writing, and it has been left
-    /// alone for a moment. Cancel safe.
+    /// Waits until a file has changed and is complete: no writer is known, and nothing has changed
+    /// for a moment. Cancel safe.
     pub async fn changed(&mut self) {
         loop {
             let wait = match self.look() {
@@ -144,7 +147,8 @@ impl FileWatch {
         }
     }
 
-    /// Waits until nobody is known or suspected to be writing to a file, whether or not it has changed. Cancel safe.
+    /// Waits until no writer of a file is known or suspected, whether or not a file has changed.
+    /// Cancel safe.
     pub async fn whole(&mut self) {
         loop {
             let wait = match self.look() {
@@ -161,7 +165,8 @@ impl FileWatch {
         }
     }
 
-    /// Whether the files are as they were when they were followed, and nobody is known to be writing.
+    /// Returns true if the files are as they were when [`Self::follow`] recorded them, and no write
+    /// has been reported since.
     pub fn is_as_seen(&mut self) -> bool {
         self.events.take();
         stamps(&self.files) == self.seen && !self.events.has_changes()
@@ -172,7 +177,7 @@ impl FileWatch {
         self.is_told |= self.events.take();
         let stamps = stamps(&self.files);
         if stamps != self.last {
-            // A file of this name may be another one by now.
+            // The name may belong to another file by now.
             self.events.watch(&self.files);
             // The event comes with the change, perhaps just behind the first question.
             self.is_told |= self.events.take();
@@ -204,7 +209,7 @@ impl FileWatch {
         FilesSeen::Changed
     }
 
-    /// Says that a writer is waited for, at `first` for the first time.
+    /// Logs a warning that a writer is waited for: first at the time `first`, then every minute.
     fn remind(&mut self, first: Instant) {
         let now = Instant::now();
         if now >= *self.remind.get_or_insert(first) {

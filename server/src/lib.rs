@@ -1,7 +1,7 @@
 //! Portcullis: a gateway for TCP services.
 //!
-//! A client's certificate says who it is, SNI says where it wants to go, the policy says whether it
-//! may, how often and how fast, and the least-loaded healthy upstream gets the connection.
+//! A client's certificate names the client, SNI names the service, the policy decides about access,
+//! rate and bandwidth, and the least-loaded healthy upstream gets the connection.
 #![forbid(unsafe_code)]
 
 pub mod access_record;

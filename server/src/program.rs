@@ -1,4 +1,5 @@
-//! The program that this process was started as: what an upgrade runs if it is told no other.
+//! The program of this process: the path that it was started from, which is the default program of
+//! an upgrade.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,14 +7,15 @@ use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The link to the running program.
+/// Symbolic link to the program that runs now (proc_pid_exe(5)).
 const RUNNING: &str = "/proc/self/exe";
 
-/// The absolute path that this process was started from, links kept: if `current` is switched from one
-/// version to another, the path leads to the other one.
+/// Returns the absolute path that this process was started from. Symbolic links are kept: if
+/// `current` is switched from one version to another, the path leads to the other version.
 ///
-/// It is the first argument, found in `PATH` if it has no slash, provided that it leads to the program
-/// that runs now; else it is the path that the kernel knows. `None` if neither leads anywhere.
+/// The path is the first argument, searched for in `PATH` if it has no slash, provided that it
+/// leads to the program that runs now; else it is the path that the kernel reports. `None` if
+/// neither is known.
 pub fn started_from() -> Option<PathBuf> {
     let named = env::args_os().next().unwrap_or_default();
     let running = std::fs::metadata(RUNNING).ok();
@@ -42,12 +44,13 @@ fn is_program(found: &Metadata) -> bool {
     found.is_file() && found.permissions().mode() & 0o111 != 0
 }
 
-/// Whether it is the program that runs. Without `/proc` the name is believed.
+/// Returns true if the file is the program that runs now. Without `/proc` the name is trusted.
 fn is_same(found: &Metadata, running: Option<&Metadata>) -> bool {
     running.is_none_or(|running| (found.dev(), found.ino()) == (running.dev(), running.ino()))
 }
 
-/// What leads to the program that runs now, even if its file is gone.
+/// Returns a path that leads to the program that runs now, even if its file was removed; without
+/// `/proc` the result of [`started_from`].
 pub fn running() -> Option<PathBuf> {
     let known = PathBuf::from(RUNNING);
     if known.exists() {
@@ -57,7 +60,8 @@ pub fn running() -> Option<PathBuf> {
     }
 }
 
-/// The file that a path leads to now, for people to see; the path itself if that cannot be told.
+/// Returns the file that a path leads to now, for messages; the path itself if it cannot be
+/// resolved.
 pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -1,5 +1,6 @@
-//! What a service manager is told, and what it keeps: systemd's protocols, of which others speak some
-//! (`sd_notify(3)`, `sd_listen_fds(3)`, `sd_watchdog_enabled(3)`). Without one nothing of this does anything.
+//! Notifications to the service manager, and listeners that it keeps: the protocols of systemd,
+//! some of which other service managers support too (`sd_notify(3)`, `sd_listen_fds(3)`,
+//! `sd_watchdog_enabled(3)`). Without a service manager these functions have no effect.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -14,13 +15,16 @@ use tokio::time::timeout;
 
 use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
 
-/// The listeners that the service manager has opened for this process, or has kept from one before.
+/// Takes the listeners that the service manager has opened for this process, or has kept from an
+/// earlier one (`sd_listen_fds(3)`).
 ///
-/// A listener of a socket unit is for the address that it is open at, whatever its name.
+/// A listener of a socket unit is for the address that it is bound to, whatever its name. Must be
+/// called before there are threads, since it removes the variables of the protocol from the
+/// environment.
 pub fn inherited() -> io::Result<InheritedListeners> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
-    // This takes the variables away: they are not for the processes that this one starts.
+    // This removes the variables: they are not for the processes that this one starts.
     let mut given = ListenFd::from_env();
     let mut inherited = InheritedListeners::default();
     for index in 0..given.len() {
@@ -37,20 +41,22 @@ pub fn inherited() -> io::Result<InheritedListeners> {
     Ok(inherited)
 }
 
-/// Whether the service manager keeps listeners while there is no process: `FileDescriptorStoreMax=`.
+/// Returns true if the service manager keeps listeners while no process runs
+/// (`FileDescriptorStoreMax=`, seen from `FDSTORE`).
 pub fn keeps_listeners() -> bool {
     let most = env::var("FDSTORE").ok().and_then(|most| most.parse().ok());
     most.is_some_and(|most: u32| most > 0) && env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// The variable in which systemd says which process it has started itself (systemd 248 and later).
+/// Environment variable with the ID of the process that systemd started itself (systemd 248 and
+/// later).
 pub(crate) const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
-/// How long a service manager may take to read what it is told.
+/// Time limit for the service manager to read its notifications: 5 s.
 const READ: Duration = Duration::from_secs(5);
 
-/// Whether there is a service manager that can be told which process is the main one, and can wait for
-/// it: it listens, and it has started this process itself, as far as it says so. In a container
-/// process 1 is the only one that the manager outside can know.
+/// Returns true if a service manager can be notified of another main process and can wait for it:
+/// it reads its notifications, and it started this process itself, unless `SYSTEMD_EXEC_PID` is not
+/// set. In a container process 1 is the only one that a service manager outside can know.
 pub(crate) async fn follows_the_main_process() -> bool {
     let own = std::process::id();
     let started = env::var(SYSTEMD_EXEC_PID)
@@ -67,41 +73,42 @@ pub(crate) async fn follows_the_main_process() -> bool {
     read.is_ok()
 }
 
-/// Waits until the service manager has read all that it was told (`sd_notify_barrier(3)`).
+/// Waits until the service manager has read all notifications sent so far (`sd_notify_barrier(3)`).
 ///
 /// # Errors
 ///
-/// If it does not read it in time.
+/// If it does not read them within 5 s, or if it cannot be reached.
 pub(crate) async fn is_read() -> io::Result<()> {
     let (ours, theirs) = io::pipe()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
     drop(theirs);
-    // Nobody writes there: it is closed.
+    // Nothing is ever written to it: it becomes readable when it is closed.
     let closed = pipe::Receiver::from_owned_fd(ours.into())?;
     timeout(READ, closed.readable()).await?
 }
 
-/// How often the service manager wants to hear that this process is well, if it does.
+/// Returns the interval of the watchdog notifications, half of the service manager's limit; `None`
+/// if it has no watchdog for this process.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-/// Tells the service manager.
+/// Sends notifications to the service manager; a failure is only logged.
 pub(crate) fn tell(news: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(news) {
         tracing::warn!(%error, "the service manager cannot be told how the gateway is");
     }
 }
 
-/// What the service manager keeps.
+/// The listeners in the service manager's file descriptor store.
 #[derive(Debug)]
 pub(crate) struct DescriptorStore {
-    /// How many listeners it has of each purpose.
+    /// Number of listeners in the store by their purpose.
     kept: BTreeMap<String, usize>,
 }
 
 impl DescriptorStore {
-    /// What it keeps already.
+    /// Creates the view of the store from the listeners that this process inherited from it.
     pub(crate) fn new(inherited: &InheritedListeners) -> Self {
         let mut kept = BTreeMap::new();
         for purpose in inherited.purposes() {
@@ -110,7 +117,7 @@ impl DescriptorStore {
         Self { kept }
     }
 
-    /// Has it keep these listeners and no others.
+    /// Makes the store hold exactly these listeners; a failure is logged.
     pub(crate) fn keep(&mut self, listeners: &[(ListenerPurpose, OwnedFd)]) {
         let mut wanted: BTreeMap<String, Vec<BorrowedFd<'_>>> = BTreeMap::new();
         for (purpose, listener) in listeners {
@@ -124,7 +131,7 @@ impl DescriptorStore {
             if self.kept.get(name) == Some(&listeners.len()) {
                 continue;
             }
-            // What it has already, it does not keep twice.
+            // The service manager does not store a listener twice.
             let news = [NotifyState::FdStore, NotifyState::FdName(name)];
             if let Err(error) = sd_notify::notify_with_fds(&news, listeners) {
                 tracing::warn!(%error, name, "the service manager does not keep a listener");

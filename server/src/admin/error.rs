@@ -1,4 +1,4 @@
-//! Why a request at the admin socket is refused, and the HTTP status that says so.
+//! Reasons to refuse a request at the admin socket, and their HTTP status codes.
 
 use hyper::StatusCode;
 use thiserror::Error;
@@ -6,25 +6,25 @@ use thiserror::Error;
 use super::ASK;
 use crate::upgrade::UpgradeError;
 
-/// Why a request was not granted.
+/// Reason why a request at the admin socket was refused.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// There is nothing there.
+    /// The method or the path is unknown.
     #[error("not found; the only endpoint is POST /upgrade")]
     Unknown,
-    /// The peer may not change anything.
+    /// The user of the peer, given by its ID, may not change anything.
     #[error("only root and the gateway's own user may do this, not user {0}")]
     Forbidden(u32),
-    /// The body is not what is expected.
+    /// The body is too long, or is not a valid request.
     #[error("the body is not what is expected: {0}")]
     Body(String),
-    /// The body did not come in time.
+    /// The body was not received in time.
     #[error("the body did not come within {ASK:?}")]
     Slow,
     /// The gateway is about to end.
     #[error("the gateway is shutting down")]
     Ending,
-    /// It was tried, and could not be done.
+    /// The upgrade was tried and failed.
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
 }

@@ -1,4 +1,4 @@
-//! The admin socket's file: what is at its path is looked at before anything is removed there.
+//! The file of the admin socket. A file at its path is examined before it is removed.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -6,17 +6,18 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 
-/// Who may connect at all; who may change something is asked again.
+/// Mode of the socket's file: owner and group may connect. The right to make a change is checked
+/// for each request.
 const MODE: u32 = 0o660;
 
-/// Which socket is at a path, by its device and its inode; `None` if there is none.
+/// Returns the device and the inode of the socket at a path; `None` if there is no socket.
 pub(super) fn socket_at(path: &Path) -> Option<(u64, u64)> {
     let metadata = fs::symlink_metadata(path).ok()?;
     let is_socket = metadata.file_type().is_socket();
     is_socket.then(|| (metadata.dev(), metadata.ino()))
 }
 
-/// Removes a socket, unless something else is at the path by now.
+/// Removes a socket's file, unless something else is at the path by now.
 pub(super) fn remove(path: &Path, socket: Option<(u64, u64)>) -> io::Result<()> {
     if socket.is_some() && socket_at(path) == socket {
         fs::remove_file(path)?;
@@ -24,7 +25,8 @@ pub(super) fn remove(path: &Path, socket: Option<(u64, u64)>) -> io::Result<()> 
     Ok(())
 }
 
-/// Binds a socket where there is none, or one that nobody listens at any more.
+/// Binds a socket at a path. A socket that no process listens at is replaced; if a process listens
+/// there, or if the file is not a socket, that is an error.
 pub(super) fn bind(path: &Path) -> io::Result<StdListener> {
     let listener = match StdListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -1,8 +1,9 @@
-//! The kernel's events of a set of files: when to look at them, and whether somebody is writing.
+//! The kernel's events of a set of files (inotify(7)): they say when to check the files, and
+//! whether a process is writing.
 //!
-//! A file that was written to and not closed since is being written (inotify(7)): whoever writes in place
-//! closes it at the end, be it by being killed. Mapped memory and writers on other machines tell nothing;
-//! a change that no event told of is in doubt.
+//! A file that was written to and not closed since counts as being written: a process that writes
+//! in place closes the file at the end, even if it is killed. Mapped memory and writers on other
+//! machines cause no events; after a change that no event announced, the events are in doubt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -16,8 +17,8 @@ use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-/// What may change what a path leads to, or end a write. Not every write: a log that grows in the same
-/// directory is no news.
+/// Directory events that may change the file that a path leads to, or end a write. Writes are not
+/// among them: a log that grows in the same directory is not a change.
 const IN_DIRECTORIES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::DELETE_SELF)
@@ -26,43 +27,45 @@ const IN_DIRECTORIES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::ONLYDIR);
-/// What says that a file is being written, and that it no longer is.
+/// File events that begin and end a write.
 const IN_FILES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRITE);
-/// How many bytes of events are read at a time.
+/// Size of the buffer for events: 4 KiB.
 const CHUNK: usize = 4096;
 
 /// Events of the files and of the directories on the way to them.
 #[derive(Debug)]
 pub(super) struct FileEvents {
     queue: Option<AsyncFd<OwnedFd>>,
-    /// The kernel's numbers for the directories that are watched.
+    /// Watch descriptors of the watched directories.
     directories: BTreeSet<i32>,
-    /// The same for the files.
+    /// Watch descriptors of the watched files, with their paths.
     files: BTreeMap<i32, PathBuf>,
-    /// The names of the files, as far as they matter in a directory.
+    /// Names of the watched files: events of other names in a directory are ignored.
     names: BTreeSet<Vec<u8>>,
     state: EventState,
 }
 
-/// What the events have told.
+/// State derived from the events.
 #[derive(Debug, Default)]
 struct EventState {
-    /// The files that were written to and not closed since.
+    /// The files that were written to and not closed since, by their watch descriptors.
     writers: BTreeSet<i32>,
-    /// The names that were made in a directory, and that nobody has closed or moved there since.
+    /// Names that were created in a directory (given by its watch descriptor), and that no writer
+    /// has closed or moved there since.
     made: BTreeSet<(i32, Vec<u8>)>,
-    /// When a file was written to last.
+    /// Time of the last write to a file.
     written: Option<Instant>,
-    /// Whether a file was written to since changes were forgotten.
+    /// True if a file was written to since [`FileEvents::forget_changes`].
     has_changes: bool,
-    /// Whether something has changed without an event, or events were lost.
+    /// True if a change came without an event, or if events were lost.
     is_in_doubt: bool,
-    /// Whether a file is not watched.
+    /// True if a file cannot be watched.
     is_blind: bool,
 }
 
 impl FileEvents {
-    /// Events of nothing yet. It must be called within a runtime.
+    /// Creates an event queue that watches no file yet. Must be called within a tokio runtime.
+    /// Without inotify a warning is logged, and no events come.
     pub(super) fn new() -> Self {
         let queue = queue()
             .and_then(registered)
@@ -79,7 +82,7 @@ impl FileEvents {
         }
     }
 
-    /// The same, for the runtime that this is called within.
+    /// Moves the queue to the tokio runtime that this is called within.
     pub(super) fn here(mut self) -> Self {
         self.queue = self
             .queue
@@ -87,13 +90,14 @@ impl FileEvents {
         self
     }
 
-    /// Watches these files and the directories on the way to them, and nothing else.
+    /// Watches these files and the directories on the way to them, and nothing else. Files that
+    /// cannot be watched are noted: [`Self::are_sure`] is false then.
     pub(super) fn watch(&mut self, files: &[PathBuf]) {
         let Some(queue) = &self.queue else {
             return;
         };
-        // Watching anew what was replaced by another of the same name; what cannot be watched is still
-        // looked at.
+        // A file that was replaced by another of the same name is watched anew; a file that cannot
+        // be watched is still checked by its metadata.
         let all: BTreeSet<PathBuf> = files.iter().flat_map(|file| directories(file)).collect();
         let directories = all
             .iter()
@@ -124,14 +128,14 @@ impl FileEvents {
         self.names = names.map(|name| name.as_bytes().to_vec()).collect();
     }
 
-    /// Takes what has come. Returns whether anything has.
+    /// Processes all queued events. Returns true if there were any.
     pub(super) fn take(&mut self) -> bool {
         self.queue
             .as_ref()
             .is_some_and(|queue| self.state.take(queue, &self.files, &self.names))
     }
 
-    /// Waits for events, and takes them. Cancel safe.
+    /// Waits for events and processes them; never returns if there is no queue. Cancel safe.
     pub(super) async fn come(&mut self) {
         let Some(queue) = &self.queue else {
             return pending().await;
@@ -148,12 +152,12 @@ impl FileEvents {
         }
     }
 
-    /// Whether a file was written to and not closed since.
+    /// Returns true if a file was written to and not closed since.
     pub(super) fn has_writers(&self) -> bool {
         !self.state.writers.is_empty()
     }
 
-    /// The files that were written to and not closed since.
+    /// Returns the paths of the files that were written to and not closed since.
     pub(super) fn written_to(&self) -> Vec<String> {
         let writers = self.state.writers.iter();
         writers
@@ -161,34 +165,35 @@ impl FileEvents {
             .collect()
     }
 
-    /// Whether a file was written to since this was forgotten.
+    /// Returns true if a file was written to since [`Self::forget_changes`].
     pub(super) fn has_changes(&self) -> bool {
         self.state.has_changes
     }
 
-    /// When a file was written to last.
+    /// Returns the time of the last write to a file.
     pub(super) fn last_written(&self) -> Option<Instant> {
         self.state.written
     }
 
-    /// What has changed so far is known. Writers that are still writing are not forgotten.
+    /// Forgets the changes so far, and doubts about them. Writers that are still writing are
+    /// remembered.
     pub(super) fn forget_changes(&mut self) {
         self.state.has_changes = false;
         self.state.is_in_doubt = false;
         self.state.made.clear();
     }
 
-    /// A file was written to.
+    /// Records that a file was written to.
     pub(super) fn assume_changes(&mut self) {
         self.state.has_changes = true;
     }
 
-    /// A file has changed without an event: there may be others of that kind.
+    /// Records a change that came without an event: others of that kind may follow.
     pub(super) fn doubt(&mut self) {
         self.state.is_in_doubt = true;
     }
 
-    /// Whether the events would tell if somebody were writing to one of these files.
+    /// Returns true if the events would show every process that is writing to one of these files.
     pub(super) fn are_sure(&self, files: &[PathBuf]) -> bool {
         let EventState {
             made,
@@ -196,7 +201,7 @@ impl FileEvents {
             is_blind,
             ..
         } = &self.state;
-        // A link is whole when it is made.
+        // A symbolic link is complete when it is created.
         let is_open = |name: &[u8]| {
             let mut named = files
                 .iter()
@@ -235,7 +240,7 @@ impl EventState {
         has_come
     }
 
-    /// Nobody knows what the events were that did not fit.
+    /// Handles an overflow of the queue: the lost events are unknown.
     fn lost(&mut self) {
         self.writers.clear();
         self.is_in_doubt = true;
@@ -269,7 +274,7 @@ impl EventState {
     }
 }
 
-/// Where the kernel tells of events.
+/// Creates an inotify instance, non-blocking and closed on exec.
 fn queue() -> io::Result<OwnedFd> {
     let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
     Ok(inotify::init(flags)?)
@@ -283,8 +288,8 @@ fn registered(queue: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(queue)
 }
 
-/// The directories whose entries decide what a path leads to: along the path as it is written, and
-/// along where its links lead.
+/// Returns the directories whose entries decide which file a path leads to: along the path as it is
+/// written, and along the targets of its symbolic links.
 fn directories(file: &Path) -> Vec<PathBuf> {
     let mut directories = Vec::new();
     let mut next = Some(file.to_owned());
