@@ -1,12 +1,13 @@
-//! Upgrades: a new process takes the old one's place, and no client notices.
+//! Upgrades: a new process replaces the old one, and no client notices.
 //!
-//! The old process has a launcher start the new one, so that it is not its child (see `launch`), with a socket for its standard input, and hands it the listening
-//! sockets themselves (`SCM_RIGHTS`, unix(7)), so that a connection that waits to be accepted is lost by
-//! neither. Up to the moment when the new one says that it is ready, nothing has changed. Then the old
-//! one tells whom it has, and the new one counts those as its own. From then on the new one decides for
-//! both: the old one asks it for every client whose handshake is over, and tells it of each connection
+//! The old process has a launcher start the new one, so that it is not its child (see [`launch`]),
+//! with a socket as its standard input. It hands over the listening sockets themselves
+//! (`SCM_RIGHTS`, unix(7)), so that no connection that waits to be accepted is lost. Until the new
+//! process reports that it is ready, nothing has changed. Then the old one sends the list of its
+//! connections, and the new one counts them as its own. From then on the new one decides for both:
+//! the old one asks it about every client whose handshake is complete, and reports each connection
 //! that ends. As soon as the new one accepts, the old one accepts no more; it ends with its last
-//! connection. Should the new one fail before, the old one decides and serves as it did.
+//! connection. If the new one fails before that, the old one decides and serves as before.
 
 mod channel;
 mod launcher;

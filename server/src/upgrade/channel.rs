@@ -1,4 +1,4 @@
-//! The socket between two processes: framed messages, and descriptors beside them.
+//! The socket between two processes: framed messages, and file descriptors beside them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -16,18 +16,18 @@ use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// The longest message: a bound, far above what is sent.
+/// Size limit of a received message: 4 MiB, far above what is sent.
 const LONGEST: usize = 4 << 20;
-/// How many descriptors go with one message at most. The kernel allows 253 (unix(7)).
+/// Limit of the descriptors in one message. The kernel allows 253 (unix(7)).
 pub(crate) const MOST_DESCRIPTORS: usize = 64;
-/// How many bytes are read at a time.
+/// Size of the read buffer: 64 KiB.
 const READ_CHUNK: usize = 64 << 10;
 
-/// Sends messages. Clones send over the same socket, one after the other.
+/// Sending side of the socket. Clones share the socket; they must not send at the same time.
 #[derive(Debug, Clone)]
 pub(crate) struct MessageSender(Arc<UnixStream>);
 
-/// Receives messages.
+/// Receiving side of the socket, with the bytes and descriptors that are not yet consumed.
 #[derive(Debug)]
 pub(crate) struct MessageReceiver {
     socket: Arc<UnixStream>,
@@ -35,7 +35,7 @@ pub(crate) struct MessageReceiver {
     descriptors: VecDeque<OwnedFd>,
 }
 
-/// The two directions of a connected socket.
+/// Splits a connected socket into its two directions. Must be called within a tokio runtime.
 pub(crate) fn halves(
     socket: std::os::unix::net::UnixStream,
 ) -> io::Result<(MessageSender, MessageReceiver)> {
@@ -49,8 +49,12 @@ pub(crate) fn halves(
     Ok((MessageSender(socket), receiver))
 }
 
-/// The two directions of the socket that is this process's standard input. It is taken from there, so
-/// that it is closed when this process drops it.
+/// Splits the socket that is this process's standard input into its two directions. Standard input
+/// is replaced by `/dev/null`, so that the socket is closed when this process drops it.
+///
+/// # Errors
+///
+/// If standard input is not a connected socket.
 pub(crate) fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)> {
     let socket = std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr()?;
@@ -59,12 +63,13 @@ pub(crate) fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)
 }
 
 impl MessageSender {
-    /// Sends a message.
+    /// Sends a message. Not cancel safe: a cancelled call may leave a part of it in the socket.
     pub(crate) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         self.send_with(message, &[]).await
     }
 
-    /// Sends a message and descriptors with it, which the receiver finds when it has the message.
+    /// Sends a message with descriptors, at most [`MOST_DESCRIPTORS`], which the receiver has as
+    /// soon as it has the message. Not cancel safe, as [`Self::send`].
     pub(crate) async fn send_with(
         &mut self,
         message: &impl Serialize,
@@ -82,7 +87,7 @@ impl MessageSender {
                 .async_io(Interest::WRITABLE, || send(&self.0, left, descriptors))
                 .await?;
             left = &left[sent..];
-            // They went with the first byte.
+            // They were sent with the first byte.
             descriptors = &[];
         }
         Ok(())
@@ -90,7 +95,12 @@ impl MessageSender {
 }
 
 impl MessageReceiver {
-    /// The next message; `None` when the other side has closed the socket. Cancel safe.
+    /// Receives the next message; `None` when the other side has closed the socket. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// If a message is too long or malformed, or if this process has no file descriptors left for
+    /// those that were sent (`EMFILE`).
     pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         loop {
             if let Some(text) = self.frame()? {
@@ -107,7 +117,7 @@ impl MessageReceiver {
         }
     }
 
-    /// A descriptor that came with the last message or before it.
+    /// Takes the oldest descriptor that was received with the last message or before it.
     pub(crate) fn descriptor(&mut self) -> Option<OwnedFd> {
         self.descriptors.pop_front()
     }
@@ -153,7 +163,7 @@ fn receive(
         &mut control,
         RecvFlags::CMSG_CLOEXEC,
     )?;
-    // The kernel drops what this process has no descriptors left for.
+    // The kernel drops the descriptors for which this process is over its limit.
     if received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(Errno::MFILE.into());
     }

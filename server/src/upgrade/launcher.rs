@@ -1,9 +1,9 @@
-//! Starting a process that is not this one's child: a launcher in between starts it and ends, so that
-//! it belongs to whoever collects orphans: the service manager, or a process that asked for them.
+//! Start of a process that is not this one's child: a launcher in between starts it and ends, so
+//! that the process is reparented to the service manager, or to a subreaper (prctl(2)).
 //!
-//! Only a parent can wait for a process. If the new process were the old one's child, a service manager
-//! would not notice its end for as long as the old one drains. Until the launcher is told to leave, it
-//! reports how the process ends, and kills it when the socket closes.
+//! Only a parent can wait for a process. If the new process were the old one's child, a service
+//! manager would not notice its end for as long as the old one drains. Until the launcher is
+//! ordered to leave, it reports the end of the process, and kills it if the socket closes.
 
 use std::ffi::OsString;
 use std::io;
@@ -19,31 +19,32 @@ use tokio::time::timeout;
 use super::channel::{MessageReceiver, MessageSender, at_standard_input, halves};
 use crate::program;
 
-/// The hidden command that makes a process a launcher.
+/// Hidden subcommand that runs a process as a launcher.
 const COMMAND: &str = "launch";
-/// How long a launcher may take to end once it was told to.
+/// Time limit for a launcher to end after its order to leave, or after the socket was closed: 5 s.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// A program to start.
+/// Order to start a program.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LaunchRequest {
     pub(super) binary: OsString,
     pub(super) arguments: Vec<OsString>,
-    /// Variables that are not for the new process.
+    /// Environment variables that the new process does not inherit.
     pub(super) without: Vec<String>,
-    /// Whether it gets a process group of its own: signals from a terminal are then for its parent only.
+    /// True if the new process gets a process group of its own: signals from a terminal then reach
+    /// its parent only.
     pub(super) own_group: bool,
 }
 
-/// What a launcher is told after the program.
+/// Messages to a launcher.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToLauncher {
     Launch(LaunchRequest),
-    /// The process may outlive the launcher.
+    /// Order to end; the process that was started goes on.
     Leave,
 }
 
-/// What a launcher says.
+/// Messages from a launcher.
 #[derive(Debug, Serialize, Deserialize)]
 enum FromLauncher {
     Launched { pid: u32 },
@@ -51,7 +52,7 @@ enum FromLauncher {
     Ended { status: i32 },
 }
 
-/// A process that was launched. It is killed when this is dropped, unless it was released.
+/// Process that a launcher has started. It is killed when this is dropped, unless it was released.
 #[derive(Debug)]
 pub(super) struct LaunchedProcess {
     launcher: Child,
@@ -61,7 +62,11 @@ pub(super) struct LaunchedProcess {
 }
 
 impl LaunchedProcess {
-    /// Starts a program with this socket for its standard input.
+    /// Starts a program with `socket` as its standard input.
+    ///
+    /// # Errors
+    ///
+    /// If the launcher or the program cannot be started.
     pub(super) async fn start(launch: LaunchRequest, socket: OwnedFd) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let own = program::running().ok_or(io::ErrorKind::NotFound)?;
@@ -87,12 +92,12 @@ impl LaunchedProcess {
         }
     }
 
-    /// Its number.
+    /// Returns the process ID of the started program.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Waits for its end. Cancel safe.
+    /// Waits for the end of the process and returns its status. Cancel safe.
     pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
         match self.receiver.receive().await? {
             Some(FromLauncher::Ended { status }) => Ok(ExitStatus::from_raw(status)),
@@ -102,7 +107,7 @@ impl LaunchedProcess {
         }
     }
 
-    /// Kills it, and returns when it is gone.
+    /// Kills the process; returns when it has ended, or after 5 s.
     pub(super) async fn kill(self) {
         let Self {
             mut launcher,
@@ -114,7 +119,12 @@ impl LaunchedProcess {
         drop(timeout(LEAVE, launcher.wait()).await);
     }
 
-    /// Leaves it to whoever collects orphans. When this returns, it belongs to them.
+    /// Lets the launcher end, so that the process goes on without it. When this returns, the
+    /// process has been reparented.
+    ///
+    /// # Errors
+    ///
+    /// If the launcher cannot be reached or does not end within 5 s.
     pub(super) async fn release(mut self) -> io::Result<()> {
         self.sender.send(&ToLauncher::Leave).await?;
         let left = timeout(LEAVE, self.launcher.wait()).await;
@@ -123,7 +133,11 @@ impl LaunchedProcess {
     }
 }
 
-/// Is a launcher: starts what it is told at its standard input, and ends when it may.
+/// Runs this process as a launcher: reads one order from the socket at standard input, starts its
+/// program, and reports its process ID and its end.
+///
+/// Returns when the program has ended or when the launcher is ordered to leave; kills the program
+/// if the socket closes before.
 pub async fn launch() -> io::Result<()> {
     let (mut sender, mut receiver) = at_standard_input()?;
     let Some(ToLauncher::Launch(launch)) = receiver.receive().await? else {

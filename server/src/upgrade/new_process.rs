@@ -1,4 +1,5 @@
-//! The old process, as the new one sees it.
+//! The new process's part of an upgrade: it takes over from the old process, and counts the
+//! connections that stay there.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,61 +17,66 @@ use super::remote_connections::RemoteConnections;
 use crate::gateway::Gateway;
 use crate::inherited_listeners::InheritedListeners;
 
-/// How long the other process may take to close its listeners.
+/// Time limit for the old process to close its listeners: 10 s.
 const CLOSE_LISTENERS: Duration = Duration::from_secs(10);
 
-/// Why a process does not inherit from another.
+/// Reason why a process cannot take over from an old one.
 #[derive(Debug, Error)]
 pub enum InheritError {
-    /// It was not started by an upgrade.
+    /// The process was not started by an upgrade.
     #[error("`--inherit` is for processes that `portcullis upgrade` starts: {0}")]
     NotStartedByUpgrade(io::Error),
-    /// The other process is no longer there.
+    /// The communication with the old process failed.
     #[error("cannot communicate with the old process: {0}")]
     Link(#[from] io::Error),
-    /// The other process does not upgrade any more.
+    /// The old process has closed the socket: the upgrade was cancelled, or it was only a trial.
     #[error("the old process cancelled the upgrade")]
     Dismissed,
-    /// The other process is of a version that cannot be understood.
+    /// The old process speaks a version of the protocol that this one does not understand.
     #[error(
         "the old process speaks version {0} of the upgrade protocol, this one version {PROTOCOL}"
     )]
     Version(u32),
 }
 
-/// What is to become of the processes that drain.
+/// Commands for the processes that drain, as a state whose changes are forwarded to them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ForwardedCommands {
-    /// How often the policy was to be read again.
+    /// Number of orders to read the policy again.
     pub(crate) reloads: u64,
-    /// How often the file of access records was to be opened again.
+    /// Number of orders to open the file of access records again.
     pub(crate) reopens: u64,
-    /// Whether the gateway as a whole is to end.
+    /// True if the gateway as a whole is to end.
     pub(crate) drain: bool,
-    /// Whether yet another process serves.
+    /// True if a newer process serves.
     pub(crate) upgraded: bool,
-    /// The process that served, if that is gone.
+    /// Process ID of the process that served, if it has ended unexpectedly.
     pub(crate) lost: Option<u32>,
 }
 
-/// The old process.
+/// The old process, as the new one sees it.
 #[derive(Debug)]
 pub struct OldProcess {
     sender: MessageSender,
     receiver: MessageReceiver,
     health: Vec<KnownHealth>,
-    /// Which messages it knows.
+    /// The old process's [`MESSAGE_SET`](super::MESSAGE_SET).
     messages: u32,
-    /// Its connections that are to end, by its numbers.
+    /// Connections of the old process that are to end, by the old process's numbers.
     end_requests: mpsc::UnboundedReceiver<u64>,
-    /// The socket to the process that stays as the parent of all.
+    /// Socket to the first process, if that stays as the parent of all later ones.
     parent: Option<OwnedFd>,
-    /// Those that are counted here.
+    /// Connections of the old process that are counted here.
     connections: RemoteConnections,
 }
 
 impl OldProcess {
-    /// The process that has started this one. Must be called within a runtime.
+    /// Connects to the old process, which has started this one, by the socket at standard input.
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If standard input is not a socket to another process.
     pub fn at_standard_input() -> Result<Self, InheritError> {
         let (sender, receiver) = at_standard_input().map_err(InheritError::NotStartedByUpgrade)?;
         let (connections, cuts) = RemoteConnections::new();
@@ -85,7 +91,13 @@ impl OldProcess {
         })
     }
 
-    /// Takes what it hands over.
+    /// Receives the listeners and the health of the upstreams, until everything has been handed
+    /// over.
+    ///
+    /// # Errors
+    ///
+    /// If the old process speaks another version of the protocol, cancels the upgrade or sends an
+    /// unexpected message.
     pub async fn receive_listeners(&mut self) -> Result<InheritedListeners, InheritError> {
         let mut inherited = InheritedListeners::default();
         loop {
@@ -126,15 +138,16 @@ impl OldProcess {
         }
     }
 
-    /// Has the gateway believe what the other one's probes have found out.
+    /// Applies the health of the upstreams, as the old process's probes have found it, to the
+    /// gateway.
     pub fn apply_health(&mut self, gateway: &Gateway) {
         self.health
             .drain(..)
             .for_each(|known| gateway.assume_health(&known));
     }
 
-    /// Says that everything is ready, and waits until it is to serve. The other process's clients are
-    /// counted then.
+    /// Reports that this process is ready, and waits for the order to serve. Until then it receives
+    /// the old process's connections, which it counts.
     pub async fn receive_connections(
         &mut self,
         gateway: &Gateway,
@@ -166,27 +179,32 @@ impl OldProcess {
         }
     }
 
-    /// Says that this process serves, and waits until the other one has closed its listeners.
+    /// Reports that this process serves, and waits until the old one has closed its listeners, for
+    /// 10 s at most.
     pub async fn report_serving(&mut self) -> Result<(), InheritError> {
         self.sender.send(&ToOldProcess::Serving).await?;
-        // Whether it says so or not, this process serves.
+        // With or without an answer, this process serves.
         drop(timeout(CLOSE_LISTENERS, self.receiver.receive::<ToNewProcess>()).await);
         Ok(())
     }
 
-    /// The socket to the process that stays as the parent of all, if there is one.
+    /// Takes the socket to the first process, if that stays as the parent of all later ones.
     pub fn take_parent(&mut self) -> Option<OwnedFd> {
         self.parent.take()
     }
 
-    /// Says why this process cannot serve.
+    /// Reports why this process cannot serve.
     pub async fn report_failure(mut self, why: String) {
-        // Without a word the other one knows as much: the socket is closed.
+        // If it cannot be sent, the old process notices that the socket is closed.
         self.sender.send(&ToOldProcess::Failed(why)).await.ok();
     }
 
-    /// Keeps count of its connections until it ends. The stay is the gateway's whose drain waits for it.
-    /// That the gateway is to end, `end` is told.
+    /// Counts the old process's connections here, decides about its clients and forwards `orders`
+    /// to it, until it has ended or drained, or until this gateway's drain cuts off its
+    /// connections.
+    ///
+    /// `end` is notified when the old process reports that the gateway is to end. The gateway's
+    /// drain waits as long as `stay` is held.
     pub(crate) async fn count_connections(
         mut self,
         gateway: Arc<Gateway>,
@@ -200,13 +218,14 @@ impl OldProcess {
                 message = self.receiver.receive() => message,
                 Some(connection) = self.end_requests.recv() => {
                     if self.messages >= DECIDES {
-                        // If it cannot be told, it is gone, and with it the connection.
+                        // If it cannot be sent, the old process has ended, and with it the
+                        // connection.
                         self.sender.send(&ToOldProcess::Cut { connection }).await.ok();
                     }
                     continue;
                 }
                 answer = self.connections.decided() => {
-                    // If it cannot be told, it is gone, and with it the connection.
+                    // If it cannot be sent, the old process has ended, and with it the connection.
                     self.sender.send(&answer).await.ok();
                     continue;
                 }
@@ -242,7 +261,8 @@ impl OldProcess {
         drop(stay);
     }
 
-    /// Gives the orders that are new. Whoever cannot be told is gone.
+    /// Sends the orders that differ from those already `given`. A failure means that the old
+    /// process has ended.
     async fn forward(&mut self, given: ForwardedCommands, now: ForwardedCommands) {
         let knows_all = self.messages >= DECIDES;
         let lost = now.lost.filter(|_| given.lost.is_none() && knows_all);

@@ -1,4 +1,4 @@
-//! Starting the new process, and handing the gateway over to it.
+//! The old process's part of an upgrade: it starts the new process and hands the gateway over.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,24 +22,25 @@ use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
 use crate::systemd;
 
-/// The flag of a process that is to inherit from another.
+/// Command line flag of a process that is to inherit from another.
 const INHERIT: &str = "--inherit";
-/// How long the new process may take to serve once it was told to. It is asked for clients meanwhile.
+/// Time limit for the new process to serve after the order to: 10 s. Clients of the old process
+/// wait for its answers meanwhile.
 const SERVE: Duration = Duration::from_secs(10);
-/// How long a process that is not needed may take to end.
+/// Time limit for a new process to end by itself, before it is killed: 5 s.
 const DISMISS: Duration = Duration::from_secs(5);
-/// How many groups go into one message.
+/// Number of upstreams' health entries in one message.
 const GROUPS_A_MESSAGE: usize = 1000;
-/// How many connections do: each has its client's certificates with it.
+/// Number of connections in one message: each comes with its client's certificates.
 const CONNECTIONS_A_MESSAGE: usize = 16;
 
-/// Why there was no upgrade. The process that served still does, and nothing has changed.
+/// Reason why an upgrade failed. The old process still serves, and nothing has changed.
 #[derive(Debug, Error)]
 pub enum UpgradeError {
-    /// A path is only clear if it begins at the root.
+    /// The program was given by a relative path.
     #[error("{}: the program must be named by an absolute path", .0.display())]
     NotAbsolute(PathBuf),
-    /// Neither the first argument nor the kernel leads to the program that runs.
+    /// Neither the first argument nor the kernel leads to the program that runs now.
     #[error("it is not known which program this process was started from: name one")]
     NoProgram,
     /// The program cannot be started.
@@ -47,63 +48,65 @@ pub enum UpgradeError {
     Start {
         /// The program.
         binary: PathBuf,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// The new process says that it cannot serve.
+    /// The new process reports that it cannot serve.
     #[error("the new process cannot serve: {0}")]
     Failed(String),
-    /// The new process has ended.
+    /// The new process ended before it was ready.
     #[error("the new process did not get ready: it ended with {0}; is it portcullis?")]
     Ended(ExitStatus),
-    /// What was started is something else.
+    /// The program that was started does not speak the upgrade protocol.
     #[error("the new process does not answer as portcullis does")]
     NotPortcullis,
-    /// The policy is another by now than the one that the new process has read.
+    /// The policy was reloaded after the new process was started, so that the new process may have
+    /// read an older one.
     #[error("the policy was reloaded meanwhile; try again")]
     PolicyChanged,
-    /// The new process took too long.
+    /// The new process was not ready, or did not serve, in time.
     #[error("the new process was not ready within {0:?}")]
     TimedOut(Duration),
-    /// One at a time.
+    /// Another upgrade is in progress.
     #[error("an upgrade is already in progress")]
     InProgress,
     /// The gateway is about to end, or another process serves already.
     #[error("this process is already draining")]
     Draining,
-    /// The processes cannot talk, or descriptors are short.
+    /// The communication with the new process failed, or file descriptors are short.
     #[error("the listeners cannot be handed over: {0}")]
     System(#[from] io::Error),
 }
 
-/// A new process that is ready to serve.
+/// New process that is ready to serve. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct CandidateProcess {
     process: LaunchedProcess,
     supervision: Supervision,
     sender: MessageSender,
     receiver: MessageReceiver,
-    /// The file that it runs.
+    /// File of its program, with all symbolic links resolved.
     file: PathBuf,
     summary: ReadySummary,
     listeners: usize,
-    /// Of the policy that was in force when it was started.
+    /// Generation of the policy that was in force when the process was started.
     generation: u64,
 }
 
-/// Who notices the end of the process that serves.
+/// Supervision of the process that serves: the parent that notices its end.
 #[derive(Debug)]
 pub enum Supervision {
-    /// A service manager, which is told which process serves and can wait for it.
+    /// A service manager, which is notified of the main process and can wait for it.
     Manager,
-    /// This process: whoever started it knows no other.
+    /// This process, since its own parent knows no other process of the gateway.
     ThisProcess(ParentProcess),
-    /// The process that was started first. With it goes the socket to it.
+    /// The process that was started first, given by the socket to it.
     FirstProcess(OwnedFd),
 }
 
 impl Supervision {
-    /// Asks who it is. `parent` is the socket to the process that was started first, if that stays.
+    /// Determines the supervision of the next process. `parent` is the socket to the process that
+    /// was started first, if that stays as the parent.
     pub async fn of(parent: Option<OwnedFd>) -> io::Result<Self> {
         match parent {
             Some(parent) => Ok(Self::FirstProcess(parent)),
@@ -117,7 +120,7 @@ impl Supervision {
         let mut arguments: Vec<OsString> =
             arguments.filter(|argument| argument != INHERIT).collect();
         arguments.push(INHERIT.into());
-        // A service manager watches the process that serves, whichever that is (sd_watchdog_enabled(3)).
+        // The watchdog is for the process that serves, whichever that is (sd_watchdog_enabled(3)).
         let mut without = vec!["WATCHDOG_PID".to_owned()];
         let own_group = match self {
             Self::Manager => {
@@ -134,7 +137,7 @@ impl Supervision {
         }
     }
 
-    /// The socket for a process that gets a parent.
+    /// Returns the socket to the parent, for a process that gets one.
     fn socket(&mut self) -> Option<OwnedFd> {
         match self {
             Self::Manager => None,
@@ -145,9 +148,11 @@ impl Supervision {
 }
 
 impl CandidateProcess {
-    /// Starts a program as this process was started, hands it the gateway's listeners and what it
-    /// knows, and waits until it is ready. It is killed if it is not in time, and when the candidate is
-    /// dropped.
+    /// Starts a program with this process's arguments, hands it the gateway's listeners, the
+    /// listeners in `more` and the health of the upstreams, and waits until it is ready.
+    ///
+    /// `limit` applies to the start of the program, and again to its preparation; a process that
+    /// exceeds it is killed. So is it when the candidate is dropped.
     pub async fn start(
         gateway: &Gateway,
         binary: &Path,
@@ -161,7 +166,7 @@ impl CandidateProcess {
         listeners.extend(more);
         let known = gateway.upstream_health();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        // A program may be where the system waits for it, as on a file system over a network.
+        // The start of a program may block, as on a network file system.
         let launching = LaunchedProcess::start(supervision.launch(binary), theirs.into());
         let launched = timeout(limit, launching).await;
         let launched = launched.map_err(|_| UpgradeError::TimedOut(limit))?;
@@ -226,37 +231,43 @@ impl CandidateProcess {
         }
     }
 
-    /// What it has found.
+    /// Returns the version of the new process and the contents of the policy that it has read.
     pub fn summary(&self) -> &ReadySummary {
         &self.summary
     }
 
-    /// The file that it runs: its program's path, with all links followed.
+    /// Returns the file of its program, with all symbolic links resolved.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// How many listeners it has got.
+    /// Returns the number of listeners that it was given.
     pub fn listeners(&self) -> usize {
         self.listeners
     }
 
-    /// Its number.
+    /// Returns its process ID.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Sends it away: it was only to be seen whether it could serve.
+    /// Ends the process after a trial.
     pub async fn dismiss(mut self) {
         drop((self.sender, self.receiver));
-        // It is killed if it does not go by itself.
+        // It is killed if it does not end by itself.
         drop(timeout(DISMISS, self.process.ended()).await);
         self.process.kill().await;
     }
 
-    /// Leaves the gateway to it. If it fails now, the gateway goes on here.
+    /// Hands the gateway over to the new process and returns when it serves.
+    ///
+    /// # Errors
+    ///
+    /// If the policy was reloaded meanwhile, or if the new process does not serve within 10 s: it
+    /// is killed then, and this process decides and serves as before.
     pub async fn hand_over(mut self, gateway: &Arc<Gateway>) -> Result<NewProcess, UpgradeError> {
-        // It may have read what is no longer in force, and let somebody in who was revoked.
+        // It may have read a policy that is no longer in force, and would admit clients who were
+        // revoked.
         if !gateway.begin_handover(self.generation) {
             return Err(UpgradeError::PolicyChanged);
         }

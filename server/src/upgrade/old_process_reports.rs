@@ -1,4 +1,4 @@
-//! The new process, as the old one sees it: what it reports and what it orders.
+//! The new process, as the old one sees it: the reports to it, and the orders from it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use super::protocol::{DECIDES, ENDS, ToNewProcess, ToOldProcess};
 use super::remote_admission::{AdmissionAnswer, RemoteAdmission};
 use crate::gateway::Gateway;
 
-/// What the new process orders the old one to do.
+/// Orders from the new process to the old one, and news about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldProcessCommand {
-    /// To read the policy again.
+    /// Read the policy again.
     Reload,
-    /// To open the file of access records again.
+    /// Open the file of access records again.
     Reopen,
-    /// To end within the drain's time.
+    /// End within the time limit of a drain.
     Drain,
-    /// To end at once.
+    /// End at once.
     End,
-    /// To go on without it: yet another process serves.
+    /// Go on without the new process: a still newer one serves.
     Upgraded,
-    /// To know that the new process is gone.
+    /// The process with this ID, which served, has ended unexpectedly.
     NewProcessLost(u32),
-    /// It cannot want anything any more: it is gone.
+    /// The new process has ended or cannot be reached.
     Disconnected,
 }
 
-/// A new process that serves.
+/// New process that serves.
 #[derive(Debug)]
 pub struct NewProcess {
     pub(super) pid: u32,
@@ -44,17 +44,18 @@ pub struct NewProcess {
 }
 
 impl NewProcess {
-    /// Its number.
+    /// Returns its process ID.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// How many connections this process had at the handover.
+    /// Returns the number of connections that this process had at the handover.
     pub fn connections(&self) -> usize {
         self.connections
     }
 
-    /// Takes apart who notices its end, and what tells it of this process's connections.
+    /// Splits the new process into its supervision and the reports of this process's connections to
+    /// it.
     pub fn split(self) -> (Supervision, ConnectionReports) {
         let reports = ConnectionReports {
             pid: self.pid,
@@ -80,13 +81,14 @@ pub struct ConnectionReports {
 }
 
 impl ConnectionReports {
-    /// Whether the process that serves decides about this process's connections.
+    /// Returns true if the new process decides about this process's connections.
     pub fn decides_remotely(&self) -> bool {
         self.handover >= DECIDES
     }
 
-    /// Tells it what becomes of this process's connections, until it is gone; its orders go to
-    /// `orders`.
+    /// Reports this process's connections to the new process until that ends, and sends its orders
+    /// to `orders`; the last one is [`OldProcessCommand::Disconnected`]. From then on this process
+    /// decides about its connections itself.
     pub async fn run(self, gateway: Arc<Gateway>, orders: mpsc::Sender<OldProcessCommand>) {
         let Self {
             pid,
@@ -105,7 +107,7 @@ impl ConnectionReports {
                         waited,
                     }) => remote_admission.answer(connection, AdmissionAnswer { verdict, waited }),
                     Some(ToOldProcess::Cut { connection }) => gateway.connections().end(connection),
-                    // If many wait already, the gateway is about to end or to reload anyway.
+                    // If the channel is full, the gateway is about to end or to reload anyway.
                     Some(ToOldProcess::Reload) => drop(orders.try_send(OldProcessCommand::Reload)),
                     Some(ToOldProcess::Reopen) => drop(orders.try_send(OldProcessCommand::Reopen)),
                     Some(ToOldProcess::Drain) => drop(orders.try_send(OldProcessCommand::Drain)),
@@ -146,11 +148,11 @@ impl ConnectionReports {
         if let Err(error) = ended {
             tracing::warn!(%error, pid, "cannot communicate with the new process");
         }
-        // In this order: whoever finds nobody to ask finds that it decides itself.
+        // In this order: a client that finds no process to ask is admitted locally.
         gateway.connections().admit_locally();
         drop(outgoing);
         remote_admission.close();
-        // Nobody waits for orders any more if this process has ended its connections.
+        // The receiver is dropped if this process has ended its connections.
         orders.send(OldProcessCommand::Disconnected).await.ok();
     }
 }

@@ -1,10 +1,10 @@
 //! The first process of a gateway as the parent of those that replace it.
 //!
 //! A supervisor that only knows the process that it started (an init in a container, runit,
-//! supervisord, a shell) takes its end for the gateway's. So that process stays, with nothing to do but
-//! to pass signals on, and ends as the process ends that serves. Every later process holds one
-//! end of a socket pair whose other end only the parent has: who serves is told through it, and when
-//! it closes the parent is gone.
+//! supervisord, a shell) takes its end for the gateway's. So that process stays, only passes
+//! signals on, and ends when the process ends that serves. Every later process holds one end of a
+//! socket pair whose other end only the parent has: the process that serves is reported through it,
+//! and when it closes the parent has ended.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,10 +21,10 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::channel::{MessageReceiver, MessageSender, halves};
 
-/// What a parent is told.
+/// Messages to the parent.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToParent {
-    /// Which process serves now.
+    /// The process with this ID serves now.
     Serves { pid: u32 },
 }
 
@@ -32,19 +32,19 @@ enum ToParent {
 #[derive(Debug)]
 pub struct ParentProcess {
     receiver: MessageReceiver,
-    /// The processes' end, until the first of them has it.
+    /// The later processes' end of the socket, until the first of them has it.
     theirs: Option<OwnedFd>,
     children: unix::Signal,
     serving: Option<Pid>,
-    /// Whether it has passed on that the gateway is to end.
+    /// True if a signal to end has been passed on.
     has_passed_the_end_on: bool,
     is_told: bool,
     status: Option<ExitStatus>,
 }
 
 impl ParentProcess {
-    /// Makes this process the one that orphans among its descendants go to. Must be called within a
-    /// runtime.
+    /// Makes this process a subreaper: orphans among its descendants become its children
+    /// (prctl(2)). Must be called within a tokio runtime.
     pub(crate) fn new() -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         let (ours, theirs) = UnixStream::pair()?;
@@ -60,17 +60,17 @@ impl ParentProcess {
         })
     }
 
-    /// The processes' end of the socket.
+    /// Takes the later processes' end of the socket; `None` if it was taken already.
     pub(crate) fn theirs(&mut self) -> Option<OwnedFd> {
         self.theirs.take()
     }
 
-    /// This process serves now.
+    /// Sets the ID of the process that serves now, which must be a child of this one.
     pub(crate) fn expect_child(&mut self, process: u32) {
         self.serving = i32::try_from(process).ok().and_then(Pid::from_raw);
     }
 
-    /// Passes a signal on to the process that serves.
+    /// Passes a signal on to the process that serves; a failure is logged.
     pub(crate) fn forward(&mut self, signal: Signal) {
         self.has_passed_the_end_on |= matches!(signal, Signal::TERM | Signal::INT);
         self.send(signal);
@@ -84,7 +84,8 @@ impl ParentProcess {
         }
     }
 
-    /// Waits until the process has ended that serves, whichever it is by then. Cancel safe.
+    /// Waits for the end of the process that serves, even if another one replaces it meanwhile, and
+    /// returns its status. Cancel safe.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         loop {
             if let Some(status) = self.look() {
@@ -95,7 +96,7 @@ impl ParentProcess {
                 told = self.receiver.receive(), if self.is_told => match told {
                     Ok(Some(ToParent::Serves { pid })) => {
                         self.expect_child(pid);
-                        // The process that got it was handing over already.
+                        // The process that received it was handing over already.
                         if self.has_passed_the_end_on {
                             self.send(Signal::TERM);
                         }
@@ -128,31 +129,31 @@ impl ParentProcess {
     }
 }
 
-/// The side of a process that has a parent.
+/// The side of a process that has a parent: it reports the next process.
 #[derive(Debug)]
 pub(crate) struct ParentLink {
     sender: MessageSender,
-    /// The same socket, for the next process.
+    /// Duplicate of the socket, for the next process.
     socket: OwnedFd,
 }
 
-/// Notices the parent's end.
+/// Watch of the parent's end.
 #[derive(Debug)]
 pub(crate) struct ParentWatch(MessageReceiver);
 
 impl ParentLink {
-    /// Must be called within a runtime.
+    /// Creates both from the socket to the parent. Must be called within a tokio runtime.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<(Self, ParentWatch)> {
         let (sender, receiver) = halves(socket.try_clone()?.into())?;
         Ok((Self { sender, socket }, ParentWatch(receiver)))
     }
 
-    /// The socket, for a new process.
+    /// Returns a duplicate of the socket, for a new process.
     pub(crate) fn share(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }
 
-    /// Says that another process serves now.
+    /// Reports to the parent that another process serves now; a failure is logged.
     pub(crate) async fn report_new_process(&mut self, pid: u32) {
         if let Err(error) = self.sender.send(&ToParent::Serves { pid }).await {
             tracing::warn!(%error, "the parent cannot be told which process serves");
@@ -161,9 +162,9 @@ impl ParentLink {
 }
 
 impl ParentWatch {
-    /// Waits until the parent is gone.
+    /// Waits until the parent has ended.
     pub(crate) async fn closed(mut self) {
-        // A parent says nothing.
+        // A parent sends no messages.
         while let Ok(Some(())) = self.0.receive::<()>().await {}
     }
 }

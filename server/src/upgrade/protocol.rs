@@ -1,4 +1,4 @@
-//! What the two processes of an upgrade tell each other.
+//! Messages between the two processes of an upgrade.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -10,116 +10,123 @@ use serde::{Deserialize, Serialize};
 use crate::credentials::CredentialsMessage;
 use crate::rejection::Rejection;
 
-/// Counts up with every change that an older program would misunderstand.
+/// Version of the upgrade protocol. It is increased with every change that an older program would
+/// misunderstand.
 pub(crate) const PROTOCOL: u32 = 1;
-/// Counts up with every message that an older program does not know: it is not sent to those.
+/// Version of the set of messages. It is increased with every message that an older program does
+/// not know; such a message is not sent to an older program.
 pub(crate) const MESSAGE_SET: u32 = ENDS;
-/// Since when the process that serves decides about the connections of those that drain.
+/// First [`MESSAGE_SET`] in which the process that serves decides about the connections of the
+/// processes that drain.
 pub(crate) const DECIDES: u32 = 2;
-/// Since when an old process can pass on that the gateway is to end.
+/// First [`MESSAGE_SET`] in which an old process can report that the gateway is to end
+/// ([`ToNewProcess::Drain`]).
 pub(crate) const ENDS: u32 = 3;
 
-/// What the old process says.
+/// Messages from the old process to the new one.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToNewProcess {
-    /// First of all.
+    /// The first message.
     Hello {
         protocol: u32,
-        /// Whether steering goes with the gateway.
+        /// True if the steering programs are handed over with the gateway.
         has_loaded: bool,
-        /// Which generation of the policy is in force.
+        /// Generation of the policy that is in force.
         #[serde(default)]
         generation: u64,
-        /// Which messages it knows.
+        /// The sender's [`MESSAGE_SET`]; 0 if it does not send it.
         #[serde(default)]
         messages: u32,
     },
-    /// Listeners by the text of their purpose; a descriptor comes with each.
+    /// Purposes of listeners as text, with one descriptor for each.
     Listeners(Vec<String>),
-    /// Groups' upstreams of which something is known.
+    /// Health of upstreams, as far as it is known.
     Health(Vec<KnownHealth>),
-    /// That is all that there is to inherit: get ready.
+    /// Everything has been handed over: the new process is to get ready.
     Prepare,
-    /// Connections of the old process.
+    /// Connections of the old process, which the new one is to count.
     Connections(Vec<ConnectionState>),
-    /// The socket to the process that stays as the parent of all comes with this.
+    /// One descriptor comes with this message: the socket to the first process, which stays as the
+    /// parent of all later ones.
     Parent,
-    /// Those are all: serve.
+    /// All connections have been sent: the new process is to serve.
     Serve,
     /// The listeners are no longer open in the old process.
     ListenersClosed,
-    /// A client of the old process asks to be admitted.
+    /// Request to admit a client of the old process.
     Admit {
         connection: u64,
         client: String,
         group: String,
         #[serde(default)]
         shown: Option<CredentialsMessage>,
-        /// How long it has waited for a place, if it may wait. Older programs have nobody wait.
+        /// Time that the client has waited for a slot; `None` if it may not wait. Older programs
+        /// never let a client wait.
         #[serde(default)]
         waited: Option<Duration>,
     },
-    /// A connection of the old process has reached its upstream.
+    /// A connection of the old process is connected to its upstream.
     Dialed {
         connection: u64,
         upstream: SocketAddr,
     },
-    /// A connection of the old process has ended.
+    /// A connection of the old process has ended, or its request to be admitted is withdrawn.
     Ended { connection: u64 },
-    /// No connection is left; the process stays, as the parent of those that replace it.
+    /// The old process has no connections left; it stays as the parent of those that replace it.
     Drained,
-    /// The gateway is to end: the old process was told so before its supervisor knew of the new one.
+    /// The gateway is to end: the old process received the signal before its supervisor knew of the
+    /// new one.
     Drain,
 }
 
-/// What the new process says.
+/// Messages from the new process to the old one.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToOldProcess {
-    /// Everything is loaded and bound; the only thing left to do is to serve.
+    /// Everything is loaded and bound: the new process waits for the order to serve.
     Ready(ReadySummary),
-    /// It cannot serve, and why.
+    /// The new process cannot serve, for this reason.
     Failed(String),
-    /// It serves.
+    /// The new process serves.
     Serving,
-    /// Whether a client is admitted.
+    /// Answer to a request to admit a client.
     Verdict {
         connection: u64,
         verdict: AdmissionVerdict,
-        /// How long it has waited for a place, if it had to.
+        /// Time that the client has waited for a slot; `None` if it did not have to wait.
         #[serde(default)]
         waited: Option<Duration>,
     },
-    /// The policy is to be read again.
+    /// The old process is to read the policy again.
     Reload,
-    /// The file of access records is to be opened again.
+    /// The old process is to open the file of access records again.
     Reopen,
-    /// The gateway as a whole is to end.
+    /// The gateway as a whole is to end, within the time of a drain.
     Drain,
-    /// It ends now.
+    /// The process that serves ends now, and the old one with it.
     End,
-    /// Another process serves, which is not the old one's concern: this one may end first.
+    /// A still newer process serves. The old process need not act if this one ends first.
     Followed,
     /// A connection whose permit was revoked is to end.
     Cut { connection: u64 },
-    /// The process that served is gone.
+    /// The process that served has ended unexpectedly.
     Lost { pid: u32 },
 }
 
-/// What the new process has found.
+/// Version of a process that is ready to serve, and contents of the policy that it has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadySummary {
-    /// Its version.
+    /// Version of the program.
     pub version: String,
-    /// How many groups the policy has.
+    /// Number of the policy's groups.
     pub groups: usize,
-    /// How many clients the policy has.
+    /// Number of the policy's clients.
     pub clients: usize,
-    /// Which messages of the handover it knows.
+    /// Version of the set of messages that the process knows; 0 if it does not send it.
     #[serde(default)]
     pub handover: u32,
 }
 
-/// What is known about an upstream.
+/// Health of an upstream of a group, as the old process's probes have found it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownHealth {
     pub(crate) group: String,
@@ -137,30 +144,31 @@ impl KnownHealth {
     }
 }
 
-/// A connection as another process is to count it.
+/// Connection of one process, with what another process needs to count it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ConnectionState {
     pub(crate) connection: u64,
     pub(crate) client: String,
     pub(crate) group: String,
     pub(crate) upstream: Option<SocketAddr>,
-    /// What it takes to decide about it. Older programs do not tell.
+    /// Credentials of the client, from which the connection can be decided about. Older programs do
+    /// not send them.
     #[serde(default)]
     pub(crate) credentials: Option<CredentialsMessage>,
 }
 
-/// Whether a client is admitted.
+/// Answer to a request to admit a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AdmissionVerdict {
     Admitted,
-    /// It has all the connections that it may have.
+    /// Refused: the client has all the connections that it may have.
     Connections(NonZeroU32),
-    /// It comes too often.
+    /// Refused: the client connects more often than `events` times per `per`.
     Rate {
         events: NonZeroU32,
         per: Duration,
     },
-    /// The policy no longer knows it.
+    /// Refused: the policy does not permit the client any more, or another reason holds.
     Revoked,
 }
 

@@ -1,4 +1,4 @@
-//! The new process, as the old one sees it: it counts the clients now.
+//! Admission of the old process's clients by the new process, which counts them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,26 +10,28 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::protocol::{AdmissionVerdict, ConnectionState, ToNewProcess};
 
-/// Tells the new process what becomes of the old one's connections, and asks it for those whose
-/// handshakes were still under way.
+/// Reports the old process's connections to the new one, and asks it to admit clients whose
+/// handshakes were still in progress.
 #[derive(Debug)]
 pub(crate) struct RemoteAdmission {
     outgoing: mpsc::UnboundedSender<ToNewProcess>,
     pending: Mutex<HashMap<u64, oneshot::Sender<AdmissionAnswer>>>,
-    /// Those that were admitted and have not yet entered, and whether they are to end all the same.
+    /// Connections that were admitted and have not yet entered the connection table; true for those
+    /// that are to end all the same.
     admitted: Mutex<HashMap<u64, bool>>,
 }
 
-/// What the new process says of a client.
+/// Answer of the new process about a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AdmissionAnswer {
     pub(crate) verdict: AdmissionVerdict,
-    /// How long the client has waited, if it had to.
+    /// Time that the client has waited for a slot; `None` if it did not have to wait.
     pub(crate) waited: Option<Duration>,
 }
 
 impl RemoteAdmission {
-    /// Admission by another process, and the messages that it is to be sent.
+    /// Creates the admission by another process, and the channel of messages that are to be sent to
+    /// it.
     #[expect(
         clippy::disallowed_methods,
         reason = "a connection has three messages at most, and connections are bounded; so are signals"
@@ -44,7 +46,7 @@ impl RemoteAdmission {
         (Arc::new(remote_admission), outgoing)
     }
 
-    /// A connection has reached its upstream.
+    /// Reports that a connection is connected to its upstream.
     pub(crate) fn dialed(&self, connection: u64, upstream: SocketAddr) {
         self.send(ToNewProcess::Dialed {
             connection,
@@ -52,23 +54,26 @@ impl RemoteAdmission {
         });
     }
 
-    /// A connection has ended.
+    /// Reports that a connection has ended.
     pub(crate) fn ended(&self, connection: u64) {
         self.send(ToNewProcess::Ended { connection });
     }
 
-    /// No connection is left.
+    /// Reports that no connection is left in this process.
     pub(crate) fn drained(&self) {
         self.send(ToNewProcess::Drained);
     }
 
-    /// The gateway is to end.
+    /// Reports that the gateway is to end.
     pub(crate) fn drain(&self) {
         self.send(ToNewProcess::Drain);
     }
 
-    /// Whether a client is admitted; `None` if there is nobody to answer any more. It may be long until the answer
-    /// if the client may wait, and says how long it has `waited`. Whoever stops waiting takes the question back.
+    /// Asks the new process to admit a client. Returns `None` if the new process cannot answer any
+    /// more.
+    ///
+    /// `waited` is the time that the client has waited for a slot already, or `None` if it may not
+    /// wait; if it may, the answer can take long. Dropping the future withdraws the request.
     pub(crate) async fn request(
         &self,
         asked: ConnectionState,
@@ -103,7 +108,8 @@ impl RemoteAdmission {
         answer
     }
 
-    /// What the new process says of a client.
+    /// Delivers the new process's answer about a client to the [`Self::request`] that waits for it.
+    /// If that was dropped meanwhile, the connection is reported as ended.
     pub(crate) fn answer(&self, connection: u64, answer: AdmissionAnswer) {
         let asked = self.pending.lock().remove(&connection);
         if asked.is_some() && answer.verdict == AdmissionVerdict::Admitted {
@@ -112,36 +118,38 @@ impl RemoteAdmission {
         if let Some(asked) = asked
             && asked.send(answer).is_err()
         {
-            // It has left meanwhile.
+            // The request was dropped meanwhile.
             self.admitted.lock().remove(&connection);
             self.ended(connection);
         }
     }
 
-    /// A connection that was admitted is to end, although it may not have entered yet.
+    /// Ends a connection that was admitted, although it may not have entered the connection table
+    /// yet.
     pub(crate) fn end(&self, connection: u64) {
         if let Some(is_cut) = self.admitted.lock().get_mut(&connection) {
             *is_cut = true;
         }
     }
 
-    /// A connection that was admitted has entered. Returns whether it is to end already.
+    /// Confirms that an admitted connection has entered the connection table. Returns true if it is
+    /// to end already.
     pub(crate) fn confirm_entered(&self, connection: u64) -> bool {
         self.admitted.lock().remove(&connection).unwrap_or(false)
     }
 
-    /// Nobody will answer any more.
+    /// Drops all pending requests: no process will answer them.
     pub(crate) fn close(&self) {
         self.pending.lock().clear();
     }
 
     fn send(&self, message: ToNewProcess) {
-        // Nobody counts any more if nobody hears it.
+        // If the channel is closed, no other process counts the connections.
         self.outgoing.send(message).ok();
     }
 }
 
-/// A question that may be taken back.
+/// Withdraws a pending request when dropped.
 struct RequestGuard<'a> {
     remote_admission: &'a RemoteAdmission,
     connection: u64,
@@ -150,7 +158,7 @@ struct RequestGuard<'a> {
 
 impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
-        // If it was answered already, the answer is taken back too.
+        // If it was answered already, the answer is withdrawn too.
         if self.is_open {
             self.remote_admission
                 .pending

@@ -1,4 +1,4 @@
-//! The connections of an old process, as the new one counts them.
+//! The connections of an old process that are counted in the new one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,28 +16,29 @@ use crate::connection_table::EndRequests;
 use crate::gateway::{AdmissionWait, Gateway};
 use crate::rejection::Rejection;
 
-/// How many of its clients may wait for a slot here. All that have asked are looked at when one of them gets its
-/// slot.
+/// Limit of pending admissions up to which a client of the old process may wait for a slot. All of
+/// them are polled when one gets its slot.
 const MAX_PENDING: usize = 1024;
 
-/// The old process's connections that are counted in the new one.
+/// Connections of an old process that this one counts and decides about.
 pub(crate) struct RemoteConnections {
-    /// The old process's numbers, and this one's.
+    /// This process's numbers of the connections, by the old process's numbers.
     ids: HashMap<u64, u64>,
-    /// Where those are named that are to end.
+    /// Channel that receives the numbers of connections that are to end.
     end_requests: EndRequests,
-    /// Those that have asked to be admitted.
+    /// Clients that have asked to be admitted.
     pending: Vec<PendingAdmission>,
 }
 
-/// One that has asked, and perhaps waits for a slot.
+/// A client that has asked to be admitted, and perhaps waits for a slot.
 struct PendingAdmission {
-    /// The old process's number.
+    /// The old process's number of the connection.
     connection: u64,
     admission: Pin<Box<dyn Future<Output = AdmissionResult> + Send>>,
 }
 
-/// This process's number of a connection that was admitted, or why it was not, and how long it has waited.
+/// This process's number of a connection that was admitted, or the reason for its rejection, and
+/// the time that the client has waited.
 type AdmissionResult = (Result<u64, Rejection>, Option<Duration>);
 
 impl fmt::Debug for RemoteConnections {
@@ -50,7 +51,8 @@ impl fmt::Debug for RemoteConnections {
 }
 
 impl RemoteConnections {
-    /// None yet, and where the old process's numbers come out of those that are to end.
+    /// Creates an empty set, and the channel of the old process's numbers of connections that are
+    /// to end.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<u64>) {
         let (end_requests, to_end) = EndRequests::new();
         let ids = HashMap::new();
@@ -63,14 +65,14 @@ impl RemoteConnections {
         (connections, to_end)
     }
 
-    /// Counts a connection that the old process has, whatever the limits say.
+    /// Counts a connection that the old process has, regardless of the limits.
     pub(crate) fn insert(&mut self, gateway: &Gateway, state: &ConnectionState) {
         if let Some(here) = gateway.count_remote(state, &self.end_requests) {
             self.ids.insert(state.connection, here);
         }
     }
 
-    /// Takes note of what the old process says of a connection.
+    /// Handles the old process's message about a connection; other messages are ignored.
     pub(crate) fn handle(&mut self, gateway: &Arc<Gateway>, message: ToNewProcess) {
         match message {
             ToNewProcess::Admit {
@@ -135,9 +137,10 @@ impl RemoteConnections {
         });
     }
 
-    /// Waits until it is decided about one that has asked. Returns the answer. Cancel safe.
+    /// Waits until one of the pending admissions is decided, and returns the answer to it. Cancel
+    /// safe.
     pub(crate) async fn decided(&mut self) -> ToOldProcess {
-        // Otherwise those behind the first hundred would never get their turn.
+        // With tokio's cooperative budget those behind the first hundred would never be polled.
         unconstrained(poll_fn(|cx| self.poll_decided(cx))).await
     }
 
@@ -162,7 +165,7 @@ impl RemoteConnections {
         })
     }
 
-    /// Counts none of them any more: the old process has ended.
+    /// Stops counting all of them: the old process has ended or drained.
     pub(crate) fn release_all(self, gateway: &Gateway) {
         for connection in self.ids.into_values() {
             gateway.connections().remove_remote(connection);
