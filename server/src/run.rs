@@ -1,4 +1,5 @@
-//! `portcullis run`: one gateway from its start to its end, with its signals, its reloads and upgrades.
+//! `portcullis run`: one process of a gateway from its start to its end, with its signals, reloads
+//! and upgrades.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -44,26 +45,34 @@ use reload::ReloadThread;
 use shutdown::GatewayShutdown;
 use signals::{ProcessSignals, Watchdog};
 
-/// How often it is said how many records were suppressed.
+/// Interval of the reports of suppressed records: 10 s.
 const REPORT_SUPPRESSED: Duration = Duration::from_secs(10);
-/// How long the workers may take to end once nothing is left for them to do.
+/// Time limit for the workers to end once they have nothing left to do: 5 s.
 const WORKERS_END: Duration = Duration::from_secs(5);
 
-/// How a gateway is to run.
+/// Settings of a gateway process, as the command line gives them.
 #[derive(Debug)]
 pub struct RunSettings {
-    /// The policy's file.
+    /// Path of the policy's file.
     pub policy: PathBuf,
-    /// How many workers; as many as the process may use processors if absent.
+    /// Number of workers; if absent the policy's, and without that one for each processor that the
+    /// process may use.
     pub workers: Option<NonZeroUsize>,
-    /// Where access records go.
+    /// Output of the access records.
     pub records: Sink,
-    /// Where the steering programs are pinned, and the gateway's role there; without it nothing is steered.
+    /// Directory where the steering programs are pinned, and the gateway's role there; if absent,
+    /// nothing is steered.
     pub instance: Option<(PinDir, Role)>,
 }
 
-/// Runs a gateway until a signal ends it, or until another process has replaced it and its last
-/// connection has ended.
+/// Runs a gateway process until a signal ends it, or until another process has replaced it and its
+/// last connection has ended. With `inherit` it takes over from the process at its standard input.
+///
+/// Must be called before there are threads, since it removes variables from the environment.
+///
+/// # Errors
+///
+/// If the gateway cannot start. A process that inherits reports the error to the old one too.
 pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
     // Before the working directory or the search path can change.
     let program = program::started_from();
@@ -76,7 +85,7 @@ pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
         let descriptors = fd_limit::raise();
         if !inherit {
             let mut signals = ProcessSignals::listen()?;
-            // It waits for upstreams, which may be away.
+            // The start waits for upstreams, which may be unreachable.
             let begun = tokio::select! {
                 begun = GatewayProcess::begin(settings, kept, None, descriptors) => begun,
                 () = signals.end() => {
@@ -113,46 +122,47 @@ pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
     })
 }
 
-/// How a process of a gateway came to its end.
+/// Result of a gateway process that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnd {
-    /// It was only to be seen able to serve.
+    /// The upgrade was cancelled or was only a trial: this process never served.
     Dismissed,
-    /// It has no connections any more.
+    /// The process has no connections any more.
     Drained(Drained),
-    /// It has none, and the process has ended that served last.
+    /// The process has no connections any more, and the process that served last, whose parent it
+    /// was, has ended with this status.
     Followed(Drained, ExitStatus),
 }
 
-/// A gateway that serves, with what it takes to reload, upgrade and end it.
+/// Process of a gateway that serves, with its means to reload, upgrade and end it.
 #[derive(Debug)]
 pub struct GatewayProcess {
     gateway: Arc<Gateway>,
     workers: WorkerThreads,
     policy: PathBuf,
     role: Role,
-    /// The files as they were read; the thread that reloads takes it.
+    /// Watch of the files as they were read, until the thread that reloads takes it.
     watch: Option<FileWatch>,
     tasks: TaskTracker,
-    /// What an upgrade runs if it is told no other.
+    /// Default program of an upgrade.
     program: Option<PathBuf>,
     admin: Option<AdminSocket>,
     upgrade_requests: mpsc::Receiver<PendingRequest>,
     forwarded: watch::Sender<ForwardedCommands>,
-    /// An older process has passed on that the gateway is to end.
+    /// Notified when an older process reports that the gateway is to end.
     end_passed_on: Arc<Notify>,
     descriptor_store: Option<DescriptorStore>,
     shutdown: GatewayShutdown,
-    /// The way to the process that was started first, if that stays as the parent of all.
+    /// Link to the process that was started first, if that stays as the parent of all later ones.
     parent: Option<ParentLink>,
-    /// Whether another process serves now.
+    /// True if another process serves now.
     is_upgraded: bool,
-    /// Whether that one decides about this one's connections too.
+    /// True if the process that serves decides about this one's connections too.
     is_decided_remotely: bool,
 }
 
 impl GatewayProcess {
-    /// Counts the connections of the old process, until it ends.
+    /// Starts to count the connections of the old process, until it ends.
     fn count_old_process(&self, old_process: OldProcess) {
         if let Some(stay) = self.gateway.drain().enter() {
             let gateway = Arc::clone(&self.gateway);
@@ -164,20 +174,21 @@ impl GatewayProcess {
         }
     }
 
-    /// The gateway.
+    /// Returns the gateway.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
     }
 
-    /// Where it listens.
+    /// Returns the addresses that the gateway listens at.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.gateway.addresses()
     }
 
-    /// Serves until a signal ends it, or until another process replaces it and nothing is left to do.
+    /// Serves until a signal ends it, or until another process replaces it and its last connection
+    /// has ended.
     ///
-    /// Nothing in here waits but the one `select!`: what takes time is a task or a thread, whose end is one
-    /// more thing to wait for.
+    /// The one `select!` is the only place that waits: an action that takes time is a task or a
+    /// thread, whose end is one more branch of it.
     async fn until_ended(mut self, mut signals: ProcessSignals) -> Result<RunEnd, StartError> {
         let mut reloads = self.begin_to_reload()?;
         let mut report_suppressed = interval(REPORT_SUPPRESSED);
@@ -200,7 +211,7 @@ impl GatewayProcess {
                         return Ok(self.drain_after_upgrade(successor, signals, reloads).await);
                     }
                 }
-                // A process that is just taking over does so or fails first, which takes seconds at most.
+                // A process that is taking over does so or fails first, within seconds.
                 _ = signals.terminate.recv(), if !pending_upgrade.is_handing_over() => self.end(),
                 _ = signals.interrupt.recv(), if !pending_upgrade.is_handing_over() => self.end(),
                 () = self.end_passed_on.notified(), if !pending_upgrade.is_handing_over() => self.end_as_passed_on(),
@@ -212,7 +223,7 @@ impl GatewayProcess {
         }
     }
 
-    /// Starts the thread that keeps what the files say in force.
+    /// Starts the thread that reloads the policy when its files change.
     fn begin_to_reload(&mut self) -> io::Result<ReloadThread> {
         let watch = self
             .watch
@@ -233,14 +244,14 @@ impl GatewayProcess {
         self.gateway.recorder().sink().reopen();
     }
 
-    /// Begins the end, or has what is left of it happen at once.
+    /// Begins the end of the gateway. At the second signal what is left ends at once.
     fn end(&mut self) {
         if let Some(limit) = self.shutdown.next_limit(self.drain_limit()) {
             self.drain(limit);
         }
     }
 
-    /// Begins the end, unless it has begun.
+    /// Begins the end that an older process has reported, unless it has begun.
     fn end_as_passed_on(&mut self) {
         if !self.shutdown.is_limited() {
             self.end();
@@ -248,12 +259,12 @@ impl GatewayProcess {
         }
     }
 
-    /// How long a drain may take.
+    /// Returns the time limit of a drain by the policy in force.
     fn drain_limit(&self) -> Duration {
         self.gateway.snapshot().policy().gateway().timeouts.drain
     }
 
-    /// Begins to drain, unless it has begun, and has it end within `limit`.
+    /// Begins to drain, unless it has begun, and limits the time that is left to `limit`.
     fn drain(&mut self, limit: Duration) {
         tracing::info!(open = self.gateway.drain().open(), deadline = ?limit, "draining");
         self.tell(&[NotifyState::Stopping]);
@@ -267,7 +278,7 @@ impl GatewayProcess {
         self.shutdown.limit(limit);
     }
 
-    /// Drains until `deadline`.
+    /// Drains for `deadline` at most, and then ends what is left.
     pub async fn stop(mut self, deadline: Duration) -> Drained {
         self.drain(deadline);
         let drained = self.shutdown.finished().await;
@@ -289,19 +300,19 @@ impl GatewayProcess {
         drained
     }
 
-    /// Where the admin socket is to be, by the policy that is in force.
+    /// Returns the path of the admin socket by the policy in force.
     fn admin_path(&self) -> Option<PathBuf> {
         admin_path(&self.policy, self.gateway.snapshot().policy(), self.role)
     }
 
-    /// Tells the service manager, unless that is for another process to do.
+    /// Notifies the service manager, unless another process serves now and does so.
     fn tell(&self, news: &[NotifyState<'_>]) {
         if !self.is_upgraded {
             systemd::tell(news);
         }
     }
 
-    /// Has the service manager keep what is listened at now, if it keeps anything.
+    /// Updates the listeners that the service manager keeps, if it keeps any.
     fn keep_listeners(&mut self) {
         if let Some(store) = &mut self.descriptor_store {
             match self.gateway.listeners() {
@@ -312,7 +323,8 @@ impl GatewayProcess {
     }
 }
 
-/// Where the admin socket is to be. A standby's is beside the primary's: each can be reached.
+/// Returns the path of the admin socket; `None` if the policy has none. The name of a standby's
+/// ends with `.standby`, so that it and the primary can both be reached.
 fn admin_path(file: &Path, policy: &Policy, role: Role) -> Option<PathBuf> {
     let socket = policy.gateway().admin.as_ref()?;
     let mut path = base(file).join(socket).into_os_string();
@@ -322,7 +334,7 @@ fn admin_path(file: &Path, policy: &Policy, role: Role) -> Option<PathBuf> {
     Some(path.into())
 }
 
-/// The policy's file and the files that it names.
+/// Returns the policy's file and the files that it names.
 fn files(path: &Path, policy: &Policy) -> Vec<PathBuf> {
     let tls = &policy.gateway().tls;
     let named = [&tls.certificate, &tls.key, &tls.client_ca]

@@ -1,4 +1,5 @@
-//! A process after an upgrade: its connections end, and perhaps it stays as a parent.
+//! A process after an upgrade: it drains its connections, and may stay as the parent of later
+//! processes.
 
 use std::future::pending;
 use std::io;
@@ -21,12 +22,12 @@ use crate::gateway::QueuedConnections;
 use crate::systemd;
 use crate::upgrade::{OldProcessCommand, ParentProcess, Supervision};
 
-/// How many orders of the process that serves may wait.
+/// Limit of queued orders from the process that serves.
 const ORDERS: usize = 16;
 
 impl GatewayProcess {
-    /// Keeps what connections there are until they end, or until the gateway as a whole is to. Stays
-    /// after that too if nobody else notices the end of the process that serves.
+    /// Keeps the connections until they end, or until the gateway as a whole is to end. After that
+    /// this process stays as the parent if no other process notices the end of the one that serves.
     pub(super) async fn drain_after_upgrade(
         mut self,
         followed: Box<CompletedUpgrade>,
@@ -39,7 +40,7 @@ impl GatewayProcess {
         let mut telling = None;
         let parent = match supervision {
             Supervision::Manager => {
-                // The new process tells the watchdog from now on.
+                // The new process notifies the watchdog from now on.
                 self.tell(&[NotifyState::MainPid(next), NotifyState::Watchdog]);
                 let read = self.tasks.spawn(systemd::is_read());
                 telling = Some(AbortOnDropHandle::new(read));
@@ -65,13 +66,13 @@ impl GatewayProcess {
         self.tasks
             .spawn(reports.run(Arc::clone(&gateway), ordering));
         self.upgrade_requests.close();
-        // What waits at the listeners is the other process's.
+        // Connections that wait at the listeners are the other process's.
         self.shutdown
             .begin(&self.tasks, &gateway, QueuedConnections::Theirs);
         let admin = self.admin.take();
         let closed = Arc::clone(&gateway);
         self.tasks.spawn(async move {
-            // Whoever connects behind the answer is the new process's client.
+            // A client that connects after the answer is the new process's.
             closed.drain().begun().await;
             let mut upgraded = over.upgraded;
             upgraded.connections = connections;
@@ -104,31 +105,32 @@ impl GatewayProcess {
     }
 }
 
-/// What an old process receives.
+/// The inputs of an old process that drains: signals, orders and news of the process that serves.
 #[derive(Debug)]
 struct DrainingProcess {
-    /// The new process.
+    /// Process ID of the new process.
     new_pid: u32,
-    /// What notices the end of the process that serves, if it is this one's to notice.
+    /// The parent's side of the link, if this process is the parent of the one that serves.
     parent: Option<ParentProcess>,
-    /// While the service manager may not know yet which process serves.
+    /// Present until the service manager has read which process serves.
     telling: Option<AbortOnDropHandle<io::Result<()>>>,
     orders: mpsc::Receiver<OldProcessCommand>,
     signals: ProcessSignals,
-    /// Whether the new process has not been replaced itself.
+    /// True if the new process has not been replaced itself.
     is_last: bool,
-    /// Whether the process that served is gone.
+    /// True if the process that served has ended unexpectedly.
     is_gone: bool,
 }
 
 impl DrainingProcess {
-    /// Keeps the connections until none is left. As in the loop of the process that serves, nothing else
-    /// is waited for.
+    /// Keeps the connections until none is left. As in the loop of the process that serves, the
+    /// `select!` is the only place that waits.
     async fn drain(&mut self, run: &mut GatewayProcess, mut reloads: ReloadThread) -> Drained {
         let mut report_suppressed = interval(REPORT_SUPPRESSED);
         loop {
             tokio::select! {
-                // A signal came before the supervisor knew of the process that serves, if both are ready.
+                // If both are ready, a signal was sent before the supervisor knew of the process
+                // that serves.
                 biased;
                 drained = run.shutdown.finished() => return drained,
                 signal = self.signals.next() => self.heed(run, &reloads, signal),
@@ -145,22 +147,22 @@ impl DrainingProcess {
         }
     }
 
-    /// Does what a signal says, or has the process do it that serves.
+    /// Handles a signal, or forwards it to the process that serves.
     fn heed(&mut self, run: &mut GatewayProcess, reloads: &ReloadThread, signal: Signal) {
         match (&mut self.parent, signal) {
             (Some(parent), signal) => parent.forward(signal),
             (None, Signal::HUP) => run.reload(reloads),
             (None, Signal::USR1) => run.reopen(),
             (None, Signal::USR2) => tracing::warn!("another process serves already"),
-            // Whoever restarts the gateway waits for this process.
+            // A restart of the gateway waits for this process.
             (None, _) if self.is_gone => run.drain(Duration::ZERO),
-            // Whoever sent it took this process for the one that serves.
+            // The sender took this process for the one that serves.
             (None, _) if self.telling.is_some() => self.pass_the_end_on(run),
             (None, _) => run.end(),
         }
     }
 
-    /// Ends the gateway: this process and the one that serves.
+    /// Ends the gateway: this process, and by a message the one that serves.
     fn pass_the_end_on(&self, run: &mut GatewayProcess) {
         tracing::info!(
             pid = self.new_pid,
@@ -172,7 +174,7 @@ impl DrainingProcess {
         run.end_as_passed_on();
     }
 
-    /// Does what the process that serves wants.
+    /// Handles an order from the process that serves.
     fn handle_command(
         &mut self,
         run: &mut GatewayProcess,
@@ -191,7 +193,7 @@ impl DrainingProcess {
         }
     }
 
-    /// A new process is gone.
+    /// Handles the unexpected end of a new process.
     fn handle_lost(&mut self, run: &GatewayProcess, pid: u32, has_served: bool) {
         if !has_served {
             tracing::warn!(
@@ -219,7 +221,8 @@ impl DrainingProcess {
         systemd::tell(&[NotifyState::Status(&news)]);
     }
 
-    /// Stays until the process ends that serves, if it is this one's to notice, and passes signals on.
+    /// Stays until the process ends that serves, if this one is its parent, and passes signals on.
+    /// Returns its status, or `None` at once if this process is not its parent.
     async fn stay_as_parent(mut self) -> Option<ExitStatus> {
         self.parent.as_ref()?;
         drop(self.orders);
@@ -237,8 +240,8 @@ impl DrainingProcess {
     }
 }
 
-/// Waits until the service manager knows which process serves, or cannot be told; for ever if it does. Cancel
-/// safe.
+/// Waits until the service manager has read which process serves, or cannot be notified; never
+/// returns if neither is pending. Cancel safe.
 async fn told(telling: &mut Option<AbortOnDropHandle<io::Result<()>>>) {
     match telling {
         Some(telling) => drop(telling.await),
@@ -246,8 +249,8 @@ async fn told(telling: &mut Option<AbortOnDropHandle<io::Result<()>>>) {
     }
 }
 
-/// Waits for the end of the process that serves; for ever if that is not this one's to notice. Cancel
-/// safe.
+/// Waits for the end of the process that serves; never returns if this process is not its parent.
+/// Cancel safe.
 async fn ended(parent: &mut Option<ParentProcess>) -> ExitStatus {
     match parent {
         Some(parent) => parent.ended().await,

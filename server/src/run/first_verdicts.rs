@@ -1,12 +1,13 @@
-//! What is waited for before clients are admitted: the first word of the probes.
+//! The wait before clients are admitted: for the first results of the probes.
 
 use crate::gateway::Gateway;
 
-/// How many groups of which nothing is known are named, at most.
+/// Limit of the groups that are named in a warning.
 const GROUPS_NAMED: usize = 20;
 
-/// Starts the probes, and waits until they have found out for each group whether it can serve: clients who
-/// are admitted before would be refused. The wait is bounded; after it the gateway serves as it is.
+/// Starts the probes, and waits until it is known for each group whether it can serve: clients who
+/// are admitted before would be refused. The wait is bounded; after it the gateway serves as it is,
+/// and a warning names the groups of which nothing is known.
 pub(super) async fn first_verdicts(gateway: &Gateway) {
     let balancer = gateway.balancer();
     balancer

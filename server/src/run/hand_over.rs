@@ -1,4 +1,4 @@
-//! How one process of a gateway gives way to the next.
+//! The handover of a running gateway from its process to the next one.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
 use crate::upgrade::{CandidateProcess, NewProcess, ParentLink, Supervision, UpgradeError};
 
-/// A process that serves now, and the upgrade that led to it.
+/// Upgrade that is complete, with the process that serves now.
 #[derive(Debug)]
 pub(super) struct CompletedUpgrade {
     pub(super) over: HandingOver,
@@ -26,7 +26,8 @@ pub(super) struct CompletedUpgrade {
 }
 
 impl GatewayProcess {
-    /// Starts a process that is to replace this one, unless one is being started.
+    /// Starts a process that is to replace this one. The request fails if this process drains, if
+    /// an upgrade is in progress, or if the program is unknown or not given by an absolute path.
     pub(super) fn try_upgrade(
         &self,
         pending_upgrade: &mut PendingUpgrade,
@@ -64,7 +65,8 @@ impl GatewayProcess {
         });
     }
 
-    /// Goes on with an upgrade. Returns the process that serves now, if one does.
+    /// Continues an upgrade after a phase has ended. Returns the process that serves now, if one
+    /// does.
     pub(super) fn continue_upgrade(
         &mut self,
         pending_upgrade: &mut PendingUpgrade,
@@ -85,7 +87,7 @@ impl GatewayProcess {
         }
     }
 
-    /// Has a process that is ready take over, if that was wanted.
+    /// Lets a process that is ready take over, or ends it if it was only a trial.
     fn hand_over_if_wanted(
         &self,
         pending_upgrade: &mut PendingUpgrade,
@@ -122,8 +124,8 @@ impl GatewayProcess {
         );
     }
 
-    /// Ends connections of older processes whose permit this one's policy would not give: they may have
-    /// failed to read it.
+    /// Ends connections of older processes that this process's policy would not permit: they may
+    /// have failed to read it.
     pub(super) fn end_revoked_remote(&self) {
         let snapshot = self.gateway.snapshot();
         let now = Some(UnixTime::now());
@@ -139,8 +141,9 @@ impl GatewayProcess {
         }
     }
 
-    /// Has the process that was started first for its parent, if that stays. Its end counts as SIGTERM:
-    /// whoever supervises the gateway knows no other process that could be ended.
+    /// Attaches this process to the one that was started first, if that stays as the parent of all
+    /// later ones. The end of the parent counts as SIGTERM: the supervisor of the gateway knows no
+    /// other process that it could end.
     pub(super) fn attach_parent(&mut self, socket: Option<OwnedFd>) -> io::Result<()> {
         let Some(socket) = socket else {
             return Ok(());

@@ -1,4 +1,5 @@
-//! An address that is in use at the start, or not there: it is tried again as long as the policy says.
+//! Retries of the start while an address is in use or does not exist, within the policy's
+//! `listen_retry`.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,14 +14,20 @@ use crate::inherited_listeners::InheritedListeners;
 use crate::load::LoadError;
 use crate::systemd;
 
-/// How long it takes to the second attempt.
+/// Pause before the second attempt: 250 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// How long it takes to the next attempt at most.
+/// Longest pause between two attempts: 1 s.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How much longer than usual a service manager is to wait for the start, after each attempt.
+/// Notification that extends the service manager's time limit of the start by 10 s, sent after each
+/// attempt.
 const LONGER: NotifyState<'_> = NotifyState::ExtendTimeoutUsec(10_000_000);
 
-/// Prepares a gateway, and tries again for so long while an address is in use or not there. Cancel safe.
+/// Prepares a gateway. While an address is in use or does not exist, it tries again for `limit` at
+/// most. Cancel safe.
+///
+/// # Errors
+///
+/// The last attempt's error, or at once any error that is not of an address.
 pub(super) async fn prepare(
     gateway: &Arc<Gateway>,
     workers: NonZeroUsize,

@@ -1,27 +1,27 @@
-//! Whether a reload is due, and when: a change is owed until it is in force or is known to be wrong.
+//! Schedule of reloads: a change is pending until it is in force or is known to be wrong.
 
 use std::time::{Duration, Instant};
 
 use crate::load::LoadError;
 
-/// How long it takes to the second attempt.
+/// Pause before the second attempt: 100 ms. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// How long it takes to the next attempt at most.
+/// Longest pause between two attempts: 10 s.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How an attempt to reload ended.
+/// Result of an attempt to reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReloadAttempt {
-    /// What the files say is in force.
+    /// The contents of the files are in force.
     Done,
-    /// The files are wrong. Only another change can help.
+    /// The files are invalid. Only another change can help.
     Wrong,
-    /// Something else was in the way, which may be gone the next time.
+    /// The attempt failed for another reason, which may pass.
     Hindered,
 }
 
 impl ReloadAttempt {
-    /// How an attempt ended that came to this.
+    /// Classifies the outcome of an attempt: an error that may pass is [`Self::Hindered`].
     pub(crate) fn by<T>(loaded: &Result<T, LoadError>) -> Self {
         match loaded {
             Ok(_) => Self::Done,
@@ -31,32 +31,32 @@ impl ReloadAttempt {
     }
 }
 
-/// The reload that is owed, if one is.
+/// The reload that is pending, if there is one.
 #[derive(Debug, Default)]
 pub(crate) struct PendingReload {
     due: Option<Instant>,
-    /// How many attempts in a row were hindered.
+    /// Number of consecutive attempts that were hindered.
     hindered: u32,
 }
 
 impl PendingReload {
-    /// The files have changed, or somebody has asked for a reload.
+    /// Schedules a reload at once, since the files have changed or a reload was requested.
     pub(crate) fn request(&mut self, now: Instant) {
         self.due = Some(now);
         self.hindered = 0;
     }
 
-    /// When the next attempt is to be made.
+    /// Returns the time of the next attempt; `None` if no reload is pending.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Takes note of how an attempt ended.
+    /// Records the result of an attempt, and schedules the next one if it was hindered.
     pub(crate) fn attempted(&mut self, attempted: ReloadAttempt, now: Instant) {
         match attempted {
             ReloadAttempt::Done | ReloadAttempt::Wrong => *self = Self::default(),
             ReloadAttempt::Hindered => {
-                // Nobody else tries in step with this process, so there is no jitter.
+                // No other process retries in step with this one, so there is no jitter.
                 let doubled = FIRST_PAUSE.saturating_mul(1 << self.hindered.min(10));
                 self.due = Some(now + doubled.min(LONGEST_PAUSE));
                 self.hindered += 1;

@@ -1,4 +1,4 @@
-//! An upgrade that is under way: at most one at a time.
+//! The upgrade that is in progress: at most one at a time.
 
 use std::future::pending;
 use std::io;
@@ -10,10 +10,11 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::admin::UpgradeReport;
 use crate::upgrade::{CandidateProcess, NewProcess, UpgradeError};
 
-/// Where the answer to a request goes.
+/// Channel for the answer to a request.
 pub(super) type ReportSender = oneshot::Sender<Result<UpgradeReport, UpgradeError>>;
 
-/// Perhaps an upgrade that is under way. Dropping it kills the process that was being started.
+/// The upgrade that is in progress, if there is one. Dropping it kills the process that was being
+/// started.
 #[derive(Debug, Default)]
 pub(super) struct PendingUpgrade(Option<UpgradePhase>);
 
@@ -24,30 +25,30 @@ enum UpgradePhase {
         RequestedUpgrade,
         AbortOnDropHandle<Result<CandidateProcess, UpgradeError>>,
     ),
-    /// It is ready, and takes over.
+    /// The process is ready, and takes over.
     HandingOver(
         HandingOver,
         AbortOnDropHandle<Result<NewProcess, UpgradeError>>,
     ),
 }
 
-/// What is known of an upgrade when the process takes over.
+/// Request and report of an upgrade whose process takes over.
 #[derive(Debug)]
 pub(super) struct HandingOver {
     pub(super) requested: RequestedUpgrade,
     pub(super) upgraded: UpgradeReport,
 }
 
-/// A stage of an upgrade that has ended.
+/// Phase of an upgrade that has ended, with its result.
 #[derive(Debug)]
 pub(super) enum EndedPhase {
-    /// A process was started, or could not be.
+    /// A process is ready, or could not be started.
     Started(RequestedUpgrade, Result<CandidateProcess, UpgradeError>),
-    /// It has taken over, or could not.
+    /// The process has taken over, or could not.
     TakenOver(HandingOver, Result<NewProcess, UpgradeError>),
 }
 
-/// What was asked for, and by whom: a signal if there is nowhere to answer.
+/// Request for an upgrade. Without a channel for the answer it came by signal.
 #[derive(Debug)]
 pub(super) struct RequestedUpgrade {
     pub(super) dry_run: bool,
@@ -56,7 +57,7 @@ pub(super) struct RequestedUpgrade {
 }
 
 impl PendingUpgrade {
-    /// Starts a process by `starting`, unless one is being started.
+    /// Starts a process by `starting`. If an upgrade is in progress, the request fails.
     pub(super) fn begin(
         &mut self,
         tasks: &TaskTracker,
@@ -71,7 +72,7 @@ impl PendingUpgrade {
         self.0 = Some(UpgradePhase::Starting(requested, starting));
     }
 
-    /// Has the process that is ready take over by `taking`.
+    /// Lets the process that is ready take over by `taking`.
     pub(super) fn hand_over(
         &mut self,
         tasks: &TaskTracker,
@@ -82,12 +83,13 @@ impl PendingUpgrade {
         self.0 = Some(UpgradePhase::HandingOver(over, taking));
     }
 
-    /// Whether a process is just taking over, which must not be broken off.
+    /// Returns true if a process is taking over, which must not be interrupted.
     pub(super) fn is_handing_over(&self) -> bool {
         matches!(self.0, Some(UpgradePhase::HandingOver(..)))
     }
 
-    /// Kills a process that is being started.
+    /// Kills a process that is being started; its request fails. A process that is taking over is
+    /// not affected.
     pub(super) fn cancel(&mut self) {
         if let Some(UpgradePhase::Starting(..)) = &self.0
             && let Some(UpgradePhase::Starting(requested, _)) = self.0.take()
@@ -96,7 +98,7 @@ impl PendingUpgrade {
         }
     }
 
-    /// Waits for the end of a stage; for ever if nothing is under way. Cancel safe.
+    /// Waits for the end of a phase; never returns if no upgrade is in progress. Cancel safe.
     pub(super) async fn next(&mut self) -> EndedPhase {
         match &mut self.0 {
             Some(UpgradePhase::Starting(_, starting)) => {
@@ -125,7 +127,7 @@ async fn ended<T>(
 }
 
 impl RequestedUpgrade {
-    /// It was done, or could be.
+    /// Logs and answers that the upgrade was done, or that the trial succeeded.
     pub(super) fn done(self, upgraded: UpgradeReport) {
         if upgraded.dry_run {
             tracing::info!(binary = %self.binary.display(), file = %upgraded.file.display(), "an upgrade would succeed");
@@ -137,7 +139,7 @@ impl RequestedUpgrade {
         self.respond(Ok(upgraded));
     }
 
-    /// It could not be done.
+    /// Logs and answers that the upgrade failed.
     pub(super) fn failed(self, error: UpgradeError) {
         tracing::error!(%error, binary = %self.binary.display(), "there was no upgrade; this process goes on");
         self.respond(Err(error));
@@ -145,7 +147,7 @@ impl RequestedUpgrade {
 
     fn respond(self, answer: Result<UpgradeReport, UpgradeError>) {
         if let Some(waiting) = self.answer {
-            // Whoever asked may have left.
+            // The client may have disconnected.
             drop(waiting.send(answer));
         }
     }

@@ -1,5 +1,5 @@
-//! Reloads of the running gateway: a thread that watches the files, reads them behind the workers'
-//! backs, and goes on trying as long as something other than the files is in the way.
+//! Reloads of the running gateway: a thread that watches the files and reads them without holding
+//! up the workers. It tries again as long as the cause of a failure is not the files themselves.
 
 use std::future::pending;
 use std::io;
@@ -20,39 +20,40 @@ use crate::file_watch::FileWatch;
 use crate::gateway::{Gateway, ReloadReport};
 use crate::load::LoadError;
 
-/// How many changes of one reload are logged one by one.
+/// Limit of the changes that are logged one by one for one reload.
 const CHANGES_LOGGED: usize = 20;
-/// How long the thread that reloads pauses after a failure of its own.
+/// Pause of the thread that reloads after it has panicked: 1 s.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many reports may wait for the main loop.
+/// Limit of queued reports to the main loop.
 const REPORTS: usize = 16;
 
-/// What the thread that reloads tells the main loop.
+/// Report of the thread that reloads to the main loop.
 #[derive(Debug)]
 pub(super) enum ReloadEvent {
-    /// The files are being read.
+    /// A reload has begun: the files are being read.
     Began,
-    /// They were read, or could not be.
+    /// A reload has ended, successfully or not.
     Ended(ReloadOutcome),
 }
 
-/// What came of one reload.
+/// Result of one reload.
 #[derive(Debug)]
 pub(super) struct ReloadOutcome {
     applied: Result<ReloadReport, ReloadError>,
     took: Duration,
-    /// When it is tried again, if it is.
+    /// Time until the next attempt, if there is one.
     retry_in: Option<Duration>,
 }
 
-/// Why nothing was reloaded.
+/// Reason why a reload failed.
 #[derive(Debug)]
 enum ReloadError {
     Load(LoadError),
     Panicked,
 }
 
-/// The thread that reloads. Dropping this ends it after what it is just doing.
+/// Handle to the thread that reloads. When it is dropped, the thread ends after its present
+/// attempt.
 #[derive(Debug)]
 pub(super) struct ReloadThread {
     ask: mpsc::Sender<()>,
@@ -60,7 +61,7 @@ pub(super) struct ReloadThread {
 }
 
 impl ReloadThread {
-    /// Starts it.
+    /// Starts the thread.
     pub(super) fn start(
         gateway: Arc<Gateway>,
         policy: PathBuf,
@@ -85,13 +86,13 @@ impl ReloadThread {
         Ok(Self { ask, reports })
     }
 
-    /// Asks for a reload, whether or not a file has changed.
+    /// Requests a reload, whether or not a file has changed.
     pub(super) fn ask(&self) {
-        // One that waits already reads what there is now.
+        // A request that is queued already will read the present files.
         self.ask.try_send(()).ok();
     }
 
-    /// Waits for news. Cancel safe.
+    /// Waits for the next report; never returns if the thread has ended. Cancel safe.
     pub(super) async fn report(&mut self) -> ReloadEvent {
         match self.reports.recv().await {
             Some(report) => report,
@@ -100,7 +101,7 @@ impl ReloadThread {
     }
 }
 
-/// What the thread has.
+/// State of the thread that reloads.
 struct Reloader {
     gateway: Arc<Gateway>,
     policy: PathBuf,
@@ -108,7 +109,11 @@ struct Reloader {
 }
 
 impl Reloader {
-    /// Without a watch it has failed before, and what it knew of the files is lost: they are read again.
+    /// Reloads when a file changes, when a reload is requested and when a retry is due, until the
+    /// [`ReloadThread`] is dropped.
+    ///
+    /// `watch` is `None` after a panic: the state of the files is unknown then, and they are read
+    /// again.
     async fn keep_in_force(&self, watch: Option<FileWatch>, asked: &mut mpsc::Receiver<()>) {
         let mut pending = PendingReload::default();
         let mut watch = if let Some(watch) = watch {
@@ -119,7 +124,7 @@ impl Reloader {
         };
         loop {
             if pending.due().is_some_and(|due| due <= Instant::now()) {
-                // Somebody who asks for a torn file does not mean it either.
+                // A request does not mean a file that is only partly written.
                 watch.whole().await;
                 if self.reload(&mut watch, &mut pending).await.is_err() {
                     return;
@@ -136,7 +141,8 @@ impl Reloader {
         }
     }
 
-    /// Makes one attempt. An error says that nobody wants to hear of it any more.
+    /// Makes one attempt and reports it. An error means that the receiver of the reports was
+    /// dropped.
     async fn reload(
         &self,
         watch: &mut FileWatch,
@@ -169,7 +175,8 @@ impl Reloader {
     }
 }
 
-/// Does something until it ends, and again after a panic: without it no change would ever come into force.
+/// Runs `doing` until it returns, and again after each panic: without that no later change would
+/// take effect.
 fn persist(mut doing: impl FnMut()) {
     while catch_unwind(AssertUnwindSafe(&mut doing)).is_err() {
         tracing::error!("the thread that reloads has failed; it begins again and reads the files");
@@ -185,7 +192,7 @@ async fn until(due: Option<Instant>) {
 }
 
 impl GatewayProcess {
-    /// Takes note of what the thread that reloads tells.
+    /// Handles a report of the thread that reloads.
     pub(super) fn handle_reload(&mut self, report: ReloadEvent) {
         match report {
             ReloadEvent::Began => {
@@ -267,7 +274,8 @@ impl GatewayProcess {
     }
 }
 
-/// Logs which authorities and lists are in force, and what an operator should know about the files.
+/// Logs the certificate authorities and revocation lists in force, and the warnings about the
+/// policy's files.
 pub(super) fn log_warnings(gateway: &Gateway) {
     let running = gateway.snapshot();
     let (authorities, lists) = running.tls().trust().summary();
@@ -286,7 +294,8 @@ pub(super) fn log_warnings(gateway: &Gateway) {
     }
 }
 
-/// A number as an event has to have it: one of 128 bits would be written as text.
+/// Converts a number for a log event: one of 128 bits would be written as text. Larger values
+/// become [`u64::MAX`].
 pub(super) fn number(number: u128) -> u64 {
     number.try_into().unwrap_or(u64::MAX)
 }

@@ -1,4 +1,5 @@
-//! The end of a gateway: nothing more is accepted, what is open may finish, what is left is cut off.
+//! The end of a gateway: no connection is accepted any more, open ones may finish, and what is left
+//! is cut off.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -11,21 +12,22 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::gateway::{Gateway, QueuedConnections};
 
-/// Perhaps the end, under way. It goes on by itself; whoever waits for it can do other things too.
+/// The end of a gateway, if it has begun. It proceeds as a task of its own, which is aborted when
+/// this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct GatewayShutdown(Option<ShutdownTask>);
 
 #[derive(Debug)]
 struct ShutdownTask {
-    /// Until when connections may stay; `None` is as long as they like.
+    /// Deadline of the open connections; `None` if they have none.
     limit: watch::Sender<Option<Instant>>,
     drained: AbortOnDropHandle<Drained>,
-    /// Whether an older process has passed on that it begins, and no signal has said the same yet.
+    /// True if an older process has reported the end, and no signal for it has been received yet.
     is_forwarded: bool,
 }
 
 impl GatewayShutdown {
-    /// Begins the end, which has no limit yet.
+    /// Begins the end, which has no time limit yet; has no effect if it has begun.
     pub(super) fn begin(
         &mut self,
         tasks: &TaskTracker,
@@ -45,10 +47,10 @@ impl GatewayShutdown {
         });
     }
 
-    /// What is open has so long, or less if that was said before.
+    /// Limits the time of the open connections to `most` from now; an earlier deadline is kept.
     pub(super) fn limit(&self, most: Duration) {
         if let Some(underway) = &self.0 {
-            // Longer than anybody waits is without limit.
+            // A time that cannot be represented counts as no limit.
             let Some(new) = Instant::now().checked_add(most) else {
                 return;
             };
@@ -58,16 +60,18 @@ impl GatewayShutdown {
         }
     }
 
-    /// An older process has passed on that it begins.
+    /// Records that the end was reported by an older process.
     pub(super) fn note_forwarded(&mut self) {
         if let Some(underway) = &mut self.0 {
             underway.is_forwarded = true;
         }
     }
 
-    /// How long what is open may stay when a signal says that the gateway is to end: `usual` the first time, not at
-    /// all the second time. `None` is as long as before: a supervisor may tell the process that passes it on and
-    /// this one at once, which is one order.
+    /// Returns the time limit that a signal to end sets for the open connections: `usual` for the
+    /// first signal, zero for the second.
+    ///
+    /// `None` if the limit stays as it is: a supervisor may signal the process that reports the end
+    /// and this one at once, which counts as one order.
     pub(super) fn next_limit(&mut self, usual: Duration) -> Option<Duration> {
         if !self.is_limited() {
             return Some(usual);
@@ -77,13 +81,13 @@ impl GatewayShutdown {
         (!is_same).then_some(Duration::ZERO)
     }
 
-    /// Whether what is open has a limit.
+    /// Returns true if the open connections have a deadline.
     pub(super) fn is_limited(&self) -> bool {
         let underway = self.0.as_ref();
         underway.is_some_and(|underway| underway.limit.borrow().is_some())
     }
 
-    /// Waits until it is over; for ever if it has not begun. Cancel safe.
+    /// Waits until the end is complete; never returns if it has not begun. Cancel safe.
     pub(super) async fn finished(&mut self) -> Drained {
         let Some(underway) = &mut self.0 else {
             return pending().await;
@@ -113,7 +117,7 @@ async fn end(
     }
 }
 
-/// Waits until the limit has passed, whatever it becomes.
+/// Waits until the deadline has passed, even if it changes meanwhile.
 async fn passed(limited: &mut watch::Receiver<Option<Instant>>) {
     loop {
         let limit = *limited.borrow_and_update();

@@ -1,4 +1,4 @@
-//! The signals that a gateway listens to, and the service manager's watchdog.
+//! The signals that a gateway handles, and the service manager's watchdog.
 
 use std::future::pending;
 use std::io;
@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::heartbeat::WorkerHeartbeats;
 use crate::systemd;
 
-/// The signals that a gateway listens to.
+/// Streams of the signals that a gateway handles: SIGHUP, SIGUSR1, SIGUSR2, SIGTERM and SIGINT.
 #[derive(Debug)]
 pub(super) struct ProcessSignals {
     pub(super) reload: Signal,
@@ -32,7 +32,7 @@ impl ProcessSignals {
         })
     }
 
-    /// Waits until the process is to end. Cancel safe.
+    /// Waits for SIGTERM or SIGINT. Cancel safe.
     pub(super) async fn end(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -40,7 +40,7 @@ impl ProcessSignals {
         }
     }
 
-    /// Waits for the next signal, whichever it is. Cancel safe.
+    /// Waits for the next signal of any kind. Cancel safe.
     pub(super) async fn next(&mut self) -> rustix::process::Signal {
         tokio::select! {
             _ = self.reload.recv() => rustix::process::Signal::HUP,
@@ -52,7 +52,8 @@ impl ProcessSignals {
     }
 }
 
-/// Tells the service manager regularly that every worker is well, if it wants to know.
+/// Timer of the notifications to the service manager that all workers respond; inactive without a
+/// watchdog.
 #[derive(Debug)]
 pub(super) struct Watchdog(Option<Interval>);
 
@@ -65,7 +66,7 @@ impl Watchdog {
         }))
     }
 
-    /// Waits until it is time to tell. Cancel safe.
+    /// Waits until the next notification is due; never returns without a watchdog. Cancel safe.
     pub(super) async fn tick(&mut self) {
         match &mut self.0 {
             Some(interval) => drop(interval.tick().await),
@@ -73,7 +74,7 @@ impl Watchdog {
         }
     }
 
-    /// Tells it, unless a worker has been silent since the last time.
+    /// Notifies the service manager, unless a worker has been silent since the last time.
     pub(super) fn tell(heartbeats: &WorkerHeartbeats) {
         let silent = heartbeats.check();
         if silent == 0 {

@@ -1,4 +1,4 @@
-//! The start of a gateway: what it reads, binds and takes over before it serves.
+//! The start of a gateway: everything that it reads, binds and takes over before it serves.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -30,16 +30,16 @@ use crate::policy::Policy;
 use crate::systemd::{self, DescriptorStore};
 use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess, ReadySummary};
 
-/// How often it is logged what ends soon.
+/// Interval of the warnings about certificates and lists that expire soon: 24 h.
 const REMIND: Duration = Duration::from_hours(24);
 
-/// Why a gateway did not start.
+/// Reason why a gateway did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The policy cannot be put in force.
+    /// The policy or a file that it names cannot be loaded, or an address cannot be bound.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The old process goes on, or is gone.
+    /// The old process has cancelled the upgrade, or has ended.
     #[error(transparent)]
     Inherit(#[from] InheritError),
     /// The admin socket cannot be opened.
@@ -47,28 +47,29 @@ pub enum StartError {
     Admin {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// No client could be served.
+    /// Too many of the process's file descriptors are open already (number, limit) to serve
+    /// clients.
     #[error(
         "{0} of the process's {1} file descriptors are open, which leaves too few for clients: raise the hard limit of \
          open files (LimitNOFILE=)"
     )]
     Descriptors(u64, u64),
-    /// The system refused something that every process needs.
+    /// A system call failed that every process needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
 
-/// Whether a process starts by itself or takes over from an old one.
+/// Kind of start: by itself, or to take over from an old process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StartKind {
     Fresh,
     Upgrade,
 }
 
-/// A gateway that could serve.
+/// Gateway that has everything loaded and bound, and does not serve yet.
 struct PreparedProcess {
     gateway: Arc<Gateway>,
     prepared: PreparedGateway,
@@ -79,8 +80,8 @@ struct PreparedProcess {
 }
 
 impl PreparedProcess {
-    /// Binds what is to be bound. An address that is in use is waited for unless an old process
-    /// goes on serving.
+    /// Loads the gateway and binds its addresses. An address that is in use is waited for, as the
+    /// policy allows, unless an old process goes on serving.
     async fn new(
         settings: RunSettings,
         loaded: LoadedPolicy,
@@ -163,7 +164,7 @@ impl PreparedProcess {
 }
 
 impl GatewayProcess {
-    /// Starts serving. Must be called within a runtime, which then carries the health probes.
+    /// Starts serving. Must be called within a tokio runtime, which also runs the health probes.
     pub async fn start(settings: RunSettings, loaded: LoadedPolicy) -> Result<Self, StartError> {
         let watch = FileWatch::new(files(&settings.policy, loaded.policy()));
         let none = InheritedListeners::default();
@@ -172,7 +173,8 @@ impl GatewayProcess {
         ready.open()
     }
 
-    /// Starts serving, with what was inherited, as soon as the old process has stopped.
+    /// Starts serving with the inherited listeners. With an `old_process` this waits for its order
+    /// to serve, and until it has closed its listeners.
     pub(super) async fn begin(
         settings: RunSettings,
         inherited: InheritedListeners,
@@ -180,7 +182,7 @@ impl GatewayProcess {
         descriptors: Option<u64>,
     ) -> Result<Self, StartError> {
         let begin = Instant::now();
-        // Each file is looked at before it is read: a write in between is seen as a change.
+        // Each file is stamped before it is read: a write in between is seen as a change.
         let mut watch = FileWatch::new(vec![settings.policy.clone()]);
         let path = &settings.policy;
         let note = |policy: &Policy| watch.follow_also(files(path, policy));
@@ -245,7 +247,8 @@ impl GatewayProcess {
         );
     }
 
-    /// Logs once a day what ends soon of the policy's files.
+    /// Starts a task that logs once a day the warnings about the policy's files, such as
+    /// certificates that expire soon.
     fn remind(&self) {
         let gateway = Arc::clone(&self.gateway);
         self.tasks.spawn(async move {
@@ -259,7 +262,8 @@ impl GatewayProcess {
     }
 }
 
-/// As many workers as the policy says; without it one a processor, but no more than the kernel can steer to.
+/// Returns the number of workers: the policy's, else one for each processor; with steering at most
+/// [`MOST_WORKERS`].
 fn workers(policy: &Policy) -> io::Result<NonZeroUsize> {
     if let Some(count) = policy.gateway().workers.count {
         return count.try_into().map_err(io::Error::other);
