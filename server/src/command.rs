@@ -1,4 +1,4 @@
-//! The command line: what can be asked of `portcullis`, and what its exit codes say.
+//! The command line: its subcommands and options, and the exit codes of the program.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -32,11 +32,11 @@ mod upgrade;
 use logging::LogArguments;
 use steering::{BansReport, BindingsReport};
 
-/// Failed, or invalid.
+/// Exit code: failed, or not valid.
 const FAILED: u8 = 1;
-/// `diff` found a difference, or `explain` says denied.
+/// Exit code: `diff` found a difference, or `explain` says denied.
 const DIFFERS: u8 = 3;
-/// The gateway was ended, and connections were cut off.
+/// Exit code: the gateway was ended, and connections were cut off.
 const CUT_OFF: u8 = 4;
 
 /// A gateway for TCP services: certificates say who, SNI says where, the policy says whether.
@@ -181,19 +181,19 @@ struct RunArguments {
 }
 
 impl CommandLine {
-    /// Reads the command line and the environment. Help and wrong usage end the process here.
+    /// Parses the command line and the environment. Help and wrong usage end the process here.
     pub fn from_environment() -> Self {
         let matches = environment::with_variables(Self::command()).get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// Does what was asked.
+    /// Executes the command and returns the exit code.
     pub fn execute(self) -> ExitCode {
         match self.action {
             PortcullisCommand::Run { arguments, logging } => {
                 logging.logged("info", || serve(arguments))
             }
-            // Its table is to be read in one piece.
+            // Log events would interrupt the table that the demo prints.
             PortcullisCommand::Demo { arguments, logging } => {
                 logging.logged("off", || show(&arguments))
             }
@@ -266,7 +266,7 @@ fn print(answer: &(impl fmt::Display + Serialize), json: bool) {
     } else {
         answer.to_string()
     };
-    // A reader that has gone away has seen enough.
+    // A failure is ignored: a reader that has closed the pipe needs no more.
     drop(io::stdout().write_all(text.as_bytes()));
 }
 
@@ -278,7 +278,7 @@ fn say(text: &str) -> ExitCode {
 }
 
 fn fail(error: &dyn fmt::Display) -> ExitCode {
-    // There is nowhere else to say it.
+    // There is no other place to report a failure.
     drop(writeln!(io::stderr(), "portcullis: {error}"));
     ExitCode::from(FAILED)
 }
@@ -316,7 +316,7 @@ fn serve(arguments: RunArguments) -> ExitCode {
             code => ExitCode::from(code),
         },
         Err(error) => {
-            // In the log's own format, for whoever reads that only.
+            // In the log's own format, for readers of the log only.
             tracing::error!(%error, "the gateway did not start");
             if tracing::enabled!(tracing::Level::ERROR) {
                 ExitCode::from(FAILED)
@@ -340,8 +340,8 @@ fn ended(drained: Drained) -> ExitCode {
     }
 }
 
-/// The exit code that says how another process has ended: its own, or 128 and the number of the signal
-/// that ended it, as a shell has it.
+/// Returns the exit code for the status of another process: its own code, or 128 plus the number of
+/// the signal that ended it, as in a shell.
 fn ended_as(status: ExitStatus) -> u8 {
     let signal = || status.signal().map(|signal| 128 + signal);
     let code = status.code().or_else(signal);
@@ -363,7 +363,7 @@ fn launch() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    // The process that it was started by notices any failure itself.
+    // The process that started this one notices any failure itself.
     match runtime.and_then(|runtime| runtime.block_on(crate::upgrade::launch())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(FAILED),

@@ -1,8 +1,8 @@
-//! Environment variables as operators and orchestrators set them.
+//! Environment variables for options, with the values that operators and orchestrators use.
 
 use clap::{Arg, ArgAction, Command};
 
-/// Words that turn an option on, and words that leave it off.
+/// Values that turn an option on, and values that leave it off.
 const WORDS: [(&str, bool); 10] = [
     ("true", true),
     ("1", true),
@@ -16,16 +16,15 @@ const WORDS: [(&str, bool); 10] = [
     ("n", false),
 ];
 
-/// Options of `run` that other commands have too. A variable is for `run` alone: what a service's
-/// environment holds changes no answer of a command that is typed there.
+/// Options that `run` shares with other commands, and their variables. A variable is for `run`
+/// alone: the environment of a service does not change the answer of a command that is typed there.
 const OF_RUN: [(&str, &str); 2] = [
     ("instance", "PORTCULLIS_INSTANCE"),
     ("bpffs", "PORTCULLIS_BPFFS"),
 ];
 
-/// The same command line, whose `run` has variables for all its options. It takes an empty variable
-/// for one that is not set, and the usual words for yes and no in variables of options without a
-/// value.
+/// Extends the command line: `run` gets variables for all its options. An empty variable counts as
+/// not set, and variables of options without a value accept the usual words for yes and no.
 pub(super) fn with_variables(command: Command) -> Command {
     lenient(command.mut_subcommand("run", |run| {
         OF_RUN.iter().fold(run, |run, &(option, variable)| {

@@ -1,6 +1,6 @@
-//! What stands below the options in `--help`.
+//! Texts that follow the options in `--help`.
 
-/// Below the help of the whole program.
+/// Exit codes, after the help of the whole program.
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done; the gateway drained in time
@@ -8,7 +8,7 @@ Exit codes:
   2  wrong usage
   3  `diff` found a difference, or `explain` says denied
   4  the gateway ended as it was told, but connections were cut off";
-/// Below the help of `run`.
+/// Signals, after the help of `run`.
 pub(super) const SIGNALS: &str = "\
 Signals:
   HUP        reload the policy and all files that it names

@@ -9,7 +9,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::access_record;
 
-/// Writes an event as an object with its time, level, message and fields.
+/// Format of an event as an object with its time, level, message and fields.
 #[derive(Debug)]
 pub(super) struct JsonEvents(Format<Json, ()>);
 

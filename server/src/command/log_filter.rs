@@ -1,9 +1,9 @@
-//! Which log events are written: the value of `--log`.
+//! The filter of log events: the value of `--log`.
 
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
-/// Levels, and the words that other programs have for them.
+/// Names of levels, including those that other programs use, with the level that each means.
 const LEVELS: [(&str, &str); 9] = [
     ("off", "off"),
     ("error", "error"),
@@ -16,7 +16,7 @@ const LEVELS: [(&str, &str); 9] = [
     ("trace", "trace"),
 ];
 
-/// The level of everything that no directive speaks of.
+/// Default level, for all parts of the program without a directive.
 const USUAL: &str = "info";
 
 /// The reason why `--log` was refused.
@@ -33,8 +33,12 @@ pub(super) enum LogFilterError {
     Directive(#[from] tracing_subscriber::filter::ParseError),
 }
 
-/// The filter for `log`: a level, or directives for parts of the program, of which all others keep
-/// the usual level.
+/// Parses the value of `--log`: a level, directives for parts of the program, or both. Parts
+/// without a directive have the level, or the default level if none is given.
+///
+/// # Errors
+///
+/// If a word is neither a level nor a directive, or if a directive is malformed.
 pub(super) fn log_filter(log: &str) -> Result<Targets, LogFilterError> {
     Ok(directives(log)?.parse()?)
 }

@@ -1,4 +1,4 @@
-//! Log events on standard error: which ones, in what form, and in colour or not.
+//! Log events on standard error: their filter, format and colours.
 
 use std::env::var_os;
 use std::ffi::OsString;
@@ -37,8 +37,10 @@ enum LogFormat {
 }
 
 impl LogArguments {
-    /// Does `action` with log events going to standard error, none of which it waits for. `usual` is
-    /// the level if neither the command line nor the environment names one.
+    /// Runs `action` with log events written to standard error, which does not block it. `usual` is
+    /// the filter if neither the command line nor the environment gives one.
+    ///
+    /// Returns the exit code of `action`, or 1 if logging cannot be set up.
     pub(super) fn logged(&self, usual: &str, action: impl FnOnce() -> ExitCode) -> ExitCode {
         let sink = match Sink::open(LogOutput::Stderr, |lost| {
             format!("{lost} log events were lost\n")
@@ -84,7 +86,7 @@ impl LogArguments {
     }
 }
 
-/// Whether a terminal may be sent colours, with these values of `NO_COLOR` and `TERM`.
+/// Returns true if a terminal may be sent colours, given the values of `NO_COLOR` and `TERM`.
 fn is_colour_wanted(no_color: Option<OsString>, term: Option<OsString>) -> bool {
     no_color.is_none_or(|value| value.is_empty()) && term.is_none_or(|term| term != "dumb")
 }

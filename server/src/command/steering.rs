@@ -1,4 +1,4 @@
-//! What can be asked of the steering programs: `portcullis steer` and `portcullis bindings`.
+//! The commands for the steering programs: `portcullis steer`, `bindings`, `bans` and `unban`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +29,7 @@ pub(super) struct InstanceArguments {
 }
 
 impl InstanceArguments {
-    /// Its directory.
+    /// Returns the directory where the instance is pinned.
     pub(super) fn pin_dir(&self) -> PinDir {
         PinDir::new(&self.bpffs, &self.instance).expect("the name was looked at")
     }
@@ -77,24 +77,25 @@ fn owner(user: &str) -> Result<PinOwner, String> {
     }
 }
 
-/// Whether the steering programs are loaded.
+/// Answer of `portcullis steer status`: whether the steering programs are loaded, and the gateways.
 #[derive(Debug, Serialize)]
 pub(super) struct SteeringStatus {
     pin_path: PathBuf,
-    /// Whether it is there, and decides for this network namespace as far as can be seen.
+    /// True if the programs are loaded and attached in this network namespace, or if only root
+    /// could see whether they are attached.
     loaded: bool,
     attached: AttachedWhere,
     bindings: usize,
-    /// None if nothing is loaded.
+    /// Gateways of both roles; empty if nothing is loaded.
     gateways: Vec<GatewayStatus>,
 }
 
-/// Which process has a role.
+/// The process that has a role.
 #[derive(Debug, Serialize)]
 struct GatewayStatus {
     role: &'static str,
     state: GatewayState,
-    /// As this process sees it, or as the gateway saw itself if it cannot be seen.
+    /// Process ID as this process sees it, or as the gateway saw it if it cannot be seen from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,13 +105,13 @@ struct GatewayStatus {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum GatewayState {
-    /// No gateway.
+    /// No gateway has the role.
     None,
-    /// A gateway that runs.
+    /// A running gateway has the role.
     Attached,
-    /// One that has ended, or that cannot be seen from here.
+    /// The gateway has ended, or cannot be seen from here.
     Lost,
-    /// A gateway that left no pid.
+    /// The gateway left no process ID.
     Unknown,
 }
 
@@ -154,7 +155,7 @@ impl fmt::Display for GatewayStatus {
     }
 }
 
-/// Where the programs are attached.
+/// Network namespace that the programs are attached to, relative to this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum AttachedWhere {
@@ -165,7 +166,7 @@ enum AttachedWhere {
 }
 
 impl SteeringStatus {
-    /// Looks.
+    /// Reads the state of the steering programs from the kernel.
     pub(super) fn of(pin_dir: &PinDir) -> Result<Self, ebpf::SteerError> {
         let bindings = match Steering::bindings(pin_dir) {
             Ok(bindings) => Some(bindings.len()),
@@ -193,7 +194,8 @@ impl SteeringStatus {
         })
     }
 
-    /// Whether it is.
+    /// Returns true if the programs are loaded and steer in this network namespace, as far as can
+    /// be seen.
     pub(super) fn is_loaded(&self) -> bool {
         self.loaded
     }
@@ -227,21 +229,21 @@ impl fmt::Display for SteeringStatus {
     }
 }
 
-/// What is steered, and what came there.
+/// Answer of `portcullis bindings`: the bindings and the counters of connections.
 #[derive(Debug, Serialize)]
 pub(super) struct BindingsReport(Vec<BindingCounts>);
 
 #[derive(Debug, Serialize)]
 struct BindingCounts {
     binding: String,
-    /// Of the rule's port, at all addresses.
+    /// Connections to the port of the binding, at all addresses.
     steered: u64,
     unserved: u64,
     banned: u64,
 }
 
 impl BindingsReport {
-    /// Reads them out of the kernel.
+    /// Reads the bindings and counters from the kernel.
     pub(super) fn of(pin_dir: &PinDir) -> Result<Self, ebpf::SteerError> {
         let bindings = Steering::bindings(pin_dir)?;
         let counters: BTreeMap<u16, Counters> = Steering::counters(pin_dir)?.into_iter().collect();
@@ -275,7 +277,7 @@ impl fmt::Display for BindingsReport {
     }
 }
 
-/// Who is banned, and how many seconds longer.
+/// Answer of `portcullis bans`: the banned sources, with the seconds that are left of each ban.
 #[derive(Debug, Serialize)]
 pub(super) struct BansReport(Vec<BannedSource>);
 
@@ -286,7 +288,7 @@ struct BannedSource {
 }
 
 impl BansReport {
-    /// Reads it out of the kernel.
+    /// Reads the bans from the kernel.
     pub(super) fn of(pin_dir: &PinDir) -> Result<Self, ebpf::SteerError> {
         let all = BanTable::open(pin_dir)?.all()?.into_iter();
         let sources = all.map(|(source, left)| BannedSource {
@@ -307,7 +309,7 @@ impl fmt::Display for BansReport {
     }
 }
 
-/// Lifts the ban of a source.
+/// Lifts the ban of a source. Fails if it is not banned.
 pub(super) fn unban(pin_dir: &PinDir, source: IpAddr) -> ExitCode {
     match BanTable::open(pin_dir).and_then(|bans| bans.lift(source)) {
         Ok(true) => ExitCode::SUCCESS,
@@ -316,7 +318,8 @@ pub(super) fn unban(pin_dir: &PinDir, source: IpAddr) -> ExitCode {
     }
 }
 
-/// Does what is asked of the steering programs.
+/// Executes a subcommand of `portcullis steer`. For `status` the exit code is 1 if the programs are
+/// not loaded.
 pub(super) fn steer(pin_dir: &PinDir, action: &SteerCommand) -> ExitCode {
     let done = match *action {
         SteerCommand::Load { user } => ebpf::load(pin_dir, user).map(|foreign| {

@@ -1,4 +1,4 @@
-//! `portcullis upgrade`: asks the running gateway to start its new process.
+//! `portcullis upgrade`: asks the running gateway to start a new process that replaces it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ pub(super) fn upgrade(arguments: &UpgradeArguments) -> ExitCode {
         },
     };
     let binary = arguments.binary.as_ref().map(|binary| {
-        // Its links are the gateway's to follow: the next upgrade may find them switched.
+        // The gateway resolves its symbolic links: the next upgrade may find them switched.
         let found = std::fs::metadata(binary).and_then(|_| std::path::absolute(binary));
         found.map_err(|error| format!("{}: {error}", binary.display()))
     });
@@ -69,7 +69,11 @@ pub(super) fn upgrade(arguments: &UpgradeArguments) -> ExitCode {
     }
 }
 
-/// Where the policy has the gateway's admin socket.
+/// Returns the path of the admin socket by the policy in the file `policy`.
+///
+/// # Errors
+///
+/// If the policy cannot be loaded, or has no admin socket.
 fn policys_socket(policy: &Path) -> Result<PathBuf, String> {
     let loaded = load(policy).map_err(|error| error.to_string())?;
     let socket = loaded.gateway().admin.as_ref();
