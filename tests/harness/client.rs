@@ -1,4 +1,4 @@
-//! A client with its certificate, its connections, and what it is told when it is refused.
+//! TLS clients of the tests, their connections, and the errors with which the gateway refuses them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,12 +25,12 @@ use tokio_rustls::client::TlsStream;
 use super::soon;
 use super::wire::{Cutting, Wire};
 
-/// What a client needs to connect.
+/// Identity of a client: its certificate and key, or none, and its TLS settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity(Arc<ClientConfig>);
 
 impl Identity {
-    /// A client with this certificate.
+    /// Creates a client with a certificate that `certgen` issued.
     pub(crate) fn of(authority: &Authority, issued: &IssuedCertificate) -> Self {
         Self(Arc::new(
             Self::builder(authority)
@@ -39,7 +39,7 @@ impl Identity {
         ))
     }
 
-    /// A client with a certificate that may be anything.
+    /// Creates a client with an arbitrary certificate in DER.
     pub(crate) fn of_der(
         authority: &rcgen::Certificate,
         certificate: Vec<u8>,
@@ -52,7 +52,7 @@ impl Identity {
         Self::showing(roots, CertifiedKey::new(vec![certificate.into()], key))
     }
 
-    /// A client without a certificate.
+    /// Creates a client without a certificate.
     pub(crate) fn nobody() -> Self {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -62,7 +62,7 @@ impl Identity {
         Self(Arc::new(config))
     }
 
-    /// A client with a certificate and what is shown behind it.
+    /// Creates a client with a certificate that is followed by the certificates of `chain`.
     pub(crate) fn with_chain(issued: &IssuedCertificate, chain: &[&Authority]) -> Self {
         let mut shown = vec![issued.certificate_der()];
         shown.extend(chain.iter().map(|one| one.certificate_der().clone()));
@@ -70,7 +70,7 @@ impl Identity {
         Self::showing(RootCertStore::empty(), CertifiedKey::new(shown, key))
     }
 
-    /// A client who shows somebody's certificate and has another's key.
+    /// Creates a client that presents one client's certificate and signs with the key of another.
     pub(crate) fn thief(certificate: &IssuedCertificate, key: &IssuedCertificate) -> Self {
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key.key_der()).unwrap();
         let shown = CertifiedKey::new(vec![certificate.certificate_der()], key);
@@ -86,7 +86,7 @@ impl Identity {
         Self(Arc::new(config))
     }
 
-    /// A client whose processor does these suites best, in this order.
+    /// Creates a client that offers these cipher suites in this order.
     pub(crate) fn preferring(issued: &IssuedCertificate, suites: &[SupportedCipherSuite]) -> Self {
         let provider = CryptoProvider {
             cipher_suites: suites.to_vec(),
@@ -100,7 +100,7 @@ impl Identity {
         Self(Arc::new(config.unwrap()))
     }
 
-    /// The same client, with a certificate behind its own so many times.
+    /// Creates a copy of this client whose own certificate is followed by `junk`, `times` times.
     pub(crate) fn followed_by(&self, junk: &CertificateDer<'static>, times: usize) -> Self {
         let own = self.0.client_auth_cert_resolver.resolve(&[], &[]).unwrap();
         let mut chain = own.cert.clone();
@@ -109,7 +109,8 @@ impl Identity {
         Self::showing(RootCertStore::empty(), certified)
     }
 
-    /// Visits, and tells where from in any case.
+    /// Connects, sends a line and waits for the answer, as [`Self::visit`]. Returns the client's
+    /// address even if the gateway refuses it.
     pub(crate) async fn try_visit(
         &self,
         gateway: SocketAddr,
@@ -125,7 +126,7 @@ impl Identity {
         (visited.await, source)
     }
 
-    /// The same client, offering these protocols.
+    /// Creates a copy of this client that offers these protocols by ALPN.
     pub(crate) fn offering(&self, protocols: &[&str]) -> Self {
         let mut config = (*self.0).clone();
         config.alpn_protocols = protocols
@@ -146,7 +147,7 @@ impl Identity {
             .with_root_certificates(roots)
     }
 
-    /// Connects and asks for a name, which the gateway's certificate need not have.
+    /// Connects with this SNI name, which the gateway's certificate need not contain.
     pub(crate) async fn connect(
         &self,
         gateway: SocketAddr,
@@ -156,7 +157,8 @@ impl Identity {
         self.over(socket, sni, Wire::Straight).await
     }
 
-    /// The client's side of TLS, which does not ask whose certificate the gateway's is.
+    /// Returns the TLS configuration and server name of a connection that accepts any certificate
+    /// of the gateway.
     fn side(&self, sni: &str) -> (Arc<ClientConfig>, ServerName<'static>) {
         let mut config = (*self.0).clone();
         let verifier = Arc::new(anyone::Anyone);
@@ -165,13 +167,13 @@ impl Identity {
         (Arc::new(config), name)
     }
 
-    /// The client's side of TLS without a socket.
+    /// Creates the client's side of a TLS session without a socket.
     pub(crate) fn session(&self, sni: &str) -> ClientConnection {
         let (config, name) = self.side(sni);
         ClientConnection::new(config, name).unwrap()
     }
 
-    /// Makes a connection of a socket that is connected.
+    /// Performs the handshake over a connected socket.
     pub(crate) async fn over(
         &self,
         socket: TcpStream,
@@ -182,7 +184,8 @@ impl Identity {
         Connection::make(config, name, socket, wire).await
     }
 
-    /// The same client, who keeps the tickets it is given and comes back with the newest, wherever it goes.
+    /// Creates a copy of this client that keeps the session tickets it receives and presents the
+    /// newest to any server.
     pub(crate) fn returning(&self) -> Returning {
         let (config, _) = self.side("any");
         let mut config = (*config).clone();
@@ -190,7 +193,7 @@ impl Identity {
         Returning(Arc::new(config))
     }
 
-    /// Connects over a wire that cuts what is sent.
+    /// Connects over a wire that changes the bytes that are sent.
     pub(crate) async fn over_wire(
         &self,
         gateway: SocketAddr,
@@ -201,7 +204,8 @@ impl Identity {
         self.over(socket, sni, wire).await
     }
 
-    /// Connects, says something and wants an answer: only then has the gateway let it in.
+    /// Connects, sends a line and waits for the answer: only then has the gateway admitted the
+    /// client.
     pub(crate) async fn visit(
         &self,
         gateway: SocketAddr,
@@ -213,19 +217,19 @@ impl Identity {
     }
 }
 
-/// A client's connection.
+/// TLS connection of a client.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: BufReader<TlsStream<Cutting>>,
     pub(crate) source: SocketAddr,
 }
 
-/// A client who comes back with tickets.
+/// Client that resumes sessions with the tickets it has received.
 #[derive(Debug, Clone)]
 pub(crate) struct Returning(Arc<ClientConfig>);
 
 impl Returning {
-    /// Connects, says something and wants an answer.
+    /// Connects, sends a line and waits for the answer.
     pub(crate) async fn visit(
         &self,
         gateway: SocketAddr,
@@ -239,14 +243,14 @@ impl Returning {
         Ok(connection)
     }
 
-    /// The client's side of TLS without a socket.
+    /// Creates the client's side of a TLS session without a socket.
     pub(crate) fn session(&self, sni: &str) -> ClientConnection {
         let name = ServerName::try_from(sni.to_owned()).unwrap();
         ClientConnection::new(Arc::clone(&self.0), name).unwrap()
     }
 }
 
-/// The tickets that came, of which the newest is shown first and to whomever.
+/// Store of the received tickets; the newest is presented first, to any server.
 #[derive(Debug, Default)]
 struct Wallet(Mutex<Vec<Tls13ClientSessionValue>>);
 
@@ -274,18 +278,18 @@ impl ClientSessionStore for Wallet {
     }
 }
 
-/// How a client was turned away or broken off.
+/// Way in which a connection was refused or ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// By this alert.
+    /// A TLS alert was received.
     Alert(AlertDescription),
-    /// By a reset.
+    /// The connection was reset.
     Reset,
-    /// By an end that TLS did not announce.
+    /// The connection was closed without `close_notify`.
     Truncated,
-    /// By the end that TLS announces.
+    /// The connection was closed by `close_notify`.
     Closed,
-    /// In some other way.
+    /// Any other error.
     Other(String),
 }
 
@@ -316,13 +320,13 @@ impl Connection {
         Ok(Self { stream, source })
     }
 
-    /// Says a line and reads the answer.
+    /// Sends a line and reads the answer.
     pub(crate) async fn ask(&mut self, line: &str) -> Result<String, Refusal> {
         self.say(line).await?;
         self.hear().await
     }
 
-    /// Says a line.
+    /// Sends a line.
     pub(crate) async fn say(&mut self, line: &str) -> Result<(), Refusal> {
         soon(
             self.stream
@@ -342,24 +346,24 @@ impl Connection {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Reads some of what comes, whatever it is.
+    /// Reads up to 4 KiB and ignores the result.
     pub(crate) async fn hear_some(&mut self) {
         let mut some = [0; 4096];
         drop(soon(self.stream.read(&mut some)).await);
     }
 
-    /// The name of the upstream that answers.
+    /// Returns the name of the upstream that answers.
     pub(crate) async fn upstream(&mut self) -> String {
         let answer = self.ask("who").await.unwrap();
         answer.split(':').next().unwrap().to_owned()
     }
 
-    /// Says that nothing more will be said.
+    /// Sends `close_notify` and shuts down the sending side of the socket.
     pub(crate) async fn finish(&mut self) {
         soon(self.stream.get_mut().shutdown()).await.unwrap();
     }
 
-    /// Says that nothing more will be said, and leaves the socket open.
+    /// Sends `close_notify`, and leaves the socket open.
     pub(crate) async fn say_goodbye(&mut self) {
         let (socket, session) = self.stream.get_mut().get_mut();
         session.send_close_notify();
@@ -368,7 +372,7 @@ impl Connection {
         soon(socket.write_all(&sealed)).await.unwrap();
     }
 
-    /// Reads until the connection ends, and says how it did.
+    /// Reads until the connection ends, and returns the way in which it ended.
     pub(crate) async fn end(&mut self) -> Refusal {
         let mut rest = Vec::new();
         match soon(self.stream.read_to_end(&mut rest)).await {
@@ -377,51 +381,52 @@ impl Connection {
         }
     }
 
-    /// The protocol that ALPN chose, empty if none.
+    /// Returns the protocol that ALPN selected; empty if there is none.
     pub(crate) fn alpn(&self) -> &str {
         let chosen = self.stream.get_ref().get_ref().1.alpn_protocol();
         std::str::from_utf8(chosen.unwrap_or_default()).unwrap()
     }
 
-    /// The gateway's certificate.
+    /// Returns the gateway's certificate in DER.
     pub(crate) fn certificate(&self) -> Vec<u8> {
         let shown = self.stream.get_ref().get_ref().1.peer_certificates();
         shown.unwrap()[0].to_vec()
     }
 
-    /// The suite that was agreed on.
+    /// Returns the negotiated cipher suite.
     pub(crate) fn suite(&self) -> CipherSuite {
         let chosen = self.stream.get_ref().get_ref().1.negotiated_cipher_suite();
         chosen.unwrap().suite()
     }
 
-    /// Whether the handshake was a whole one.
+    /// Returns the kind of the handshake: full or resumed.
     pub(crate) fn handshake(&self) -> rustls::HandshakeKind {
         self.stream.get_ref().get_ref().1.handshake_kind().unwrap()
     }
 
-    /// How many tickets have arrived.
+    /// Returns the number of session tickets received.
     pub(crate) fn tickets(&self) -> u32 {
         self.stream.get_ref().get_ref().1.tls13_tickets_received()
     }
 
-    /// Changes its key before whatever it says next, and asks for the same in return.
+    /// Requests a key update: the client changes its key before the next record, and asks for the
+    /// same in return (RFC 8446 4.6.3).
     pub(crate) fn refresh_key(&mut self) {
         let session = self.stream.get_mut().get_mut().1;
         session.refresh_traffic_keys().unwrap();
     }
 
-    /// Has what is said from now on changed on its way.
+    /// Corrupts all bytes that are sent from now on, after their encryption.
     pub(crate) fn tamper(&mut self) {
         self.stream.get_mut().get_mut().0.wire = Wire::Tampered;
     }
 
-    /// How many bytes have come, TLS's own included.
+    /// Returns the number of bytes received, with those of TLS itself.
     pub(crate) fn heard(&self) -> usize {
         self.stream.get_ref().get_ref().0.heard
     }
 
-    /// The socket below TLS.
+    /// Returns the socket below TLS.
     pub(crate) fn socket(&mut self) -> &mut Cutting {
         self.stream.get_mut().get_mut().0
     }
@@ -433,7 +438,7 @@ mod anyone {
     use rustls::{DigitallySignedStruct, Error, SignatureScheme};
     use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-    /// Takes any gateway for the right one: these tests are about clients.
+    /// Accepts the certificate of any gateway: these tests are about clients.
     #[derive(Debug)]
     pub(super) struct Anyone;
 

@@ -1,4 +1,5 @@
-//! Strangers who connect without pause: some leave at once, some say nothing, some talk garbage.
+//! Flood of connections without certificates: some are closed at once, some send nothing, some send
+//! bytes that are not TLS.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -11,23 +12,23 @@ use tokio::task::JoinHandle;
 
 use super::until;
 
-/// Where they come from: no client shares it.
+/// Source address of the flood, which no client shares.
 pub(crate) const STRANGERS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// How many connections make a flood.
+/// Number of connections after which the flood counts as begun.
 const MANY: usize = 500;
-/// How many connections one who says nothing has at once.
+/// Number of connections that a silent stranger holds at a time.
 const HELD: usize = 100;
-/// What is no TLS, and a record of TLS with garbage in it.
+/// Bytes that are not TLS, and a TLS record with an invalid content.
 const GARBAGE: [&[u8]; 2] = [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x00\x04????"];
 
-/// Strangers who connect without pause, each on a thread of its own.
+/// Flood of connections without pause, by one thread for each [`Habit`].
 #[derive(Debug)]
 pub(crate) struct Flood {
     goes_on: Arc<AtomicBool>,
     strangers: Vec<JoinHandle<()>>,
 }
 
-/// What a stranger does.
+/// Behaviour of a stranger after it has connected.
 #[derive(Debug, Clone, Copy)]
 enum Habit {
     Leaves,
@@ -36,7 +37,7 @@ enum Habit {
 }
 
 impl Flood {
-    /// Begins, and waits until it is one.
+    /// Begins the flood, and waits until more than [`MANY`] connections were made.
     pub(crate) async fn begin(gateway: SocketAddr) -> Self {
         let goes_on = Arc::new(AtomicBool::new(true));
         let connected = Arc::new(AtomicUsize::new(0));
@@ -51,7 +52,7 @@ impl Flood {
         }
     }
 
-    /// Ends it.
+    /// Ends the flood.
     pub(crate) async fn end(mut self) {
         self.goes_on.store(false, Relaxed);
         for stranger in std::mem::take(&mut self.strangers) {
@@ -69,7 +70,7 @@ impl Drop for Flood {
 fn knock(gateway: SocketAddr, habit: Habit, goes_on: &AtomicBool, connected: &AtomicUsize) {
     let mut held = VecDeque::new();
     while goes_on.load(Relaxed) {
-        // Refused as soon as nobody listens.
+        // It is refused as soon as no process listens.
         let Ok(mut connection) = connect(gateway) else {
             continue;
         };

@@ -16,39 +16,39 @@ use super::{Connection, World, soon, until};
 /// An access record.
 pub(crate) type Record = Value;
 
-/// A running gateway. It is killed when dropped, with all processes that have followed the first.
+/// A running gateway. All its processes are killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     process: Child,
     followers: Vec<u32>,
     policy: PathBuf,
     log: mpsc::Receiver<Value>,
-    /// What was logged before it served, and was not asked for yet.
+    /// Log events from before it served that no test has asked for yet.
     early: VecDeque<Value>,
     pub(crate) address: SocketAddr,
     records: PathBuf,
 }
 
 impl Gateway {
-    /// Starts the gateway of a world on the policy as it stands, and waits until it serves.
+    /// Starts the gateway of a world with the policy file as it is, and waits until it serves.
     pub(crate) async fn start_as_it_is(world: &World) -> Self {
         Self::start_under(world, &["env"], 2).await
     }
 
-    /// Starts it by a command that takes a program and its arguments, with so many workers.
+    /// Starts it by a command that takes a program and its arguments, with this number of workers.
     pub(crate) async fn start_under(world: &World, command: &[&str], workers: usize) -> Self {
         let mut start = Command::new(command[0]);
         start.args(&command[1..]);
         Self::start_by(world, start, workers).await
     }
 
-    /// The same by a command that is prepared otherwise.
+    /// Starts it by a prepared command, with this number of workers.
     pub(crate) async fn start_by(world: &World, command: Command, workers: usize) -> Self {
         let workers = workers.to_string();
         Self::start_with(world, command, &["--workers", &workers]).await
     }
 
-    /// The same with these options of `run`.
+    /// Starts it by a prepared command, with these options of `run`.
     pub(crate) async fn start_with(world: &World, mut command: Command, options: &[&str]) -> Self {
         let records = world.path("access.log");
         let mut process = command
@@ -96,7 +96,7 @@ impl Gateway {
         gateway
     }
 
-    /// Waits for the next log event with this message, of those that come after it began to serve.
+    /// Waits for the next log event with this message; events from before it served are ignored.
     pub(crate) async fn logged(&mut self, message: &str) -> Value {
         soon(async {
             loop {
@@ -109,7 +109,7 @@ impl Gateway {
         .await
     }
 
-    /// Waits for the next log event with this message, of those too that came before it served.
+    /// Waits for the next log event with this message, including those from before it served.
     pub(crate) async fn logged_at_all(&mut self, message: &str) -> Value {
         while let Some(event) = self.early.pop_front() {
             if event["message"] == message {
@@ -119,7 +119,7 @@ impl Gateway {
         self.logged(message).await
     }
 
-    /// Whether there was a log event with this message before it served.
+    /// Returns true if there was a log event with this message before it served.
     pub(crate) fn had_logged(&self, message: &str) -> bool {
         self.early.iter().any(|event| event["message"] == message)
     }
@@ -128,13 +128,14 @@ impl Gateway {
         soon(self.log.recv()).await.expect("the gateway lives")
     }
 
-    /// Writes the world's policy and waits until it is in force.
+    /// Writes the world's policy, waits until it is in force, and returns the log event of the
+    /// reload.
     pub(crate) async fn reload(&mut self, world: &World) -> Value {
         world.write_policy();
         self.logged("policy reloaded").await
     }
 
-    /// Has a new process follow, with more arguments of `portcullis upgrade`. Returns what it prints,
+    /// Upgrades the gateway by `portcullis upgrade` with these arguments. Returns what it prints,
     /// or the error that it prints.
     pub(crate) async fn upgrade(&mut self, arguments: &[&str]) -> Result<Value, String> {
         let upgrade = Command::new(env!("CARGO_BIN_EXE_portcullis"))
@@ -159,28 +160,28 @@ impl Gateway {
         Ok(upgraded)
     }
 
-    /// The process that has followed last, without having been asked for.
+    /// Records the ID of a new process that was started otherwise than by [`Self::upgrade`].
     pub(crate) fn is_followed_by(&mut self, process: u32) {
         self.followers.push(process);
     }
 
-    /// The process that was started first.
+    /// Returns the ID of the process that was started first.
     pub(crate) fn first(&self) -> u32 {
         self.process.id().expect("the gateway lives")
     }
 
-    /// The process that serves.
+    /// Returns the ID of the process that serves.
     pub(crate) fn process(&self) -> u32 {
         let follower = self.followers.last().copied();
         follower.unwrap_or_else(|| self.first())
     }
 
-    /// Sends the process that serves a signal by its name.
+    /// Sends a signal, by its name, to the process that serves.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.process(), name);
     }
 
-    /// The processor time that the process has used so far.
+    /// Returns the processor time that the process that serves has used so far.
     pub(crate) fn processor_time(&self) -> Duration {
         let process = self.process();
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
@@ -191,12 +192,12 @@ impl Gateway {
         Duration::from_millis(10 * ticks)
     }
 
-    /// Waits for the first process to end.
+    /// Waits for the first process to end, and returns its status.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         soon(self.process.wait()).await.unwrap()
     }
 
-    /// All records so far, without one that is being written.
+    /// Returns all records so far, without one that is still being written.
     pub(crate) fn records(&self) -> Vec<Record> {
         let bytes = std::fs::read(&self.records).unwrap();
         bytes
@@ -206,7 +207,7 @@ impl Gateway {
             .collect()
     }
 
-    /// Waits for a record that is as wanted.
+    /// Waits for a record that `wanted` accepts.
     pub(crate) async fn record(&self, wanted: impl Fn(&Record) -> bool) -> Record {
         until(async || self.records().into_iter().find(&wanted)).await
     }
@@ -218,8 +219,8 @@ impl Gateway {
             .await
     }
 
-    /// Waits for the record of a connection from this source that is not among so many earlier ones, of which
-    /// one may be of a connection from the same port.
+    /// Waits for the record of a connection from this source. The first `earlier` records are
+    /// ignored: one of them may be of a connection from the same port.
     pub(crate) async fn record_from(&self, source: &str, earlier: usize) -> Record {
         let is_it = |record: &Record| record["source"] == source;
         until(async || self.records().into_iter().skip(earlier).find(is_it)).await
@@ -231,7 +232,7 @@ impl Gateway {
     }
 }
 
-/// Sends a process a signal by its name.
+/// Sends a signal, by its name, to a process.
 pub(crate) fn signal(process: u32, name: &str) {
     let sent = std::process::Command::new("kill")
         .args(["-s", name, &process.to_string()])
@@ -245,7 +246,7 @@ impl Drop for Gateway {
             let process = i32::try_from(process).ok();
             let process = process.and_then(rustix::process::Pid::from_raw);
             if let Some(process) = process {
-                // Most have ended.
+                // Most have ended already.
                 rustix::process::kill_process(process, rustix::process::Signal::KILL).ok();
             }
         }

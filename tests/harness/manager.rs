@@ -1,4 +1,5 @@
-//! A service manager, as far as systemd's protocols go: what it is told, and the listeners it keeps.
+//! A service manager that speaks systemd's protocols: it receives notifications and keeps
+//! listeners.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -17,13 +18,13 @@ use tokio::sync::mpsc;
 
 use super::{Gateway, World, soon, until};
 
-/// The first descriptor of those that a service manager passes (`sd_listen_fds(3)`).
+/// The first of the descriptors that a service manager passes (`sd_listen_fds(3)`).
 const FIRST: i32 = 3;
 
-/// What a service manager's child does before it becomes the service.
+/// Shell script that sets the process's own variables and then becomes the service.
 const STARTS: &str = "LISTEN_PID=$$ SYSTEMD_EXEC_PID=${SYSTEMD_EXEC_PID:-$$} exec \"$@\"";
 
-/// Listeners by their names.
+/// Kept listeners with their names.
 type Store = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 
 /// A service manager with one service.
@@ -36,7 +37,8 @@ pub(crate) struct Manager {
 
 impl Manager {
     pub(crate) fn new(world: &World) -> Self {
-        // As systemd is: the parent of processes in its services whose own parents have ended.
+        // As systemd, it becomes the parent of processes in its services whose own parents have
+        // ended.
         set_child_subreaper(Some(getpid())).unwrap();
         let path = world.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -59,12 +61,12 @@ impl Manager {
         }
     }
 
-    /// Keeps a listener that it has opened itself.
+    /// Adds a listener to the store, as if the manager had opened it for a socket unit.
     pub(crate) fn open(&self, name: &str, listener: impl Into<OwnedFd>) {
         self.store.lock().push((name.to_owned(), listener.into()));
     }
 
-    /// The names of what it keeps, sorted.
+    /// Returns the names of the kept listeners, sorted.
     pub(crate) fn kept(&self) -> Vec<String> {
         let mut names: Vec<_> = self
             .store
@@ -76,13 +78,13 @@ impl Manager {
         names
     }
 
-    /// Keeps nothing any more.
+    /// Removes all kept listeners.
     pub(crate) fn forget(&self) {
         self.store.lock().clear();
     }
 
-    /// Starts the service, with what is kept and more variables, and waits until it says that it is
-    /// ready.
+    /// Starts the service with the kept listeners and these further variables, and waits until it
+    /// reports that it is ready.
     pub(crate) async fn start(&mut self, world: &World, more: &[(&str, &str)]) -> Gateway {
         let mut command = Command::new("sh");
         command
@@ -110,20 +112,20 @@ impl Manager {
         gateway
     }
 
-    /// Waits for the end of a process that has been named the main one, and says by which signal. Only
-    /// its parent can.
+    /// Waits for the end of a process that has been reported as the main one, and returns the
+    /// signal that ended it. Only its parent can do so.
     pub(crate) async fn lost(&self, main: u32) -> Option<i32> {
         let main = Pid::from_raw(main.try_into().unwrap());
         let (_, status) = until(async || waitpid(main, WaitOptions::NOHANG).unwrap()).await;
         status.terminating_signal()
     }
 
-    /// Waits for news with this line, and returns all of its lines.
+    /// Waits for a notification with this line, and returns all of its lines.
     pub(crate) async fn told(&mut self, line: &str) -> String {
         self.all_until(line).await.pop().unwrap()
     }
 
-    /// Waits for news with this line, and returns it with all that came before it.
+    /// Waits for a notification with this line, and returns it with all earlier ones.
     pub(crate) async fn all_until(&mut self, line: &str) -> Vec<String> {
         let mut all = Vec::new();
         soon(async {
@@ -156,7 +158,7 @@ fn hear(socket: &UnixDatagram, store: &Store) -> std::io::Result<String> {
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(listeners) = message {
             if text.lines().any(|line| line == "BARRIER=1") {
-                // The descriptor is closed: all that was told before has been heard.
+                // The descriptor is closed: all earlier notifications have been read.
                 continue;
             }
             assert!(text.lines().any(|line| line == "FDSTORE=1"), "{text}");

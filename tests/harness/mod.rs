@@ -1,4 +1,4 @@
-//! The vocabulary of the promises: a world with upstreams, clients and a gateway process.
+//! The means of the tests: a world with upstreams, clients and a gateway process.
 
 mod client;
 mod flood;
@@ -22,10 +22,10 @@ pub(crate) use manager::Manager;
 pub(crate) use upstream::Upstream;
 pub(crate) use wire::Wire;
 
-/// How long anything may take before a test is called hung.
+/// Time limit after which a test counts as hung: 20 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory with an authority, a gateway's certificate and a policy that is being written.
+/// A directory with a certificate authority, a gateway's certificate and the policy of a test.
 #[derive(Debug)]
 pub(crate) struct World {
     dir: TempDir,
@@ -37,7 +37,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An authority and a gateway's certificate, no groups, no clients.
+    /// Creates a world with an authority and a gateway's certificate, without groups and clients.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
@@ -55,7 +55,8 @@ impl World {
         }
     }
 
-    /// A world with one group `db` over these upstreams and one client `alice` who may reach it.
+    /// Creates a world with one group `db` of these upstreams, and one client `alice` who may reach
+    /// it.
     pub(crate) fn with_db(upstreams: &[&Upstream]) -> Self {
         let mut world = Self::new();
         world.group("db", upstreams, "");
@@ -68,18 +69,18 @@ impl World {
         writeln!(self.gateway, "  {line}").unwrap();
     }
 
-    /// Takes a line out of the gateway's section.
+    /// Removes a line from the gateway's section.
     pub(crate) fn forget_gateway_line(&mut self, line: &str) {
         self.gateway = self.gateway.replace(&format!("  {line}\n"), "");
     }
 
-    /// Has the gateway honour `ca.crl`.
+    /// Lets the gateway use the revocation list `ca.crl`.
     pub(crate) fn honour_revocations(&mut self) {
         self.gateway = self.gateway.replace("ca.crt}", "ca.crt, crl: ca.crl}");
     }
 
-    /// Adds or replaces a group whose upstreams are always taken for healthy, unless `more` says
-    /// otherwise.
+    /// Adds or replaces a group. Its upstreams always count as healthy, unless `more` configures
+    /// health checks.
     pub(crate) fn group(&mut self, name: &str, upstreams: &[&Upstream], more: &str) {
         let addresses: Vec<String> = upstreams
             .iter()
@@ -114,28 +115,28 @@ impl World {
         self.clients.retain(|(known, _)| known != name);
     }
 
-    /// Adds text at the policy's end.
+    /// Appends text to the policy.
     pub(crate) fn tail(&mut self, text: &str) {
         self.tail.push_str(text);
     }
 
-    /// A path in the world's directory.
+    /// Returns a path in the world's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The world's directory.
+    /// Returns the world's directory.
     pub(crate) fn folder(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The policy's text with one more line in the gateway's section.
+    /// Returns the policy's text with one more line in the gateway's section.
     pub(crate) fn policy_with(&self, line: &str) -> String {
         self.policy()
             .replacen("groups:\n", &format!("  {line}\ngroups:\n"), 1)
     }
 
-    /// Makes all files of the world a user's, by name.
+    /// Changes the owner of all files of the world to a user, by name.
     pub(crate) fn give_to(&self, user: &str) {
         let given = std::process::Command::new("chown")
             .args(["-R", user])
@@ -144,7 +145,7 @@ impl World {
         assert!(given.unwrap().success());
     }
 
-    /// The policy's text.
+    /// Returns the policy's text.
     pub(crate) fn policy(&self) -> String {
         let mut text = format!(
             "version: 1\ngateway:\n  listen: [\"127.0.0.1:0\"]\n{}groups:\n",
@@ -162,24 +163,24 @@ impl World {
         text + &self.tail
     }
 
-    /// Writes the policy as an editor does: aside, then over the old one.
+    /// Writes the policy as an editor does: to another file, which then replaces the old one.
     pub(crate) fn write_policy(&self) {
         self.write("policy.yaml", &self.policy());
     }
 
-    /// Puts a file into place in one step.
+    /// Writes a file and moves it to its place, atomically.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let aside = self.path(&format!("{name}.aside"));
         std::fs::write(&aside, text).unwrap();
         std::fs::rename(aside, self.path(name)).unwrap();
     }
 
-    /// A certificate for a client of this name, with what is needed to connect.
+    /// Issues a certificate for a client of this name.
     pub(crate) fn identity(&self, name: &str) -> Identity {
         Identity::of(&self.authority, &self.authority.client(name).unwrap())
     }
 
-    /// Starts the gateway on this policy.
+    /// Writes the policy and starts the gateway.
     pub(crate) async fn start(&self) -> Gateway {
         self.write_policy();
         Gateway::start_as_it_is(self).await
@@ -193,14 +194,14 @@ fn put(lines: &mut Vec<(String, String)>, name: &str, line: String) {
     }
 }
 
-/// Ends a test that hangs.
+/// Awaits a future for [`PATIENCE`] at most; the test fails after that.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("it happens soon")
 }
 
-/// Looks again and again until something is so.
+/// Calls `look` every 5 ms until it returns a value, for [`PATIENCE`] at most.
 pub(crate) async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     soon(async {
         loop {

@@ -1,4 +1,4 @@
-//! An upstream that says its name, answers every line, and can die in every way.
+//! An upstream that answers every line with its name, and can close or reset its connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use tokio::task::JoinHandle;
 
 use super::until;
 
-/// What an upstream does with the connections that it has.
+/// Treatment of the connections that an upstream has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
     Serving,
     Resetting,
 }
 
-/// An upstream. Each line that it reads it answers with its name and the line; `close` has it
-/// close, `reset` has it break off, `flood` has it send without end; at the end of what it reads it
-/// says `bye` and closes.
+/// An upstream. It answers each line with its name and the line. The line `close` makes it close
+/// the connection, `reset` makes it reset the connection, and `flood` makes it send without end. At
+/// the end of its input it sends `bye` and closes.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     address: SocketAddr,
@@ -60,33 +60,33 @@ impl Upstream {
         self.address
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.counts.accepted.load(SeqCst)
     }
 
-    /// How many connections there are.
+    /// Returns the number of open connections.
     pub(crate) fn open(&self) -> usize {
         self.counts.open.load(SeqCst)
     }
 
-    /// How many connections the other side broke off.
+    /// Returns the number of connections that ended with an error.
     pub(crate) fn broken(&self) -> usize {
         self.counts.broken.load(SeqCst)
     }
 
-    /// Accepts no more; the connections that it has go on.
+    /// Stops accepting; open connections go on.
     pub(crate) async fn accept_no_more(&self) {
         self.accepting.abort();
-        // Once the task is gone, so is its listener.
+        // The listener is closed when the task has ended.
         until(async || self.accepting.is_finished().then_some(())).await;
     }
 
-    /// Breaks every connection off and accepts no more.
+    /// Resets every connection and stops accepting. Returns the address.
     pub(crate) async fn die(self) -> SocketAddr {
         self.mood.send_replace(Mood::Resetting);
         self.accepting.abort();
-        // Once the task is gone, so is its listener.
+        // The listener is closed when the task has ended.
         drop(self.accepting.await);
         self.address
     }

@@ -1,4 +1,4 @@
-//! A client's socket that can cut and change what is sent.
+//! A client's socket that can split and change the bytes that are sent.
 
 use std::io;
 use std::pin::Pin;
@@ -7,27 +7,27 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What is done to the bytes that a client sends.
+/// Treatment of the bytes that a client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wire {
-    /// Each byte goes in a segment of its own.
+    /// Each byte is sent in a segment of its own.
     ByteByByte,
-    /// The `ClientHello` goes in records of a few bytes each (RFC 9846 5.1).
+    /// The `ClientHello` is sent in records of a few bytes each (RFC 9846 5.1).
     SplitRecords,
-    /// The last byte of what is written from now on is another.
+    /// The last byte of each write is changed.
     Tampered,
-    /// Nothing.
+    /// The bytes are sent unchanged.
     Straight,
 }
 
-/// A socket that does it.
+/// Socket that treats the bytes sent as its [`Wire`] says.
 #[derive(Debug)]
 pub(crate) struct Cutting {
     socket: TcpStream,
     pub(crate) wire: Wire,
     out: Vec<u8>,
     sent: usize,
-    /// How many bytes came.
+    /// Number of bytes received.
     pub(crate) heard: usize,
 }
 
@@ -43,7 +43,7 @@ impl Cutting {
         }
     }
 
-    /// Has the socket reset when it is dropped.
+    /// Makes the socket reset the connection when it is dropped.
     pub(crate) fn reset(&self) {
         self.socket.set_zero_linger().unwrap();
     }
@@ -65,7 +65,7 @@ impl Cutting {
                     }
                     records = next;
                 }
-                // Only the first flight is in the clear and can be cut into other records.
+                // Only the first flight is not encrypted and can be split into other records.
                 self.wire = Wire::Straight;
             }
             Wire::Tampered => *self.out.last_mut().unwrap() ^= 1,
@@ -105,7 +105,7 @@ impl AsyncWrite for Cutting {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // What was taken before goes first; what is taken now may go later.
+        // Bytes accepted before are sent first; these may be sent later.
         ready!(self.poll_out(cx))?;
         self.prepare(bytes);
         match self.poll_out(cx) {
