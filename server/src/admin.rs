@@ -35,7 +35,7 @@ use socket_file::{bind, remove, socket_at};
 const CONNECTIONS: usize = 8;
 /// Time limit for the head of a request, and again for its body: 5 s.
 const ASK: Duration = Duration::from_secs(5);
-/// Time limit for pending answers when the socket is left to another process: 500 ms.
+/// Time limit for pending answers in [`AdminSocket::hand_over`]: 500 ms.
 const ANSWER: Duration = Duration::from_millis(500);
 /// Size limit of a request's body: 64 KiB.
 const LONGEST: usize = 64 << 10;
@@ -51,11 +51,11 @@ pub struct UpgradeRequest {
     pub binary: Option<PathBuf>,
     /// True for a trial: the new process is started, and ended as soon as it is ready.
     pub dry_run: bool,
-    /// Time limit in seconds for the new process to become ready; 60 if absent.
+    /// Time limit in seconds for the new process to become ready; [`USUAL_TIMEOUT`] if absent.
     pub timeout_seconds: Option<u64>,
 }
 
-/// Result of an upgrade, or of a trial of one.
+/// Result of an [`UpgradeRequest`]: of an upgrade, or of a trial of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeReport {
     /// True if it was only a trial.
@@ -323,7 +323,7 @@ fn may_change(user: u32) -> bool {
     user == 0 || user == rustix::process::geteuid().as_raw()
 }
 
-/// Failure of a request to the gateway.
+/// Failure of [`ask`].
 #[derive(Debug, Error)]
 pub enum AskError {
     /// No process listens at the socket.
@@ -349,6 +349,8 @@ struct ErrorBody {
 }
 
 /// Requests an upgrade from the gateway at the admin socket `socket`, and waits for the result.
+/// There is no time limit here: the gateway limits the upgrade by
+/// [`UpgradeRequest::timeout_seconds`].
 pub async fn ask(socket: &Path, upgrade: &UpgradeRequest) -> Result<UpgradeReport, AskError> {
     let unreachable = |source| AskError::Unreachable {
         path: socket.to_owned(),

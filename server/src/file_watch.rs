@@ -44,7 +44,7 @@ pub struct FileWatch {
     events: FileEvents,
 }
 
-/// Stamps of the watched files in their order; `None` for a file that does not exist.
+/// A [`FileStamp`] for each watched file, in their order; `None` for a file that does not exist.
 type FileStamps = Vec<Option<FileStamp>>;
 
 /// Metadata that changes when a file's content does.
@@ -57,7 +57,7 @@ struct FileStamp {
     changed: (i64, i64),
 }
 
-/// Result of one check of the files.
+/// Result of [`FileWatch::look`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FilesSeen {
     /// Nothing has changed.
@@ -149,6 +149,8 @@ impl FileWatch {
 
     /// Waits until no writer of a file is known or suspected, whether or not a file has changed.
     /// Cancel safe.
+    ///
+    /// After reading the files, [`Self::is_as_seen`] tells whether they were written to meanwhile.
     pub async fn whole(&mut self) {
         loop {
             let wait = match self.look() {

@@ -68,7 +68,7 @@ pub struct RunSettings {
 /// Runs a gateway process until a signal ends it, or until another process has replaced it and its
 /// last connection has ended. With `inherit` it takes over from the process at its standard input.
 ///
-/// Must be called before there are threads, since it removes variables from the environment.
+/// It removes variables from the environment: no other thread may use the environment meanwhile.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub struct RunSettings {
 pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
     // Before the working directory or the search path can change.
     let program = program::started_from();
-    // Before there are threads: it changes the environment.
+    // Before the runtime starts threads: this changes the environment.
     let kept = systemd::inherited()?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -122,7 +122,7 @@ pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
     })
 }
 
-/// Result of a gateway process that has ended.
+/// Result of a gateway process that has ended. The exit code of the program follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnd {
     /// The upgrade was cancelled or was only a trial: this process never served.
@@ -157,7 +157,8 @@ pub struct GatewayProcess {
     parent: Option<ParentLink>,
     /// True if another process serves now.
     is_upgraded: bool,
-    /// True if the process that serves decides about this one's connections too.
+    /// True if the process that serves decides about this one's connections too; see
+    /// `ConnectionReports::decides_remotely`.
     is_decided_remotely: bool,
 }
 
@@ -223,7 +224,7 @@ impl GatewayProcess {
         }
     }
 
-    /// Starts the thread that reloads the policy when its files change.
+    /// Starts the [`ReloadThread`], which reloads the policy when its files change.
     fn begin_to_reload(&mut self) -> io::Result<ReloadThread> {
         let watch = self
             .watch

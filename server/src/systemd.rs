@@ -18,13 +18,14 @@ use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
 /// Takes the listeners that the service manager has opened for this process, or has kept from an
 /// earlier one (`sd_listen_fds(3)`).
 ///
-/// A listener of a socket unit is for the address that it is bound to, whatever its name. Must be
-/// called before there are threads, since it removes the variables of the protocol from the
-/// environment.
+/// A listener of a socket unit is for the address that it is bound to, whatever its name.
+/// `LISTEN_PID` and `LISTEN_FDS` are removed from the environment: no other thread may use the
+/// environment meanwhile.
 pub fn inherited() -> io::Result<InheritedListeners> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
-    // This removes the variables: they are not for the processes that this one starts.
+    // This removes `LISTEN_PID` and `LISTEN_FDS`: they are not for the processes that this one
+    // starts.
     let mut given = ListenFd::from_env();
     let mut inherited = InheritedListeners::default();
     for index in 0..given.len() {
@@ -51,12 +52,12 @@ pub fn keeps_listeners() -> bool {
 /// Environment variable with the ID of the process that systemd started itself (systemd 248 and
 /// later).
 pub(crate) const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
-/// Time limit for the service manager to read its notifications: 5 s.
+/// Time limit of [`is_read`] for the service manager: 5 s.
 const READ: Duration = Duration::from_secs(5);
 
 /// Returns true if a service manager can be notified of another main process and can wait for it:
-/// it reads its notifications, and it started this process itself, unless `SYSTEMD_EXEC_PID` is not
-/// set. In a container process 1 is the only one that a service manager outside can know.
+/// it reads its notifications, and it started this process itself, unless [`SYSTEMD_EXEC_PID`] is
+/// not set. In a container process 1 is the only one that a service manager outside can know.
 pub(crate) async fn follows_the_main_process() -> bool {
     let own = std::process::id();
     let started = env::var(SYSTEMD_EXEC_PID)
@@ -100,7 +101,7 @@ pub(crate) fn tell(news: &[NotifyState<'_>]) {
     }
 }
 
-/// The listeners in the service manager's file descriptor store.
+/// The listeners in the service manager's file descriptor store, if [`keeps_listeners`].
 #[derive(Debug)]
 pub(crate) struct DescriptorStore {
     /// Number of listeners in the store by their purpose.

@@ -416,7 +416,7 @@ impl Connection {
         session.refresh_traffic_keys().unwrap();
     }
 
-    /// Corrupts all bytes that are sent from now on, after their encryption.
+    /// Corrupts the last byte of each write from now on, after encryption.
     pub(crate) fn tamper(&mut self) {
         self.stream.get_mut().get_mut().0.wire = Wire::Tampered;
     }

@@ -16,10 +16,10 @@ const LEVELS: [(&str, &str); 9] = [
     ("trace", "trace"),
 ];
 
-/// Default level, for all parts of the program without a directive.
+/// Default level of [`log_filter`], for all parts of the program without a directive.
 const USUAL: &str = "info";
 
-/// The reason why `--log` was refused.
+/// Reason why [`log_filter`] refused the value of `--log`.
 #[derive(Debug, Error)]
 pub(super) enum LogFilterError {
     /// A word is neither a level nor a directive.

@@ -45,7 +45,7 @@ pub(super) struct FileEvents {
     state: EventState,
 }
 
-/// State derived from the events.
+/// State derived from the events of a [`FileEvents`].
 #[derive(Debug, Default)]
 struct EventState {
     /// The files that were written to and not closed since, by their watch descriptors.

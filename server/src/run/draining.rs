@@ -112,7 +112,7 @@ struct DrainingProcess {
     new_pid: u32,
     /// The parent's side of the link, if this process is the parent of the one that serves.
     parent: Option<ParentProcess>,
-    /// Present until the service manager has read which process serves.
+    /// Present until the service manager has read which process serves; see [`systemd::is_read`].
     telling: Option<AbortOnDropHandle<io::Result<()>>>,
     orders: mpsc::Receiver<OldProcessCommand>,
     signals: ProcessSignals,

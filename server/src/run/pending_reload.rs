@@ -51,7 +51,8 @@ impl PendingReload {
         self.due
     }
 
-    /// Records the result of an attempt, and schedules the next one if it was hindered.
+    /// Records the result of an attempt, and schedules the next one if it was
+    /// [`ReloadAttempt::Hindered`].
     pub(crate) fn attempted(&mut self, attempted: ReloadAttempt, now: Instant) {
         match attempted {
             ReloadAttempt::Done | ReloadAttempt::Wrong => *self = Self::default(),

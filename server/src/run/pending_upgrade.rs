@@ -32,14 +32,14 @@ enum UpgradePhase {
     ),
 }
 
-/// Request and report of an upgrade whose process takes over.
+/// Request and report of an upgrade in its phase [`UpgradePhase::HandingOver`].
 #[derive(Debug)]
 pub(super) struct HandingOver {
     pub(super) requested: RequestedUpgrade,
     pub(super) upgraded: UpgradeReport,
 }
 
-/// Phase of an upgrade that has ended, with its result.
+/// Phase of an upgrade that has ended, with its result, as [`PendingUpgrade::next`] returns it.
 #[derive(Debug)]
 pub(super) enum EndedPhase {
     /// A process is ready, or could not be started.

@@ -1,5 +1,5 @@
-//! Reloads of the running gateway: a thread that watches the files and reads them without holding
-//! up the workers. It tries again as long as the cause of a failure is not the files themselves.
+//! Reloads of the running gateway: a thread watches the files, and reads them without delaying the
+//! workers. It tries again as long as the cause of a failure is not in the files themselves.
 
 use std::future::pending;
 use std::io;
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Limit of queued reports to the main loop.
 const REPORTS: usize = 16;
 
-/// Report of the thread that reloads to the main loop.
+/// Report of the [`ReloadThread`] to the main loop.
 #[derive(Debug)]
 pub(super) enum ReloadEvent {
     /// A reload has begun: the files are being read.
@@ -101,7 +101,7 @@ impl ReloadThread {
     }
 }
 
-/// State of the thread that reloads.
+/// State of the thread behind a [`ReloadThread`].
 struct Reloader {
     gateway: Arc<Gateway>,
     policy: PathBuf,

@@ -47,7 +47,8 @@ impl GatewayShutdown {
         });
     }
 
-    /// Limits the time of the open connections to `most` from now; an earlier deadline is kept.
+    /// Limits the time of the open connections to `most` from now; an earlier deadline is kept. Has
+    /// no effect before [`Self::begin`].
     pub(super) fn limit(&self, most: Duration) {
         if let Some(underway) = &self.0 {
             // A time that cannot be represented counts as no limit.
@@ -60,7 +61,7 @@ impl GatewayShutdown {
         }
     }
 
-    /// Records that the end was reported by an older process.
+    /// Records that the end was reported by an older process; [`Self::next_limit`] depends on it.
     pub(super) fn note_forwarded(&mut self) {
         if let Some(underway) = &mut self.0 {
             underway.is_forwarded = true;

@@ -30,7 +30,7 @@ use crate::policy::Policy;
 use crate::systemd::{self, DescriptorStore};
 use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess, ReadySummary};
 
-/// Interval of the warnings about certificates and lists that expire soon: 24 h.
+/// Interval of [`log_warnings`] for certificates and lists that expire soon: 24 h.
 const REMIND: Duration = Duration::from_hours(24);
 
 /// Reason why a gateway did not start.
@@ -69,7 +69,8 @@ enum StartKind {
     Upgrade,
 }
 
-/// Gateway that has everything loaded and bound, and does not serve yet.
+/// Gateway that has everything loaded and bound, and does not serve yet. [`Self::open`] makes it
+/// serve.
 struct PreparedProcess {
     gateway: Arc<Gateway>,
     prepared: PreparedGateway,

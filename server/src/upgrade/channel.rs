@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 
 /// Size limit of a received message: 4 MiB, far above what is sent.
 const LONGEST: usize = 4 << 20;
-/// Limit of the descriptors in one message. The kernel allows 253 (unix(7)).
+/// Limit of the descriptors in one [`MessageSender::send_with`]. The kernel allows 253 (unix(7)).
 pub(crate) const MOST_DESCRIPTORS: usize = 64;
 /// Size of the read buffer: 64 KiB.
 const READ_CHUNK: usize = 64 << 10;
@@ -95,7 +95,8 @@ impl MessageSender {
 }
 
 impl MessageReceiver {
-    /// Receives the next message; `None` when the other side has closed the socket. Cancel safe.
+    /// Receives the next message; `None` when the other side has closed the socket. Its descriptors
+    /// are then returned by [`Self::descriptor`]. Cancel safe.
     ///
     /// # Errors
     ///

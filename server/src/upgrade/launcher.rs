@@ -19,12 +19,12 @@ use tokio::time::timeout;
 use super::channel::{MessageReceiver, MessageSender, at_standard_input, halves};
 use crate::program;
 
-/// Hidden subcommand that runs a process as a launcher.
+/// Hidden subcommand that runs [`launch`].
 const COMMAND: &str = "launch";
 /// Time limit for a launcher to end after its order to leave, or after the socket was closed: 5 s.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// Order to start a program.
+/// Order to start a program, for [`LaunchedProcess::start`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LaunchRequest {
     pub(super) binary: OsString,
@@ -36,7 +36,7 @@ pub(super) struct LaunchRequest {
     pub(super) own_group: bool,
 }
 
-/// Messages to a launcher.
+/// Messages from a [`LaunchedProcess`] to its launcher.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToLauncher {
     Launch(LaunchRequest),
@@ -44,7 +44,7 @@ enum ToLauncher {
     Leave,
 }
 
-/// Messages from a launcher.
+/// Messages from a launcher to its [`LaunchedProcess`].
 #[derive(Debug, Serialize, Deserialize)]
 enum FromLauncher {
     Launched { pid: u32 },

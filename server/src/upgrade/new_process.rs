@@ -20,7 +20,7 @@ use crate::inherited_listeners::InheritedListeners;
 /// Time limit for the old process to close its listeners: 10 s.
 const CLOSE_LISTENERS: Duration = Duration::from_secs(10);
 
-/// Reason why a process cannot take over from an old one.
+/// Reason why a process cannot take over from an [`OldProcess`].
 #[derive(Debug, Error)]
 pub enum InheritError {
     /// The process was not started by an upgrade.

@@ -34,7 +34,8 @@ const GROUPS_A_MESSAGE: usize = 1000;
 /// Number of connections in one message: each comes with its client's certificates.
 const CONNECTIONS_A_MESSAGE: usize = 16;
 
-/// Reason why an upgrade failed. The old process still serves, and nothing has changed.
+/// Reason why an upgrade failed: before the new process was started, in [`CandidateProcess::start`]
+/// or in [`CandidateProcess::hand_over`]. The old process still serves, and nothing has changed.
 #[derive(Debug, Error)]
 pub enum UpgradeError {
     /// The program was given by a relative path.

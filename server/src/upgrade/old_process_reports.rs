@@ -11,7 +11,8 @@ use super::protocol::{DECIDES, ENDS, ToNewProcess, ToOldProcess};
 use super::remote_admission::{AdmissionAnswer, RemoteAdmission};
 use crate::gateway::Gateway;
 
-/// Orders from the new process to the old one, and news about it.
+/// Orders from the new process to the old one, and news about it, as [`ConnectionReports::run`]
+/// passes them on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldProcessCommand {
     /// Read the policy again.
@@ -30,7 +31,8 @@ pub enum OldProcessCommand {
     Disconnected,
 }
 
-/// New process that serves.
+/// New process that serves, after
+/// [`CandidateProcess::hand_over`](super::CandidateProcess::hand_over).
 #[derive(Debug)]
 pub struct NewProcess {
     pub(super) pid: u32,

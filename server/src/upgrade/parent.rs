@@ -21,7 +21,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::channel::{MessageReceiver, MessageSender, halves};
 
-/// Messages to the parent.
+/// Messages from a [`ParentLink`] to the [`ParentProcess`].
 #[derive(Debug, Serialize, Deserialize)]
 enum ToParent {
     /// The process with this ID serves now.
@@ -129,7 +129,7 @@ impl ParentProcess {
     }
 }
 
-/// The side of a process that has a parent: it reports the next process.
+/// The side of a process that has a [`ParentProcess`]: it reports the next process.
 #[derive(Debug)]
 pub(crate) struct ParentLink {
     sender: MessageSender,
@@ -137,7 +137,7 @@ pub(crate) struct ParentLink {
     socket: OwnedFd,
 }
 
-/// Watch of the parent's end.
+/// Watch of the end of a [`ParentProcess`].
 #[derive(Debug)]
 pub(crate) struct ParentWatch(MessageReceiver);
 

@@ -26,7 +26,8 @@ pub(crate) const ENDS: u32 = 3;
 /// Messages from the old process to the new one.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToNewProcess {
-    /// The first message.
+    /// The first message, by which the processes learn whether they understand each other
+    /// ([`PROTOCOL`]).
     Hello {
         protocol: u32,
         /// True if the steering programs are handed over with the gateway.

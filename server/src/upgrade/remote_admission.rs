@@ -21,7 +21,7 @@ pub(crate) struct RemoteAdmission {
     admitted: Mutex<HashMap<u64, bool>>,
 }
 
-/// Answer of the new process about a client.
+/// Answer of the new process to a [`RemoteAdmission::request`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AdmissionAnswer {
     pub(crate) verdict: AdmissionVerdict,
@@ -125,7 +125,7 @@ impl RemoteAdmission {
     }
 
     /// Ends a connection that was admitted, although it may not have entered the connection table
-    /// yet.
+    /// yet; [`Self::confirm_entered`] returns true for it.
     pub(crate) fn end(&self, connection: u64) {
         if let Some(is_cut) = self.admitted.lock().get_mut(&connection) {
             *is_cut = true;
