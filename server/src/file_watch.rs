@@ -37,7 +37,8 @@ pub struct FileWatch {
     last: FileStamps,
     /// Time of the check that found the stamps in `last`.
     since: Instant,
-    /// True if an event has announced the next change of the stamps.
+    /// True if an event has come since the last check. A change without an event leaves the events
+    /// in doubt.
     is_told: bool,
     /// Time of the next warning about a writer that is waited for.
     remind: Option<Instant>,

@@ -1,4 +1,4 @@
-//! The `portcullis` command: arguments in, exit code out.
+//! The `portcullis` program: executes its command line and exits with the resulting code.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -240,8 +240,8 @@ impl DrainingProcess {
     }
 }
 
-/// Waits until the service manager has read which process serves, or cannot be notified; never
-/// returns if neither is pending. Cancel safe.
+/// Waits until the service manager has read the pending notification of the process that serves, or
+/// cannot be notified; never returns if none is pending. Cancel safe.
 async fn told(telling: &mut Option<AbortOnDropHandle<io::Result<()>>>) {
     match telling {
         Some(telling) => drop(telling.await),

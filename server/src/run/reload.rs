@@ -124,7 +124,7 @@ impl Reloader {
         };
         loop {
             if pending.due().is_some_and(|due| due <= Instant::now()) {
-                // A request does not mean a file that is only partly written.
+                // A requested reload is not meant for a file that is only partly written either.
                 watch.whole().await;
                 if self.reload(&mut watch, &mut pending).await.is_err() {
                     return;
