@@ -56,8 +56,8 @@ pub(crate) const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
 const READ: Duration = Duration::from_secs(5);
 
 /// Returns true if a service manager can be notified of another main process and can wait for it:
-/// it reads its notifications, and it started this process itself, unless [`SYSTEMD_EXEC_PID`] is
-/// not set. In a container process 1 is the only one that a service manager outside can know.
+/// it reads its notifications, and it started this process itself, as [`SYSTEMD_EXEC_PID`] says if
+/// that is set. In a container process 1 is the only one that a service manager outside can know.
 pub(crate) async fn follows_the_main_process() -> bool {
     let own = std::process::id();
     let started = env::var(SYSTEMD_EXEC_PID)
