@@ -410,7 +410,7 @@ impl Connection {
     }
 
     /// Requests a key update: the client changes its key before the next record, and asks for the
-    /// same in return (RFC 8446 4.6.3).
+    /// same in return (RFC 9846 4.7.3).
     pub(crate) fn refresh_key(&mut self) {
         let session = self.stream.get_mut().get_mut().1;
         session.refresh_traffic_keys().unwrap();
