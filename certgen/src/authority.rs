@@ -1,4 +1,4 @@
-//! A certificate authority: its certificate, its key and what it signs.
+//! A certificate authority: its certificate, its key, and the signing of leaves and lists.
 
 use std::fmt;
 use std::ops::Range;
@@ -28,14 +28,15 @@ use crate::serial::CertificateSerial;
 use crate::spec::{AuthoritySpec, LeafSpec};
 use crate::store::{self, CA_STEM, DraftFile, FileAccess, Overwrite};
 
-/// An authority's certificate, and those above it that its peers may not have.
+/// An authority's certificate, followed by those of the authorities above it that are known.
 #[derive(Debug)]
 pub(crate) struct IssuerChain {
     certificates: Vec<CertificateDer<'static>>,
 }
 
 impl IssuerChain {
-    /// The first of these certificates with those of the others that lead up from it.
+    /// Makes a chain of the first certificate and those of the others that issued it, in order; the
+    /// rest are dropped.
     fn upwards(mut certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut path: Vec<_> = certificates.drain(..1).collect();
         while let Some(issuer) = path
@@ -52,7 +53,8 @@ impl IssuerChain {
         &self.certificates[0]
     }
 
-    /// What stands behind a leaf: all but the root, which peers have or have no use for.
+    /// The certificates that are sent after a leaf, as PEM: all but a root, which peers either have
+    /// or do not trust.
     pub(crate) fn intermediates_pem(&self) -> String {
         let sent = self.certificates.iter().filter(|der| !is_root(der));
         sent.map(|der| encode(&Pem::new("CERTIFICATE", der.as_ref())))
@@ -60,7 +62,7 @@ impl IssuerChain {
     }
 }
 
-/// Whether the first of two certificates is the issuer's of the second.
+/// Returns true if the first certificate is the issuer of the second; see [`signed_by`].
 fn issued(issuer: &CertificateDer<'_>, der: &CertificateDer<'_>) -> bool {
     match (
         X509Certificate::from_der(issuer),
@@ -71,13 +73,14 @@ fn issued(issuer: &CertificateDer<'_>, der: &CertificateDer<'_>) -> bool {
     }
 }
 
-/// Whether a certificate names itself as its issuer.
+/// Returns true if the certificate names itself as its issuer.
 fn is_root(der: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(der)
         .is_ok_and(|(_, parsed)| parsed.issuer().as_raw() == parsed.subject().as_raw())
 }
 
-/// A certificate authority: who signs, and with which key.
+/// A certificate authority with its private key, which signs leaves, intermediate authorities and
+/// revocation lists.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     key_id: KeyIdMethod,
@@ -89,11 +92,11 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Makes an authority that signs itself, in memory.
+    /// Makes a self-signed authority with a new key, in memory; [`Authority::save`] stores it.
     ///
     /// # Errors
     ///
-    /// A name or validity that no certificate may have.
+    /// A name or validity that a certificate may not have.
     pub fn new(spec: &AuthoritySpec) -> Result<Self, CertgenError> {
         let key = KeyPair::generate()?;
         let certificate = profile::authority(spec, &key)?.self_signed(&key)?;
@@ -111,7 +114,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or two that do not belong together.
+    /// A file that cannot be read, or a certificate and key that do not belong together
+    /// ([`CertgenError::KeyMismatch`]).
     pub fn load(dir: &Path) -> Result<Self, CertgenError> {
         let certificate = store::certificate_path(dir, CA_STEM);
         let key = store::key_path(dir, CA_STEM);
@@ -130,12 +134,12 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// A file that is in the way, unless it may be replaced, or that cannot be written.
+    /// A file that exists, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
         AuthorityDirectory::lock_new(dir)?.create(self, overwrite)
     }
 
-    /// The key and the certificate for a directory.
+    /// Writes drafts of the key and the certificate for a directory.
     pub(crate) fn drafts(&self, dir: &Path) -> Result<(DraftFile, DraftFile), CertgenError> {
         let certificate = store::certificate_path(dir, CA_STEM);
         let key = store::key_path(dir, CA_STEM);
@@ -146,9 +150,9 @@ impl Authority {
         ))
     }
 
-    /// Reads the authority of a directory, or makes the first one there.
+    /// Reads the authority of a directory, or makes and saves a default one if there is none.
     ///
-    /// Of two that come at the same time one makes it, and both have it.
+    /// Of two concurrent calls one makes the authority, and both return it.
     ///
     /// # Errors
     ///
@@ -188,7 +192,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// No name, or one that is neither of these.
+    /// No name, or one that is neither a DNS name, a wildcard nor an IP address.
     pub fn server(&self, names: &[&str]) -> Result<IssuedCertificate, CertgenError> {
         self.issue(&LeafSpec::server(names)?)
     }
@@ -197,16 +201,17 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// A name that the gateway would refuse.
+    /// A name that the gateway would refuse; see [`check_common_name`](crate::check_common_name).
     pub fn client(&self, common_name: &str) -> Result<IssuedCertificate, CertgenError> {
         self.issue(&LeafSpec::client(common_name))
     }
 
-    /// Issues a leaf, which ends with the authority if not before.
+    /// Issues a leaf with a new key; its validity is cut to the end of the authority's.
     ///
     /// # Errors
     ///
-    /// A name or validity that no leaf may have, or an authority that has ended by then.
+    /// A name or validity that a leaf may not have, or an authority whose validity ends before the
+    /// leaf's starts ([`CertgenError::AuthorityExpired`]).
     pub fn issue(&self, spec: &LeafSpec) -> Result<IssuedCertificate, CertgenError> {
         self.check_alive(spec.not_before)?;
         let not_after = spec.not_after.min(self.not_after);
@@ -216,11 +221,11 @@ impl Authority {
         })?)
     }
 
-    /// Says whether the authority still signs at this time.
+    /// Checks that the authority's validity has not ended at this time.
     ///
     /// # Errors
     ///
-    /// The end of its validity has come.
+    /// [`CertgenError::AuthorityExpired`] at or after [`Authority::not_after`].
     pub fn check_alive(&self, at: OffsetDateTime) -> Result<(), CertgenError> {
         if at < self.not_after {
             Ok(())
@@ -229,11 +234,13 @@ impl Authority {
         }
     }
 
-    /// Signs exactly what it is given, be it nonsense; for tests of hostile certificates.
+    /// Signs the given parameters unchecked, with a new key; for tests with hostile certificates.
+    ///
+    /// A serial is chosen if the parameters have none.
     ///
     /// # Errors
     ///
-    /// Years that the encoding does not have, or what the signer refuses.
+    /// Years outside of 1950 to 9999, or parameters that the signer refuses.
     pub fn issue_custom(
         &self,
         mut params: CertificateParams,
@@ -252,11 +259,12 @@ impl Authority {
         Ok(IssuedCertificate::new(&certificate, key, serial, chain))
     }
 
-    /// Makes an authority below this one, which ends when this one does.
+    /// Makes an intermediate authority below this one, with the same validity and a new key.
     ///
     /// # Errors
     ///
-    /// A path length that allows none, or a name that no certificate may have.
+    /// A path length that allows no further authority ([`CertgenError::PathLength`]), or a name
+    /// that a certificate may not have.
     pub fn intermediate(&self, common_name: &str) -> Result<Self, CertgenError> {
         let path_len = match self.path_len {
             Some(0) => return Err(CertgenError::PathLength),
@@ -278,11 +286,11 @@ impl Authority {
         Self::of(chain, certificate.pem(), key, Path::new("the certificate"))
     }
 
-    /// Signs a list of the certificates that were taken back, all of them at `this_update`.
+    /// Signs a revocation list of these certificates, all of them revoked at `this_update`.
     ///
     /// # Errors
     ///
-    /// A `next_update` that does not come after `this_update`.
+    /// A `next_update` that is not after `this_update`.
     pub fn crl(
         &self,
         revoked: &[CertificateSerial],
@@ -355,7 +363,7 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Whether a certificate certifies this key.
+/// Returns true if the certificate's public key is that of this key pair.
 pub(crate) fn belongs(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
     X509Certificate::from_der(certificate)
         .is_ok_and(|(_, parsed)| parsed.public_key().raw == key.subject_public_key_info())

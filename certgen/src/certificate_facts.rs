@@ -1,4 +1,4 @@
-//! What a certificate says about itself, for people and scripts.
+//! Contents of a certificate, shown to people as text and to scripts as JSON.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::serial::CertificateSerial;
 use crate::spec::now;
 use crate::store;
 
-/// What one certificate says, read once and without judging it.
+/// Fields of one certificate, parsed but not verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
     subject: String,
@@ -39,12 +39,12 @@ impl CertificateFacts {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or holds no certificate.
+    /// A file that cannot be read, or does not hold a certificate.
     pub fn load(path: &Path) -> Result<Self, CertgenError> {
         Self::parse(&load(path)?).ok_or_else(|| unreadable(path))
     }
 
-    /// Reads a certificate, if it is one.
+    /// Parses a certificate; `None` if it is malformed.
     pub fn parse(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let sans = certificate.subject_alternative_name().ok().flatten();
@@ -70,7 +70,7 @@ impl CertificateFacts {
         })
     }
 
-    /// The serial by which its authority knows it.
+    /// The serial number.
     pub fn serial(&self) -> &CertificateSerial {
         &self.serial
     }
@@ -80,7 +80,7 @@ impl CertificateFacts {
         &self.fingerprint
     }
 
-    /// The common name, if there is exactly one.
+    /// The common name, if the subject has exactly one.
     pub fn common_name(&self) -> Option<&str> {
         match self.common_names.as_slice() {
             [name] => Some(name),
@@ -88,12 +88,12 @@ impl CertificateFacts {
         }
     }
 
-    /// What it may be used for, by the names of RFC 5280 or else as object identifiers.
+    /// The extended key usages: the names of RFC 5280, 4.2.1.12, or else object identifiers.
     pub fn usages(&self) -> &[String] {
         &self.usages
     }
 
-    /// Whether it is an authority's.
+    /// Returns true if the certificate is an authority's.
     pub fn is_authority(&self) -> bool {
         self.authority
     }
@@ -108,12 +108,12 @@ impl CertificateFacts {
         self.not_after
     }
 
-    /// Whether it ends within this time from now, or has ended already.
+    /// Returns true if the validity ends within this time from now, or has ended already.
     pub fn ends_within(&self, span: Duration) -> bool {
         self.not_after - now() <= span
     }
 
-    /// All of it as JSON.
+    /// The fields as a JSON object.
     pub fn json(&self) -> Value {
         json!({
             "subject": self.subject,
@@ -158,27 +158,27 @@ impl fmt::Display for CertificateFacts {
     }
 }
 
-/// The first certificate of a PEM file.
+/// Reads the first certificate of a PEM file.
 pub(crate) fn load(path: &Path) -> Result<CertificateDer<'static>, CertgenError> {
     Ok(load_all(path)?.swap_remove(0))
 }
 
-/// All certificates of a PEM file, at least one.
+/// Reads all certificates of a PEM file; fails if there are none.
 pub(crate) fn load_all(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertgenError> {
     sections::certificates(&store::read(path)?, path)
 }
 
-/// The error for a file without a certificate.
+/// Makes the error for a file without a certificate.
 pub(crate) fn unreadable(path: &Path) -> CertgenError {
     sections::unreadable(path, "certificate")
 }
 
-/// A time as RFC 3339 has it.
+/// Formats a time as RFC 3339.
 pub(crate) fn date(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_else(|_| time.to_string())
 }
 
-/// Octets in lower-case hexadecimal.
+/// Formats octets as lower-case hexadecimal.
 pub(crate) fn hex(octets: &[u8]) -> String {
     octets
         .iter()
@@ -191,7 +191,7 @@ fn digit(nibble: u8) -> char {
     char::from_digit(u32::from(nibble), 16).expect("a nibble is one hexadecimal digit")
 }
 
-/// The text without anything that could steer a terminal.
+/// Escapes all characters of a text that could control a terminal or are invisible.
 pub(crate) fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
@@ -216,7 +216,7 @@ fn general_name(name: &GeneralName<'_>) -> String {
     name.to_string()
 }
 
-/// An address of 4 or 16 octets.
+/// Makes an IP address of 4 or 16 octets; `None` for other lengths.
 pub(crate) fn ip_address(octets: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(octets) {
         return Some(octets.into());

@@ -1,4 +1,4 @@
-//! Whether a leaf would be believed, one question after the other.
+//! Checks of a leaf certificate: those that a verifier makes, and that of its private key.
 
 use std::fmt;
 use std::path::Path;
@@ -17,31 +17,31 @@ use crate::sections;
 use crate::spec::now;
 use crate::store::{self, CA_STEM};
 
-/// One question about a certificate, and what was found.
+/// One check of a certificate and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateCheck {
     subject: &'static str,
     finding: CheckResult,
 }
 
-/// What a check found.
+/// Result of a check, with an explanation for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckResult {
-    /// All is well.
+    /// The check has found no fault.
     Passed(String),
     /// A verifier would refuse the certificate, or its owner could not use it.
     Failed(String),
-    /// There was nothing to check against.
+    /// The file to check against does not exist.
     Skipped(String),
 }
 
 impl CertificateCheck {
-    /// What was found.
+    /// The result of the check.
     pub fn finding(&self) -> &CheckResult {
         &self.finding
     }
 
-    /// Whether a verifier would refuse the certificate for this.
+    /// Returns true if the result is [`CheckResult::Failed`].
     pub fn failed(&self) -> bool {
         matches!(self.finding, CheckResult::Failed(_))
     }
@@ -96,7 +96,7 @@ pub fn verify(dir: &Path, path: &Path) -> Result<Vec<CertificateCheck>, CertgenE
         .collect())
 }
 
-/// Whether this authority signed that leaf.
+/// Returns true if the leaf names this authority as its issuer and has its signature.
 pub(crate) fn signed_by(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> bool {
     leaf.issuer().as_raw() == authority.subject().as_raw()
         && leaf.verify_signature(Some(authority.public_key())).is_ok()
@@ -112,7 +112,7 @@ fn signature(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> Che
     }
 }
 
-/// Whether the file has what peers need that know the root alone.
+/// Checks that the file has the intermediate authority that peers which know only the root need.
 fn chain(path: &Path, authority: &X509Certificate<'_>) -> Result<CheckResult, CertgenError> {
     if authority.issuer().as_raw() == authority.subject().as_raw() {
         return Ok(CheckResult::Passed("the authority is a root".to_owned()));

@@ -1,4 +1,4 @@
-//! What can be asked of `certgen`, and who answers.
+//! Commands of `certgen`: the arguments, their dispatch and the exit codes.
 
 mod issue;
 mod revoke;
@@ -89,7 +89,7 @@ enum CertgenCommand {
     },
 }
 
-/// Why a task was not done.
+/// Failures of a command.
 #[derive(Debug, Error)]
 pub(crate) enum CommandError {
     #[error(transparent)]
@@ -111,16 +111,16 @@ pub(crate) enum CommandError {
     Output(#[from] io::Error),
 }
 
-/// The exit code of a script that asks: renew.
+/// Exit code of `needs-renewal`: renew.
 const RENEW: u8 = 0;
-/// The exit code of a script that asks: nothing to do, or of a task that failed.
+/// Exit code of `needs-renewal`: nothing to do; of any other command: failure.
 const FINE: u8 = 1;
-/// The exit code of a script that asks: no such file.
+/// Exit code of `needs-renewal`: no such file.
 const ABSENT: u8 = 2;
-/// The exit code of a script that asks: no answer.
+/// Exit code of `needs-renewal`: any other failure.
 const UNKNOWN: u8 = 255;
 
-/// Does what was asked and says so; the value is the exit code.
+/// Runs the command, prints its result and returns the exit code.
 pub(crate) fn run(arguments: &CertgenArguments, out: &mut dyn Write) -> Result<u8, CommandError> {
     let dir = arguments.dir.as_path();
     match &arguments.task {
@@ -144,7 +144,7 @@ pub(crate) fn run(arguments: &CertgenArguments, out: &mut dyn Write) -> Result<u
     Ok(0)
 }
 
-/// The exit code of a task that failed.
+/// Exit code of a command that failed.
 pub(crate) fn failure_code(arguments: &CertgenArguments, failure: &CommandError) -> u8 {
     let absent = matches!(failure, CommandError::Certgen(error) if error.is_not_found());
     match (&arguments.task, absent) {
@@ -212,13 +212,13 @@ fn renew(
     Ok(())
 }
 
-/// Says where a pair of files went.
+/// Prints the paths of a new certificate and key.
 fn announce(dir: &Path, stem: &str, out: &mut dyn Write) -> io::Result<()> {
     let (certificate, key) = (certificate_path(dir, stem), certgen::key_path(dir, stem));
     writeln!(out, "wrote {} and {}", certificate.display(), key.display())
 }
 
-/// Reads a span like `30d`.
+/// Parses a span like `30d`: a positive number and one of `w`, `d`, `h`, `m`, `s`.
 fn span(text: &str) -> Result<Duration, String> {
     let units = [
         ('w', 604_800),

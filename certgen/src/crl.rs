@@ -1,4 +1,4 @@
-//! The certificates that an authority took back, and the list that says so.
+//! Revocation lists of an authority (RFC 5280, 5): reading, signing and their entries.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::serial::CertificateSerial;
 use crate::spec::now;
 use crate::store::{self, DraftFile, FileAccess};
 
-/// How long a list may be relied on unless told otherwise.
+/// Default validity of a revocation list: 30 days.
 const LIST_LASTS: Duration = Duration::days(30);
 
-/// A signed revocation list.
+/// A signed revocation list, as PEM and DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationList {
     der: CertificateRevocationListDer<'static>,
@@ -42,7 +42,7 @@ impl RevocationList {
     }
 }
 
-/// One certificate that was taken back, and when.
+/// One revoked certificate and the time of its revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokedCertificate {
     serial: CertificateSerial,
@@ -50,7 +50,7 @@ pub struct RevokedCertificate {
 }
 
 impl RevokedCertificate {
-    /// Takes a certificate back at this time.
+    /// Makes the entry of a certificate that is revoked at this time.
     pub fn new(serial: CertificateSerial, at: OffsetDateTime) -> Self {
         Self { serial, at }
     }
@@ -60,13 +60,14 @@ impl RevokedCertificate {
         &self.serial
     }
 
-    /// When it was taken back.
+    /// The time of the revocation.
     pub fn at(&self) -> OffsetDateTime {
         self.at
     }
 }
 
-/// Everything that an authority has taken back so far, and the number of the list that said so.
+/// Contents of a revocation list: all certificates that the authority has revoked so far, the
+/// list's number and its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CrlContents {
     entries: Vec<RevokedCertificate>,
@@ -80,7 +81,8 @@ impl CrlContents {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is no list, holds another beside it, or was signed by somebody else.
+    /// A file that cannot be read, is not a list, holds more than one section, or was signed by
+    /// another authority.
     pub fn load(path: &Path, authority: &[u8]) -> Result<Self, CertgenError> {
         let unreadable = || sections::unreadable(path, "revocation list");
         let mut sections = sections::read(&store::read_file(path)?, path)?.into_iter();
@@ -97,22 +99,22 @@ impl CrlContents {
         })
     }
 
-    /// The certificates that were taken back, in the order in which they were.
+    /// The revoked certificates, in the order of their revocation.
     pub fn entries(&self) -> &[RevokedCertificate] {
         &self.entries
     }
 
-    /// The number of the list; each later one has a higher.
+    /// The number of the list; each later list has a higher one. 0 if the list has no number.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Until when the list may be relied on.
+    /// The end of the list's validity (`nextUpdate`), if it has one.
     pub fn next_update(&self) -> Option<OffsetDateTime> {
         self.next_update
     }
 
-    /// Whether a certificate was taken back.
+    /// Returns true if the certificate is revoked.
     pub fn contains(&self, serial: &CertificateSerial) -> bool {
         self.entries.iter().any(|entry| entry.serial == *serial)
     }
@@ -154,10 +156,10 @@ enum CrlFault {
 }
 
 impl Authority {
-    /// Takes certificates back for good: adds them to the `ca.crl` of a directory and signs it
-    /// afresh, so that it may be relied on for `lasting`. Without a serial it only does the latter.
+    /// Revokes certificates permanently: adds them to the `ca.crl` of a directory and signs it
+    /// afresh, valid for `lasting`. Without a serial it only signs the list.
     ///
-    /// Two at the same time wait for each other, so neither forgets what the other took back.
+    /// It waits for the directory's lock, so concurrent calls do not lose entries.
     ///
     /// # Errors
     ///
@@ -171,7 +173,9 @@ impl Authority {
         AuthorityDirectory::lock(dir)?.revoke(self, serials, Some(lasting))
     }
 
-    /// Does so in a directory that is locked.
+    /// Revokes as [`Authority::revoke`] does, in a directory whose lock the caller holds.
+    ///
+    /// Without `lasting` the list is valid for as long as the one before, or for [`LIST_LASTS`].
     pub(crate) fn revoke_in(
         &self,
         dir: &Path,

@@ -1,4 +1,4 @@
-//! What a revocation list says about itself, for people and scripts.
+//! Contents of a revocation list, shown to people as text and to scripts as JSON.
 
 use std::fmt;
 use std::path::Path;
@@ -16,10 +16,10 @@ use crate::serial::CertificateSerial;
 use crate::spec::now;
 use crate::store;
 
-/// A list ends soon when less than one part in this many of its time is left.
+/// A list ends soon when at most one part in this many of its validity is left.
 const SOON: i32 = 3;
 
-/// What one revocation list says, read once and without judging it.
+/// Fields of one revocation list, parsed but not verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CrlFacts {
     issuer: String,
@@ -30,7 +30,7 @@ pub struct CrlFacts {
 }
 
 impl CrlFacts {
-    /// Reads a list, if it is one.
+    /// Parses a list; `None` if it is malformed.
     pub fn parse(der: &[u8]) -> Option<Self> {
         let (_, list) = CertificateRevocationList::from_der(der).ok()?;
         let revoked = list.iter_revoked_certificates().map(|entry| {
@@ -46,12 +46,12 @@ impl CrlFacts {
         })
     }
 
-    /// The certificates that were revoked, in the order of the list.
+    /// The revoked certificates, in the order of the list.
     pub fn revoked(&self) -> &[RevokedCertificate] {
         &self.revoked
     }
 
-    /// Whether a third of its time or less is left, or it has ended: time for the next one.
+    /// Returns true if at most a third of the list's validity is left, or it has ended.
     pub fn ends_soon(&self) -> bool {
         let third = self
             .next_update
@@ -59,12 +59,13 @@ impl CrlFacts {
         third.is_some_and(|third| self.ends_within(third))
     }
 
-    /// Whether it ends within this time from now, or has ended already.
+    /// Returns true if the list ends within this time from now, or has ended already; false if it
+    /// has no end.
     pub fn ends_within(&self, span: Duration) -> bool {
         self.next_update.is_some_and(|next| next - now() <= span)
     }
 
-    /// All of it as JSON.
+    /// The fields as a JSON object.
     pub fn json(&self) -> Value {
         let revoked = self.revoked.iter().map(
             |entry| json!({"serial": entry.serial().to_string(), "revoked": date(entry.at())}),
@@ -79,7 +80,7 @@ impl CrlFacts {
         })
     }
 
-    /// What is to be said of its end, if that is near.
+    /// A warning if the end of the list is near or past.
     fn warning(&self) -> Option<&'static str> {
         if self.ends_within(Duration::ZERO) {
             Some("it has ended: gateways refuse every client; run `certgen crl`")
@@ -117,7 +118,7 @@ impl fmt::Display for CrlFacts {
     }
 }
 
-/// What a PEM file holds first: a certificate or a revocation list.
+/// Facts of the first certificate or revocation list in a PEM file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PemFacts {
     /// A certificate.
@@ -131,7 +132,7 @@ impl PemFacts {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or holds neither.
+    /// A file that cannot be read or does not hold either.
     pub fn load(path: &Path) -> Result<Self, CertgenError> {
         sections::read(&store::read(path)?, path)?
             .into_iter()
@@ -146,9 +147,9 @@ impl PemFacts {
             .ok_or_else(|| sections::unreadable(path, "certificate or revocation list"))
     }
 
-    /// Whether it ends within this time from now, or has ended already.
+    /// Returns true if the validity ends within this time from now, or has ended already.
     ///
-    /// Without a time it is 30 days for a certificate, and a third of its own for a list.
+    /// The default is 30 days for a certificate, and a third of its validity for a list.
     pub fn ends_within(&self, span: Option<Duration>) -> bool {
         match (self, span) {
             (Self::Certificate(facts), span) => facts.ends_within(span.unwrap_or(CERTIFICATE_ENDS)),
@@ -157,7 +158,7 @@ impl PemFacts {
         }
     }
 
-    /// All of it as JSON.
+    /// The fields as a JSON object.
     pub fn json(&self) -> Value {
         match self {
             Self::Certificate(facts) => facts.json(),
@@ -175,7 +176,7 @@ impl fmt::Display for PemFacts {
     }
 }
 
-/// How long before its end a certificate should be renewed.
+/// Time before its end at which a certificate should be renewed: 30 days.
 const CERTIFICATE_ENDS: Duration = Duration::days(30);
 
 #[cfg(test)]

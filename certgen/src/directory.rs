@@ -1,4 +1,4 @@
-//! An authority's directory, changed by one process at a time.
+//! Directory of an authority, changed by one process at a time.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::spec::LeafSpec;
 use crate::store::{self, CA_STEM, Overwrite};
 use crate::{certificate_facts, check, lock};
 
-/// An authority's directory, locked until this is dropped.
+/// Directory of an authority, locked until this is dropped.
 ///
-/// All that changes a directory waits here, so none sees the half of another's work. What a
-/// process that was killed left unfinished is finished when the lock is taken.
+/// All changes of a directory wait for its lock, so none sees another half done. A change that a
+/// killed process left unfinished is finished when the lock is taken.
 #[derive(Debug)]
 #[must_use = "the directory is locked until this is dropped"]
 pub struct AuthorityDirectory {
@@ -31,7 +31,7 @@ pub struct AuthorityDirectory {
     lock: File,
 }
 
-/// Where a certificate and its key lie.
+/// Paths of a certificate and its key.
 #[derive(Debug)]
 pub(crate) struct PairPaths {
     pub(crate) certificate: PathBuf,
@@ -39,12 +39,12 @@ pub(crate) struct PairPaths {
 }
 
 impl AuthorityDirectory {
-    /// Waits until nobody else changes the directory of an authority.
+    /// Locks the directory of an authority; waits for other processes that hold the lock.
     ///
     /// # Errors
     ///
-    /// A directory without an authority, a lock that cannot be opened or is not ours, or a change
-    /// that cannot be finished.
+    /// A directory without an authority, a lock that cannot be opened or may be another user's
+    /// ([`CertgenError::NotOurs`]), or a change that cannot be finished.
     pub fn lock(path: &Path) -> Result<Self, CertgenError> {
         let certificate = store::certificate_path(path, CA_STEM);
         if !journal::is_pending(path) {
@@ -53,11 +53,13 @@ impl AuthorityDirectory {
         Self::lock_new(path)
     }
 
-    /// Does so in a directory that may have no authority yet, and is made if it is not there.
+    /// Locks a directory as [`AuthorityDirectory::lock`] does, but needs no authority there, and
+    /// makes the directory if it does not exist.
     ///
     /// # Errors
     ///
-    /// A lock that cannot be opened or is not ours, or a change that cannot be finished.
+    /// A lock that cannot be opened or may be another user's ([`CertgenError::NotOurs`]), or a
+    /// change that cannot be finished.
     pub fn lock_new(path: &Path) -> Result<Self, CertgenError> {
         fs::create_dir_all(path).map_err(CertgenError::io("make the directory", path))?;
         let directory = Self {
@@ -68,25 +70,25 @@ impl AuthorityDirectory {
         Ok(directory)
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads its authority.
+    /// Reads the authority of the directory, as [`Authority::load`] does.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or two that do not belong together.
+    /// A file that cannot be read, or a certificate and key that do not belong together.
     pub fn authority(&self) -> Result<Authority, CertgenError> {
         Authority::load(&self.path)
     }
 
-    /// Writes an authority; the list of the one that it replaces is removed with it.
+    /// Writes an authority; the revocation list of one that it replaces is removed.
     ///
     /// # Errors
     ///
-    /// A file that is in the way, unless it may be replaced, or that cannot be written.
+    /// A file that exists, unless it may be replaced, or that cannot be written.
     pub fn create(&self, authority: &Authority, overwrite: Overwrite) -> Result<(), CertgenError> {
         let (key, certificate) = authority.drafts(&self.path)?;
         let mut change = DirectoryChange::new(overwrite);
@@ -101,7 +103,7 @@ impl AuthorityDirectory {
     ///
     /// # Errors
     ///
-    /// A name or validity that no leaf may have, or a file that is in the way.
+    /// A name or validity that a leaf may not have, or a file that exists and may not be replaced.
     pub fn issue(
         &self,
         authority: &Authority,
@@ -126,7 +128,7 @@ impl AuthorityDirectory {
         Ok(issued)
     }
 
-    /// Writes a leaf that was issued in memory.
+    /// Writes a leaf that was issued in memory, and adds it to the index.
     pub(crate) fn save(
         &self,
         leaf: &IssuedCertificate,
@@ -139,7 +141,7 @@ impl AuthorityDirectory {
         change.commit(&self.path)
     }
 
-    /// Replaces a certificate and the key beside it.
+    /// Replaces a certificate and its key by those of a new leaf, and adds it to the index.
     pub(crate) fn replace(
         &self,
         leaf: &IssuedCertificate,
@@ -151,7 +153,10 @@ impl AuthorityDirectory {
         change.commit(&self.path)
     }
 
-    /// Adds a leaf to a change: its two files, and its line in the index.
+    /// Adds a leaf to a change: its two files, and its entry if there is an index.
+    ///
+    /// A certificate of the same authority that it replaces is noted in the entry, and gets an
+    /// entry of its own if it has none.
     fn place(
         &self,
         change: &mut DirectoryChange,
@@ -180,7 +185,7 @@ impl AuthorityDirectory {
         Ok(())
     }
 
-    /// The two files of a stem.
+    /// Paths of the two files of a stem.
     fn files(&self, stem: &str) -> PairPaths {
         PairPaths {
             certificate: store::certificate_path(&self.path, stem),
@@ -188,7 +193,7 @@ impl AuthorityDirectory {
         }
     }
 
-    /// The index, if it is this authority that lies here; it is about no other.
+    /// Reads the index if `authority` is the one of this directory; `None` for any other.
     fn index_of(
         &self,
         authority: &CertificateDer<'_>,
@@ -199,7 +204,7 @@ impl AuthorityDirectory {
         }
     }
 
-    /// Reads the index, which begins with what lies in the directory.
+    /// Reads the index; if there is none, makes it of the certificates in the directory.
     pub(crate) fn index(
         &self,
         authority: &CertificateDer<'_>,
@@ -211,7 +216,7 @@ impl AuthorityDirectory {
         CertificateIndex::of(&self.path, authority)
     }
 
-    /// The certificates in the directory that its authority signed before there was an index.
+    /// Entries for the leaves in the directory that its authority signed, oldest first.
     fn adopt(&self, authority: &CertificateDer<'_>) -> Result<Vec<IndexEntry>, CertgenError> {
         let failed = || CertgenError::io("read", &self.path);
         let mut found = Vec::new();
@@ -237,7 +242,7 @@ impl AuthorityDirectory {
         Ok(found)
     }
 
-    /// A file's name in the directory, or its whole path elsewhere.
+    /// Path of a file as the index has it: relative to the directory if inside, else absolute.
     fn indexed_path(&self, file: &Path) -> PathBuf {
         match (std::path::absolute(file), std::path::absolute(&self.path)) {
             (Ok(file), Ok(dir)) => match file.strip_prefix(dir) {
@@ -248,8 +253,8 @@ impl AuthorityDirectory {
         }
     }
 
-    /// Revokes certificates for good: adds them to `ca.crl` and signs it afresh, to be relied on
-    /// for `lasting`, or else for as long as the list before.
+    /// Revokes certificates permanently: adds them to `ca.crl` and signs it afresh, valid for
+    /// `lasting`, or else for as long as the list before, at first 30 days.
     ///
     /// # Errors
     ///
@@ -264,7 +269,8 @@ impl AuthorityDirectory {
     }
 }
 
-/// Whether the authority with this certificate signed that leaf.
+/// Returns true if the authority with this certificate signed the leaf; false for an authority's
+/// certificate.
 fn signed(leaf: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
     match (
         X509Certificate::from_der(leaf),

@@ -1,4 +1,4 @@
-//! What can go wrong between a wish for a certificate and the file.
+//! Errors of this crate.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,34 +9,34 @@ use thiserror::Error;
 use crate::name::NameError;
 use crate::serial::CertificateSerial;
 
-/// Why no certificate, list or file came out.
+/// Errors of making, reading and changing certificates, lists and their files.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CertgenError {
-    /// A name that no certificate, or no file, may carry.
+    /// A name that a certificate, or a file, may not have.
     #[error("the name {name:?} cannot be used")]
     Name {
-        /// The name as it was given.
+        /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         source: NameError,
     },
-    /// A server without a name: nobody could verify it.
+    /// A server without a name: clients could not verify it.
     #[error("a server certificate needs at least one DNS name or IP address")]
     NoNames,
-    /// The end of a validity does not come after its start, or lies outside 1950 to 9999.
+    /// The end of a validity is not after its start, or one of them is outside of 1950 to 9999.
     #[error("the validity must end after it starts, between the years 1950 and 9999")]
     Validity,
-    /// The authority ends before the certificate would start.
+    /// The authority's validity ends before the certificate's would start; the text is its end.
     #[error("the authority's own certificate ended on {0}; make a new one with `certgen ca`")]
     AuthorityExpired(String),
-    /// An authority that may not sign further authorities was asked to.
+    /// The authority's path length does not allow it to sign further authorities.
     #[error("the authority's path length allows no intermediate below it")]
     PathLength,
-    /// The certificate of an authority is not one of an authority.
+    /// The certificate that an authority was to be read from is not an authority's.
     #[error("{} is not the certificate of an authority", .0.display())]
     NotAnAuthority(PathBuf),
-    /// The certificate and the key are not a pair.
+    /// The certificate and the private key do not belong together.
     #[error("{} and {} do not belong together", .certificate.display(), .key.display())]
     KeyMismatch {
         /// The certificate's file.
@@ -44,10 +44,10 @@ pub enum CertgenError {
         /// The key's file.
         key: PathBuf,
     },
-    /// A certificate, or list, that another authority signed, or nobody.
+    /// A certificate or list without a valid signature of this authority.
     #[error("{} was not signed by this authority", .0.display())]
     Foreign(PathBuf),
-    /// Renewing would bring back an identity that was taken away.
+    /// A certificate that is revoked and therefore not renewed.
     #[error("{} is revoked (serial {serial}); issue a new certificate instead", .path.display())]
     Revoked {
         /// The certificate's file.
@@ -55,38 +55,38 @@ pub enum CertgenError {
         /// Its serial.
         serial: CertificateSerial,
     },
-    /// An authority is no leaf: it is neither renewed nor revoked here.
+    /// The certificate is an authority's, which is neither renewed nor revoked here.
     #[error("{} is the certificate of an authority, not of a server or client", .0.display())]
     NotALeaf(PathBuf),
-    /// Something in the old certificate that a renewal could not carry over.
+    /// The old certificate has contents that a renewal cannot copy.
     #[error("{} cannot be renewed: {what}", .path.display())]
     NotRenewable {
         /// The certificate's file.
         path: PathBuf,
-        /// What cannot be carried over.
+        /// The part that cannot be copied.
         what: &'static str,
     },
-    /// A file that is not what it should be.
+    /// A file without the content that it should have.
     #[error("{} holds no readable {what}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// The content that was expected.
         what: &'static str,
     },
-    /// A file that is written whole holds something else beside the list.
+    /// The file of the revocation list has other sections, which signing it afresh would lose.
     #[error(
         "{} holds more than a revocation list, which would be lost when the list is signed afresh; \
          move it to another file", .0.display()
     )]
     NotAlone(PathBuf),
-    /// A file stands where the new one should go.
+    /// A file with the name of a new one exists.
     #[error(
         "{} already exists and was left alone; pass --force to replace it, \
          or name another directory with --dir", .0.display()
     )]
     Exists(PathBuf),
-    /// A device, a directory or a pipe, where only a file may be replaced.
+    /// A device, a directory or a pipe, where a regular file is required.
     #[error("{} is no regular file and was left alone", .0.display())]
     NotAFile(PathBuf),
     /// A file that is not PEM from its beginning to its end.
@@ -94,21 +94,21 @@ pub enum CertgenError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// The fault and its line.
         error: PemError,
     },
-    /// A file that is larger than anything that belongs there.
+    /// A file of more than 64 MiB.
     #[error("{} is too large to be read", .0.display())]
     TooLarge(PathBuf),
-    /// A file of the authority's directory that somebody else may have put there.
+    /// A file of the authority's directory that another user may have placed there.
     #[error("{} {what} and was not used", .path.display())]
     NotOurs {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault, as a predicate such as `belongs to another user`.
         what: &'static str,
     },
-    /// A line of the index that nothing could be read from.
+    /// A line of the index that cannot be parsed.
     #[error("{}:{line}: this line of the index is damaged", .path.display())]
     IndexLine {
         /// The index's file.
@@ -116,18 +116,18 @@ pub enum CertgenError {
         /// The line, counted from 1.
         line: usize,
     },
-    /// A change that was begun, and that cannot be finished now.
+    /// A change that an ended process began, and that cannot be finished now.
     #[error("a change that an earlier command began in {} cannot be finished", .dir.display())]
     Unfinished {
         /// The authority's directory.
         dir: PathBuf,
-        /// What is in the way.
+        /// The error of the step that failed.
         source: Box<CertgenError>,
     },
-    /// A path that cannot be written down.
+    /// A path that is not UTF-8, so that the index or journal cannot hold it.
     #[error("{} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
-    /// Nothing that can be revoked.
+    /// A text that does not identify a certificate to revoke.
     #[error(
         "{0:?} is neither a file, nor a serial, nor the name of a certificate in the index; \
          a serial that the index does not have needs 16 digits or more, or --serial"
@@ -147,34 +147,34 @@ pub enum CertgenError {
         /// The certificates, one a line.
         candidates: Vec<String>,
     },
-    /// The number of the revocation list cannot grow any further.
+    /// The number of the revocation list has reached its maximum.
     #[error("the revocation list has used up its numbers")]
     CrlNumber,
-    /// The system gave no random bytes.
+    /// The random number generator failed.
     #[error("the system gave no random bytes")]
     Random,
-    /// The signer refused.
+    /// The signing library reported an error.
     #[error("signing failed")]
     Sign(#[from] rcgen::Error),
     /// A file could not be read or written.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The operation, as an infinitive such as `read`.
         action: &'static str,
-        /// On which file.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl CertgenError {
-    /// Whether a file was asked for that is not there.
+    /// Returns true if this is [`CertgenError::Io`] for a file that does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Adapts an I/O error: what was tried, and on which file.
+    /// Returns a function that adds the operation and the file to an I/O error.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
@@ -185,7 +185,7 @@ impl CertgenError {
     }
 }
 
-/// Each of these on a line of its own.
+/// Formats each item on a line of its own.
 fn lines(items: &[String]) -> String {
     items
         .iter()

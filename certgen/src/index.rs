@@ -1,7 +1,7 @@
-//! The index of what an authority issued, by serial.
+//! Index of the certificates that an authority issued, by serial.
 //!
-//! `ca.index` has one line of JSON for each certificate, and only ever grows. What was revoked
-//! stands in `ca.crl` alone, so the two cannot contradict each other.
+//! `ca.index` has one line of JSON for each certificate, and only ever grows. Revocations are
+//! recorded in `ca.crl` alone, so the two cannot contradict each other.
 
 mod file;
 
@@ -25,7 +25,7 @@ use crate::store::{self, CA_STEM};
 
 pub(crate) use self::file::{append, append_missing, exists, lines};
 
-/// What is known of one certificate since it was issued.
+/// Record of one issued certificate, written when it was issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexEntry {
     pub(crate) serial: CertificateSerial,
@@ -39,7 +39,8 @@ pub struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// The entry of a certificate that this authority signed, if it can be read.
+    /// Makes the entry of a certificate that this authority signed; `None` if one of the two
+    /// certificates cannot be parsed.
     pub(crate) fn of(
         der: &CertificateDer<'_>,
         authority: &CertificateDer<'_>,
@@ -65,18 +66,19 @@ impl IndexEntry {
     }
 }
 
-/// How an authority is told from the one that was there before it.
+/// Identifies an authority by the hash of its public key, so that the entries of an earlier
+/// authority in the same directory can be told apart.
 fn authority_id(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     Some(profile::spki_hash(parsed.public_key().raw))
 }
 
-/// What has become of a certificate.
+/// State of an issued certificate at the time at which the index was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateState {
     /// It is in force.
     Valid,
-    /// It is in force, and another one has taken its place.
+    /// It is in force, and a newer certificate replaces it.
     Replaced,
     /// Its validity is over.
     Ended,
@@ -95,7 +97,7 @@ impl fmt::Display for CertificateState {
     }
 }
 
-/// What an authority issued, together with what it revoked.
+/// Certificates that an authority issued, with their revocations and replacements.
 #[derive(Debug)]
 pub struct CertificateIndex {
     entries: Vec<IndexEntry>,
@@ -105,11 +107,12 @@ pub struct CertificateIndex {
 }
 
 impl CertificateIndex {
-    /// Reads what the authority of a directory has issued and revoked.
+    /// Reads `ca.index` and `ca.crl` of an authority's directory; entries of an earlier authority
+    /// are left out.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read. An index that is not there yet is an empty one.
+    /// A file that cannot be read, or a damaged line of the index. A missing index is an empty one.
     pub fn load(dir: &Path) -> Result<Self, CertgenError> {
         let authority = certificate_facts::load(&store::certificate_path(dir, CA_STEM))?;
         Self::of(dir, &authority)
@@ -145,12 +148,12 @@ impl CertificateIndex {
         &self.entries
     }
 
-    /// The certificate with this serial.
+    /// The entry of the certificate with this serial, if the index has it.
     pub fn get(&self, serial: &CertificateSerial) -> Option<&IndexEntry> {
         self.entries.iter().find(|entry| entry.serial == *serial)
     }
 
-    /// Those of a name that are in force, or else those that were revoked.
+    /// The certificates of a name that are in force, or, if there are none, its revoked ones.
     pub(crate) fn named(&self, name: &str) -> Vec<&IndexEntry> {
         let in_state = |wanted: &[CertificateState]| -> Vec<&IndexEntry> {
             let named = self.entries.iter().filter(|entry| entry.name == name);
@@ -164,16 +167,17 @@ impl CertificateIndex {
         }
     }
 
-    /// Whether any certificate, in force or not, has this name.
+    /// Returns true if any certificate, in force or not, has this name.
     pub(crate) fn knows(&self, name: &str) -> bool {
         self.entries.iter().any(|entry| entry.name == name)
     }
 
-    /// The certificates that this one replaced, directly or not, and that are still in force.
+    /// The certificates that this one replaced, directly or indirectly, and that are in force
+    /// ([`CertificateState::Replaced`]).
     pub(crate) fn replaced(&self, serial: &CertificateSerial) -> Vec<&IndexEntry> {
         let mut found = Vec::new();
         let mut at = self.get(serial);
-        // A chain longer than the index would go round.
+        // A chain longer than the index would be a cycle.
         for _ in 0..self.entries.len() {
             let Some(old) = at.and_then(|entry| self.get(entry.replaces.as_ref()?)) else {
                 break;
@@ -186,7 +190,7 @@ impl CertificateIndex {
         found
     }
 
-    /// What has become of a certificate.
+    /// State of an issued certificate at the time at which the index was read.
     pub fn state(&self, entry: &IndexEntry) -> CertificateState {
         if self.revoked.contains(&entry.serial) {
             CertificateState::Revoked
@@ -199,19 +203,19 @@ impl CertificateIndex {
         }
     }
 
-    /// Whether it was revoked.
+    /// Returns true if the certificate is revoked.
     pub(crate) fn is_revoked(&self, entry: &IndexEntry) -> bool {
         self.state(entry) == CertificateState::Revoked
     }
 
-    /// A certificate in a few words, for a message.
+    /// Describes a certificate on one line, for an error message.
     pub(crate) fn describe(&self, entry: &IndexEntry) -> String {
         let (serial, state, file) = (&entry.serial, self.state(entry), &entry.file);
         let (from, until) = (date(entry.from), date(entry.until));
         format!("{serial} {state}, {from} to {until}, {}", printable(file))
     }
 
-    /// Those that were revoked without being in the index.
+    /// The serials that are revoked, but not in the index.
     fn unknown(&self) -> impl Iterator<Item = &CertificateSerial> {
         let known: BTreeSet<&CertificateSerial> =
             self.entries.iter().map(|entry| &entry.serial).collect();
@@ -220,7 +224,7 @@ impl CertificateIndex {
             .filter(move |serial| !known.contains(serial))
     }
 
-    /// All of it as JSON.
+    /// The index as a JSON array: all entries, then the revoked serials that have none.
     pub fn json(&self) -> Value {
         let known = self.entries.iter().map(|entry| {
             json!({

@@ -1,4 +1,4 @@
-//! One leaf that an authority signed, with its key.
+//! A leaf that an authority signed, with its private key.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::error::CertgenError;
 use crate::serial::CertificateSerial;
 use crate::store::{DraftFile, FileAccess, Overwrite};
 
-/// A signed certificate and the private key that belongs to it.
+/// A signed certificate and its private key, as [`Authority::issue`](crate::Authority::issue)
+/// makes them. [`Debug`](fmt::Debug) does not show the key.
 pub struct IssuedCertificate {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
@@ -60,12 +61,12 @@ impl IssuedCertificate {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }
 
-    /// The serial by which it can be revoked.
+    /// The serial, by which [`Authority::revoke`](crate::Authority::revoke) can revoke it.
     pub fn serial(&self) -> &CertificateSerial {
         &self.serial
     }
 
-    /// The certificate as PEM, and behind it the intermediate authorities that peers need.
+    /// The certificate as PEM, followed by the intermediate authorities that peers need.
     pub fn chain_pem(&self) -> String {
         format!(
             "{}{}",
@@ -76,17 +77,17 @@ impl IssuedCertificate {
 
     /// Writes `<stem>.crt`, readable by all, and `<stem>.key`, readable by its owner alone.
     ///
-    /// The certificate comes with the intermediate authorities that peers need. In a directory
-    /// of its authority it is added to the index.
+    /// The certificate's file also has the intermediate authorities that peers need. In the
+    /// directory of its authority the certificate is added to the index.
     ///
     /// # Errors
     ///
-    /// A file that is in the way, unless it may be replaced, or that cannot be written.
+    /// A file that exists, unless it may be replaced, or that cannot be written.
     pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
         AuthorityDirectory::lock_new(dir)?.save(self, stem, overwrite)
     }
 
-    /// The key and the certificate for these two files.
+    /// Writes drafts of the key and the certificate for these two files.
     pub(crate) fn drafts(&self, files: &PairPaths) -> Result<(DraftFile, DraftFile), CertgenError> {
         let (key, certificate) = (&files.key, &files.certificate);
         Ok((

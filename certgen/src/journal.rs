@@ -1,8 +1,8 @@
-//! Changes of several files that are made whole, even by a process that is killed half way.
+//! Atomic changes of several files, which survive a process that is killed half way.
 //!
-//! What is to be done is written down first, in `ca.journal`, and removed last. A process that
-//! ends in between leaves it, and the next one that locks the directory does what is left. Every
-//! step can therefore be taken twice.
+//! The steps of a change are first written to `ca.journal`, which is removed last. If a process
+//! ends in between, the next one that locks the directory takes the remaining steps. Every step
+//! can therefore be taken twice.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,10 +18,10 @@ use crate::error::CertgenError;
 use crate::index::{self, IndexEntry};
 use crate::store::{self, DraftFile, FileAccess, Overwrite};
 
-/// So many pairs are made safe on disk with their whole file system, which is one wait for all.
+/// Number of pairs from which the whole file system is synced, which is one wait for all files.
 const MANY: usize = 8;
 
-/// A change of an authority's directory that is worked out, but not begun.
+/// A prepared change of an authority's directory; [`DirectoryChange::commit`] makes it.
 #[derive(Debug)]
 #[must_use = "a change does nothing until it is committed"]
 pub(crate) struct DirectoryChange {
@@ -32,7 +32,7 @@ pub(crate) struct DirectoryChange {
 }
 
 impl DirectoryChange {
-    /// A change of nothing yet.
+    /// Makes an empty change.
     pub(crate) fn new(overwrite: Overwrite) -> Self {
         Self {
             overwrite,
@@ -42,22 +42,22 @@ impl DirectoryChange {
         }
     }
 
-    /// Puts a key and its certificate in place.
+    /// Adds a key and its certificate, which get their names.
     pub(crate) fn pair(&mut self, key: DraftFile, certificate: DraftFile) {
         self.pairs.push((key, certificate));
     }
 
-    /// Adds certificates to the index.
+    /// Adds entries, which are appended to the index.
     pub(crate) fn index(&mut self, entries: impl IntoIterator<Item = IndexEntry>) {
         self.entries.extend(entries);
     }
 
-    /// Removes a file, if there is one.
+    /// Adds a file that is removed, if it exists.
     pub(crate) fn remove(&mut self, path: PathBuf) {
         self.removed.push(path);
     }
 
-    /// Makes the change; the directory is locked.
+    /// Makes the change. The caller holds the directory's lock.
     ///
     /// After an error either nothing has changed, or the next command finishes the change.
     pub(crate) fn commit(self, dir: &Path) -> Result<(), CertgenError> {
@@ -65,7 +65,7 @@ impl DirectoryChange {
         finish(dir, &steps, StepAttempt::First)
     }
 
-    /// Writes down what is to be done.
+    /// Writes the steps to the journal and returns them.
     fn begin(self, dir: &Path) -> Result<Vec<JournalStep>, CertgenError> {
         let drafts = || self.pairs.iter().flat_map(|(key, other)| [key, other]);
         for draft in drafts() {
@@ -102,7 +102,9 @@ impl DirectoryChange {
     }
 }
 
-/// Finishes what a process that is gone has begun; the directory is locked.
+/// Finishes the change that an ended process has begun. The caller holds the directory's lock.
+///
+/// Fails with [`CertgenError::Unfinished`] if a step cannot be taken.
 pub(crate) fn resume(dir: &Path) -> Result<(), CertgenError> {
     let path = path(dir);
     let file = match store::open_own(&path) {
@@ -130,12 +132,12 @@ pub(crate) fn resume(dir: &Path) -> Result<(), CertgenError> {
     })
 }
 
-/// Whether a change was begun and not finished.
+/// Returns true if a change was begun and not finished.
 pub(crate) fn is_pending(dir: &Path) -> bool {
     path(dir).exists()
 }
 
-/// Whether a step can have been taken before.
+/// First or repeated attempt at a step; a repeated step may have been taken before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StepAttempt {
     First,
@@ -146,7 +148,7 @@ enum StepAttempt {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum JournalStep {
-    /// Adds lines to the index.
+    /// Appends lines to the index.
     Index(String),
     /// Gives a key and its certificate their names.
     Pair {
@@ -170,7 +172,7 @@ impl JournalStep {
             } => {
                 key.make(*overwrite)?;
                 certificate.make(*overwrite).inspect_err(|refused| {
-                    // Half a pair is none.
+                    // A key without its certificate is of no use.
                     if matches!(refused, CertgenError::Exists(_)) {
                         drop(fs::remove_file(&key.path));
                     }
@@ -195,7 +197,7 @@ impl JournalStep {
     }
 }
 
-/// A file that gets its name.
+/// Move of a draft to the name of its file.
 #[derive(Debug, Serialize, Deserialize)]
 struct FileMove {
     draft: PathBuf,
@@ -210,7 +212,7 @@ impl FileMove {
         })
     }
 
-    /// Renames the file, unless that was done before.
+    /// Renames the draft; does nothing if the draft is gone or is the file already.
     fn make(&self, overwrite: Overwrite) -> Result<(), CertgenError> {
         let failed = CertgenError::io("write", &self.path);
         let renamed = match overwrite {
@@ -219,7 +221,7 @@ impl FileMove {
         };
         match renamed {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // Where a new name is a second one until the first is removed.
+                // Where the rename is a link and an unlink, both names can be of one file.
                 let inode = |path| fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()));
                 match (inode(&self.draft), inode(&self.path)) {
                     (Ok(draft), Ok(file)) if draft == file => Ok(()),
@@ -232,18 +234,20 @@ impl FileMove {
     }
 }
 
-/// Renames a file to a name that nothing has.
+/// Renames a file; fails if the new name exists.
 fn rename_to_free(from: &Path, to: &Path) -> std::io::Result<()> {
     let mut draft = TempPath::try_from_path(from)?;
-    // Who removes it in the end is decided by what becomes of the whole change.
+    // `finish` removes the draft, depending on the result of the whole change.
     draft.disable_cleanup(true);
     draft.persist_noclobber(to).map_err(|refused| refused.error)
 }
 
-/// Takes the steps, and forgets that they were to be taken.
+/// Takes the steps, syncs the changed directories and removes the journal.
+///
+/// On a repeated attempt a file that is in the way is kept, and the other steps are taken.
 fn finish(dir: &Path, steps: &[JournalStep], run: StepAttempt) -> Result<(), CertgenError> {
     let taken = steps.iter().try_for_each(|step| match step.take(dir, run) {
-        // What came in the way of a new file stays; the rest of the change does not depend on it.
+        // A file that is in the way stays; the rest of the change does not depend on it.
         Err(CertgenError::Exists(_)) if run == StepAttempt::Again => Ok(()),
         taken => taken,
     });
@@ -268,7 +272,7 @@ fn path(dir: &Path) -> PathBuf {
     dir.join("ca.journal")
 }
 
-/// A path that means the same wherever the next command is started.
+/// Makes a path absolute, so that a command started in another directory can use it.
 fn absolute(path: &Path) -> Result<PathBuf, CertgenError> {
     std::path::absolute(path).map_err(CertgenError::io("find", path))
 }

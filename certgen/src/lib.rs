@@ -1,8 +1,8 @@
 //! Certificates of a private authority: issued, renewed and revoked.
 //!
-//! An [`Authority`] signs leaves for servers and clients and the list of those it takes back.
-//! Everything can stay in memory; [`Authority::save`] and [`IssuedCertificate::save`] are the only ways to a
-//! disk, and they write whole files or nothing.
+//! An [`Authority`] signs leaves for servers and clients, and a [`RevocationList`] of those that it
+//! revokes. All of it can stay in memory. Functions that write to the disk, such as
+//! [`Authority::save`] and [`IssuedCertificate::save`], write whole files or nothing.
 //!
 //! ```
 //! use certgen::{Authority, AuthoritySpec};

@@ -1,4 +1,4 @@
-//! The lock that keeps the changes of one directory apart.
+//! Lock file of an authority's directory, which serialises its changes.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -11,10 +11,12 @@ use rustix::process::geteuid;
 use crate::error::CertgenError;
 use crate::store::{self, CA_STEM};
 
-/// The mode of the lock's file: whoever could open it could hold everybody else up.
+/// Mode of the lock file: another user who can open it could block all commands.
 const LOCK_MODE: u32 = 0o600;
 
-/// Opens and locks a directory's lock file, which has its name still when it is locked.
+/// Opens and locks a directory's lock file; waits for other holders.
+///
+/// The path still names the locked file when this returns; otherwise it opens the file again.
 pub(crate) fn take(dir: &Path) -> Result<File, CertgenError> {
     let path = dir.join(format!("{CA_STEM}.lock"));
     loop {
@@ -24,7 +26,7 @@ pub(crate) fn take(dir: &Path) -> Result<File, CertgenError> {
     }
 }
 
-/// Locks an open file, if it has its name still when its turn comes.
+/// Locks an open file; `None` if the path names another file by then.
 pub(crate) fn lock(file: File, path: &Path) -> Result<Option<File>, CertgenError> {
     file.lock().map_err(CertgenError::io("lock", path))?;
     let locked = file.metadata().map_err(CertgenError::io("lock", path))?;
@@ -34,7 +36,7 @@ pub(crate) fn lock(file: File, path: &Path) -> Result<Option<File>, CertgenError
         .then_some(file))
 }
 
-/// Opens the lock file, which belongs to the directory's owner and which nobody else can open.
+/// Opens the lock file, or creates it, owned by the directory's owner with mode [`LOCK_MODE`].
 fn open(dir: &Path, path: &Path) -> Result<File, CertgenError> {
     let failed = || CertgenError::io("open", path);
     let file = OpenOptions::new()
@@ -56,7 +58,7 @@ fn open(dir: &Path, path: &Path) -> Result<File, CertgenError> {
     Ok(file)
 }
 
-/// Gives a file to the owner of its directory, if root has it: the owner's commands need it too.
+/// Gives a file to the owner of its directory if root runs this: the owner's commands need it too.
 pub(crate) fn hand_over(file: &File, dir: &Path) -> io::Result<()> {
     let (found, owner) = (file.metadata()?, fs::metadata(dir)?);
     if geteuid().is_root() && found.uid() != owner.uid() {
@@ -65,7 +67,10 @@ pub(crate) fn hand_over(file: &File, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Fails if an open file may be somebody else's who placed it in the directory.
+/// Fails if another user may have placed an open file in the directory.
+///
+/// It must be a regular file with one name that belongs to the calling user, to the directory's
+/// owner or to root.
 pub(crate) fn check_own(file: &File, dir: &Path, path: &Path) -> Result<(), CertgenError> {
     let refuse = |what| CertgenError::NotOurs {
         path: path.to_owned(),

@@ -1,6 +1,6 @@
-//! The `certgen` command: 0 is done, 1 is failed, 255 is a call that makes no sense.
+//! The `certgen` command. Exit codes: 0 success, 1 failure, 255 a wrong command line.
 //!
-//! `needs-renewal` has codes of its own, for scripts: 0 renew, 1 fine, 2 no such file, 255 else.
+//! `needs-renewal` has its own codes, for scripts: 0 renew, 1 not yet, 2 no such file, 255 else.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -13,7 +13,7 @@ use clap::Parser;
 
 use crate::command::CertgenArguments;
 
-/// The exit code of a call that makes no sense.
+/// Exit code of a command line that cannot be parsed.
 const MISUSED: u8 = 255;
 
 fn main() -> ExitCode {
@@ -32,14 +32,14 @@ fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let code = command::run(&arguments, &mut out).unwrap_or_else(|failure| {
         let told = writeln!(io::stderr(), "certgen: {}", explain(&failure));
-        // Without anybody to tell, the exit code has to do.
+        // If standard error cannot be written, the exit code is the only report.
         drop(told);
         command::failure_code(&arguments, &failure)
     });
     ExitCode::from(code)
 }
 
-/// An error with everything that led to it.
+/// Formats an error with all its sources, separated by colons.
 fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! Names that certificates and their files may carry.
+//! Rules for the names of certificates and their files.
 
 use std::net::IpAddr;
 
@@ -9,13 +9,13 @@ use thiserror::Error;
 use crate::error::CertgenError;
 use crate::store::{CA_STEM, SERVER_STEM};
 
-/// The longest common name, in characters (X.520, `ub-common-name`).
+/// Longest common name, in characters (X.520, `ub-common-name`).
 pub const LONGEST_NAME: usize = 64;
 
-/// Why a name cannot be used.
+/// Rules that a name can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NameError {
-    /// No character at all.
+    /// The name is empty.
     #[error("it is empty")]
     Empty,
     /// More than [`LONGEST_NAME`] characters.
@@ -41,7 +41,7 @@ pub enum NameError {
     NotAHost,
 }
 
-/// Says whether a common name is one that the gateway accepts as an identity.
+/// Checks that a common name is one that the gateway accepts as an identity.
 ///
 /// # Errors
 ///
@@ -62,11 +62,11 @@ pub fn check_common_name(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Says whether a client's files may be named after it.
+/// Checks that files may be named after a client.
 ///
 /// # Errors
 ///
-/// The first rule that the name breaks: those of a common name, and those of a file.
+/// The first rule that the name breaks: those of [`check_common_name`], then those of a file.
 pub fn check_file_stem(name: &str) -> Result<(), NameError> {
     check_common_name(name)?;
     if let Some(separator) = name
@@ -87,7 +87,7 @@ pub fn check_file_stem(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Names the name that broke a rule.
+/// Returns a function that adds the name to the rule that it breaks.
 pub(crate) fn refuse(name: &str) -> impl FnOnce(NameError) -> CertgenError {
     move |source| CertgenError::Name {
         name: name.to_owned(),
@@ -95,9 +95,9 @@ pub(crate) fn refuse(name: &str) -> impl FnOnce(NameError) -> CertgenError {
     }
 }
 
-/// Characters that a reader cannot see, or that change how their neighbours are read.
+/// Returns true for a character that a reader cannot see, or that changes how others are shown.
 ///
-/// The gateway refuses the same ones, so that no certificate is issued in vain.
+/// The gateway refuses the same characters, so no certificate is issued that it would not accept.
 pub(crate) fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -107,7 +107,7 @@ pub(crate) fn is_invisible(character: char) -> bool {
             | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A name that a server can be reached and verified by.
+/// A name by which clients reach and verify a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostName {
     /// A DNS name, possibly with `*` as its first label; in lower case.
@@ -117,11 +117,11 @@ pub enum HostName {
 }
 
 impl HostName {
-    /// Takes a text for a DNS name, a wildcard or an IP address.
+    /// Parses a DNS name, a wildcard such as `*.example.test`, or an IP address.
     ///
     /// # Errors
     ///
-    /// The text with [`NameError::NotAHost`].
+    /// [`CertgenError::Name`] with [`NameError::NotAHost`].
     pub fn parse(text: &str) -> Result<Self, CertgenError> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Ip(address));
@@ -134,7 +134,7 @@ impl HostName {
         Ok(Self::Dns(name))
     }
 
-    /// The name as it goes into a certificate.
+    /// Converts the name to a subject alternative name.
     pub(crate) fn san(self) -> Result<SanType, CertgenError> {
         Ok(match self {
             Self::Dns(name) => SanType::DnsName(name.try_into()?),

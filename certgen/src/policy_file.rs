@@ -1,7 +1,7 @@
-//! A client granted a group in a policy file, by changing one line of it.
+//! Grants of groups to clients, made by changing single lines of a policy file.
 //!
-//! The change is made in the text, so comments and layout stay. It is believed only if a YAML
-//! parser reads out of the new text what was in the old one, and the grant, and nothing else.
+//! The change is made in the text, so comments and layout stay. It is accepted only if a YAML
+//! parser reads the old content and the grant, and nothing else, from the new text.
 
 mod edit;
 
@@ -17,7 +17,7 @@ use crate::name::{check_common_name, refuse};
 use crate::store::{self, DraftFile, FileAccess};
 use crate::yaml;
 
-/// Why a policy file was left as it is.
+/// Reasons for which a grant leaves a policy file unchanged.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PolicyFileError {
@@ -29,17 +29,17 @@ pub enum PolicyFileError {
     Yaml {
         /// The file.
         path: PathBuf,
-        /// Where it goes wrong.
+        /// The parser's error, with its position in the file.
         source: Box<serde_saphyr::Error>,
     },
-    /// Something in the file is not what a policy has there.
+    /// A part of the file does not have the type that a policy requires.
     #[error("{what} in {} is not {expected}", .path.display())]
     Shape {
         /// The file.
         path: PathBuf,
-        /// What was looked at.
+        /// The part, such as `clients`.
         what: String,
-        /// What it should be.
+        /// The type that is required.
         expected: &'static str,
     },
     /// The policy defines groups, but not this one; the gateway would refuse it.
@@ -47,12 +47,12 @@ pub enum PolicyFileError {
     UnknownGroup {
         /// The file.
         path: PathBuf,
-        /// The group that was asked for.
+        /// The group that was to be granted.
         group: String,
-        /// Those that there are.
+        /// The groups that the policy defines.
         known: Vec<String>,
     },
-    /// The file is laid out in a way that no line can be added to safely.
+    /// The layout of the file does not allow a line to be added safely.
     #[error(
         "{} was left alone: its layout is not one that can be added to safely; \
          add this by hand:\n{fragment}", .path.display()
@@ -60,26 +60,26 @@ pub enum PolicyFileError {
     Layout {
         /// The file.
         path: PathBuf,
-        /// What to add.
+        /// The lines to add by hand, as [`fragment`] makes them.
         fragment: String,
     },
-    /// Somebody else wrote the file in the meantime.
+    /// Another process changed the file after it was read.
     #[error("{} changed in the meantime and was left alone; try again", .0.display())]
     Changed(PathBuf),
 }
 
-/// What granting changes.
+/// Effect of a grant on one client's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrantAddition {
     /// The client is new to the policy.
     Client,
-    /// The client was there, the group is new to it.
+    /// The client has an entry, the group is new to it.
     Group,
-    /// Both were there; nothing changes.
+    /// The client has the group already; nothing changes.
     Nothing,
 }
 
-/// A grant that is worked out, but not written yet.
+/// A prepared grant, which [`GrantEdit::write`] writes to the policy file.
 #[derive(Debug)]
 #[must_use = "a grant changes nothing until it is written"]
 pub struct GrantEdit {
@@ -91,11 +91,11 @@ pub struct GrantEdit {
 }
 
 impl GrantEdit {
-    /// Works out how to grant clients a group in this file, which stays as it is.
+    /// Prepares the grant of a group to clients; the file is read, but not changed.
     ///
     /// # Errors
     ///
-    /// A file that is no policy, does not know the group, or cannot be added to safely.
+    /// A file that is not a policy, does not define the group, or cannot be added to safely.
     pub fn plan(path: &Path, clients: &[&str], group: &str) -> Result<Self, PolicyFileError> {
         for name in clients.iter().chain([&group]) {
             check_common_name(name).map_err(refuse(name))?;
@@ -135,16 +135,17 @@ impl GrantEdit {
         })
     }
 
-    /// What it changes for each of the clients.
+    /// The change for each client, in the order of the clients given to [`GrantEdit::plan`].
     pub fn additions(&self) -> &[GrantAddition] {
         &self.additions
     }
 
-    /// Writes the file, which keeps its mode and owner.
+    /// Writes the file, which keeps its mode and owner; does nothing if nothing changes.
     ///
     /// # Errors
     ///
-    /// A file that cannot be written, or that is not the one that was read any more.
+    /// A file that cannot be written, or that has changed since it was read
+    /// ([`PolicyFileError::Changed`]).
     pub fn write(self) -> Result<(), PolicyFileError> {
         if self.new == self.old {
             return Ok(());
@@ -157,7 +158,7 @@ impl GrantEdit {
     }
 }
 
-/// The part of a policy that grants clients a group.
+/// Formats the `clients` section of a policy that grants the clients a group.
 pub fn fragment(clients: &[&str], group: &str) -> String {
     let entries = clients
         .iter()
@@ -199,7 +200,7 @@ fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
     serde_saphyr::from_str(text)
 }
 
-/// Changes what a policy says to what it should say once the grant is in it.
+/// Adds the grant to a parsed policy; the result is what the edited text must parse to.
 fn grant(policy: &mut Value, client: &str, group: &str) -> Result<GrantAddition, EditFault> {
     let root = mapping(policy, || "the top level".to_owned())?;
     if let Some(Value::Object(groups)) = root.get("groups")
@@ -229,7 +230,7 @@ fn grant(policy: &mut Value, client: &str, group: &str) -> Result<GrantAddition,
     Ok(GrantAddition::Group)
 }
 
-/// A value as a mapping; nothing at all is an empty one.
+/// Returns a value as a mapping; a null value is replaced by an empty mapping first.
 fn mapping(
     value: &mut Value,
     what: impl FnOnce() -> String,

@@ -1,4 +1,4 @@
-//! The one shape that certificates of each kind have.
+//! Certificate profiles: the fields and extensions of an authority and of a leaf.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
@@ -13,13 +13,14 @@ use crate::name::{HostName, check_common_name, refuse};
 use crate::serial::CertificateSerial;
 use crate::spec::{AuthoritySpec, LeafSpec, LeafUsage};
 
-/// How much of its key's hash is in an authority's name: enough to tell a few apart.
+/// Hexadecimal digits of the key's hash in an authority's default name: enough to tell a few
+/// authorities apart.
 const NAME_DIGITS: usize = 12;
 
-/// What an authority's certificate says.
+/// Parameters of an authority's certificate; its key usages are `keyCertSign` and `cRLSign`.
 ///
-/// Revocation lists name their issuer, so two authorities need two names: the default has the
-/// beginning of the key's hash in it.
+/// Revocation lists name their issuer, so two authorities need different names: the default name
+/// contains the first [`NAME_DIGITS`] digits of the key's hash.
 pub(crate) fn authority(
     spec: &AuthoritySpec,
     key: &KeyPair,
@@ -36,12 +37,12 @@ pub(crate) fn authority(
     Ok(params)
 }
 
-/// The SHA-256 of a public key (its `SubjectPublicKeyInfo`), in hexadecimal.
+/// SHA-256 of a public key (its `SubjectPublicKeyInfo`), in hexadecimal.
 pub(crate) fn spki_hash(spki: &[u8]) -> String {
     certificate_facts::hex(digest(&SHA256, spki).as_ref())
 }
 
-/// What a leaf says.
+/// Parameters of a leaf with its common name and subject alternative names.
 pub(crate) fn leaf(spec: &LeafSpec) -> Result<CertificateParams, CertgenError> {
     check_common_name(&spec.common_name).map_err(refuse(&spec.common_name))?;
     let mut params = nameless_leaf(spec.usage, spec.not_before, spec.not_after)?;
@@ -55,7 +56,8 @@ pub(crate) fn leaf(spec: &LeafSpec) -> Result<CertificateParams, CertgenError> {
     Ok(params)
 }
 
-/// What every leaf of a usage says, whoever it is; one purpose, and nothing an authority could do.
+/// Parameters that all leaves of a usage share: `digitalSignature`, one extended key usage, and
+/// not an authority. The subject and its alternative names are empty.
 pub(crate) fn nameless_leaf(
     usage: LeafUsage,
     not_before: OffsetDateTime,
@@ -72,7 +74,7 @@ pub(crate) fn nameless_leaf(
     Ok(params)
 }
 
-/// Refuses a validity that is empty, or that the encoding has no years for.
+/// Refuses a validity that is empty or outside of the years 1950 to 9999.
 pub(crate) fn check_validity(
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
@@ -83,7 +85,7 @@ pub(crate) fn check_validity(
     check_years(not_before, not_after)
 }
 
-/// Refuses times that the encoding has no years for.
+/// Refuses times outside of the years 1950 to 9999, which X.509 cannot encode (RFC 5280, 4.1.2.5).
 pub(crate) fn check_years(
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,

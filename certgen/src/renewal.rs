@@ -1,4 +1,4 @@
-//! A new key and a new validity for a name that stays the same.
+//! Renewal: a new certificate with the same names and usage, a new key and a new validity.
 
 use std::path::{Path, PathBuf};
 
@@ -24,13 +24,14 @@ use crate::{certificate_facts, check};
 impl Authority {
     /// Renews the leaf in a file: same subject, names and usage, a new key and a new validity.
     ///
-    /// It lasts as long as the old one did, unless `length` says otherwise, and never longer than
-    /// the authority. The file and the key beside it are replaced. The `ca.crl` of `dir`, if there
-    /// is one, may not list the old one.
+    /// It is valid for `length`, or else for as long as the old one, and never longer than the
+    /// authority. The file and the key beside it are replaced. The `ca.crl` of `dir`, if there is
+    /// one, must not list the old one.
     ///
     /// # Errors
     ///
-    /// A certificate that is not this authority's, is revoked, or says what no renewal could.
+    /// A certificate that is not this authority's, is revoked ([`CertgenError::Revoked`]), or has
+    /// contents that cannot be copied ([`CertgenError::NotRenewable`]).
     pub fn renew(
         &self,
         dir: &Path,
@@ -46,7 +47,8 @@ impl AuthorityDirectory {
     ///
     /// # Errors
     ///
-    /// A certificate that is not this authority's, is revoked, or says what no renewal could.
+    /// A certificate that is not this authority's, is revoked ([`CertgenError::Revoked`]), or has
+    /// contents that cannot be copied ([`CertgenError::NotRenewable`]).
     pub fn renew(
         &self,
         authority: &Authority,
@@ -99,11 +101,12 @@ impl AuthorityDirectory {
 }
 
 impl Authority {
-    /// The serial of a leaf that this authority signed; only those it can take back.
+    /// Reads the serial of a leaf that this authority signed; it can revoke no others.
     ///
     /// # Errors
     ///
-    /// A file that holds no certificate, an authority's, or one that somebody else signed.
+    /// A file without a certificate, or with one that is an authority's or signed by another
+    /// authority.
     pub fn serial_in(&self, path: &Path) -> Result<CertificateSerial, CertgenError> {
         let der = certificate_facts::load(path)?;
         let (_, leaf) =
@@ -144,7 +147,8 @@ impl Authority {
     }
 }
 
-/// The key's file that lies beside a certificate's.
+/// Path of the key beside a certificate: `.crt`, `.pem` or `.cer` becomes `.key`, and to any other
+/// name `.key` is added.
 pub(crate) fn key_beside(certificate: &Path) -> PathBuf {
     let extension = certificate
         .extension()

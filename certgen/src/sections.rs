@@ -1,4 +1,4 @@
-//! What is read out of a file of PEM, every line of which has to make sense.
+//! Certificates, keys and lists from PEM, of which every line must be understood.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
 /// The label of revocation lists.
 pub(crate) const LIST: &str = "X509 CRL";
 
-/// All sections of a text; the path is where it came from.
+/// Reads all sections of a text; `path` is named in errors.
 pub(crate) fn read(text: &str, path: &Path) -> Result<Vec<PemSection>, CertgenError> {
     strict_pem::read(text.as_bytes()).map_err(|error| CertgenError::Pem {
         path: path.to_owned(),
@@ -24,7 +24,7 @@ pub(crate) fn read(text: &str, path: &Path) -> Result<Vec<PemSection>, CertgenEr
     })
 }
 
-/// The certificates in a text, at least one.
+/// Reads the certificates in a text; fails if there are none.
 pub(crate) fn certificates(
     text: &str,
     path: &Path,
@@ -40,9 +40,9 @@ pub(crate) fn certificates(
     Ok(found)
 }
 
-/// The one private key in a text.
+/// Reads the private key in a text; fails unless there is exactly one.
 ///
-/// What else there is, like openssl's `EC PARAMETERS`, does not matter.
+/// Other sections, like openssl's `EC PARAMETERS`, are ignored.
 pub(crate) fn key(text: &str, path: &Path) -> Result<KeyPair, CertgenError> {
     let mut keys = read(text, path)?.into_iter().filter_map(private);
     match (keys.next(), keys.next()) {
@@ -61,7 +61,7 @@ fn private(section: PemSection) -> Option<PrivateKeyDer<'static>> {
     })
 }
 
-/// The error for a text without what was looked for.
+/// Makes the error for a text without the expected content.
 pub(crate) fn unreadable(path: &Path, what: &'static str) -> CertgenError {
     CertgenError::Unreadable {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! The number an authority knows a certificate by.
+//! Serial numbers of certificates (RFC 5280, 4.1.2.2).
 
 use std::fmt;
 
@@ -10,31 +10,33 @@ const FRESH_OCTETS: usize = 16;
 /// Octets of the longest serial that RFC 5280 allows.
 const LONGEST_OCTETS: usize = 20;
 
-/// A certificate's serial: a positive number, without leading zeros.
+/// Serial number of a certificate: an unsigned number without leading zeros.
+///
+/// [`Display`](fmt::Display) writes it as lower-case hexadecimal, two digits for each octet.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CertificateSerial(Vec<u8>);
 
 impl CertificateSerial {
-    /// Takes big-endian octets for a serial; leading zeros do not count.
+    /// Makes a serial from big-endian octets; leading zeros are dropped.
     pub fn from_bytes(octets: &[u8]) -> Self {
         let zeros = octets.iter().take_while(|&&octet| octet == 0).count();
         Self(octets[zeros..].to_vec())
     }
 
-    /// A serial that nobody can guess and that will not come twice.
+    /// Makes an unpredictable serial of 128 bits, long enough to be unique.
     pub(crate) fn random() -> Result<Self, CertgenError> {
         let mut octets = [0; FRESH_OCTETS];
         aws_lc_rs::rand::fill(&mut octets).map_err(|_| CertgenError::Random)?;
-        // Zero is no serial, and a first octet of zero would be a shorter one.
+        // Zero is not a serial, and a first octet of zero would make it shorter.
         octets[0] |= 1;
         Ok(Self::from_bytes(&octets))
     }
 
-    /// Reads hexadecimal digits, with or without colons between them.
+    /// Parses hexadecimal digits, with or without colons between octets.
     ///
-    /// Nothing else is a serial, nor is zero, nor more than 20 octets (RFC 5280, 4.1.2.2).
+    /// Returns `None` for other text, for zero and for more than 20 octets (RFC 5280, 4.1.2.2).
     pub fn parse(text: &str) -> Option<Self> {
-        // Between colons there is one octet, without them as many as there are.
+        // Between colons there is one octet; without colons, every two digits are one.
         let groups: Vec<&[u8]> = if text.contains(':') {
             text.split(':').map(str::as_bytes).collect()
         } else {
@@ -53,7 +55,7 @@ impl CertificateSerial {
     }
 }
 
-/// An octet of one or two hexadecimal digits.
+/// Parses an octet of one or two hexadecimal digits.
 fn octet(digits: &[u8]) -> Option<u8> {
     if !matches!(digits.len(), 1 | 2) {
         return None;

@@ -1,4 +1,4 @@
-//! What a certificate should say, before anybody signed it.
+//! Specifications of certificates to be signed.
 
 use std::fmt;
 
@@ -7,16 +7,17 @@ use time::{Duration, OffsetDateTime};
 use crate::error::CertgenError;
 use crate::name::HostName;
 
-/// How far back a validity starts, for verifiers whose clock is behind ours.
+/// Time before now at which a validity starts, for verifiers whose clock is slow: 5 minutes.
 pub(crate) const BACKDATED: Duration = Duration::minutes(5);
 
-/// How long an authority lasts unless told otherwise: ten years, with their leap days.
+/// Default validity of an authority: ten years, including their leap days.
 const AUTHORITY_LASTS: Duration = Duration::days(3652);
 
-/// How long a leaf lasts unless told otherwise.
+/// Default validity of a leaf: 90 days.
 const LEAF_LASTS: Duration = Duration::days(90);
 
-/// What an authority's own certificate should say.
+/// Specification of an authority's own certificate, for
+/// [`Authority::new`](crate::Authority::new).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthoritySpec {
     /// The authority's name; without one, it is named after its key.
@@ -25,12 +26,12 @@ pub struct AuthoritySpec {
     pub not_before: OffsetDateTime,
     /// The last second of its validity.
     pub not_after: OffsetDateTime,
-    /// How many authorities may follow below it; 0 signs leaves only.
+    /// The number of intermediate authorities allowed below it; with 0 it signs leaves only.
     pub path_len: u8,
 }
 
 impl Default for AuthoritySpec {
-    /// Ten years from now, for leaves only, named after its key.
+    /// An authority that is valid for ten years, signs leaves only and is named after its key.
     fn default() -> Self {
         let now = now();
         Self {
@@ -42,7 +43,7 @@ impl Default for AuthoritySpec {
     }
 }
 
-/// What a leaf may be used for: one thing, never both.
+/// Purpose of a leaf (extended key usage): exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeafUsage {
     /// Proving a server to its clients (`serverAuth`).
@@ -60,27 +61,29 @@ impl fmt::Display for LeafUsage {
     }
 }
 
-/// What a leaf should say.
+/// Specification of a leaf, for [`Authority::issue`](crate::Authority::issue).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeafSpec {
     /// The common name, which is a client's identity.
     pub common_name: String,
-    /// The names that a server is verified by.
+    /// The subject alternative names, by which clients verify a server.
     pub sans: Vec<HostName>,
-    /// What it may be used for.
+    /// The purpose of the leaf.
     pub usage: LeafUsage,
     /// The first second of its validity.
     pub not_before: OffsetDateTime,
-    /// The last second of its validity; the authority's own end comes first if it is earlier.
+    /// The last second of its validity; an earlier end of the authority takes precedence.
     pub not_after: OffsetDateTime,
 }
 
 impl LeafSpec {
-    /// A server of these names, for 90 days from now; the first is also its common name.
+    /// Makes the specification of a server of these names, for 90 days from now.
+    ///
+    /// The first name is also the common name, or `server` if that name is too long for one.
     ///
     /// # Errors
     ///
-    /// No name at all, or one that is neither a DNS name nor an IP address.
+    /// No name ([`CertgenError::NoNames`]), or one that is neither a DNS name nor an IP address.
     pub fn server(names: &[&str]) -> Result<Self, CertgenError> {
         let mut sans: Vec<HostName> = Vec::with_capacity(names.len());
         for name in names {
@@ -91,7 +94,7 @@ impl LeafSpec {
         }
         let common_name = match sans.first() {
             None => return Err(CertgenError::NoNames),
-            // Verifiers look at the names below; this one is for people.
+            // Verifiers look at the alternative names; the common name is for people.
             Some(HostName::Dns(name)) if name.len() > crate::LONGEST_NAME => "server".to_owned(),
             Some(HostName::Dns(name)) => name.clone(),
             Some(HostName::Ip(address)) => address.to_string(),
@@ -99,12 +102,14 @@ impl LeafSpec {
         Ok(Self::of(common_name, sans, LeafUsage::Server))
     }
 
-    /// A client of this name, for 90 days from now.
+    /// Makes the specification of a client of this name, for 90 days from now.
     pub fn client(common_name: &str) -> Self {
         Self::of(common_name.to_owned(), Vec::new(), LeafUsage::Client)
     }
 
-    /// The same leaf, ending this long after now.
+    /// Returns the same leaf with an end this long after now.
+    ///
+    /// The end does not change if the new one cannot be represented.
     #[must_use]
     pub fn lasting(self, length: Duration) -> Self {
         Self {
@@ -125,7 +130,7 @@ impl LeafSpec {
     }
 }
 
-/// The present, in the whole seconds that certificates know.
+/// The current time in whole seconds, the resolution of certificates.
 pub(crate) fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_nanosecond(0).unwrap_or(now)

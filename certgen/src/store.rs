@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, with the right mode from their first moment.
+//! Files that are written whole or not at all, and have their mode from the beginning.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -13,44 +13,45 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::error::CertgenError;
 
-/// What the authority's files are named after.
+/// Stem of the authority's files: `ca.crt`, `ca.key`, `ca.crl`.
 pub const CA_STEM: &str = "ca";
 
-/// What the server's files are named after.
+/// Default stem of a server's files: `server.crt`, `server.key`.
 pub const SERVER_STEM: &str = "server";
 
-/// What the names of files begin with that do not have theirs yet.
+/// Prefix of the temporary names of drafts.
 const DRAFT_PREFIX: &str = ".certgen-";
 
-/// The largest file that is read: the list of about a million certificates.
+/// Largest file that is read: 64 MiB, a list of about a million certificates.
 const LARGEST_FILE: u64 = 64 << 20;
 
-/// The mode bits of a directory in which others than its owner can place files.
+/// Mode bits of a directory that let users other than its owner place files in it.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// What happens to a file that is already there.
+/// Treatment of a file that already exists where a new one is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overwrite {
-    /// It stays, and saving fails, even if it appears at the last moment.
+    /// It is kept, and saving fails, even if it appears at the last moment.
     Refuse,
     /// The new one takes its place.
     ///
     /// A certificate keeps the owner of the old file. A private key belongs to this process's
-    /// user, unless that is root and nobody else can place files in the directory.
+    /// user; it keeps the old owner only if the user is root and no other user can place files in
+    /// the directory.
     Replace,
 }
 
-/// Who may read a file.
+/// Access to a file that is written, as its mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileAccess {
-    /// Everybody: certificates and revocation lists.
+    /// 0644, readable by all users: certificates and revocation lists.
     Public,
-    /// The owner, who may also replace it: keys of leaves.
+    /// 0600, readable and writable by the owner: keys of leaves, and the journal.
     Owner,
-    /// The owner, who had better not touch it: the authority's key.
+    /// 0400, readable by the owner and not to be changed: the authority's key.
     Sealed,
-    /// Whoever could read the file that it replaces.
+    /// The mode of the file that it replaces.
     Mode(u32),
 }
 
@@ -65,24 +66,24 @@ impl FileAccess {
     }
 }
 
-/// The certificate's file of a stem.
+/// Path of the certificate with this stem: `<stem>.crt`.
 pub fn certificate_path(dir: &Path, stem: &str) -> PathBuf {
     dir.join(format!("{stem}.crt"))
 }
 
-/// The key's file of a stem.
+/// Path of the private key with this stem: `<stem>.key`.
 pub fn key_path(dir: &Path, stem: &str) -> PathBuf {
     dir.join(format!("{stem}.key"))
 }
 
-/// The file of the authority's revocation list.
+/// Path of the authority's revocation list: `ca.crl`.
 pub fn crl_path(dir: &Path) -> PathBuf {
     dir.join(format!("{CA_STEM}.crl"))
 }
 
-/// A file that is written, but does not have its name yet.
+/// A file that is written under a temporary name beside its final one.
 ///
-/// Dropping it leaves nothing behind.
+/// Dropping the draft removes the file.
 #[derive(Debug)]
 pub(crate) struct DraftFile {
     file: NamedTempFile,
@@ -90,7 +91,7 @@ pub(crate) struct DraftFile {
 }
 
 impl DraftFile {
-    /// Writes a file beside the place it is meant for.
+    /// Writes a draft in the directory of `path`, which is made if it does not exist.
     pub(crate) fn new(path: &Path, text: &str, secrecy: FileAccess) -> Result<Self, CertgenError> {
         let failed = |source| CertgenError::io("write", path)(source);
         let dir = parent(path);
@@ -100,7 +101,7 @@ impl DraftFile {
             .permissions(secrecy.permissions())
             .tempfile_in(dir)
             .map_err(failed)?;
-        // A umask may have taken bits away that others rely on.
+        // The umask may have removed bits that other users need.
         file.as_file()
             .set_permissions(secrecy.permissions())
             .map_err(failed)?;
@@ -112,12 +113,12 @@ impl DraftFile {
         })
     }
 
-    /// The name that the file is meant to have.
+    /// The final path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits until the file is safe on disk.
+    /// Waits until the contents of the file are safe on disk.
     pub(crate) fn sync(&self) -> Result<(), CertgenError> {
         self.file
             .as_file()
@@ -125,7 +126,7 @@ impl DraftFile {
             .map_err(CertgenError::io("write", &self.path))
     }
 
-    /// Makes sure that the name is free, or has a file that may be replaced.
+    /// Checks that the final name is free, or is of a file that may be replaced.
     pub(crate) fn check(&self, overwrite: Overwrite) -> Result<(), CertgenError> {
         match overwrite {
             Overwrite::Refuse => refuse_existing(&self.path),
@@ -133,7 +134,7 @@ impl DraftFile {
         }
     }
 
-    /// Gives the file its name, in the place of any other, and waits until that is safe on disk.
+    /// Gives the file its final name, replacing any other, and waits until that is safe on disk.
     pub(crate) fn replace(self) -> Result<(), CertgenError> {
         self.sync()?;
         let Self { file, path } = self;
@@ -143,7 +144,7 @@ impl DraftFile {
         sync_dir(parent(&path))
     }
 
-    /// Keeps the file under the name that it has now; the value is that name.
+    /// Keeps the file under its temporary name, which is returned.
     pub(crate) fn keep(self) -> Result<PathBuf, CertgenError> {
         let Self { file, path } = self;
         file.into_temp_path()
@@ -151,7 +152,7 @@ impl DraftFile {
             .map_err(|refused| CertgenError::io("write", &path)(refused.error))
     }
 
-    /// The name that the file has now.
+    /// The temporary path of the file.
     pub(crate) fn place(&self) -> &Path {
         self.file.path()
     }
@@ -171,7 +172,7 @@ pub(crate) fn sync_all(dir: &Path) -> Result<(), CertgenError> {
         .map_err(CertgenError::io("sync", dir))
 }
 
-/// Fails if something has this name, be it a dangling link.
+/// Fails with [`CertgenError::Exists`] if anything has this name, even a dangling link.
 pub(crate) fn refuse_existing(path: &Path) -> Result<(), CertgenError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Err(CertgenError::Exists(path.to_owned())),
@@ -179,9 +180,10 @@ pub(crate) fn refuse_existing(path: &Path) -> Result<(), CertgenError> {
     }
 }
 
-/// Fails if something has this name that is no regular file, nor a link to one.
+/// Fails with [`CertgenError::NotAFile`] if the name is of anything but a regular file or a link
+/// to one.
 ///
-/// A rename would put a file in the place of a device, for everybody.
+/// A rename would put a file in the place of a device, for all users.
 pub(crate) fn check_replaceable(path: &Path) -> Result<(), CertgenError> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => Err(CertgenError::NotAFile(path.to_owned())),
@@ -189,20 +191,20 @@ pub(crate) fn check_replaceable(path: &Path) -> Result<(), CertgenError> {
     }
 }
 
-/// Reads a text, which may come through a pipe.
+/// Reads a text file or pipe, as [`read_text`] does.
 pub(crate) fn read(path: &Path) -> Result<String, CertgenError> {
     let file = File::open(path).map_err(CertgenError::io("read", path))?;
     read_text(file, path)
 }
 
-/// Reads a text file; what is no regular file is refused, and never waited for.
+/// Reads a text file; fails without waiting if it is not a regular file.
 pub(crate) fn read_file(path: &Path) -> Result<String, CertgenError> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(flags(OFlags::NONBLOCK))
         .open(path)
         .map_err(|refused| match Errno::from_io_error(&refused) {
-            // A socket.
+            // The path is a socket.
             Some(Errno::NXIO) => CertgenError::NotAFile(path.to_owned()),
             _ => CertgenError::io("read", path)(refused),
         })?;
@@ -213,7 +215,7 @@ pub(crate) fn read_file(path: &Path) -> Result<String, CertgenError> {
     read_text(file, path)
 }
 
-/// Opens a file without following a link or waiting; what it is has yet to be asked.
+/// Opens a file without following a link or waiting; the caller checks the type of the file.
 pub(crate) fn open_own(path: &Path) -> Result<File, CertgenError> {
     OpenOptions::new()
         .read(true)
@@ -222,11 +224,11 @@ pub(crate) fn open_own(path: &Path) -> Result<File, CertgenError> {
         .map_err(CertgenError::io("read", path))
 }
 
-/// Reads a text to its end; one that is too large is an error.
+/// Reads a text of at most 64 MiB to its end.
 ///
 /// # Errors
 ///
-/// A source that cannot be read, has too much, or is no UTF-8; the path is named in the error.
+/// A source that cannot be read, is too large, or is not UTF-8; `path` is named in the error.
 pub fn read_text(source: impl Read, path: &Path) -> Result<String, CertgenError> {
     let mut octets = Vec::new();
     let mut bounded = source.take(LARGEST_FILE + 1);
@@ -242,12 +244,12 @@ pub fn read_text(source: impl Read, path: &Path) -> Result<String, CertgenError>
     })
 }
 
-/// Flags of an open file, as the standard library takes them.
+/// Converts flags of open(2) to the type that the standard library takes.
 pub(crate) fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
 }
 
-/// The directory that a file lies in.
+/// The directory of a file; `.` if the path has none.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
@@ -255,10 +257,10 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Gives a draft the owner of the file that it replaces, or a service could not read it again.
+/// Gives a draft the owner of the file that it replaces, so that a service can read it again.
 ///
-/// A private key is given away by root alone, and only in a directory of root's in which nobody
-/// else can place a file: there, root itself chose the owner of the old key.
+/// A private key is given away by root alone, and only in a directory of root's in which no other
+/// user can place a file: there, root itself chose the owner of the old key.
 fn keep_owner(draft: &File, path: &Path, secrecy: FileAccess) -> io::Result<()> {
     let private = matches!(secrecy, FileAccess::Owner | FileAccess::Sealed);
     let old = if private {
@@ -279,7 +281,7 @@ fn keep_owner(draft: &File, path: &Path, secrecy: FileAccess) -> io::Result<()> 
     fchown(draft, Some(old.uid()), Some(old.gid()))
 }
 
-/// Whether only this process's user can place files in a directory.
+/// Returns true if only this process's user can place files in a directory.
 fn is_closed(dir: &Metadata) -> bool {
     dir.uid() == geteuid().as_raw() && dir.mode() & WRITABLE_BY_OTHERS == 0
 }

@@ -1,4 +1,4 @@
-//! What is to be revoked, by the words that it is asked for with.
+//! Search for the certificates to revoke: by file, serial or name.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::error::CertgenError;
 use crate::index::CertificateIndex;
 use crate::serial::CertificateSerial;
 
-/// What is to be revoked: one certificate.
+/// One certificate to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationTarget {
     serial: CertificateSerial,
@@ -16,7 +16,7 @@ pub struct RevocationTarget {
 }
 
 impl RevocationTarget {
-    /// The certificate with this serial, whether the index knows it or not.
+    /// The certificate with this serial, even if it is not in the index.
     pub fn of_serial(serial: CertificateSerial) -> Self {
         let name = "a certificate".to_owned();
         Self { serial, name }
@@ -27,29 +27,30 @@ impl RevocationTarget {
         &self.serial
     }
 
-    /// The file or the name that it was found by.
+    /// A description for messages: the file or name by which it was found, or a general one.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// How many certificates a name may stand for.
+/// Number of certificates that a name may match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchCount {
-    /// One; a name with more in force is refused.
+    /// One; a name with more in force is refused ([`CertgenError::Ambiguous`]).
     One,
     /// All that are in force.
     All,
 }
 
 impl AuthorityDirectory {
-    /// Finds what texts stand for: certificates' files, their serials, or their names.
+    /// Finds the certificates that texts identify: by file, serial or name.
     ///
-    /// With a certificate come those that it replaced and that are still in force.
+    /// A certificate that is found by file or serial is followed by those that it replaced and that
+    /// are still in force.
     ///
     /// # Errors
     ///
-    /// A file that is no leaf of the authority's, or a text that stands for nothing, or too much.
+    /// A file that is not a leaf of the authority, or a text that matches none or too many.
     pub fn targets(
         &self,
         authority: &Authority,
@@ -65,7 +66,7 @@ impl AuthorityDirectory {
     }
 }
 
-/// Digits that a serial needs which the index does not know: a name could look like a shorter one.
+/// Digits that a serial needs if it is not in the index: a shorter one could be a name.
 const SURE_DIGITS: usize = 16;
 
 fn long_enough(text: &str) -> bool {
@@ -117,8 +118,7 @@ fn named(
     }
 }
 
-/// A certificate, and those of its kind that it replaced: whoever has one of their keys is the
-/// same client.
+/// A certificate and those that it replaced: the holder of any of their keys is the same client.
 fn with_replaced(
     index: &CertificateIndex,
     serial: CertificateSerial,

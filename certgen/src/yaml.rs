@@ -1,21 +1,21 @@
-//! The little of YAML that is needed to change a line without rewriting its neighbours.
+//! The part of YAML that is needed to change a line without rewriting its neighbours.
 //!
-//! This reads one-line flow collections and knows where each part of them stands. What it does not
-//! know it refuses; whether a change was right is judged by a whole parser afterwards.
+//! This reads flow collections of one line, with the position of each part, and refuses all other
+//! syntax. The caller checks a changed text with a complete parser.
 
 use std::ops::Range;
 
 /// Words that a parser takes for something other than text.
 const RESERVED: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
-/// A part of a one-line collection, and where it stands.
+/// A part of a one-line collection, and its range in the line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FlowNode {
     pub(crate) span: Range<usize>,
     pub(crate) shape: FlowValue,
 }
 
-/// What a part is.
+/// Value of a part of a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FlowValue {
     /// A word or a quoted text.
@@ -26,7 +26,7 @@ pub(crate) enum FlowValue {
     Mapping(Vec<(String, FlowNode)>),
 }
 
-/// The name as YAML, quoted where it would be read as something else.
+/// Formats a name as YAML, quoted if it could be read as something else.
 pub(crate) fn quoted(name: &str) -> String {
     let starts = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -37,7 +37,7 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The key that a line starts with after its blanks, and where what follows the colon begins.
+/// Reads the key at the start of a line, after blanks; returns it and the position after its colon.
 pub(crate) fn key(line: &str) -> Option<(String, usize)> {
     let start = line.len() - line.trim_start_matches(' ').len();
     let mut reader = FlowReader {
@@ -54,7 +54,7 @@ pub(crate) fn key(line: &str) -> Option<(String, usize)> {
     }
 }
 
-/// The collection that starts here, if it also ends on this line.
+/// Reads the value that starts at a position, if it is all that the line has but a comment.
 pub(crate) fn flow(line: &str, at: usize) -> Option<FlowNode> {
     let mut reader = FlowReader {
         text: line,
@@ -65,13 +65,13 @@ pub(crate) fn flow(line: &str, at: usize) -> Option<FlowNode> {
     is_blank(&line[node.span.end..]).then_some(node)
 }
 
-/// Whether nothing but blanks and a comment are left.
+/// Returns true if the rest of a line is only blanks and a comment.
 pub(crate) fn is_blank(rest: &str) -> bool {
     let text = rest.trim_start();
     text.is_empty() || (text.starts_with('#') && (text.len() < rest.len() || rest == text))
 }
 
-/// How deep collections may nest.
+/// Greatest depth of nested collections; deeper ones are refused.
 const DEEPEST: u8 = 8;
 
 struct FlowReader<'a> {

@@ -1,4 +1,4 @@
-//! New certificates: the authority's own, a server's, a client's.
+//! Commands that make new certificates: `ca`, `server` and `client`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::command::{CommandError, announce, usage};
 
-/// What stands for a group in what is printed, where none was named.
+/// Placeholder for the group in printed examples if `--group` is absent.
 const ANY_GROUP: &str = "GROUP";
 
 #[derive(Debug, Args)]
@@ -97,7 +97,7 @@ impl NewClients {
         let names = self.all_names()?;
         let clients: Vec<&str> = names.iter().map(String::as_str).collect();
         let directory = AuthorityDirectory::lock(dir)?;
-        // What would keep the policy from changing should be known before anything is issued.
+        // An error in the policy file must show before anything is issued.
         let grant = self.plan(&clients)?;
         let leaves = names
             .iter()
@@ -123,7 +123,7 @@ impl NewClients {
         Ok(())
     }
 
-    /// The names of the command line and of the file, none of them twice.
+    /// Collects the names of the command line and of the `--from` file; a duplicate is an error.
     fn all_names(&self) -> Result<Vec<String>, CommandError> {
         let text = match &self.from {
             Some(path) => text_of(path)?,
@@ -157,7 +157,7 @@ impl NewClients {
     }
 }
 
-/// Says whether files may have this name.
+/// Checks that files can be named after a client or server.
 fn check_stem(name: &str) -> Result<(), CommandError> {
     check_file_stem(name).map_err(|source| CommandError::FileName {
         name: name.to_owned(),
@@ -165,7 +165,7 @@ fn check_stem(name: &str) -> Result<(), CommandError> {
     })
 }
 
-/// The text of a file, or of the standard input.
+/// Reads the text of a file, or of the standard input if the path is `-`.
 fn text_of(path: &Path) -> Result<String, CertgenError> {
     if path == Path::new("-") {
         certgen::read_text(io::stdin().lock(), Path::new("the standard input"))

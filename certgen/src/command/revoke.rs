@@ -1,4 +1,4 @@
-//! Revocation: what is taken back, and the list that says so.
+//! Commands that sign the revocation list: `revoke` and `crl`.
 
 use std::io::Write;
 use std::path::Path;
@@ -35,7 +35,7 @@ impl RevokeArguments {
         } else {
             MatchCount::One
         };
-        // All of them are found first, so that a bad one leaves the list as it is.
+        // All targets are found first, so that a bad one leaves the list unchanged.
         let mut targets = directory.targets(&authority, &self.targets, reach)?;
         for text in &self.serials {
             let serial =
@@ -60,7 +60,7 @@ impl RevokeArguments {
     }
 }
 
-/// Signs the list with fresh dates.
+/// Signs the list with fresh dates and no new entries.
 pub(crate) fn sign_list(
     dir: &Path,
     next_update: Option<Duration>,

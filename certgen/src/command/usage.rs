@@ -1,11 +1,11 @@
-//! What to do with a new client: the policy's line, and commands to paste.
+//! Instructions that are printed for a new client: the policy's line, and commands to paste.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use certgen::{CA_STEM, GrantAddition, certificate_path, key_path};
 
-/// Says what happened to the policy file.
+/// Prints the change that the policy file got for one client.
 pub(crate) fn granted(
     policy: &Path,
     addition: GrantAddition,
@@ -20,7 +20,7 @@ pub(crate) fn granted(
     }
 }
 
-/// Shows what the policy needs.
+/// Prints the section that the policy needs for the clients.
 pub(crate) fn fragment(clients: &[&str], group: &str, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
@@ -29,7 +29,7 @@ pub(crate) fn fragment(clients: &[&str], group: &str, out: &mut dyn Write) -> io
     )
 }
 
-/// Shows how to connect as the client; the group goes into the server name (SNI).
+/// Prints commands that connect as the client; the server name (SNI) is the group's.
 pub(crate) fn commands(
     dir: &Path,
     client: &str,
@@ -64,7 +64,7 @@ pub(crate) fn commands(
     )
 }
 
-/// A word that a shell passes on as it is.
+/// Quotes a word so that a shell passes it on unchanged.
 fn shell(word: &str) -> String {
     let safe =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | '+');

@@ -1,4 +1,4 @@
-//! The index's file: one line of JSON for each certificate.
+//! The file of the index, `ca.index`: one line of JSON for each certificate.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -18,7 +18,7 @@ use crate::lock;
 use crate::serial::CertificateSerial;
 use crate::store::{self, CA_STEM};
 
-/// A line of the file.
+/// One line of the file; dates are RFC 3339, serials hexadecimal.
 #[derive(Debug, Serialize, Deserialize)]
 struct IndexLine {
     serial: String,
@@ -64,12 +64,12 @@ impl IndexLine {
     }
 }
 
-/// Whether a directory has an index.
+/// Returns true if a directory has an index.
 pub(crate) fn exists(dir: &Path) -> bool {
     path(dir).exists()
 }
 
-/// The file's lines for these certificates.
+/// Formats the lines of these entries.
 pub(crate) fn lines(entries: &[IndexEntry]) -> Result<String, CertgenError> {
     let mut text = String::new();
     for entry in entries {
@@ -81,7 +81,7 @@ pub(crate) fn lines(entries: &[IndexEntry]) -> Result<String, CertgenError> {
     Ok(text)
 }
 
-/// Adds lines that are not there yet.
+/// Adds those of the lines that the file does not have yet; can be repeated.
 pub(crate) fn append_missing(dir: &Path, lines: &str) -> Result<(), CertgenError> {
     let old = text(dir)?;
     let known: BTreeSet<&str> = old.lines().collect();
@@ -92,7 +92,9 @@ pub(crate) fn append_missing(dir: &Path, lines: &str) -> Result<(), CertgenError
     append(dir, &missing)
 }
 
-/// Adds lines, and waits until they are safe on disk; the directory is locked.
+/// Adds lines, and waits until they are safe on disk. The caller holds the directory's lock.
+///
+/// A part of a line at the end of the file is removed first.
 pub(crate) fn append(dir: &Path, lines: &str) -> Result<(), CertgenError> {
     if lines.is_empty() && exists(dir) {
         return Ok(());
@@ -122,7 +124,7 @@ pub(crate) fn append(dir: &Path, lines: &str) -> Result<(), CertgenError> {
     Ok(())
 }
 
-/// Where the last whole line ends; a process or machine that died can leave a part of one.
+/// Finds the end of the last whole line; a process or machine that died can leave a part of one.
 fn whole(file: &mut File) -> std::io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
     let mut octet = [0];

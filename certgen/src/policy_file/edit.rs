@@ -1,16 +1,16 @@
-//! Where in the text of a policy a grant goes.
+//! Insertion of a grant into the text of a policy.
 //!
-//! Each of these may be wrong about a layout it has never seen, and says so with `None` where it
-//! notices. Where it does not, its caller does.
+//! Each function may misread a layout that it does not know. It returns `None` if it notices;
+//! otherwise the caller, which parses the result, does.
 
 use std::ops::Range;
 
 use crate::yaml::{self, FlowNode, FlowValue};
 
-/// How far entries are indented where there is none to go by.
+/// Indent of a new entry if there is no other entry to copy it from.
 const INDENT: &str = "  ";
 
-/// The text with a client added to `clients:`.
+/// Returns the text with a client added to `clients:`.
 pub(super) fn add_client(text: &str, client: &str, group: &str) -> String {
     let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let entry = super::entry(client, group);
@@ -48,7 +48,7 @@ pub(super) fn add_client(text: &str, client: &str, group: &str) -> String {
     format!("{edited}{gap}{indent}{entry}{close}{tail}")
 }
 
-/// The text with a group added to a client's list of them.
+/// Returns the text with a group added to the list of a client's groups.
 pub(super) fn add_group(text: &str, client: &str, group: &str) -> Option<String> {
     let clients = find(text, 0..text.len(), "", "clients")?;
     if let Some(FlowNode {
@@ -65,14 +65,14 @@ pub(super) fn add_group(text: &str, client: &str, group: &str) -> Option<String>
     lengthen(text, found.line.start, grant, group)
 }
 
-/// A line that has the key that was looked for.
+/// A line that begins with the wanted key.
 struct FoundKey {
     line: Range<usize>,
     value: usize,
 }
 
 impl FoundKey {
-    /// The collection on the same line.
+    /// Parses the flow collection that follows the key on the same line.
     fn flow(&self, text: &str) -> Option<FlowNode> {
         let line = &text[self.line.clone()];
         let blanks = line[self.value..].len() - line[self.value..].trim_start().len();
@@ -80,7 +80,7 @@ impl FoundKey {
     }
 }
 
-/// The one line in a part of the text that has this indent and this key.
+/// Finds the first line in a part of the text that has this indent and this key.
 fn find(text: &str, part: Range<usize>, indent: &str, key: &str) -> Option<FoundKey> {
     lines(text, part).find_map(|line| {
         let content = text[line.clone()].strip_prefix(indent)?;
@@ -95,7 +95,8 @@ fn find(text: &str, part: Range<usize>, indent: &str, key: &str) -> Option<Found
     })
 }
 
-/// The indented lines from here on, up to the last that has content, and their indent.
+/// Returns the range of indented lines from `start` up to the last with content, and the indent
+/// of the first.
 fn children(text: &str, start: usize) -> (Range<usize>, &str) {
     let mut end = start;
     let mut indent = "";
@@ -124,7 +125,7 @@ fn lines(text: &str, part: Range<usize>) -> impl Iterator<Item = Range<usize>> +
     })
 }
 
-/// A `clients:` line without the nothing (`{}`, `null`, `~`) that stood behind it.
+/// Removes an empty value (`{}`, `null`, `~`) from a `clients:` line.
 fn clear(line: &str, value: usize) -> String {
     let (key, rest) = line.split_at(value);
     let content = rest.trim_start_matches([' ', '\t']);
@@ -139,7 +140,7 @@ fn clear(line: &str, value: usize) -> String {
     }
 }
 
-/// The text with a group at the end of the list that a grant has.
+/// Returns the text with a group appended to the `groups` of one client's entry.
 fn lengthen(text: &str, base: usize, grant: FlowNode, group: &str) -> Option<String> {
     let FlowValue::Mapping(entries) = grant.shape else {
         return None;
