@@ -1,11 +1,11 @@
-//! Base64 with padding (RFC 4648, 4), in the one way in which it can be written.
+//! Base64 with padding (RFC 4648, 4), in its canonical form only.
 
-/// Whether a character may stand in base64.
+/// Returns true for a character of base64, `=` included.
 pub(crate) fn is_digit(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '+' | '/' | '=')
 }
 
-/// Decodes base64 without blanks; `None` for anything else, bits behind the last byte included.
+/// Decodes base64 without blanks; `None` for anything else, such as unused bits that are not zero.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
@@ -17,7 +17,7 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         for &digit in group {
             bits = bits << 6 | value(digit)?;
         }
-        // A short last group stands for fewer bytes.
+        // A short last group encodes fewer bytes.
         let missing = 4 - group.len();
         let [_, three @ ..] = u32::to_be_bytes(bits << (6 * missing));
         let (whole, rest) = three.split_at(3 - missing);

@@ -1,21 +1,25 @@
-//! The lines that explain sections and are not part of them.
+//! Lines between sections that explain them: comments, and the text that openssl writes.
 
-/// The longest run of base64 that is taken for a word.
+/// Longest run of base64 characters that is taken for a word, in characters.
 const LONGEST_WORD: usize = 31;
-/// The longest name of a field in openssl's text.
+/// Longest name of a field in openssl's text, in bytes.
 const LONGEST_NAME: usize = 40;
 
-/// The lines of openssl's text that are neither indented nor a field.
+/// Lines of openssl's text that are neither indented nor a field.
 const ALONE: [&str; 2] = ["Bag Attributes", "No Revoked Certificates."];
 
-/// Whether a line is a comment. One that holds a whole section is not: a line break is missing in it.
+/// Returns true if a line is a comment, which begins with `#`.
+///
+/// A line that also holds a whole section is not one: a line break is missing in it.
 pub(crate) fn is_comment(line: &str) -> bool {
     let is_section = line.contains("-----BEGIN ") && line.contains("-----END ");
     line.trim_start().starts_with('#') && !is_section
 }
 
-/// Whether a text looks like what openssl writes about certificates, lists and keys: fields, indented lines
-/// below them, rows of hexadecimal. The content of a section does not look so.
+/// Returns true if a text looks like openssl's description of a certificate, list or key: fields,
+/// indented lines below them, rows of hexadecimal.
+///
+/// The content of a section does not look so, because of its long words.
 pub(crate) fn is_of_openssl(text: &str) -> bool {
     let is_content =
         |word: &str| word.len() > LONGEST_WORD && word.chars().all(crate::base64::is_digit);
@@ -26,7 +30,7 @@ pub(crate) fn is_of_openssl(text: &str) -> bool {
     text.starts_with([' ', '\t']) || is_field(text) || ALONE.contains(&text.trim_end())
 }
 
-/// Whether a line is `name: value`, `name:` or `name=value`.
+/// Returns true if a line is `name: value`, `name:` or `name=value`.
 fn is_field(text: &str) -> bool {
     let name = match text.split_once([':', '=']) {
         Some((name, value)) if text[name.len()..].starts_with(':') || !is_padding(value) => name,
@@ -36,7 +40,7 @@ fn is_field(text: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(is_name)
 }
 
-/// Whether this is what may stand behind the first `=` of base64.
+/// Returns true if a text is what can follow the first `=` of base64: nothing, or another `=`.
 fn is_padding(value: &str) -> bool {
     matches!(value.trim(), "" | "=")
 }

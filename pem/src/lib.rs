@@ -1,12 +1,12 @@
 //! A reader of PEM (RFC 7468) that skips nothing.
 //!
-//! A bundle of authorities or revocation lists of which a part is left out says less than its author believes,
-//! and nobody notices. So [`read`] accounts for every line: it belongs to a [`PemSection`], is blank, is a comment
-//! that begins with `#`, or is of the text that openssl writes between sections. Anything else, and a section
-//! that is torn, is a [`PemError`] with its line.
+//! If a reader leaves out a part of a bundle of authorities or revocation lists, the author of the
+//! bundle does not notice. So [`read`] accounts for every line: it belongs to a [`PemSection`], is
+//! blank, is a comment that begins with `#`, or is text that openssl writes between sections.
+//! Anything else, and an incomplete section, is a [`PemError`] with its line.
 //!
-//! All line ends are read, a byte order mark, indented sections, a section on one line, and a section that
-//! begins on the line where another ends.
+//! All line ends (LF, CRLF, CR) are accepted, and also a byte order mark, indented sections, a
+//! section on one line, and a section that begins on the line where another ends.
 //!
 //! ```
 //! let text = "# ours\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
@@ -26,7 +26,7 @@ mod line;
 
 use line::{LinePart, pieces};
 
-/// One section: the bytes between a `BEGIN` and its `END`.
+/// One section of a PEM text: the decoded bytes between a `BEGIN` line and its `END` line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PemSection {
     /// The section's type, such as `CERTIFICATE`.
@@ -37,7 +37,7 @@ pub struct PemSection {
     pub line: usize,
 }
 
-/// The content may be a private key, so it is not shown.
+/// Shows the label and the line; the content may be a private key.
 impl std::fmt::Debug for PemSection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Section")
@@ -47,35 +47,35 @@ impl std::fmt::Debug for PemSection {
     }
 }
 
-/// A text that is not PEM from its beginning to its end.
+/// Error of [`read`]: a text that is not PEM from its beginning to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {line}: {fault}")]
 pub struct PemError {
     /// The line, counted from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// The fault in this line.
     pub fault: PemFault,
 }
 
-/// What can be wrong with a text that should be PEM.
+/// Faults of a text that should be PEM.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PemFault {
-    /// The bytes are not text.
+    /// The bytes are not UTF-8.
     #[error("this is not text (PEM is expected, not DER)")]
     NotText,
     /// A line outside of sections is neither blank, a comment nor openssl's text.
     #[error("this is neither a section nor a comment")]
     Stray,
-    /// A line has the dashes of a boundary, and is not a whole one.
+    /// A line has dashes like a `BEGIN` or `END` line, but is not a complete one.
     #[error("the BEGIN or END line is not whole")]
     Boundary,
-    /// A section begins within another.
+    /// A section begins within another, whose label this is.
     #[error("a section begins before the END line of the {0}")]
     Nested(String),
-    /// The text ends within a section.
+    /// The text ends within a section of this label.
     #[error("the END line of the {0} is missing")]
     Unended(String),
-    /// A section ends that has not begun.
+    /// A section of this label ends that has not begun.
     #[error("the BEGIN line of the {0} is missing")]
     Unbegun(String),
     /// A section ends with another label than it began with.
@@ -95,12 +95,16 @@ pub enum PemFault {
     /// The content is encrypted, and needs a passphrase.
     #[error("the {0} is encrypted: give it without a passphrase")]
     Encrypted(String),
-    /// A section has header lines (RFC 1421) that are not understood.
+    /// A section has header lines (RFC 1421) other than those of encryption.
     #[error("the section has a header that is not understood")]
     Header,
 }
 
-/// Reads all sections of a text, in their order.
+/// Reads all sections of a text, in their order; a text without sections gives none.
+///
+/// # Errors
+///
+/// The first line that is not understood, with its [`PemFault`].
 pub fn read(text: &[u8]) -> Result<Vec<PemSection>, PemError> {
     let text = std::str::from_utf8(text).map_err(|error| PemError {
         line: 1 + count_newlines(&text[..error.valid_up_to()]),
@@ -151,7 +155,7 @@ fn read_line(
     Ok(())
 }
 
-/// The lines of a text, whether they end in LF, CRLF or CR.
+/// Splits a text into lines, which end in LF, CRLF or CR.
 fn physical_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split('\n')
         .flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
@@ -161,7 +165,7 @@ fn count_newlines(text: &[u8]) -> usize {
     text.split(|&byte| byte == b'\n').count() - 1
 }
 
-/// A section that has begun.
+/// A section that has begun and not ended.
 struct OpenSection {
     label: String,
     line: usize,
@@ -180,7 +184,7 @@ impl OpenSection {
         }
     }
 
-    /// Takes a line of the content, or a part of one.
+    /// Adds a line of the content, or a part of one; a header line is an error.
     fn take(&mut self, text: &str) -> Result<(), PemFault> {
         if let Some((header, _)) = text.split_once(':') {
             return Err(match header.trim() {

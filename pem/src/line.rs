@@ -1,23 +1,23 @@
-//! The pieces of one line: boundaries of sections, and the text between them.
+//! Parts of one line: boundaries of sections, and the text between them.
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// A piece of a line.
+/// One part of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinePart<'a> {
     /// `-----BEGIN label-----`
     Begin(&'a str),
     /// `-----END label-----`
     End(&'a str),
-    /// A boundary that is not whole.
+    /// An incomplete boundary.
     Broken,
     /// Anything else, not blank.
     Text(&'a str),
 }
 
-/// The pieces of a line.
+/// Splits a line into its parts; a blank line has none.
 pub(crate) fn pieces(line: &str) -> Vec<LinePart<'_>> {
     let mut pieces = Vec::new();
     let mut rest = line;
@@ -30,7 +30,7 @@ pub(crate) fn pieces(line: &str) -> Vec<LinePart<'_>> {
     pieces
 }
 
-/// The first boundary of a text, with what stands before and behind it.
+/// Finds the first boundary of a text; returns it with the text before and after it.
 fn boundary(text: &str) -> Option<(&str, LinePart<'_>, &str)> {
     let begin = text.find(BEGIN).map(|at| (at, BEGIN));
     let end = text.find(END).map(|at| (at, END));
@@ -47,7 +47,7 @@ fn boundary(text: &str) -> Option<(&str, LinePart<'_>, &str)> {
     Some((before, piece, after))
 }
 
-/// A piece that has no boundary; `None` if it is blank.
+/// Makes the part of a text without a whole boundary; `None` if it is blank.
 fn text(text: &str) -> Option<LinePart<'_>> {
     let has_dashes = text.contains("--") && (text.contains("BEGIN") || text.contains("END"));
     match text {
@@ -57,7 +57,7 @@ fn text(text: &str) -> Option<LinePart<'_>> {
     }
 }
 
-/// Whether this may be a label (RFC 7468, 3).
+/// Returns true if a text may be a label (RFC 7468, 3).
 fn is_label(label: &str) -> bool {
     let of_words = label.split([' ', '-']).all(|word| !word.is_empty());
     of_words
