@@ -1,4 +1,4 @@
-//! Sources that may not come for a while.
+//! Bans of sources for a limited time, enforced in the kernel.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,13 +10,16 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::steering::map;
 use crate::{PinDir, SteerError};
 
-/// The table of an instance's bans: 65,536 sources at most, of which the one that came least recently
-/// gives way.
+/// Table of an instance's bans, shared with the kernel.
+///
+/// It holds 65,536 sources; if it is full, a new ban replaces one of those least recently used.
 #[derive(Debug)]
 pub struct BanTable(PinDir);
 
 impl BanTable {
-    /// Opens it.
+    /// Opens the table of an instance.
+    ///
+    /// Fails with [`SteerError::NotLoaded`] if the instance is not loaded.
     pub fn open(pin_dir: &PinDir) -> Result<Self, SteerError> {
         map(pin_dir, "BANS").map(|_| Self(pin_dir.clone()))
     }
@@ -25,15 +28,15 @@ impl BanTable {
         Ok(Map::LruHashMap(map(&self.0, "BANS")?).try_into()?)
     }
 
-    /// Refuses connections to steered ports from an IPv4 address, or from the 64-bit network of an IPv6
-    /// address, for so long from now on.
+    /// Refuses connections to steered ports from an IPv4 address, or from the 64-bit network of an
+    /// IPv6 address, for this long from now on. A new ban of a source replaces its old one.
     pub fn ban(&self, source: IpAddr, duration: Duration) -> Result<(), SteerError> {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let until = now().saturating_add(nanoseconds);
         Ok(self.table()?.insert(key(source), until, 0)?)
     }
 
-    /// Who is banned, and how much longer.
+    /// The banned sources and the remaining times of their bans, sorted by source.
     pub fn all(&self) -> Result<Vec<(IpAddr, Duration)>, SteerError> {
         let now = now();
         let mut bans = Vec::new();
@@ -49,7 +52,7 @@ impl BanTable {
         Ok(bans)
     }
 
-    /// Lets a source come again; tells whether it was banned.
+    /// Lifts the ban of a source; returns true if it was banned.
     pub fn lift(&self, source: IpAddr) -> Result<bool, SteerError> {
         let banned = self.all()?;
         let key = key(source);
@@ -68,7 +71,7 @@ fn key(source: IpAddr) -> Source {
     }
 }
 
-/// The clock of `bpf_ktime_get_ns`.
+/// Monotonic time in nanoseconds, as `bpf_ktime_get_ns` has it.
 fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());

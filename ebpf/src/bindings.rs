@@ -1,4 +1,4 @@
-//! Which destinations are steered.
+//! Bindings: the destinations whose connections are steered.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,23 +7,25 @@ use std::str::FromStr;
 use ebpf_common::{Destination, PORT_BITS};
 use thiserror::Error;
 
-/// Addresses that begin alike.
+/// Prefix of IP addresses, such as `192.0.2.0/24`, or a single address.
+///
+/// The bits behind its length are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IpPrefix {
     address: IpAddr,
     length: u8,
 }
 
-/// Why a text is no prefix.
+/// Errors of parsing an [`IpPrefix`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PrefixError {
-    /// It is not an address, perhaps with a slash and a length.
+    /// The text is not an address, optionally with a slash and a length.
     #[error("expected an address or a prefix such as `192.0.2.0/24` or `2001:db8::/32`")]
     Form,
-    /// The length is more than an address has bits.
+    /// The length is greater than the number of bits of the address.
     #[error("the length is more than the address has bits")]
     Length,
-    /// The address has bits behind the prefix.
+    /// The address has bits that are not zero behind this length.
     #[error("the address has bits behind its first {0}")]
     Behind(u8),
 }
@@ -69,13 +71,14 @@ impl fmt::Display for IpPrefix {
 }
 
 impl IpPrefix {
-    /// All addresses of IPv4.
+    /// All IPv4 addresses, `0.0.0.0/0`.
     pub const ALL_IPV4: Self = Self {
         address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         length: 0,
     };
 
-    /// Those that share a ban: an IPv4 address alone, an IPv6 address with all of its first 64 bits.
+    /// The sources that share a ban with this one: only itself if it is an IPv4 address, else all
+    /// IPv6 addresses with the same first 64 bits.
     pub fn banned_with(source: IpAddr) -> Self {
         let address = source.to_canonical();
         let length = if address.is_ipv4() { 32 } else { 64 };
@@ -86,12 +89,12 @@ impl IpPrefix {
         }
     }
 
-    /// Whether some address begins like both.
+    /// Returns true if some address is in both prefixes.
     pub fn overlaps(self, other: Self) -> bool {
         self.contains(other.address) || other.contains(self.address)
     }
 
-    /// Whether an address begins like this.
+    /// Returns true if the address is in this prefix; false for one of the other family.
     pub fn contains(self, address: IpAddr) -> bool {
         let same_family = self.address.is_ipv4() == address.is_ipv4();
         let there = Self { address, ..self };
@@ -113,17 +116,17 @@ impl IpPrefix {
     }
 }
 
-/// One rule: what goes there is steered.
+/// Binding of a port: connections to it are steered to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PortBinding {
-    /// A port at every address.
+    /// The port at every address.
     Port(u16),
-    /// A port at some addresses.
+    /// The port at the addresses of a prefix.
     At(u16, IpPrefix),
 }
 
 impl PortBinding {
-    /// The port.
+    /// The port of the binding.
     pub fn port(self) -> u16 {
         match self {
             Self::Port(port) | Self::At(port, _) => port,
@@ -141,10 +144,10 @@ impl fmt::Display for PortBinding {
     }
 }
 
-/// The bytes of `BPF_MAP_TYPE_LPM_TRIE`'s key: the length in bits, then the destination.
+/// Size of a key of a `BPF_MAP_TYPE_LPM_TRIE`: the length in bits, then the destination.
 pub(crate) const PREFIX_KEY: usize = 4 + size_of::<Destination>();
 
-/// A prefix as the map's key has it.
+/// Makes the map's key of a port and a prefix; IPv4 addresses are mapped to IPv6.
 pub(crate) fn key(port: u16, prefix: IpPrefix) -> [u8; PREFIX_KEY] {
     let (address, outer) = match prefix.address {
         IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
@@ -157,7 +160,7 @@ pub(crate) fn key(port: u16, prefix: IpPrefix) -> [u8; PREFIX_KEY] {
     key
 }
 
-/// What [`key`] was made of.
+/// Decodes the length and the destination of a map's key, as [`key`] makes it.
 pub(crate) fn from_key(length: u32, destination: [u8; PREFIX_KEY - 4]) -> Option<(u16, IpPrefix)> {
     let (port, address) = destination.split_first_chunk::<2>()?;
     let address = Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?);

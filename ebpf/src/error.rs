@@ -1,4 +1,4 @@
-//! Why steering cannot be had, in the operator's words.
+//! Errors of steering, with advice for the operator.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,40 +9,40 @@ use aya::pin::PinError;
 use aya::programs::ProgramError;
 use thiserror::Error;
 
-/// Why steering cannot be had.
+/// Errors of loading, using and unloading steering.
 #[derive(Debug, Error)]
 pub enum SteerError {
-    /// The directory is in no bpffs.
+    /// The directory is not in a bpffs.
     #[error(
         "{path} is in no bpffs: mount one (`mount -t bpf -o mode=0755 bpf /sys/fs/bpf`), or name another with --bpffs",
         path = .0.display()
     )]
     NoBpffs(PathBuf),
-    /// The directory can be changed by somebody who could have others' connections.
+    /// The directory can be changed by another user, who could take over connections.
     #[error("{path}: user {user} (mode {mode:o}) could change what is pinned there: remove it, and mount the bpffs with mode=0755", path = .path.display())]
     Unsafe {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The owner's user number.
         user: u32,
         /// Its mode.
         mode: u32,
     },
-    /// The programs that are pinned there decide for another network namespace.
+    /// The instance in this directory is attached to another network namespace.
     #[error("{path} is loaded in another network namespace: choose another --instance", path = .0.display())]
     Elsewhere(PathBuf),
-    /// Nothing was loaded there.
+    /// Nothing is loaded in this directory.
     #[error("nothing is loaded in {path}: run `portcullis steer load` as root", path = .0.display())]
     NotLoaded(PathBuf),
-    /// The process lacks a capability.
+    /// The process lacks this capability.
     #[error(
         "loading needs CAP_BPF and CAP_NET_ADMIN, and this process lacks {0}: run `portcullis steer load` as root once"
     )]
     Capability(&'static str),
-    /// The pinned maps belong to somebody else.
+    /// The process may not read and write this pin.
     #[error("{path} is not this user's: name the user with `portcullis steer load --user`", path = .0.display())]
     NotOurs(PathBuf),
-    /// A pinned map is not what this version makes.
+    /// A pinned map has another layout than this version's.
     #[error(
         "{path} was made by another version ({what}): run `portcullis steer unload` and `portcullis steer load`",
         path = .path.display()
@@ -50,18 +50,18 @@ pub enum SteerError {
     Incompatible {
         /// The map's pin.
         path: PathBuf,
-        /// What differs.
+        /// The difference: sizes of key and value, and number of entries.
         what: String,
     },
-    /// Another gateway has its listeners there.
+    /// Another gateway has this role of the instance.
     #[error("another gateway is {role} of the instance in {path}", path = .path.display())]
     Taken {
-        /// The instance.
+        /// The directory of the instance.
         path: PathBuf,
-        /// What it is.
+        /// The role that is taken.
         role: crate::Role,
     },
-    /// There are more workers than slots.
+    /// There are more workers than [`MOST_WORKERS`](crate::MOST_WORKERS).
     #[error("{0} workers are too many to steer to: at most {most}", most = crate::MOST_WORKERS)]
     TooManyWorkers(usize),
     /// The kernel refused the programs or maps.
@@ -79,15 +79,15 @@ pub enum SteerError {
     /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl SteerError {
-    /// What makes a system's error one of these.
+    /// Returns a function that adds the operation to a system's error.
     pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         |source| Self::System { what, source }

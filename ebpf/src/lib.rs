@@ -6,8 +6,8 @@
 //! entries of maps. Programs, maps and the attachment are pinned in a directory of a bpffs: so they
 //! outlive the process, and a process without any capability can use them if the files are its own.
 //!
-//! What is steered is the gateway's or nobody's: while no gateway serves, such connections are
-//! refused, even if something else listens on their port.
+//! Steered connections never reach another process: while no gateway serves, they are refused, even
+//! if something else listens on their port.
 
 mod bans;
 mod bindings;

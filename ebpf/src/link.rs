@@ -1,4 +1,4 @@
-//! Whether the programs decide for this network namespace: a pin alone does not say so.
+//! State of an instance's attachment to a network namespace, which a pin alone does not show.
 
 use std::fs;
 use std::io;
@@ -7,24 +7,24 @@ use std::os::linux::fs::MetadataExt;
 use crate::object::LINK;
 use crate::{PinDir, SteerError, sys};
 
-/// The network namespace of the calling thread.
+/// Path of the network namespace of the calling thread.
 pub(crate) const NAMESPACE: &str = "/proc/thread-self/ns/net";
 
-/// Where the programs of an instance are attached.
+/// Attachment of an instance's programs, relative to this network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachmentState {
-    /// To this network namespace: they decide where connections go.
+    /// Attached to this network namespace: they decide where connections go.
     Here,
-    /// To another one.
+    /// Attached to another network namespace.
     Elsewhere,
-    /// Nowhere: somebody has removed or detached the link, or its namespace is gone.
+    /// Not attached: the link was removed or detached, or its namespace is gone.
     Nowhere,
-    /// Only who has loaded them may know.
+    /// Unknown: the process may not open the link; the user that loaded the programs can.
     Hidden,
 }
 
 impl AttachmentState {
-    /// Looks at the link.
+    /// Reads the state of the instance's pinned link.
     pub fn of(pin_dir: &PinDir) -> Result<Self, SteerError> {
         let namespace = match sys::link_namespace(&pin_dir.pin(LINK)) {
             Ok(namespace) => namespace,

@@ -1,4 +1,4 @@
-//! The privileged half: loading, attaching, pinning, and undoing it.
+//! The privileged part: loading, attaching and pinning of the programs and maps, and unloading.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,14 +18,14 @@ use ebpf_common::{MOST_WORKERS, ROLES};
 use crate::link::{AttachmentState, NAMESPACE};
 use crate::{PinDir, SteerError, sys};
 
-/// The programs, as `ebpf/regen` built them.
+/// Object file with the programs, as `ebpf/regen` built it.
 static OBJECT: &[u8] = include_bytes_aligned!("../objects/portcullis.o");
 
 pub(crate) const LINK: &str = "link";
 pub(crate) const STEER: &str = "steer";
 pub(crate) const CHOOSE: &str = "choose";
 
-/// A map's name, the sizes of its keys and values, and how many it can hold.
+/// Maps of an instance: name, sizes of key and value in bytes, and greatest number of entries.
 pub(crate) const MAPS: [(&str, usize, usize, u32); 11] = [
     ("PORTS", 2, 1, 65_536),
     ("PREFIXES", crate::bindings::PREFIX_KEY, 1, 1 << 20),
@@ -40,7 +40,7 @@ pub(crate) const MAPS: [(&str, usize, usize, u32); 11] = [
     ("TURN", 4, 8, 1),
 ];
 
-/// The user that the maps are to belong to.
+/// User and group to which the maps of an instance are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinOwner {
     /// The user's number.
@@ -51,9 +51,17 @@ pub struct PinOwner {
 
 /// Loads the programs into the kernel, attaches them to this network namespace and pins all of it.
 ///
-/// What is pinned there already stays: rules and counters are kept, the program is exchanged without
-/// a moment in which none is attached. Returns the numbers of other programs at the same hook, which
-/// decide before or after this one.
+/// Maps that are pinned there already are kept, with their bindings and counters. An attached
+/// program is replaced without a moment in which none is attached. Without an `owner`, the maps
+/// keep the one that they have.
+///
+/// Returns the numbers of other programs at the same hook, which decide before or after this one.
+///
+/// # Errors
+///
+/// [`SteerError::Capability`] without `CAP_BPF` and `CAP_NET_ADMIN`, [`SteerError::Elsewhere`] if
+/// the instance is attached to another network namespace, [`SteerError::Incompatible`] for maps of
+/// another version, and others.
 pub fn load(pin_dir: &PinDir, owner: Option<PinOwner>) -> Result<Vec<u32>, SteerError> {
     pin_dir.check()?;
     require_capabilities()?;
@@ -75,7 +83,9 @@ pub fn load(pin_dir: &PinDir, owner: Option<PinOwner>) -> Result<Vec<u32>, Steer
     other_programs(pin_dir, &namespace)
 }
 
-/// Takes the programs out of the kernel, and all that is pinned with them.
+/// Detaches the programs and removes all pins of the instance and their directory.
+///
+/// Fails with [`SteerError::NotLoaded`] if there are no pins.
 pub fn unload(pin_dir: &PinDir) -> Result<(), SteerError> {
     pin_dir.check()?;
     let directory = pin_dir.path();
@@ -128,7 +138,7 @@ fn require_capabilities() -> Result<(), SteerError> {
     Ok(())
 }
 
-/// Whether the maps that are pinned there are those of this version.
+/// Checks that the pinned maps have the layout of this version; missing ones are ignored.
 pub(crate) fn check_maps(pin_dir: &PinDir) -> Result<(), SteerError> {
     for (name, key, value, most) in MAPS {
         let path = pin_dir.pin(name);
@@ -154,7 +164,8 @@ fn check_map(path: &Path, info: &MapInfo, wanted: (usize, usize, u32)) -> Result
     })
 }
 
-/// What it means that a pin cannot be used.
+/// Converts the error of opening a pin: [`SteerError::NotOurs`] if the process may not read and
+/// write it.
 pub(crate) fn denied(path: &Path, error: aya::maps::MapError) -> SteerError {
     if rustix::fs::access(
         path,
@@ -167,7 +178,7 @@ pub(crate) fn denied(path: &Path, error: aya::maps::MapError) -> SteerError {
     SteerError::NotOurs(path.to_owned())
 }
 
-/// The programs and maps, the maps pinned: those that were there, or new ones.
+/// Loads the object with its maps pinned: those that exist, or new ones.
 fn pinned(pin_dir: &PinDir) -> Result<Ebpf, SteerError> {
     let pins = MAPS.map(|(name, ..)| (name, pin_dir.pin(name)));
     let mut loader = EbpfLoader::new();
@@ -210,9 +221,9 @@ fn attach(
     Ok(())
 }
 
-/// Pins something over what was pinned there.
+/// Pins an object under a name, in place of another that may be pinned there.
 fn renew(path: &Path, pin: impl FnOnce(&Path) -> Result<(), SteerError>) -> Result<(), SteerError> {
-    // A bpffs takes no names with dots.
+    // A bpffs does not accept names with dots.
     let mut aside = path.as_os_str().to_owned();
     aside.push("-aside");
     let aside = Path::new(&aside);
@@ -224,7 +235,7 @@ fn renew(path: &Path, pin: impl FnOnce(&Path) -> Result<(), SteerError>) -> Resu
     )))
 }
 
-/// Whose maps are there: those that this version adds are to be the same user's.
+/// Owner of the maps that exist; maps that this version adds are given to the same user.
 fn owner_of(pin_dir: &PinDir) -> Option<PinOwner> {
     let maps = fs::metadata(pin_dir.pin("PORTS")).ok()?;
     Some(PinOwner {
@@ -233,8 +244,9 @@ fn owner_of(pin_dir: &PinDir) -> Option<PinOwner> {
     })
 }
 
-/// The maps, and the program that a gateway attaches to its own sockets, become the user's. What
-/// decides for the whole namespace stays root's.
+/// Gives the user the maps, and the program that a gateway attaches to its own sockets.
+///
+/// The program that decides for the whole namespace, and its link, remain root's.
 fn give(pin_dir: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
     for name in MAPS.map(|(name, ..)| name).into_iter().chain([CHOOSE]) {
         let path = pin_dir.pin(name);
@@ -246,7 +258,7 @@ fn give(pin_dir: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
     Ok(())
 }
 
-/// Other programs at the hook.
+/// Numbers of the other programs at the `sk_lookup` hook of the namespace.
 fn other_programs(pin_dir: &PinDir, namespace: &File) -> Result<Vec<u32>, SteerError> {
     let own = aya::programs::ProgramInfo::from_pin(pin_dir.pin(STEER))?.id();
     let all = sys::lookup_programs(namespace).map_err(SteerError::system(

@@ -1,4 +1,4 @@
-//! Where an instance's programs and maps are pinned.
+//! Directory in which an instance's programs and maps are pinned.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use crate::SteerError;
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPFFS: u64 = 0xcafe_4a11;
 
-/// The directory of one instance in a bpffs.
+/// Directory of one instance in a bpffs: `<bpffs>/portcullis/<instance>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinDir(PathBuf);
 
 impl PinDir {
-    /// The directory of an instance below a mounted bpffs, usually `/sys/fs/bpf`.
+    /// Makes the path of an instance below a mounted bpffs, usually `/sys/fs/bpf`.
     ///
-    /// The name becomes a directory's: one or more of `a-z A-Z 0-9 - _`, `None` for any other.
+    /// The name consists of one or more of `a-z A-Z 0-9 - _`; `None` for any other.
     pub fn new(bpffs: &Path, instance: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let named = !instance.is_empty() && instance.bytes().all(plain);
         named.then(|| Self(bpffs.join("portcullis").join(instance)))
     }
 
-    /// The directory.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -35,18 +35,18 @@ impl PinDir {
         self.0.join(name)
     }
 
-    /// Makes the directories that are not there, and looks at those that are: whoever can change one can
-    /// take the link away.
+    /// Makes the missing directories, and checks all of them: a user who can change one can remove
+    /// the link.
     pub(crate) fn make(&self) -> Result<(), SteerError> {
         self.walk(true)
     }
 
-    /// Whether nobody but root and the calling user can change what is pinned there.
+    /// Checks that only root and the calling user can change the pins; missing directories pass.
     pub(crate) fn check_owner(&self) -> Result<(), SteerError> {
         self.walk(false)
     }
 
-    /// Opens one directory in the other, so that what is looked at is what was opened.
+    /// Opens each directory within the one before, so that the checked directory is the opened one.
     fn walk(&self, makes: bool) -> Result<(), SteerError> {
         let instances = self.0.parent().unwrap_or(&self.0);
         let bpffs = instances.parent().unwrap_or(instances);
@@ -78,7 +78,7 @@ impl PinDir {
         Ok(())
     }
 
-    /// Whether it can hold pins at all.
+    /// Checks that the directory, or the nearest one above it that exists, is in a bpffs.
     pub(crate) fn check(&self) -> Result<(), SteerError> {
         let there = self.0.ancestors().find(|directory| directory.exists());
         let kind = there.and_then(|directory| rustix::fs::statfs(directory).ok());
@@ -89,8 +89,10 @@ impl PinDir {
     }
 }
 
-/// Whether only root and the calling user can put something into a directory, or take it away. In a sticky
-/// one others can add their own, but not take away what is not theirs.
+/// Checks that only root and the calling user can add files to a directory or remove them.
+///
+/// A sticky directory is accepted if `may_be_sticky`: other users can add files to it, but not
+/// remove those of others.
 fn trusted(path: &Path, directory: &OwnedFd, may_be_sticky: bool) -> Result<(), SteerError> {
     let found = fstat(directory).map_err(|error| {
         SteerError::system(format!("{}: cannot be looked at", path.display()))(error.into())

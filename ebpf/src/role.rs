@@ -1,9 +1,9 @@
-//! What a gateway is to an instance, and which process has which role.
+//! Roles of gateways in an instance, and the processes that hold them.
 //!
-//! A process writes its pid and its start time when it takes a role, and clears them when it retires. One
-//! that is killed leaves them behind, so the reader looks for the process in `/proc` by both. The pid is the
-//! one in the process's own PID namespace: a reader outside of it finds the process as well and is told
-//! the pid that it sees itself.
+//! A process writes its pid and its start time when it takes a role, and clears them when it
+//! retires. A killed process leaves them behind, so the reader looks for the process in `/proc` by
+//! both. The pid is the one in the process's own PID namespace. A reader outside of it finds the
+//! process as well, and gets the pid that it sees itself.
 
 use std::fmt;
 use std::fs;
@@ -17,12 +17,12 @@ use crate::{PinDir, SteerError};
 
 const PROCESSES: &str = "PROCESSES";
 
-/// What a gateway is to an instance, of which it can have one each.
+/// Role of a gateway in an instance; each can be held by one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It serves.
+    /// The gateway that serves.
     Primary,
-    /// It serves while there is no primary.
+    /// The gateway that serves while there is no primary.
     Standby,
 }
 
@@ -44,29 +44,30 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who has a role.
+/// Holder of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoleHolder {
-    /// No process.
+    /// The role is free.
     Nobody,
-    /// This process.
+    /// A running process holds the role.
     Process {
-        /// As the caller sees it.
+        /// The pid, as the caller sees it.
         pid: u32,
-        /// When it took the role.
+        /// The time at which it took the role.
         since: SystemTime,
     },
     /// A process that has ended without leaving the role, or that the caller cannot see.
     Lost {
-        /// As the process saw it.
+        /// The pid, in the process's own PID namespace.
         pid: u32,
     },
-    /// A process of an earlier version, which leaves no pid, or none: what was loaded has no table for it.
+    /// A process of an earlier version, which does not write its pid, or one that has ended: the
+    /// table of pids has no entry, or does not exist.
     Unknown,
 }
 
 impl RoleHolder {
-    /// Who has a role of an instance.
+    /// Reads the holder of a role of an instance.
     pub fn of(pin_dir: &PinDir, role: Role) -> Result<Self, SteerError> {
         let entry = match processes(pin_dir) {
             Ok(table) => table.get(&role.number(), 0)?,
@@ -92,14 +93,15 @@ impl RoleHolder {
     }
 }
 
-/// This process's entry, if it takes a role now.
+/// Makes the entry of this process, with now as the time at which it takes the role.
 pub(crate) fn own_entry() -> RoleEntry {
     let pid = std::process::id();
     let since = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
     [pid.into(), started("self").unwrap_or(0), since]
 }
 
-/// Writes who has a role. What an earlier version has loaded has no table for it.
+/// Writes the entry of a role's holder; does nothing if an earlier version, which has no table for
+/// it, loaded the instance.
 pub(crate) fn note(pin_dir: &PinDir, role: Role, entry: RoleEntry) -> Result<(), SteerError> {
     match processes(pin_dir) {
         Ok(mut table) => Ok(table.set(role.number(), entry, 0)?),
@@ -112,8 +114,8 @@ fn processes(pin_dir: &PinDir) -> Result<Array<MapData, RoleEntry>, SteerError> 
     Ok(Map::Array(map(pin_dir, PROCESSES)?).try_into()?)
 }
 
-/// The pid, as the caller sees it, of the process that has this pid in its own PID namespace and was started
-/// then.
+/// Finds a running process by its pid in its own PID namespace and its start time; returns the pid
+/// that the caller sees.
 fn visible(pid: u64, when: u64) -> Option<u32> {
     let all = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -123,7 +125,7 @@ fn visible(pid: u64, when: u64) -> Option<u32> {
     })
 }
 
-/// When a process was started, in clock ticks since the system was; `None` if it has ended.
+/// Start time of a process, in clock ticks since boot; `None` if it has ended.
 fn started(process: &str) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // proc_pid_stat(5): the third field is the state, the 22nd the start. The second may contain anything.
@@ -134,7 +136,7 @@ fn started(process: &str) -> Option<u64> {
     (!has_ended).then_some(started)
 }
 
-/// The pid of a process in its own PID namespace.
+/// Pid of a process in its own PID namespace.
 fn innermost_pid(process: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let pids = status

@@ -1,4 +1,4 @@
-//! The unprivileged part: bindings, listeners and counters of an instance that is loaded.
+//! The unprivileged part: bindings, listeners and counters of a loaded instance.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,12 +19,15 @@ use crate::object::{CHOOSE, check_maps, denied};
 use crate::role::{note, own_entry};
 use crate::{PinDir, Role, SteerError, sys};
 
-/// `BPF_ANY`.
+/// `BPF_ANY`: sets an entry, existing or not.
 const ANY: u64 = 0;
-/// `BPF_NOEXIST`.
+/// `BPF_NOEXIST`: sets an entry only if it does not exist.
 const NEW: u64 = 1;
 
-/// An instance that is loaded: its maps, and the bindings that are in them.
+/// A loaded instance as a gateway uses it: its maps, and the bindings in them.
+///
+/// [`Steering::open`] opens it, [`Steering::serve`] takes its role, [`Steering::apply`] sets the
+/// bindings and [`Steering::retire`] leaves the role.
 #[derive(Debug)]
 pub struct Steering {
     pin_dir: PinDir,
@@ -38,17 +41,17 @@ pub struct Steering {
     serving: bool,
 }
 
-/// How a process comes to its role.
+/// Origin of a process's role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoleOrigin {
-    /// By being the only one that has it.
+    /// The role is free: taking it fails if another process has it.
     Fresh,
-    /// By the anchor socket and the listeners of a process that had it.
+    /// The role is inherited with the anchor socket and the listeners of a process that had it.
     Inherited,
 }
 
 impl RoleOrigin {
-    /// How the anchor socket is put into its slot.
+    /// Flag of the map update that puts the anchor socket into its slot.
     const fn claim(self) -> u64 {
         match self {
             Self::Fresh => NEW,
@@ -57,17 +60,17 @@ impl RoleOrigin {
     }
 }
 
-/// What a change of the bindings came to.
+/// Numbers of bindings that a change has added and removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindingChanges {
-    /// How many bindings are new.
+    /// The number of new bindings.
     pub added: usize,
-    /// How many are gone.
+    /// The number of removed bindings.
     pub removed: usize,
 }
 
 impl Steering {
-    /// Opens what [`crate::load`] pinned.
+    /// Opens the maps that [`crate::load`] pinned; no connection is steered to this process yet.
     pub fn open(pin_dir: &PinDir, role: Role) -> Result<Self, SteerError> {
         pin_dir.check()?;
         pin_dir.check_owner()?;
@@ -95,20 +98,25 @@ impl Steering {
         })
     }
 
-    /// Where it is pinned.
+    /// Directory in which the instance is pinned.
     pub fn pin_dir(&self) -> &PinDir {
         &self.pin_dir
     }
 
-    /// Has connections come to these listeners, one for each worker, which are of one
-    /// `SO_REUSEPORT` group with `anchor`, a listener that nobody accepts from.
+    /// Takes the role and steers connections to these listeners, one for each worker.
     ///
-    /// All must be listening, at best on the port of [`Steering::group`], so that connections that
-    /// wait can move from one process to the other. The bindings that are there stay until
-    /// [`Steering::apply`].
+    /// The listeners are in one `SO_REUSEPORT` group with `anchor`, a listener from which no
+    /// process accepts. All must be listening, preferably on the port of [`Steering::group`], so
+    /// that waiting connections can move from one process to another. Existing bindings remain
+    /// until [`Steering::apply`].
     ///
-    /// Whoever has inherited the anchor socket has the role of the process that had it before, and the first
-    /// listeners must be that process's, in their order.
+    /// With [`RoleOrigin::Inherited`] the anchor socket and the first listeners must be those of
+    /// the process that had the role before, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::TooManyWorkers`], [`SteerError::Taken`] if another process has the role, and
+    /// errors of the system.
     pub fn serve(
         &mut self,
         listeners: &[&TcpListener],
@@ -120,14 +128,14 @@ impl Steering {
             return Err(SteerError::TooManyWorkers(listeners.len()));
         }
         let role = self.role.number();
-        // Before anything leads to the group: without its program, connections would come to the
-        // anchor too.
+        // Before anything leads to the group: without its program, connections would also go to the
+        // anchor.
         let choose = SkReuseport::from_pin(
             self.pin_dir.pin(CHOOSE),
             SkReuseportAttachType::SelectOrMigrate,
         )?;
         choose.attach(anchor)?;
-        // Whoever has the anchor socket's slot has the role; only then may the rest be written.
+        // The process that has the anchor socket's slot has the role; only it may write the rest.
         handles(&self.pin_dir)?
             .set(role, anchor, start.claim())
             .map_err(|error| taken(&self.pin_dir, self.role, error))?;
@@ -159,26 +167,27 @@ impl Steering {
         Ok(())
     }
 
-    /// The port that the listeners of this instance's gateways were last bound to, if there were any.
+    /// Port to which the listeners of this instance's gateways were last bound; `None` before the
+    /// first.
     pub fn group(&self) -> Result<Option<u16>, SteerError> {
         let port = numbers(&self.pin_dir, "GROUP")?.get(&0, 0)?;
         Ok(u16::try_from(port).ok().filter(|port| *port != 0))
     }
 
-    /// Whether a standby has served here and has not been retired.
+    /// Returns true if a standby has called [`Steering::serve`] and has not retired.
     pub fn has_standby(&self) -> Result<bool, SteerError> {
         Ok(numbers(&self.pin_dir, "WORKERS")?.get(&Role::Standby.number(), 0)? > 0)
     }
 
-    /// The workers' loads.
+    /// Loads of this process's workers, for the workers to update.
     pub fn loads(&self) -> Arc<WorkerLoads> {
         Arc::clone(&self.loads)
     }
 
-    /// Has these bindings hold and no others, by their difference to those that hold now.
+    /// Replaces the bindings by these, changing only those that differ.
     ///
-    /// The additions come first. If one of the calls fails, what holds is what it was, or that with
-    /// some of the changes; the next call makes up for it.
+    /// Additions are made before removals. After an error the old bindings hold, or the old ones
+    /// with some of the changes; the next successful call corrects them.
     pub fn apply(&mut self, bindings: BTreeSet<PortBinding>) -> Result<BindingChanges, SteerError> {
         if self.has_standby()? {
             // The other process may have changed them.
@@ -201,14 +210,18 @@ impl Steering {
         })
     }
 
-    /// Leaves the role to the process that is given the listeners and the anchor socket.
+    /// Hands the role to the process that inherits the listeners and the anchor socket.
+    ///
+    /// From then on this process does not count its loads; [`Steering::restore`] undoes it.
     pub fn release(&mut self) {
         self.serving = false;
         self.loads.left.store(true, Relaxed);
     }
 
-    /// Takes the role back from that process, which has ended, whatever it has changed. The next
-    /// [`Steering::apply`] makes up for its bindings.
+    /// Takes back the role that [`Steering::release`] handed to a process which has ended, even if
+    /// that process has made changes.
+    ///
+    /// The next [`Steering::apply`] corrects the bindings.
     pub fn restore(&mut self) -> Result<(), SteerError> {
         self.serving = true;
         self.loads.left.store(false, Relaxed);
@@ -217,8 +230,10 @@ impl Steering {
         Ok(numbers(&self.pin_dir, "WORKERS")?.set(self.role.number(), self.workers, 0)?)
     }
 
-    /// Takes the anchor socket away: connections to steered ports go to the other process from now on, or are
-    /// refused, and those that wait at the listeners can still be accepted.
+    /// Leaves the role: from now on connections to steered ports go to the process of the other
+    /// role, or are refused. Those that wait at the listeners can still be accepted.
+    ///
+    /// Does nothing if this process does not serve.
     pub fn retire(&mut self) -> Result<(), SteerError> {
         if std::mem::take(&mut self.serving) {
             handles(&self.pin_dir)?.clear_index(&self.role.number())?;
@@ -228,7 +243,7 @@ impl Steering {
         Ok(())
     }
 
-    /// What came to each port that ever was steered.
+    /// Counters of each port that has been steered since the instance was loaded, sorted by port.
     pub fn counters(pin_dir: &PinDir) -> Result<Vec<(u16, Counters)>, SteerError> {
         let counters = Map::PerCpuHashMap(map(pin_dir, "COUNTERS")?);
         let counters: PerCpuHashMap<MapData, u16, [u64; 3]> = counters.try_into()?;
@@ -249,7 +264,7 @@ impl Steering {
         Ok(all)
     }
 
-    /// The bindings that are in the maps, whoever put them there.
+    /// Reads the bindings in the maps, of any process.
     pub fn bindings(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
         stored(pin_dir)
     }
@@ -286,7 +301,7 @@ fn taken(pin_dir: &PinDir, role: Role, error: MapError) -> SteerError {
     }
 }
 
-/// The bindings that are in the maps.
+/// Reads the bindings in the maps.
 fn stored(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
     let ports = Map::HashMap(map(pin_dir, "PORTS")?);
     let ports: HashMap<MapData, u16, u8> = ports.try_into()?;
@@ -304,7 +319,7 @@ fn stored(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
     Ok(bindings)
 }
 
-/// The keys of both tables.
+/// Keys of the bindings in the tables `PORTS` and `PREFIXES`.
 fn keys(bindings: &[PortBinding]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
     let (mut ports, mut prefixes) = (Vec::new(), Vec::new());
     for rule in bindings {
@@ -316,12 +331,15 @@ fn keys(bindings: &[PortBinding]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
     (ports, prefixes)
 }
 
-/// How busy each worker of one process is, shared with the kernel.
+/// Loads of the workers of one process, shared with the kernel, which gives a connection to the
+/// worker with the least load.
+///
+/// Workers are counted from 0, below [`MOST_WORKERS`].
 #[derive(Debug)]
 pub struct WorkerLoads {
     shared: sys::SharedLoads,
     role: Role,
-    /// Whether another process counts there now.
+    /// True after the role was handed to another process, which counts in the same slots.
     left: AtomicBool,
 }
 
@@ -331,17 +349,17 @@ impl WorkerLoads {
         &self.shared.slots()[first + worker]
     }
 
-    /// A worker has one connection more.
+    /// Adds a connection to a worker's load.
     pub fn increment(&self, worker: usize) {
         if !self.left.load(Relaxed) {
             self.slot(worker).open.fetch_add(1, Relaxed);
         }
     }
 
-    /// A worker has one connection less.
+    /// Removes a connection from a worker's load; a load of 0 remains 0.
     pub fn decrement(&self, worker: usize) {
         if !self.left.load(Relaxed) {
-            // One that came before the count began anew is not in it.
+            // A connection from before the count was reset is not counted.
             let less = |open: u64| open.checked_sub(1);
             self.slot(worker)
                 .open
@@ -350,12 +368,12 @@ impl WorkerLoads {
         }
     }
 
-    /// A worker has accepted all that it was given.
+    /// Sets to 0 the number of connections that a worker was given and has yet to accept.
     pub fn reset_chosen(&self, worker: usize) {
         self.slot(worker).chosen.store(0, Relaxed);
     }
 
-    /// How many connections a worker has.
+    /// The number of a worker's open connections.
     pub fn open(&self, worker: usize) -> u64 {
         self.slot(worker).open.load(Relaxed)
     }

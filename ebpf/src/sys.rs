@@ -1,4 +1,4 @@
-//! What aya does not do: the calls of bpf(2) and mmap(2) that steering needs besides.
+//! Calls of bpf(2) and mmap(2) that steering needs and aya does not provide.
 #![expect(unsafe_code, reason = "system calls with pointers")]
 
 use std::ffi::{CString, c_void};
@@ -28,7 +28,7 @@ const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 /// `BPF_SK_LOOKUP`, the attach type.
 const SK_LOOKUP: u32 = 36;
-/// How many programs of a namespace are asked for at once; the kernel attaches at most 64.
+/// Size of the buffer for a namespace's programs; the kernel attaches at most 64.
 const MOST_PROGRAMS: usize = 64;
 
 /// The part of `union bpf_attr` for batches.
@@ -90,7 +90,7 @@ struct ObjectGet {
     flags: u32,
 }
 
-/// Calls bpf(2) with one part of its union.
+/// Calls bpf(2) with one part of `union bpf_attr`; returns its result, such as a descriptor.
 fn bpf<T>(command: libc::c_long, attribute: &mut T) -> io::Result<RawFd> {
     // SAFETY: the attribute is as long as is said, its unused bytes are zero, and what it points to
     // outlives the call in every caller.
@@ -118,7 +118,7 @@ pub(crate) fn put_all<const N: usize>(map: BorrowedFd<'_>, keys: &[[u8; N]]) -> 
     batch(UPDATE_BATCH, map, keys, values.as_ptr() as u64)
 }
 
-/// Takes all keys out of a map, in one call.
+/// Removes all keys from a map, in one call.
 pub(crate) fn remove_all<const N: usize>(map: BorrowedFd<'_>, keys: &[[u8; N]]) -> io::Result<()> {
     batch(DELETE_BATCH, map, keys, 0)
 }
@@ -145,7 +145,7 @@ fn batch<const N: usize>(
     bpf(command, &mut attribute).map(drop)
 }
 
-/// Has a pinned link run another program from now on.
+/// Replaces the program of a pinned link.
 pub(crate) fn update_link(pin: &Path, program: impl AsFd) -> io::Result<()> {
     let link = pinned(pin)?;
     let mut attribute = LinkUpdate {
@@ -157,15 +157,16 @@ pub(crate) fn update_link(pin: &Path, program: impl AsFd) -> io::Result<()> {
     bpf(LINK_UPDATE, &mut attribute).map(drop)
 }
 
-/// Has a pinned link run nothing any more, as soon as this returns. (When the last of its descriptors
-/// and pins goes, the kernel does the same a little later.)
+/// Detaches a pinned link: its program does not run any more when this returns.
+///
+/// The kernel does the same, a little later, when the last descriptor and pin of a link are gone.
 pub(crate) fn detach_link(pin: &Path) -> io::Result<()> {
     let pinned = pinned(pin)?;
     let mut link = number(pinned.as_raw_fd());
     bpf(LINK_DETACH, &mut link).map(drop)
 }
 
-/// The network namespace that a pinned link is attached to, by its inode; 0 if there is none any more.
+/// Inode of the network namespace that a pinned link is attached to; 0 if it is detached.
 pub(crate) fn link_namespace(pin: &Path) -> io::Result<u32> {
     let link = pinned(pin)?;
     let mut info = LinkInfo::default();
@@ -190,7 +191,7 @@ fn pinned(pin: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }
 
-/// The programs at the `sk_lookup` hook of a network namespace, by their numbers.
+/// Numbers of the programs at the `sk_lookup` hook of a network namespace.
 pub(crate) fn lookup_programs(namespace: impl AsFd) -> io::Result<Vec<u32>> {
     let mut ids = vec![0_u32; MOST_PROGRAMS];
     let mut attribute = ProgramQuery {
@@ -207,11 +208,11 @@ pub(crate) fn lookup_programs(namespace: impl AsFd) -> io::Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// The workers' loads, shared with the kernel.
+/// Mapping of the workers' loads, shared with the kernel.
 #[derive(Debug)]
 pub(crate) struct SharedLoads(NonNull<LoadSlot>);
 
-/// One worker's [`Load`], as both sides write it.
+/// One worker's [`Load`] with atomic fields, as this process and the kernel write it.
 #[repr(C)]
 pub(crate) struct LoadSlot {
     pub(crate) open: AtomicU64,
