@@ -20,12 +20,12 @@ use crate::table::{ColumnAlign, TextTable, terminal_width};
 use client::DemoVisit;
 use setup::DemoSetup;
 
-/// How long the demo waits for its own upstreams, clients and records.
+/// Longest wait for the demo's own upstreams, clients and records: 10 seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Enough to show that a client's limits hold across workers.
+/// Number of workers: enough to show that a client's limits hold across workers.
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
-/// The first thing that is said.
+/// Introduction that is printed first.
 const OPENING: &str = "\
 This demo issues certificates, starts a gateway and its upstreams on loopback,
 connects as several clients, and shows what becomes of each.
@@ -49,7 +49,7 @@ pub struct DemoArguments {
     once: bool,
 }
 
-/// Why the demo could not be shown.
+/// Errors that end the demo.
 #[derive(Debug, Error)]
 pub enum DemoError {
     /// Certificates could not be issued.
@@ -61,29 +61,29 @@ pub enum DemoError {
     /// A file of the demo cannot be read or written.
     #[error("{path}: {source}; `--dir` must name a directory that can be written to", path = .path.display())]
     File {
-        /// The file or directory.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// An upstream's port is taken.
     #[error("upstream {address}: {source}; stop what listens there, or try `--free-ports`")]
     Upstream {
-        /// The address.
+        /// Address of the upstream.
         address: std::net::SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The upstreams did not pass their health checks.
+    /// No upstream of the group with this name passed its health check in time.
     #[error("no upstream of `{0}` became healthy")]
     Unhealthy(String),
-    /// The policy is not one that the demo can be shown with.
+    /// The policy lacks something that the demo needs.
     #[error("the demo needs {0} in the policy")]
     Policy(&'static str),
     /// TLS could not be set up on the client's side.
     #[error("a client could not be set up: {0}")]
     Client(#[from] rustls::Error),
-    /// The system refused something.
+    /// A system call failed.
     #[error(transparent)]
     System(#[from] io::Error),
 }
@@ -94,7 +94,7 @@ impl From<LoadError> for DemoError {
     }
 }
 
-/// The option that helps, if one does.
+/// Advice that is added to an error: an option that helps, or nothing.
 fn hint(error: &StartError) -> &'static str {
     if matches!(error, StartError::Load(LoadError::Listen { .. })) {
         "; `--free-ports` takes ports that are free"
@@ -103,7 +103,9 @@ fn hint(error: &StartError) -> &'static str {
     }
 }
 
-/// Shows the demo; false if it did not go as expected.
+/// Runs `portcullis demo`; returns false if a result was not as expected.
+///
+/// Unless [`DemoArguments`] has `--once`, it serves until an interrupt or a termination signal.
 pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -128,7 +130,7 @@ pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
     })
 }
 
-/// Everything that is shown: who comes, what happens to it, what the gateway says.
+/// Makes all visits of the demo and returns a row of the table for each.
 async fn run_all(stage: &mut DemoSetup) -> Result<Vec<ResultRow>, DemoError> {
     let visits = [
         DemoVisit::served("standard-client", "ui-servers"),
@@ -151,14 +153,14 @@ async fn run_all(stage: &mut DemoSetup) -> Result<Vec<ResultRow>, DemoError> {
     Ok(rows)
 }
 
-/// One client's visit and how it ended.
+/// Row of the table: one client's visit and its result.
 #[derive(Debug)]
 struct ResultRow {
     client: String,
     sni: String,
-    /// What happened, in a few words.
+    /// The result, in a few words.
     result: String,
-    /// What should have happened instead, and all that is known of what did.
+    /// The expected result and what is known of the actual one, if they differ.
     mistake: Option<String>,
 }
 
@@ -168,7 +170,7 @@ impl ResultRow {
     }
 }
 
-/// The table of all rows, and below it whether they are as expected.
+/// Formats the table of all rows, followed by those that are not as expected.
 fn report(rows: &[ResultRow], width: Option<usize>) -> String {
     let names = ["CLIENT", "WANTS", "RESULT"];
     let mut table = TextTable::new(names.map(|name| (name, ColumnAlign::Left)));

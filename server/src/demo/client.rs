@@ -1,4 +1,4 @@
-//! One client's visit, and what it saw.
+//! Clients of the demo: their visits, and the results as they see them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{DemoError, PATIENCE, ResultRow};
 
-/// A visit and what is expected of it.
+/// A visit of one client, with the expected result and reason.
 #[derive(Debug)]
 pub(super) struct DemoVisit {
     pub(super) who: DemoClient,
@@ -25,36 +25,36 @@ pub(super) struct DemoVisit {
     pub(super) reason: &'static str,
 }
 
-/// Who comes.
+/// Client of a visit, by its certificate.
 #[derive(Debug)]
 pub(super) enum DemoClient {
-    /// A client with a certificate of the right authority.
+    /// A client of this name with a certificate of the demo's authority.
     Client(&'static str),
-    /// A client with such a name, of an authority that nobody knows.
+    /// A client of this name with a certificate of an unknown authority.
     Stranger(&'static str),
-    /// A client without any certificate.
+    /// A client without a certificate.
     Nobody,
 }
 
-/// What a client sees.
+/// Result of a visit, as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientResult {
-    /// An upstream's answer.
+    /// An upstream answered.
     Served,
-    /// The alert `access_denied`.
+    /// The gateway sent the alert `access_denied`.
     Denied,
-    /// The alert `unknown_ca`.
+    /// The gateway sent the alert `unknown_ca`.
     UnknownAuthority,
-    /// The alert `certificate_required`.
+    /// The gateway sent the alert `certificate_required`.
     CertificateRequired,
-    /// A reset.
+    /// The connection was reset.
     Reset,
-    /// Something else.
+    /// Any other error, or no answer in time.
     Other,
 }
 
 impl DemoVisit {
-    /// A client that is to be served.
+    /// A visit that is to be served.
     pub(super) fn served(name: &'static str, sni: &'static str) -> Self {
         Self {
             who: DemoClient::Client(name),
@@ -64,7 +64,7 @@ impl DemoVisit {
         }
     }
 
-    /// A client that is to be denied what it wants, for `reason`.
+    /// A visit that is to be denied, for `reason`.
     pub(super) fn denied(name: &'static str, sni: &'static str, reason: &'static str) -> Self {
         Self {
             who: DemoClient::Client(name),
@@ -103,7 +103,8 @@ impl DemoVisit {
     }
 }
 
-/// A client's TLS configuration: the demo's authority, and a certificate if it has one.
+/// Makes a client's TLS configuration: it trusts the demo's authority, and has the certificate if
+/// there is one.
 pub(super) fn configuration(
     authority: &Authority,
     certificate: Option<&IssuedCertificate>,
@@ -122,7 +123,7 @@ pub(super) fn configuration(
     Ok(Arc::new(config))
 }
 
-/// A connection that was served, held open.
+/// A connection that was served and is still open.
 #[derive(Debug)]
 pub(super) struct ServedConnection {
     stream: BufReader<TlsStream<TcpStream>>,
@@ -131,7 +132,7 @@ pub(super) struct ServedConnection {
 }
 
 impl ServedConnection {
-    /// Ends the connection as a client should.
+    /// Closes the connection in order, and waits until the gateway has closed it too.
     pub(super) async fn leave(mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown().await?;
         let mut rest = String::new();
@@ -148,7 +149,7 @@ pub(super) struct RefusedConnection {
     pub(super) said: String,
 }
 
-/// How one visit ended, as its client and the gateway's record have it.
+/// Result of one visit, as its client and the gateway's record have it.
 #[derive(Debug)]
 pub(super) struct VisitOutcome {
     pub(super) answer: ClientResult,
@@ -157,7 +158,7 @@ pub(super) struct VisitOutcome {
 }
 
 impl VisitOutcome {
-    /// The table's row, beside what was expected: an answer and the record's reason.
+    /// Makes the row of the table; `expected` is the answer and the record's reason.
     pub(super) fn row(
         self,
         client: String,
@@ -185,7 +186,7 @@ impl VisitOutcome {
     }
 }
 
-/// Connects, says a line and reads the answer.
+/// Connects, sends a line and reads the answer, all within [`PATIENCE`].
 pub(super) async fn visit(
     gateway: SocketAddr,
     config: Arc<ClientConfig>,

@@ -1,4 +1,4 @@
-//! What the demo needs: certificates, upstreams, a gateway, and its records to read along.
+//! Setup of the demo: certificates, upstreams, a gateway, and a reader of its records.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
@@ -27,14 +27,14 @@ mod certificates;
 
 use certificates::{issue_missing, stranger};
 
-/// The policy that is shown where no other is at hand.
+/// Policy of the demo if there is no other.
 const BUILT_IN: &str = include_str!("../../../policy.yaml");
-/// Where a bpffs is, usually.
+/// Usual mount point of a bpffs.
 const BPFFS: &str = "/sys/fs/bpf";
-/// How many records may wait to be read.
+/// Capacity of the queue of records that wait to be read; further records are dropped.
 const RECORDS: usize = 1024;
 
-/// All that is set up, running.
+/// The running demo: its certificates, upstreams, gateway and records.
 #[derive(Debug)]
 pub(super) struct DemoSetup {
     authority: Authority,
@@ -72,7 +72,7 @@ impl DemoSetup {
             policy: path.clone(),
             workers: Some(WORKERS),
             records: sink,
-            // A place of its own: gateways that serve here are left alone.
+            // An instance of its own, so that gateways that serve here are not disturbed.
             instance: PinDir::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
                 .map(|pin_dir| (pin_dir, Role::Primary)),
         };
@@ -108,7 +108,8 @@ impl DemoSetup {
         Ok(())
     }
 
-    /// Plays one visit to a port that nobody listens on, if the kernel steers it to the gateway.
+    /// Makes one visit to a port without a listener; `None` if the kernel does not steer to the
+    /// gateway.
     pub(super) async fn run_steered(
         &mut self,
         visit: &DemoVisit,
@@ -122,7 +123,7 @@ impl DemoSetup {
         Ok(Some(row))
     }
 
-    /// Plays one visit and finds the gateway's word on it.
+    /// Makes one visit and finds the gateway's record of it.
     pub(super) async fn run(&mut self, visit: &DemoVisit) -> Result<ResultRow, DemoError> {
         self.run_at(self.address(), visit).await
     }
@@ -155,7 +156,7 @@ impl DemoSetup {
         Ok(seen.row(visit.name(), visit.sni, (visit.answer, visit.reason)))
     }
 
-    /// Holds as many connections as a client may have and tries one more.
+    /// Holds as many connections as a client may have, tries one more and returns its row.
     pub(super) async fn run_over_the_limit(
         &mut self,
         client: &'static str,
@@ -218,7 +219,8 @@ impl DemoSetup {
         Ok(client::visit(address, config, sni).await)
     }
 
-    /// The reason in the record of the connection that came from `source`.
+    /// Waits for the record of the connection from `source`, for at most [`PATIENCE`], and returns
+    /// its reason.
     async fn reason(&mut self, source: Option<SocketAddr>) -> String {
         let Some(source) = source.map(|source| source.to_string()) else {
             return "(never arrived)".to_owned();
@@ -236,7 +238,7 @@ impl DemoSetup {
         self.run.addresses()[0]
     }
 
-    /// What to try by hand while the demo serves.
+    /// Instructions for a visit by hand while the demo serves.
     pub(super) fn invitation(&self) -> String {
         let address = self.address();
         let at = |name: &str| self.dir.join(name).display().to_string();
@@ -253,7 +255,7 @@ impl DemoSetup {
         )
     }
 
-    /// What to try after the demo.
+    /// Instructions for after the demo.
     pub(super) fn next(&self) -> String {
         let program = std::env::args_os().next().unwrap_or_default();
         format!(
@@ -264,7 +266,7 @@ impl DemoSetup {
         )
     }
 
-    /// Ends everything.
+    /// Stops the gateway, then the upstreams, and waits for them.
     pub(super) async fn stop(self) {
         let drained = self.run.stop(PATIENCE).await;
         tracing::debug!(?drained, "the demo's gateway ended");
@@ -274,7 +276,10 @@ impl DemoSetup {
     }
 }
 
-/// The policy's file as it will be used, and its upstreams' listeners.
+/// Prepares the policy file and the listeners of its upstreams.
+///
+/// The file is a copy in the demo's directory if ports or paths of the policy have to be changed,
+/// or if it is the built-in one.
 async fn visits(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>), DemoError> {
     let file = arguments
         .policy
@@ -337,13 +342,13 @@ fn free(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), 0)
 }
 
-/// A port on which nobody listens.
+/// Finds a port without a listener.
 fn free_port() -> io::Result<u16> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
 }
 
-/// The same with a port that the kernel is to steer, if it can.
+/// Adds to the policy a port that the kernel is to steer, if it can.
 fn steering(loaded: LoadedPolicy, port: u16) -> LoadedPolicy {
     let steer = SteerPolicy {
         mode: SteerMode::Auto,
@@ -355,7 +360,7 @@ fn steering(loaded: LoadedPolicy, port: u16) -> LoadedPolicy {
     loaded.changed(&[PolicyChange::Gateway(gateway.into())])
 }
 
-/// A sink whose lines can be read.
+/// Makes a sink for records and a queue from which they are read.
 fn read_along() -> Result<(Sink, mpsc::Receiver<Value>), DemoError> {
     let (reader, writer) = io::pipe()?;
     let (sender, records) = mpsc::channel(RECORDS);
@@ -364,7 +369,7 @@ fn read_along() -> Result<(Sink, mpsc::Receiver<Value>), DemoError> {
         .spawn(move || {
             for line in BufReader::new(reader).lines().map_while(Result::ok) {
                 if let Ok(record) = serde_json::from_str(&line) {
-                    // Records that nobody reads any more are not missed.
+                    // A record that does not fit into the queue, or has no reader, is dropped.
                     drop(sender.try_send(record));
                 }
             }

@@ -1,4 +1,4 @@
-//! An upstream that answers with its name and what the PROXY header told it.
+//! An upstream that answers with its name and the contents of the PROXY header.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a client may say nothing.
+/// Longest time without a line from the client: 10 minutes.
 const SILENCE: Duration = Duration::from_mins(10);
-/// The longest line that is answered.
+/// Longest line that is read at once, in bytes.
 const LONGEST_LINE: u64 = 8192;
 
-/// Serves until `end`.
+/// Accepts and answers connections until `end` is cancelled; connections are spawned on `tasks`.
 pub(super) async fn serve(
     name: String,
     listener: TcpListener,
@@ -32,7 +32,7 @@ pub(super) async fn serve(
             let (name, end) = (name.clone(), end.clone());
             tasks.spawn(async move {
                 tokio::select! {
-                    // A client that breaks off has nobody to tell.
+                    // An error is not reported: the client has closed the connection.
                     result = answer(&name, stream) => drop(result),
                     () = end.cancelled() => {}
                 }
@@ -41,7 +41,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Answers HTTP with one page and anything else line by line.
+/// Answers an HTTP GET with one page, and anything else line by line.
 async fn answer(name: &str, stream: TcpStream) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let about = format!("{name}: {}", introduction(&mut stream).await?);
@@ -68,7 +68,7 @@ async fn answer(name: &str, stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Reads the PROXY header: who comes, from where, and what it asked for.
+/// Reads the PROXY header (version 2) and describes the client, its address and the server name.
 async fn introduction(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     let mut header = vec![0; 16];
     stream.read_exact(&mut header).await?;
@@ -93,7 +93,7 @@ async fn introduction(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     Ok(format!("{client} from {source} asked for {sni}"))
 }
 
-/// Finds `PP2_SUBTYPE_SSL_CN` behind the five bytes that begin a `PP2_TYPE_SSL`.
+/// Finds `PP2_SUBTYPE_SSL_CN` after the first five bytes of a `PP2_TYPE_SSL`.
 fn common_name(ssl: &[u8]) -> Option<String> {
     let mut rest = ssl.get(5..)?;
     while let [kind, high, low, more @ ..] = rest {

@@ -1,4 +1,4 @@
-//! The certificates of the demo.
+//! Certificates of the demo.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use certgen::{Authority, AuthoritySpec, IssuedCertificate, Overwrite};
 use super::super::DemoError;
 use crate::policy::Policy;
 
-/// Issues the gateway's certificate and one for each client of the policy, unless they are there.
+/// Issues the gateway's certificate and one for each client of the policy, unless they exist.
 pub(super) fn issue_missing(
     authority: &Authority,
     dir: &Path,
@@ -41,7 +41,7 @@ pub(super) fn issue_missing(
     Ok(())
 }
 
-/// A client's certificate from an authority that nobody trusts.
+/// Issues a client's certificate from a new authority that the gateway does not trust.
 pub(super) fn stranger(name: &str) -> Result<IssuedCertificate, DemoError> {
     Ok(Authority::new(&AuthoritySpec::default())?.client(name)?)
 }
