@@ -134,7 +134,8 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// A file that exists, unless it may be replaced, or that cannot be written.
+    /// A file that exists and may not be replaced ([`CertgenError::Exists`]), or that cannot be
+    /// written.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
         AuthorityDirectory::lock_new(dir)?.create(self, overwrite)
     }
@@ -188,7 +189,8 @@ impl Authority {
         self.not_after
     }
 
-    /// Issues a certificate for a server of these DNS names, wildcards and IP addresses.
+    /// Issues a certificate for a server of these DNS names, wildcards and IP addresses, as
+    /// [`LeafSpec::server`] specifies it.
     ///
     /// # Errors
     ///
@@ -197,7 +199,7 @@ impl Authority {
         self.issue(&LeafSpec::server(names)?)
     }
 
-    /// Issues a certificate for the client of this name.
+    /// Issues a certificate for the client of this name, as [`LeafSpec::client`] specifies it.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ use crate::sections;
 use crate::spec::now;
 use crate::store::{self, CA_STEM};
 
-/// One check of a certificate and its result.
+/// One check of a certificate and its result, from [`verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateCheck {
     subject: &'static str,
@@ -62,7 +62,8 @@ impl fmt::Display for CertificateCheck {
 ///
 /// # Errors
 ///
-/// A leaf or an authority's certificate that cannot be read. Everything else is a finding.
+/// A certificate of a leaf or an authority, or an existing key, that cannot be read. Everything
+/// else is a [`CheckResult`].
 pub fn verify(dir: &Path, path: &Path) -> Result<Vec<CertificateCheck>, CertgenError> {
     let authority_path = store::certificate_path(dir, CA_STEM);
     let (leaf_der, authority_der) = (

@@ -19,7 +19,7 @@ use crate::store::{self, DraftFile, FileAccess};
 /// Default validity of a revocation list: 30 days.
 const LIST_LASTS: Duration = Duration::days(30);
 
-/// A signed revocation list, as PEM and DER.
+/// A signed revocation list, as PEM and DER; [`Authority::crl`] makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationList {
     der: CertificateRevocationListDer<'static>,
@@ -81,8 +81,9 @@ impl CrlContents {
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, is not a list, holds more than one section, or was signed by
-    /// another authority.
+    /// A file that cannot be read, is not a list, holds more than one section
+    /// ([`CertgenError::NotAlone`]), or was signed by another authority
+    /// ([`CertgenError::Foreign`]).
     pub fn load(path: &Path, authority: &[u8]) -> Result<Self, CertgenError> {
         let unreadable = || sections::unreadable(path, "revocation list");
         let mut sections = sections::read(&store::read_file(path)?, path)?.into_iter();

@@ -88,7 +88,8 @@ impl AuthorityDirectory {
     ///
     /// # Errors
     ///
-    /// A file that exists, unless it may be replaced, or that cannot be written.
+    /// A file that exists and may not be replaced ([`CertgenError::Exists`]), or that cannot be
+    /// written.
     pub fn create(&self, authority: &Authority, overwrite: Overwrite) -> Result<(), CertgenError> {
         let (key, certificate) = authority.drafts(&self.path)?;
         let mut change = DirectoryChange::new(overwrite);
@@ -103,7 +104,8 @@ impl AuthorityDirectory {
     ///
     /// # Errors
     ///
-    /// A name or validity that a leaf may not have, or a file that exists and may not be replaced.
+    /// A name or validity that a leaf may not have, or a file that exists and may not be replaced
+    /// ([`CertgenError::Exists`]).
     pub fn issue(
         &self,
         authority: &Authority,

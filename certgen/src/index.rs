@@ -73,7 +73,7 @@ fn authority_id(certificate: &CertificateDer<'_>) -> Option<String> {
     Some(profile::spki_hash(parsed.public_key().raw))
 }
 
-/// State of an issued certificate at the time at which the index was read.
+/// State of an issued certificate, as [`CertificateIndex::state`] determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateState {
     /// It is in force.

@@ -14,7 +14,7 @@ use crate::serial::CertificateSerial;
 use crate::store::{DraftFile, FileAccess, Overwrite};
 
 /// A signed certificate and its private key, as [`Authority::issue`](crate::Authority::issue)
-/// makes them. [`Debug`](fmt::Debug) does not show the key.
+/// makes them. `Debug` does not show the key.
 pub struct IssuedCertificate {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
@@ -82,7 +82,8 @@ impl IssuedCertificate {
     ///
     /// # Errors
     ///
-    /// A file that exists, unless it may be replaced, or that cannot be written.
+    /// A file that exists and may not be replaced ([`CertgenError::Exists`]), or that cannot be
+    /// written.
     pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
         AuthorityDirectory::lock_new(dir)?.save(self, stem, overwrite)
     }

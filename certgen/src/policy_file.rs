@@ -68,7 +68,7 @@ pub enum PolicyFileError {
     Changed(PathBuf),
 }
 
-/// Effect of a grant on one client's entry.
+/// Effect of a grant on one client's entry; see [`GrantEdit::additions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrantAddition {
     /// The client is new to the policy.

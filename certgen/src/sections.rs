@@ -10,10 +10,10 @@ use strict_pem::PemSection;
 
 use crate::error::CertgenError;
 
-/// The label of certificates.
+/// PEM label of certificates (RFC 7468, 5.1).
 pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
 
-/// The label of revocation lists.
+/// PEM label of revocation lists (RFC 7468, 6).
 pub(crate) const LIST: &str = "X509 CRL";
 
 /// Reads all sections of a text; `path` is named in errors.

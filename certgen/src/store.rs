@@ -228,7 +228,8 @@ pub(crate) fn open_own(path: &Path) -> Result<File, CertgenError> {
 ///
 /// # Errors
 ///
-/// A source that cannot be read, is too large, or is not UTF-8; `path` is named in the error.
+/// A source that cannot be read, is too large ([`CertgenError::TooLarge`]), or is not UTF-8;
+/// `path` is named in the error.
 pub fn read_text(source: impl Read, path: &Path) -> Result<String, CertgenError> {
     let mut octets = Vec::new();
     let mut bounded = source.take(LARGEST_FILE + 1);

@@ -8,7 +8,7 @@ use crate::error::CertgenError;
 use crate::index::CertificateIndex;
 use crate::serial::CertificateSerial;
 
-/// One certificate to revoke.
+/// One certificate to revoke; [`AuthorityDirectory::targets`] finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationTarget {
     serial: CertificateSerial,

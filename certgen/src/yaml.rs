@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-/// Words that a parser takes for something other than text.
+/// Words that a YAML parser may read as a boolean or null, in any case.
 const RESERVED: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
 /// A part of a one-line collection, and its range in the line.

@@ -12,7 +12,8 @@ use crate::{PinDir, SteerError};
 
 /// Table of an instance's bans, shared with the kernel.
 ///
-/// It holds 65,536 sources; if it is full, a new ban replaces one of those least recently used.
+/// It holds 65,536 sources; if it is full, a new ban replaces the one of a source that has not
+/// connected for the longest time.
 #[derive(Debug)]
 pub struct BanTable(PinDir);
 

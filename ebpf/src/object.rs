@@ -40,7 +40,7 @@ pub(crate) const MAPS: [(&str, usize, usize, u32); 11] = [
     ("TURN", 4, 8, 1),
 ];
 
-/// User and group to which the maps of an instance are given.
+/// User and group to which [`load`] gives the maps of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinOwner {
     /// The user's number.

@@ -44,7 +44,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Holder of a role.
+/// Holder of a [`Role`] of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoleHolder {
     /// The role is free.

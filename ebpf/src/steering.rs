@@ -60,7 +60,7 @@ impl RoleOrigin {
     }
 }
 
-/// Numbers of bindings that a change has added and removed.
+/// Numbers of bindings that [`Steering::apply`] has added and removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindingChanges {
     /// The number of new bindings.
@@ -71,6 +71,12 @@ pub struct BindingChanges {
 
 impl Steering {
     /// Opens the maps that [`crate::load`] pinned; no connection is steered to this process yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::NotLoaded`] if the maps do not exist, [`SteerError::NotOurs`] if this user may
+    /// not use them, [`SteerError::Unsafe`] if other users can change the directory,
+    /// [`SteerError::Incompatible`] for maps of another version, and others.
     pub fn open(pin_dir: &PinDir, role: Role) -> Result<Self, SteerError> {
         pin_dir.check()?;
         pin_dir.check_owner()?;
@@ -244,6 +250,8 @@ impl Steering {
     }
 
     /// Counters of each port that has been steered since the instance was loaded, sorted by port.
+    ///
+    /// Fails with [`SteerError::NotLoaded`] if the instance is not loaded.
     pub fn counters(pin_dir: &PinDir) -> Result<Vec<(u16, Counters)>, SteerError> {
         let counters = Map::PerCpuHashMap(map(pin_dir, "COUNTERS")?);
         let counters: PerCpuHashMap<MapData, u16, [u64; 3]> = counters.try_into()?;
@@ -264,7 +272,7 @@ impl Steering {
         Ok(all)
     }
 
-    /// Reads the bindings in the maps, of any process.
+    /// Reads the bindings in the maps, of any process; needs no role.
     pub fn bindings(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
         stored(pin_dir)
     }

@@ -187,7 +187,7 @@ fn pinned(pin: &Path) -> io::Result<OwnedFd> {
         flags: 0,
     };
     let link = bpf(OBJECT_GET, &mut attribute)?;
-    // SAFETY: the call has just made it, and nobody else knows it.
+    // SAFETY: the call has just made it, and it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }
 
