@@ -7,7 +7,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Symbolic link to the program that runs now (proc_pid_exe(5)).
+/// Symbolic link to the program that runs now (`proc_pid_exe(5)`).
 const RUNNING: &str = "/proc/self/exe";
 
 /// Returns the absolute path that this process was started from. Symbolic links are kept: if
