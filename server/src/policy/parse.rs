@@ -13,6 +13,7 @@ use super::fields::{self, MappingFields, quote};
 use super::format::{DOCUMENT, TEST};
 use super::problem::{ProblemList, TextPosition, did_you_mean};
 use super::yaml::{self, YamlNode, YamlValue};
+use super::yaml_chunks;
 use super::{
     ClientPolicy, Decision, GatewayPolicy, GroupPolicy, Policy, PolicyChange, PolicyError, client,
     gateway, group,
@@ -89,7 +90,8 @@ impl PolicyDraft {
             problems.report(TextPosition::new(1, 1), message);
             None
         } else {
-            yaml::read(text, &mut problems).and_then(|root| read(&file, &root, &mut problems))
+            let root = yaml_chunks::read(text).or_else(|| yaml::read(text, &mut problems));
+            root.and_then(|root| read(&file, &root, &mut problems))
         };
         match draft {
             Some(draft) if problems.is_empty() => Ok(draft),

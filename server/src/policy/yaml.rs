@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::problem::{ProblemList, TextPosition};
-use super::yaml_chunks;
 
 /// Largest number of values in one file, including keys and the values of aliases: about ten for
 /// each group and six for each client.
@@ -45,9 +44,6 @@ pub(super) enum YamlValue<'t> {
 
 /// Reads the only document of `text`. `None` means that a problem was reported.
 pub(super) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<YamlNode<'t>> {
-    if let Some(root) = yaml_chunks::read(text) {
-        return Some(root);
-    }
     match tree(text, 0) {
         Ok(Some(root)) => Some(root),
         Ok(None) => {
