@@ -26,7 +26,7 @@ use crate::record_layer::{OVERHEAD, RecordLayer};
 use crate::rejection::Rejection;
 use crate::snapshot::Permit;
 use crate::verifier::{ClientRefusal, Verifier};
-use crate::worker::WorkerLoadGuard;
+use crate::worker_load::WorkerLoadGuard;
 
 mod relay_session;
 

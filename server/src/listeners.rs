@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
+use crate::listen_socket;
 use crate::load::LoadError;
 use crate::policy::{self, Freebind};
-use crate::worker;
 
 /// A listener that is assigned to a worker.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Listeners {
         let taken = new.iter().find(|&&&wanted| {
             !inherited.has_listeners(wanted.port())
                 && !self.shares_a_port_with(wanted)
-                && worker::is_taken(wanted, freebind)
+                && listen_socket::is_taken(wanted, freebind)
         });
         if let Some(&&wanted) = taken {
             return Err(LoadError::Taken(wanted));
@@ -129,7 +129,7 @@ impl Listeners {
     ) -> io::Result<(SocketAddr, SocketAddr, Vec<TcpListener>)> {
         let (mut address, mut listeners) = (wanted, Vec::new());
         for _ in 0..self.workers.len() {
-            let listener = worker::bind(address, freebind)?;
+            let listener = listen_socket::bind(address, freebind)?;
             // The first worker's port 0 has become a real one for the others.
             address = listener.local_addr()?;
             listeners.push(listener);

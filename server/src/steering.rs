@@ -9,8 +9,8 @@ use ebpf::{BanTable, BindingChanges, PinDir, Role, RoleOrigin, SteerError, Steer
 use thiserror::Error;
 
 use crate::inherited_listeners::InheritedListeners;
+use crate::listen_socket;
 use crate::policy::{Freebind, Policy, SteerMode};
-use crate::worker;
 
 /// Reason for which steering is not available.
 #[derive(Debug, Error)]
@@ -248,11 +248,11 @@ fn group(
         opened => opened?.group()?,
     };
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), port);
-    let joined = known.map(|port| worker::bind(loopback(port), Freebind::Off));
+    let joined = known.map(|port| listen_socket::bind(loopback(port), Freebind::Off));
     let anchor = match joined {
         Some(Ok(anchor)) => anchor,
         // There was no other gateway, or another program has taken its port since.
-        None | Some(Err(_)) => worker::bind(loopback(0), Freebind::Off)?,
+        None | Some(Err(_)) => listen_socket::bind(loopback(0), Freebind::Off)?,
     };
     let listeners = join(Vec::new(), &anchor, workers)?;
     Ok((listeners, anchor, RoleOrigin::Fresh))
@@ -265,7 +265,7 @@ fn join(
     workers: usize,
 ) -> io::Result<Vec<TcpListener>> {
     while listeners.len() < workers {
-        listeners.push(worker::bind(anchor.local_addr()?, Freebind::Off)?);
+        listeners.push(listen_socket::bind(anchor.local_addr()?, Freebind::Off)?);
     }
     listeners
         .iter()

@@ -11,8 +11,7 @@ use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use ebpf::WorkerLoads;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::mpsc;
@@ -23,15 +22,14 @@ use tokio_util::task::TaskTracker;
 use crate::affinity;
 use crate::connection::handle;
 use crate::gateway::Gateway;
+use crate::listen_socket::BACKLOG;
 use crate::listeners::AssignedListener;
-use crate::policy::Freebind;
+use crate::worker_load::WorkerLoadGuard;
 
 mod tick;
 
 use tick::WorkerTicks;
 
-/// Length of the queue of connections that wait to be accepted; the kernel's `somaxconn` limits it.
-const BACKLOG: i32 = 4096;
 /// Number of connections that are accepted before other tasks run. A connection that was evicted
 /// for them keeps its descriptor until then.
 const ACCEPTED_AT_ONCE: u32 = 16;
@@ -39,47 +37,6 @@ const ACCEPTED_AT_ONCE: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause of accepting; each one is twice as long as the one before.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-
-/// Binds one non-blocking listener of a `SO_REUSEPORT` group; port 0 asks the kernel for a free
-/// one. With [`Freebind::On`] the address need not exist on this machine yet.
-pub fn bind(address: SocketAddr, freebind: Freebind) -> io::Result<StdListener> {
-    let socket = socket(address, freebind)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Creates a socket for a listener at an address. An IPv6 socket takes IPv4 connections too.
-fn socket(address: SocketAddr, freebind: Freebind) -> io::Result<Socket> {
-    let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    match (freebind, address) {
-        (Freebind::Off, _) => {}
-        (Freebind::On, SocketAddr::V4(_)) => socket.set_freebind_v4(true)?,
-        (Freebind::On, SocketAddr::V6(_)) => socket.set_freebind_v6(true)?,
-    }
-    Ok(socket)
-}
-
-/// Returns true if a listener is open at an address already, for example another process's: in a
-/// `SO_REUSEPORT` group two gateways of one user would share its clients without notice. If two
-/// start at the same time, neither may see the other. Port 0 is never taken.
-pub(crate) fn is_taken(address: SocketAddr, freebind: Freebind) -> bool {
-    let bound = || {
-        let socket = socket(address, freebind)?;
-        // Connections that are left of a process that has ended do not count.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())
-    };
-    address.port() != 0
-        && bound().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::AddrInUse)
-}
 
 /// Starts a worker on its own thread, which is bound to `processor` if one is given. It accepts on
 /// every listener that it receives through `assigned`. A panic of the worker ends the process, so
@@ -265,10 +222,8 @@ impl AcceptTurn {
 impl Acceptor {
     fn receive(&self, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
         self.ticks.note_connection();
-        let load_guard = self.gateway.worker_loads().map(|loads| {
-            loads.increment(self.worker);
-            WorkerLoadGuard(Arc::clone(loads), self.worker)
-        });
+        let loads = self.gateway.worker_loads();
+        let load_guard = loads.map(|loads| WorkerLoadGuard::new(loads, self.worker));
         // The drain begins after the last connection was accepted.
         if let Some(stay) = self.gateway.drain().enter() {
             tasks.spawn(handle(
@@ -278,16 +233,6 @@ impl Acceptor {
                 (stay, load_guard),
             ));
         }
-    }
-}
-
-/// One connection in the [`WorkerLoads`], which is counted until this is dropped.
-#[derive(Debug)]
-pub(crate) struct WorkerLoadGuard(Arc<WorkerLoads>, usize);
-
-impl Drop for WorkerLoadGuard {
-    fn drop(&mut self) {
-        self.0.decrement(self.1);
     }
 }
 

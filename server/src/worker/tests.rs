@@ -8,8 +8,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::access_record::Recorder;
 use crate::gateway::QueuedConnections;
+use crate::listen_socket::bind;
 use crate::load::LoadedPolicy;
 use crate::log_writer::{LogOutput, Sink};
+use crate::policy::Freebind;
 
 const POLICY: &str = "
 version: 1
