@@ -4,8 +4,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
+use crate::policy::Destination;
 use crate::snapshot::{GatewaySnapshot, Permit};
-use crate::verifier::Destination;
 
 /// Message with a client's certificate chain and its destination, as one process sends it to
 /// another. The certificates are DER in hexadecimal, the leaf first.

@@ -9,10 +9,9 @@ use rustls_pki_types::UnixTime;
 
 use crate::balancer_config;
 use crate::identity::Identity;
-use crate::policy::{ClientPolicy, Decision, GroupPolicy, Policy, PolicyChange};
+use crate::policy::{ClientPolicy, Decision, Destination, GroupPolicy, Policy, PolicyChange};
 use crate::rejection::Rejection;
 use crate::tls::TlsSettings;
-use crate::verifier::Destination;
 
 /// One generation of everything that decides about connections. A connection takes one snapshot and
 /// never sees parts of two generations.

@@ -14,13 +14,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::identity::{Fingerprint, Identity};
 use crate::own_certificate::{OwnCertificate, private_key};
-use crate::policy::{Policy, TlsFile, TlsFiles};
+use crate::policy::{Destination, Policy, TlsFile, TlsFiles};
 use crate::policy_warning::PolicyWarning;
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
 use crate::trust::chain_cache::{CachedChain, VerifiedChainCache};
 use crate::trust::{self, ClientTrust};
-use crate::verifier::{Destination, Verifier};
+use crate::verifier::Verifier;
 
 mod faults;
 

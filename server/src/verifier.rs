@@ -15,7 +15,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::identity::Identity;
-use crate::policy::DenyReason;
+use crate::policy::{DenyReason, Destination};
 use crate::rejection::Rejection;
 use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::ticket::TicketContents;
@@ -106,15 +106,6 @@ pub enum NamedClient {
     Claimed(Identity),
     /// The client has proven that it has the certificate's key, or the secret of a ticket for it.
     Proven(Identity),
-}
-
-/// Destination that a client requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
-    /// The SNI name, if the client sent one.
-    pub sni: Option<String>,
-    /// The port that the client connected to.
-    pub port: u16,
 }
 
 impl Verifier {

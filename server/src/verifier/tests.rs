@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::identity::Fingerprint;
-use crate::policy::Policy;
+use crate::policy::{Destination, Policy};
 use crate::tls::TlsSettings;
 
 const POLICY: &str = "version: 1

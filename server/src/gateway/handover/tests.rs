@@ -19,10 +19,10 @@ use crate::gateway::AdmissionWait;
 use crate::identity::Identity;
 use crate::load::LoadedPolicy;
 use crate::log_writer::{LogOutput, Sink};
+use crate::policy::Destination;
 use crate::rejection::Rejection;
 use crate::upgrade::protocol::{AdmissionVerdict, ToNewProcess};
 use crate::upgrade::remote_admission::{AdmissionAnswer, RemoteAdmission};
-use crate::verifier::Destination;
 
 const ROUNDS: usize = 100;
 const THREADS: usize = 4;

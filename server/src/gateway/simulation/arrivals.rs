@@ -14,9 +14,8 @@ use crate::credentials::is_trusted;
 use crate::expiry::certificate_ended;
 use crate::gateway::AdmissionWait;
 use crate::identity::Identity;
-use crate::policy::OnRevoke;
+use crate::policy::{Destination, OnRevoke};
 use crate::rejection::Rejection;
-use crate::verifier::Destination;
 
 impl Connection {
     /// Returns true if it must end because its permit was revoked.
