@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use super::*;
 
+mod parts;
+
 /// Four lines, so that `groups:` is line 5.
 pub(super) const HEAD: &str = "version: 1
 gateway: {listen: ['[::]:8443'],
