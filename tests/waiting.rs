@@ -1,8 +1,9 @@
 //! A client with all of its connections open waits for one of them to end, if its line says so.
 
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, timeout};
 
-use crate::harness::{Connection, Gateway, Identity, Refusal, Upstream, World};
+use crate::harness::{Connection, Gateway, Identity, Refusal, Upstream, World, soon};
 
 /// What the gateway says when a client begins to wait.
 const WAITS: &str = "a client waits for one of its connections to end";
@@ -137,9 +138,17 @@ async fn whoever_waits_in_the_old_process_gets_the_next_place_of_all_processes()
     let mut gone = waiting(&alice, &mut gateway).await;
     gateway.upgrade(&[]).await.unwrap();
     gateway.logged("another process serves; draining").await;
-    // As many as may be open wait there now: both are the old process's.
-    let refused = alice.visit(gateway.address, "db").await;
-    assert_eq!(refused.unwrap_err(), Refusal::Reset);
+    // Once both of the old process wait there too, as many wait as may be open.
+    let refused = soon(async {
+        loop {
+            let visit = alice.visit(gateway.address, "db");
+            if let Ok(refused) = timeout(Duration::from_millis(100), visit).await {
+                break refused;
+            }
+            gateway.record_with("client_left").await;
+        }
+    });
+    assert_eq!(refused.await.unwrap_err(), Refusal::Reset);
     assert!(!old.is_finished() && !gone.is_finished());
 
     gone.abort();

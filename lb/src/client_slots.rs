@@ -83,7 +83,7 @@ impl ClientSlots {
     }
 
     /// As [`ClientSlots::claim`], but without room the connection is queued in the order of
-    /// `since`. Returns `None` if as many wait already as may be open.
+    /// `since`. Returns `None` if as many wait ahead of it as may be open.
     pub(crate) fn claim_or_wait(
         &self,
         client: &SharedName,
@@ -96,20 +96,19 @@ impl ClientSlots {
             drop(entry);
             return Some(SlotOutcome::Granted(self.slot(client)));
         }
-        let waiting = u32::try_from(entry.waiting.len()).unwrap_or(u32::MAX);
-        if !limit.allows(waiting) {
+        if !entry.may_queue(limit, since) {
             return None;
         }
-        let (sender, place) = oneshot::channel();
-        let turn = (since, self.0.numbers.fetch_add(1, Relaxed));
+        let (sender, granted) = oneshot::channel();
+        let position = (since, self.0.numbers.fetch_add(1, Relaxed));
         let waiter = SlotWaiter { limit, sender };
-        entry.waiting.insert(turn, waiter);
+        entry.waiting.insert(position, waiter);
         drop(entry);
         Some(SlotOutcome::Queued(QueuedSlot {
             slots: self.clone(),
             client: Arc::clone(client),
-            position: turn,
-            granted: place,
+            position,
+            granted,
         }))
     }
 
@@ -150,9 +149,9 @@ impl ClientSlots {
             next = entry.take_granted();
             entry.open == 0 && entry.waiting.is_empty()
         });
-        for place in next {
+        for sender in next {
             // A waiter that left at this moment drops the slot, which hands it on. No lock is held.
-            drop(place.send(self.slot(client)));
+            drop(sender.send(self.slot(client)));
         }
     }
 }
@@ -163,6 +162,17 @@ impl ClientEntry {
     fn has_room(&self, limit: Limit) -> bool {
         let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
         limit.allows(self.open.saturating_add(waiting))
+    }
+
+    /// Returns true if a connection that came at `since` may join the queue: fewer connections are
+    /// ahead of it than may be open. Later ones do not keep out a connection that has waited in
+    /// another process before.
+    fn may_queue(&self, limit: Limit, since: Instant) -> bool {
+        let allows = |ahead| limit.allows(u32::try_from(ahead).unwrap_or(u32::MAX));
+        let last = self.waiting.last_key_value();
+        allows(self.waiting.len())
+            || last.is_some_and(|((last, _), _)| since < *last)
+                && allows(self.waiting.range(..(since, 0)).count())
     }
 
     /// Takes the connections that get a slot now out of the queue, and counts them.
@@ -199,15 +209,15 @@ impl QueuedSlot {
     /// Waits for the slot, which is granted once. Cancel safe: the connection keeps its position in
     /// the queue, and a slot that was granted meanwhile is returned by the next call.
     pub async fn granted(&mut self) -> ClientSlot {
-        let place = (&mut self.granted).await;
-        place.expect("a queued connection is granted a slot, once")
+        let slot = (&mut self.granted).await;
+        slot.expect("a queued connection is granted a slot, once")
     }
 
     /// Replaces the client's limit for this waiting connection.
     pub fn set_limit(&mut self, limit: Limit) {
-        let turn = self.position;
+        let position = self.position;
         self.slots.update(&self.client, |client| {
-            if let Some(waiter) = client.waiting.get_mut(&turn) {
+            if let Some(waiter) = client.waiting.get_mut(&position) {
                 waiter.limit = limit;
             }
         });
@@ -216,10 +226,10 @@ impl QueuedSlot {
 
 impl Drop for QueuedSlot {
     fn drop(&mut self) {
-        let turn = self.position;
+        let position = self.position;
         // A slot that was granted meanwhile returns with the field.
         self.slots.update(&self.client, |client| {
-            client.waiting.remove(&turn);
+            client.waiting.remove(&position);
         });
     }
 }

@@ -75,9 +75,14 @@ fn an_older_turn_comes_first_whoever_asks_later() {
         panic!("all places are taken");
     };
     assert!(line(now).is_none(), "as many wait as may be open");
+    let Some(SlotOutcome::Queued(second)) = line(now - Duration::from_millis(500)) else {
+        panic!("only one waits ahead of it");
+    };
+    let late = line(now - Duration::from_millis(250));
+    assert!(late.is_none(), "as many wait ahead as may be open");
     drop(held);
     assert!(given(&mut young).is_none() && given(&mut old).is_some());
-    drop((also, old, young));
+    drop((also, old, second, young));
     assert_eq!(places.clients(), 0);
 }
 
