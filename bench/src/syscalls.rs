@@ -13,21 +13,21 @@ use crate::load::Client;
 use crate::peers::{Peer, Place, Running, free_address};
 use crate::{Fallible, certs, upstream};
 
-/// How many connections one count has more than the other. Their difference has no call that does not belong
-/// to a connection.
+/// Number of connections by which the larger count exceeds the smaller one. The difference of the
+/// two counts has only calls that belong to connections.
 const MORE: u32 = 200;
-/// How many the smaller count has.
+/// Number of connections of the smaller count.
 const FEWER: u32 = 100;
-/// How often it is counted, at most. On a busy machine connections take longer, so that more of what is done once in a
-/// while falls to each.
+/// Largest number of attempts. On a busy machine connections take longer, so that each one gets a
+/// larger part of the periodic calls.
 const ATTEMPTS: u32 = 5;
 
-/// What is counted.
+/// Arguments of `bench syscalls`.
 #[derive(Debug, Args)]
 pub(crate) struct Syscalls {
-    /// The program.
+    /// Path of the portcullis program
     portcullis: PathBuf,
-    /// How many calls a connection may have.
+    /// Fail if a connection has more system calls than this
     #[arg(long)]
     most: Option<f64>,
 }
@@ -53,14 +53,14 @@ pub(crate) fn run(wanted: &Syscalls) -> Fallible<()> {
     };
     let gateway = gateway.start(&place)?;
     let client = Client::new(folder.path(), gateway.address)?;
-    // What is done once is done before.
+    // The first connections cause calls that later ones do not.
     visit(&client, FEWER)?;
     let most = wanted.most.unwrap_or(f64::INFINITY);
     let mut all = f64::INFINITY;
     for _ in 0..ATTEMPTS {
         let fewer = counted(&gateway, &client, FEWER, folder.path())?;
         let more = counted(&gateway, &client, FEWER + MORE, folder.path())?;
-        all = told(&fewer, &more);
+        all = print_difference(&fewer, &more);
         if all <= most {
             return Ok(());
         }
@@ -69,7 +69,7 @@ pub(crate) fn run(wanted: &Syscalls) -> Fallible<()> {
 }
 
 /// Prints the calls of one connection. Returns their sum.
-fn told(fewer: &Counts, more: &Counts) -> f64 {
+fn print_difference(fewer: &Counts, more: &Counts) -> f64 {
     let each = more.iter().map(|(name, calls)| {
         let calls = calls - fewer.get(name).unwrap_or(&0.0);
         (calls / f64::from(MORE), name.as_str())
@@ -84,7 +84,7 @@ fn told(fewer: &Counts, more: &Counts) -> f64 {
     all
 }
 
-/// The gateway's calls while so many clients visit it, one after another.
+/// Counts the gateway's calls while `visits` clients connect, one after another.
 fn counted(gateway: &Running, client: &Client, visits: u32, folder: &Path) -> Fallible<Counts> {
     let file = folder.join("calls");
     let mut strace = attach(gateway.id(), &file)?;
@@ -102,7 +102,7 @@ fn counted(gateway: &Running, client: &Client, visits: u32, folder: &Path) -> Fa
     Ok(counts)
 }
 
-/// Has strace count the calls of a process and all its threads. It does once this returns.
+/// Attaches strace to a process and all its threads. It counts from when this returns.
 fn attach(process: u32, file: &Path) -> Fallible<Child> {
     let mut strace = Command::new("strace")
         .args([

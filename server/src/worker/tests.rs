@@ -72,7 +72,7 @@ async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let others = listener.try_clone().unwrap();
     let closing = CancellationToken::new();
     closing.cancel();
-    let post = Acceptor {
+    let acceptor = Acceptor {
         gateway,
         worker: 0,
         ticks: Arc::default(),
@@ -80,7 +80,7 @@ async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let listener = Arc::new(TcpListener::from_std(listener).unwrap());
     // As at any time during a flood, the runtime knows that somebody waits.
     drop(listener.accept().await.unwrap());
-    accept(post, listener, closing, false, TaskTracker::new()).await;
+    accept(acceptor, listener, closing, false, TaskTracker::new()).await;
 
     for _ in 0..WAITING {
         others.accept().expect("it is left to the other process");
