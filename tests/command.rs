@@ -326,7 +326,7 @@ async fn a_log_level_that_is_no_level_is_refused() {
     let refused = portcullis(&world, &["run", "--log", "verbose"]);
     assert!(!refused.status.success());
     assert!(
-        said(&refused).contains("`verbose` is no level"),
+        said(&refused).contains("`verbose` is not a log level"),
         "{}",
         said(&refused)
     );
@@ -383,6 +383,11 @@ async fn check_reads_the_standard_input() {
             wrong,
             1,
             &format!("-:{own}: error: absent.crt: cannot be read"),
+        ),
+        (
+            world.policy() + &"#\n".repeat(32 << 20),
+            1,
+            "-:1:1: error: the file has more than 67108864 bytes",
         ),
     ] {
         world.write("piped.yaml", &text);

@@ -7,7 +7,8 @@ use std::path::Path;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
-use crate::load::{self, LoadError, LoadedPolicy};
+use crate::load::{LoadError, LoadedPolicy};
+use crate::policy::LARGEST_FILE;
 
 /// Findings of a check of a policy: errors, warnings, and a summary if the policy is valid; made by
 /// [`check()`].
@@ -50,7 +51,8 @@ fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
     let mut text = String::new();
     let read = io::stdin()
         .lock()
-        .take(load::LARGEST)
+        // One byte more than a policy may have: a longer text is refused, not cut.
+        .take(LARGEST_FILE as u64 + 1)
         .read_to_string(&mut text);
     read.map_err(|source| LoadError::Unreadable {
         path: file.to_owned(),

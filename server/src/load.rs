@@ -10,13 +10,10 @@ use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
 use crate::file;
-use crate::policy::{Policy, PolicyChange, PolicyError, TlsFiles};
+use crate::policy::{LARGEST_FILE, Policy, PolicyChange, PolicyError, TlsFiles};
 use crate::snapshot::GatewaySnapshot;
 use crate::steering::SteeringUnavailable;
 use crate::tls::{TlsError, TlsFault, TlsSettings};
-
-/// Largest size of a policy's file that is read: 256 MiB.
-pub(crate) const LARGEST: u64 = 256 << 20;
 
 /// Error that kept a policy from being put in force. The policy that was in force stays in force.
 #[derive(Debug, Error)]
@@ -247,7 +244,7 @@ fn with_files<P>(
 ///
 /// [`LoadError::Unreadable`], also if the file is too large or not UTF-8.
 pub fn text(path: &Path) -> Result<String, LoadError> {
-    file::read_text(path, LARGEST).map_err(|source| LoadError::Unreadable {
+    file::read_text(path, LARGEST_FILE as u64).map_err(|source| LoadError::Unreadable {
         path: path.to_owned(),
         source,
     })

@@ -56,6 +56,7 @@ pub use group::{
     UpstreamState, WhenAllDown,
 };
 pub use name::{SniName, SniNameError};
+pub(crate) use parse::LARGEST_FILE;
 pub use problem::{PolicyError, Problem};
 pub use size::MemoryLimit;
 pub use steer::{SteerMode, SteerPolicy};

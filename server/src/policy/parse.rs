@@ -22,7 +22,7 @@ use crate::identity::ClientName;
 
 /// Largest size of a policy's text: 64 MiB, four times the size for 100,000 groups and 100,000
 /// clients.
-const LARGEST_FILE: usize = 64 << 20;
+pub(crate) const LARGEST_FILE: usize = 64 << 20;
 
 impl Policy {
     /// Parses a policy and runs its tests; `file` is its name in messages.
@@ -161,7 +161,10 @@ impl<'n> ReadGroups<'n> {
         };
         for (name, at, node) in entries {
             if let Err(error) = ClientName::new(name) {
-                problems.report(at, format!("{} is no group's name: {error}", quote(name)));
+                problems.report(
+                    at,
+                    format!("{} is not a group's name: {error}", quote(name)),
+                );
             }
             let group = group::read(name, at, node, problems).map(Arc::new);
             let shared = group
@@ -318,7 +321,7 @@ fn read_tests(node: &YamlNode<'_>, problems: &mut ProblemList) -> Vec<PolicyTest
             let found = fields::describe(node);
             problems.report(
                 node.at,
-                format!("{found} is no list; expected a list of tests"),
+                format!("{found} is not a list; expected a list of tests"),
             );
             return Vec::new();
         }
@@ -337,7 +340,7 @@ fn read_test(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<PolicyTe
         if let Err(error) = &client {
             problems.report(
                 node.at,
-                format!("{} is no client's name: {error}", quote(name)),
+                format!("{} is not a client's name: {error}", quote(name)),
             );
         }
         client.ok()
