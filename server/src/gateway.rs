@@ -196,17 +196,17 @@ impl Gateway {
         } = prepared;
         let snapshot = self.snapshot();
         let steered = match steered {
-            Some(steered) => steered.begin(workers.len()).inspect_err(|_| {
-                // The workers have nothing to do.
-                self.closing.cancel();
-                self.drain.begin();
-            })?,
+            Some(steered) => {
+                let begun = steered.begin(workers.len());
+                begun.inspect_err(|_| self.end_workers())?
+            }
             None => None,
         };
         let mut open_listeners = self.listeners.lock();
         if let Some((mut steered, listeners)) = steered {
             self.worker_loads.get_or_init(|| steered.worker_loads());
-            let bans = steered.bans().map_err(SteeringUnavailable::from)?;
+            let bans = steered.bans().map_err(SteeringUnavailable::from);
+            let bans = bans.inspect_err(|_| self.end_workers())?;
             self.bans.get_or_init(|| bans);
             open_listeners.open_steered(listeners);
             steered.apply(snapshot.policy());
@@ -216,6 +216,12 @@ impl Gateway {
         }
         open_listeners.open(bound, &snapshot.policy().gateway().listen);
         Ok(workers)
+    }
+
+    /// Ends the workers of a gateway that does not open.
+    fn end_workers(&self) {
+        self.closing.cancel();
+        self.drain.begin();
     }
 
     /// Returns the addresses that the gateway listens on, with real ports.
