@@ -52,7 +52,7 @@ pub(super) async fn prepare(
         }
         if pause == FIRST_PAUSE {
             let seconds = limit.as_secs();
-            tracing::warn!(%error, seconds, "an address cannot be listened at; it is tried again");
+            tracing::warn!(%error, seconds, "cannot listen on an address; trying again");
             systemd::tell(&[NotifyState::Status(&error.to_string())]);
         }
         systemd::tell(&[LONGER]);
