@@ -67,7 +67,7 @@ async fn a_bad_policy_changes_nothing_and_says_where_it_is_bad() {
         (
             "version: 1",
             "version: 2",
-            "`2` is no version of this file; expected `1`",
+            "`2` is not a version of this file; expected `1`",
         ),
         ("alice", "\"\"", "the name is empty"),
     ];

@@ -102,7 +102,7 @@ pub(crate) enum CommandError {
     Twice(String),
     #[error("no client was named")]
     NoClient,
-    #[error("{0:?} is no serial: hexadecimal digits, with or without colons")]
+    #[error("{0:?} is not a serial number: hexadecimal digits, with or without colons")]
     Serial(String),
     #[error("{} is not the revocation list of {}; only that can be signed afresh",
         .file.display(), .dir.display())]

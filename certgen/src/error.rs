@@ -87,7 +87,7 @@ pub enum CertgenError {
     )]
     Exists(PathBuf),
     /// A device, a directory or a pipe, where a regular file is required.
-    #[error("{} is no regular file and was left alone", .0.display())]
+    #[error("{} is not a regular file and was left alone", .0.display())]
     NotAFile(PathBuf),
     /// A file that is not PEM from its beginning to its end.
     #[error("{}:{}: {}", .path.display(), .error.line, .error.fault)]

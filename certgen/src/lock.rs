@@ -79,7 +79,7 @@ pub(crate) fn check_own(file: &File, dir: &Path, path: &Path) -> Result<(), Cert
     let metadata = file.metadata().map_err(CertgenError::io("read", path))?;
     let owner = std::fs::metadata(dir).map_err(CertgenError::io("read", dir))?;
     if !metadata.is_file() {
-        return Err(refuse("is no regular file"));
+        return Err(refuse("is not a regular file"));
     }
     if metadata.nlink() > 1 {
         return Err(refuse("has a second name"));

@@ -187,7 +187,7 @@ impl Default for DialConfig {
     }
 }
 
-/// Settings of the relays of a group. `None` is no limit.
+/// Settings of the relays of a group. `None` is not a limit.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RelayConfig {
     /// Longest silence of both directions. A direction is not silent while its receiver still takes

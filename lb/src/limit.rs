@@ -87,7 +87,7 @@ impl fmt::Display for Rate {
 pub struct ClientLimits {
     /// Limit of its open connections.
     pub connections: Limit,
-    /// Limit of the rate of its new connections; `None` is no limit.
+    /// Limit of the rate of its new connections; `None` is not a limit.
     pub rate: Option<Rate>,
     /// Time that one more connection than allowed waits for an open one to end. Zero refuses it at
     /// once.

@@ -23,7 +23,7 @@ pub(crate) fn for_clients(descriptors: u64) -> u64 {
 }
 
 /// Raises the soft limit of open files to the hard limit, which needs no privileges. Returns the
-/// limit that is in force then, `None` if there is no limit.
+/// limit that is in force then, `None` if there is not a limit.
 ///
 /// Shells and service managers start processes with a low soft limit for the sake of select(2),
 /// which nothing here uses.

@@ -247,7 +247,7 @@ fn plain(error: &webpki::Error) -> &'static str {
             "it is not for client authentication"
         }
         E::CaUsedAsEndEntity => "it is an authority's, not a client's",
-        E::EndEntityUsedAsCa => "it was issued by a certificate that is no authority's",
+        E::EndEntityUsedAsCa => "it was issued by a certificate that is not an authority's",
         E::InvalidCertValidity => "the dates of a certificate contradict each other",
         E::PathLenConstraintViolated => {
             "the path to the authority is longer than an authority allows"

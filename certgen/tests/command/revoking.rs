@@ -96,7 +96,7 @@ fn a_serial_that_the_index_does_not_have_can_be_revoked() {
         "{list}"
     );
     let said = desk.refused(&["revoke", "--serial", "x"]);
-    assert!(said.contains("\"x\" is no serial"), "{said}");
+    assert!(said.contains("\"x\" is not a serial number"), "{said}");
 }
 
 #[test]

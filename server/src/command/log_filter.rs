@@ -24,7 +24,7 @@ const USUAL: &str = "info";
 pub(super) enum LogFilterError {
     /// A word is neither a level nor a directive.
     #[error(
-        "--log: `{0}` is no level; expected `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives such as \
+        "--log: `{0}` is not a log level; expected `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives such as \
          `lb=debug`, separated by commas"
     )]
     Level(String),

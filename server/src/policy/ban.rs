@@ -87,15 +87,15 @@ mod tests {
         for (ban, message) in [
             (
                 "failures: 0",
-                "3:77: `0` is no count; expected a number from 1",
+                "3:77: `0` is not a count; expected a number from 1",
             ),
             (
                 "for: unlimited",
-                "3:72: `unlimited` is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
+                "3:72: `unlimited` is not a duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
             ),
             (
                 "never: [x]",
-                "3:75: `x` is no prefix: expected an address or a prefix such as `192.0.2.0/24` or `2001:db8::/32`",
+                "3:75: `x` is not a prefix: expected an address or a prefix such as `192.0.2.0/24` or `2001:db8::/32`",
             ),
         ] {
             assert_told(&banning(ban), message);

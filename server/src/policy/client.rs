@@ -93,7 +93,10 @@ pub(super) fn read(
 ) -> Option<ClientPolicy> {
     let client = ClientName::new(name);
     if let Err(error) = &client {
-        problems.report(at, format!("{} is no client's name: {error}", quote(name)));
+        problems.report(
+            at,
+            format!("{} is not a client's name: {error}", quote(name)),
+        );
     }
     let fields = MappingFields::of(node, &CLIENT, problems)?;
     let mut groups = fields
@@ -141,7 +144,7 @@ fn rate(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<RatePolicy> {
     if rate.is_none() {
         problems.report(
             node.at,
-            format!("{} is no rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit", quote(said)),
+            format!("{} is not a rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit", quote(said)),
         );
     }
     rate
@@ -205,7 +208,7 @@ mod tests {
             ),
             (
                 "max_connections: 2, when_full: {wait: 0s}",
-                "6:68: `0s` is no time at all; expected a duration such as `5s`",
+                "6:68: `0s` is zero; expected a duration such as `5s`",
             ),
             (
                 "max_connections: 2, when_full: {}",

@@ -55,7 +55,7 @@ pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Optio
     let message = match parse(text) {
         ParsedDuration::Duration(duration) => return Some(duration),
         ParsedDuration::Zero => {
-            format!("{said} is no time at all; expected a duration such as `5s`")
+            format!("{said} is zero; expected a duration such as `5s`")
         }
         ParsedDuration::TooLong(unit, digits) => too_long(&said, unit, digits),
         ParsedDuration::Other => {
@@ -64,7 +64,7 @@ pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Optio
                 _ => "",
             };
             format!(
-                "{said} is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`{extra}"
+                "{said} is not a duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`{extra}"
             )
         }
     };
@@ -86,10 +86,10 @@ pub(super) fn limit(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<O
     let said = quote(text);
     let message = match parse(text) {
         ParsedDuration::Duration(duration) => return Some(Some(duration)),
-        ParsedDuration::Zero => format!("{said} is no time at all; write `unlimited` for no limit"),
+        ParsedDuration::Zero => format!("{said} is zero; write `unlimited` for no limit"),
         ParsedDuration::TooLong(unit, digits) => too_long(&said, unit, digits),
         ParsedDuration::Other => format!(
-            "{said} is no duration; expected one such as `5s`, `10m` or `1h`, or `unlimited`"
+            "{said} is not a duration; expected one such as `5s`, `10m` or `1h`, or `unlimited`"
         ),
     };
     problems.report(node.at, message);

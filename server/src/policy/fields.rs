@@ -234,7 +234,7 @@ pub(super) fn list_by<'t, T, K: Eq + Hash>(
         let found = describe(node);
         problems.report(
             node.at,
-            format!("{found} is no list; expected a list of {what}, `[…]`"),
+            format!("{found} is not a list; expected a list of {what}, `[…]`"),
         );
         return None;
     };

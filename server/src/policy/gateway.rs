@@ -356,7 +356,7 @@ mod tests {
             (
                 "version: 1",
                 "version: 2",
-                "1:10: `2` is no version of this file; expected `1`",
+                "1:10: `2` is not a version of this file; expected `1`",
             ),
             (
                 "['[::]:8443']",
@@ -366,7 +366,7 @@ mod tests {
             (
                 "'[::]:8443'",
                 "8443",
-                "2:20: `8443` is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`",
+                "2:20: `8443` is not an address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`",
             ),
             (
                 "'[::]:8443'",
@@ -388,7 +388,7 @@ mod tests {
             (
                 "ca.crt}}",
                 "ca.crt}, timeouts: {drain: unlimited}}",
-                "3:79: `unlimited` is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
+                "3:79: `unlimited` is not a duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
             ),
             (
                 "ca.crt}}",

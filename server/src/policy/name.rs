@@ -104,7 +104,7 @@ pub(super) fn sni(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Sni
         Ok(name) => Some(name),
         Err(error) => {
             let said = quote(said);
-            problems.report(node.at, format!("{said} is no name for SNI, because {error}; expected one such as `ui.example.test` or `*.example.test`"));
+            problems.report(node.at, format!("{said} is not an SNI name, because {error}; expected one such as `ui.example.test` or `*.example.test`"));
             None
         }
     }

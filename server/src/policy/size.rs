@@ -46,7 +46,7 @@ pub(super) fn memory(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<
         problems.report(
             node.at,
             format!(
-                "{} is no size; expected one such as `512MiB` or `4GiB`, or `unlimited`",
+                "{} is not a size; expected one such as `512MiB` or `4GiB`, or `unlimited`",
                 quote(said)
             ),
         );

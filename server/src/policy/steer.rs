@@ -140,15 +140,15 @@ mod tests {
         for (steer, message) in [
             (
                 "ports: [0]",
-                "3:77: `0` is no port; expected a number from 1 to 65535, or a range such as `7000-7100`",
+                "3:77: `0` is not a port; expected a number from 1 to 65535, or a range such as `7000-7100`",
             ),
             (
                 "ports: ['9-8']",
-                "3:77: `9-8` is no port; expected a number from 1 to 65535, or a range such as `7000-7100`",
+                "3:77: `9-8` is not a port; expected a number from 1 to 65535, or a range such as `7000-7100`",
             ),
             (
                 "addresses: [192.0.2.1/24]",
-                "3:81: `192.0.2.1/24` is no prefix: the address has bits behind its first 24",
+                "3:81: `192.0.2.1/24` is not a prefix: the address has bits behind its first 24",
             ),
             (
                 "mode: on",

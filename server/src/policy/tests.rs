@@ -122,7 +122,7 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
         ),
         (
             "groups: {a: {upstreams: [localhost:1]}}\nclients: {}",
-            "5:26: `localhost:1` is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`",
+            "5:26: `localhost:1` is not an address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`",
         ),
         (
             "groups: {a: {upstreams: ['0.0.0.0:1']}}\nclients: {}",
@@ -142,7 +142,7 @@ fn each_mistake_in_a_name_or_a_value_is_told_with_what_was_expected() {
         ),
         (
             "groups: {a: {sni: [a..b], upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:20: `a..b` is no name for SNI, because it has an empty label; expected one such as `ui.example.test` or `*.example.test`",
+            "5:20: `a..b` is not an SNI name, because it has an empty label; expected one such as `ui.example.test` or `*.example.test`",
         ),
         (
             "groups: {a: {sni: [x, X], upstreams: ['10.0.0.1:1']}}\nclients: {}",
@@ -158,7 +158,7 @@ fn each_mistake_in_a_name_or_a_value_is_told_with_what_was_expected() {
         ),
         (
             "groups: {a: {ports: [0], upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:22: `0` is no port; expected a number from 1 to 65535",
+            "5:22: `0` is not a port; expected a number from 1 to 65535",
         ),
         (
             "groups: {a: {health: {check: of}, upstreams: ['10.0.0.1:1']}}\nclients: {}",
@@ -166,23 +166,23 @@ fn each_mistake_in_a_name_or_a_value_is_told_with_what_was_expected() {
         ),
         (
             "groups: {a: {health: {interval: 0s}, upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:33: `0s` is no time at all; expected a duration such as `5s`",
+            "5:33: `0s` is zero; expected a duration such as `5s`",
         ),
         (
             "groups: {a: {health: {interval: 5}, upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:33: `5` is no duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`",
+            "5:33: `5` is not a duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`",
         ),
         (
             "groups: {a: {timeouts: {idle: 0}, upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:31: `0` is no time at all; write `unlimited` for no limit",
+            "5:31: `0` is zero; write `unlimited` for no limit",
         ),
         (
             "groups: {a: {health: {jitter: 101%}, upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:31: `101%` is no share; expected `0%` to `100%`",
+            "5:31: `101%` is not a percentage; expected `0%` to `100%`",
         ),
         (
             "groups: {a: {health: {check: {send: 'ő', expect: x}}, upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:37: a character is no single byte; expected characters up to `\\xff`, others as their bytes",
+            "5:37: a character is not a single byte; expected characters up to `\\xff`, others as their bytes",
         ),
     ] {
         assert_told(&with(rest), message);
@@ -202,7 +202,7 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
         ),
         (
             "clients: {one: {groups: web}}",
-            "6:25: `web` is no list; expected a list of groups, `[…]`",
+            "6:25: `web` is not a list; expected a list of groups, `[…]`",
         ),
         (
             "clients: {one: {groups: [web, web]}}",
@@ -215,7 +215,7 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
         ("clients: {one: }", "6:14: `groups` is missing in a client"),
         (
             "clients: {' one': {groups: [web]}}",
-            "6:11: ` one` is no client's name: the name starts or ends with whitespace",
+            "6:11: ` one` is not a client's name: the name starts or ends with whitespace",
         ),
         (
             "clients: {one: {groups: [web], max_connections: 0}}",
@@ -223,11 +223,11 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
         ),
         (
             "clients: {one: {groups: [web], max_connections: -1}}",
-            "6:49: `-1` is no limit; expected a number from 1, or `unlimited`",
+            "6:49: `-1` is not a limit; expected a number from 1, or `unlimited`",
         ),
         (
             "clients: {one: {groups: [web], rate: 5/d}}",
-            "6:38: `5/d` is no rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit",
+            "6:38: `5/d` is not a rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit",
         ),
         (
             "clients: {one: {groups: [web]}}\ntests:\n  - {client: one, sni: ledger, expect: allow}",
@@ -406,7 +406,7 @@ fn very_many_unknown_keys_are_told_for_the_first_of_them() {
 fn a_zone_by_name_is_answered_with_how_to_write_it() {
     assert_told(
         &with("groups: {a: {upstreams: ['[fe80::1%eth0]:1']}}\nclients: {}\n"),
-        "5:26: `[fe80::1%eth0]:1` is no address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`",
+        "5:26: `[fe80::1%eth0]:1` is not an address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`",
     );
     policy(&with(
         "groups: {a: {upstreams: ['[fe80::1%2]:1']}}\nclients: {}\n",

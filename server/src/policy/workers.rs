@@ -120,7 +120,7 @@ mod tests {
         for (text, message) in [
             (
                 "workers: 0",
-                "3:70: `0` is no count; expected a number from 1",
+                "3:70: `0` is not a count; expected a number from 1",
             ),
             (
                 "workers: [1]",

@@ -53,7 +53,7 @@ pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &
     if let Ok(PublicKey::RSA(key)) = certificate.public_key().parsed()
         && !bits(key.modulus).is_multiple_of(8)
     {
-        return Err("the length of its RSA key is no multiple of 8 bits");
+        return Err("the length of its RSA key is not a multiple of 8 bits");
     }
     let usage = certificate
         .key_usage()

@@ -105,7 +105,7 @@ impl RevocationLists {
     /// Looks up each certificate of a path in the lists of its issuer.
     ///
     /// Returns the time until which the result is valid: the earliest end of a list that it depends
-    /// on. `None` is for ever: there is no list at all, or expired lists are accepted.
+    /// on. `None` is for ever: there is not a list at all, or expired lists are accepted.
     pub(super) fn check(
         &self,
         path: &VerifiedPath<'_>,

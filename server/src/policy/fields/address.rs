@@ -75,12 +75,12 @@ pub(in super::super) fn address(
     if address.is_none() && said.contains('%') {
         problems.report(
             node.at,
-            format!("{} is no address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`", quote(said)),
+            format!("{} is not an address; expected the zone as the interface's number, which `ip link` shows first, such as `[fe80::1%2]:5432`", quote(said)),
         );
     } else if address.is_none() {
         problems.report(
             node.at,
-            format!("{} is no address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`", quote(said)),
+            format!("{} is not an address; expected an IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`", quote(said)),
         );
     }
     address
@@ -125,7 +125,9 @@ pub(in super::super) fn ports(
         let expected = "a number from 1 to 65535";
         problems.report(
             node.at,
-            format!("{said} is no port; expected {expected}{hint}, or a range such as `7000-7100`"),
+            format!(
+                "{said} is not a port; expected {expected}{hint}, or a range such as `7000-7100`"
+            ),
         );
     }
     range.map(|(first, last)| first..=last)
@@ -143,7 +145,7 @@ fn prefix(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<IpPrefix> {
     let said = scalar(node, problems)?;
     let prefix = said.parse::<IpPrefix>();
     if let Err(error) = &prefix {
-        problems.report(node.at, format!("{} is no prefix: {error}", quote(said)));
+        problems.report(node.at, format!("{} is not a prefix: {error}", quote(said)));
     }
     prefix.ok()
 }

@@ -63,7 +63,7 @@ pub(in super::super) fn version(node: &YamlNode<'_>, problems: &mut ProblemList)
         let (said, hint) = (quote(said), unquoted(node));
         problems.report(
             node.at,
-            format!("{said} is no version of this file; expected `{VERSION_NUMBER}`{hint}"),
+            format!("{said} is not a version of this file; expected `{VERSION_NUMBER}`{hint}"),
         );
     }
     is_known.then_some(())
@@ -80,7 +80,7 @@ pub(in super::super) fn count(
         let (said, hint) = (quote(said), unquoted(node));
         problems.report(
             node.at,
-            format!("{said} is no count; expected a number from 1{hint}"),
+            format!("{said} is not a count; expected a number from 1{hint}"),
         );
     }
     count
@@ -105,7 +105,7 @@ pub(in super::super) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -
             let (said, hint) = (quote(said), unquoted(node));
             problems.report(
                 node.at,
-                format!("{said} is no limit; expected a number from 1, or `unlimited`{hint}"),
+                format!("{said} is not a limit; expected a number from 1, or `unlimited`{hint}"),
             );
             None
         }
@@ -121,7 +121,7 @@ pub(in super::super) fn port(node: &YamlNode<'_>, problems: &mut ProblemList) ->
         let (said, hint) = (quote(said), unquoted(node));
         problems.report(
             node.at,
-            format!("{said} is no port; expected a number from 1 to 65535{hint}"),
+            format!("{said} is not a port; expected a number from 1 to 65535{hint}"),
         );
     }
     port
@@ -192,7 +192,7 @@ pub(in super::super) fn percent(node: &YamlNode<'_>, problems: &mut ProblemList)
         let said = quote(said);
         problems.report(
             node.at,
-            format!("{said} is no share; expected `0%` to `100%`"),
+            format!("{said} is not a percentage; expected `0%` to `100%`"),
         );
     }
     percent.map(|percent| f64::from(percent) / 100.0)

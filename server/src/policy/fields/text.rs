@@ -65,7 +65,7 @@ pub(in super::super) fn scalar<'n>(
         let found = describe(node);
         problems.report(
             node.at,
-            format!("{found} is no text; expected one word or quoted text"),
+            format!("{found} is not text; expected one word or quoted text"),
         );
     }
     scalar
@@ -114,7 +114,7 @@ pub(in super::super) fn bytes(node: &YamlNode<'_>, problems: &mut ProblemList) -
     if bytes.is_err() {
         problems.report(
             node.at,
-            "a character is no single byte; expected characters up to `\\xff`, others as their bytes",
+            "a character is not a single byte; expected characters up to `\\xff`, others as their bytes",
         );
     }
     bytes.ok()

@@ -129,7 +129,7 @@ pub(in super::super) static HEALTH: FormatSection = FormatSection {
         may(
             "sni",
             Scalar(&PROBED_NAME),
-            "The name that a `tls` check asks for. Without it: the group's first name that is no wildcard.",
+            "The name that a `tls` check asks for. Without it: the group's first name that is not a wildcard.",
         ),
         or("interval", "5s", TIME, "From one probe to the next."),
         or("timeout", "1s", TIME, "How long one probe may take."),

@@ -39,11 +39,11 @@ const BEYOND_A_SCHEMA: &[Exception] = &[
     ("in plain digits", is_spelt_oddly),
     // Arithmetic.
     ("has bits behind its first", |value| value.contains('/')),
-    ("is no port", |value| value == "9-8"),
+    ("is not a port", |value| value == "9-8"),
     ("more than 255 bytes", |value| !value.is_ascii()),
     // What would take a pattern that nobody can read.
-    ("is no address", |value| value.contains('[')),
-    ("is no prefix", |value| value.contains(':')),
+    ("is not an address", |value| value.contains('[')),
+    ("is not a prefix", |value| value.contains(':')),
     (
         "the name has the invisible or control character U+E0001",
         any,
