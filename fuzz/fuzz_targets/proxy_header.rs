@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use portcullis::identity::ClientName;
+use portcullis::policy::ClientName;
 use portcullis::policy::SniName;
 use portcullis::proxy_header::ProxyHeader;
 use ppp::v2::{Addresses, Header};

@@ -5,8 +5,6 @@
 //! one spelling is accepted; everything else is refused, never repaired.
 
 use std::fmt;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -14,97 +12,7 @@ use x509_parser::der_parser::asn1_rs::{Any, Sequence, Tag, ToDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::AttributeTypeAndValue;
 
-/// Maximum length of a name in characters: the upper bound of X.520 (`ub-common-name`, RFC 5280,
-/// A.1).
-pub const LONGEST_NAME: usize = 64;
-
-/// A client's name: 1 to 64 characters, all visible, no blanks at either end.
-///
-/// Names compare byte for byte; there is no folding of case and no normalization.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ClientName(Arc<str>);
-
-/// Reason why a text is not a valid [`ClientName`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum ClientNameError {
-    /// The text is empty.
-    #[error("the name is empty")]
-    Empty,
-    /// The text has more than [`LONGEST_NAME`] characters.
-    #[error("the name has more than {LONGEST_NAME} characters")]
-    TooLong,
-    /// The text begins or ends with white space.
-    #[error("the name starts or ends with whitespace")]
-    OuterBlank,
-    /// The text has a control, bidi, zero-width or otherwise invisible character.
-    #[error("the name has the invisible or control character U+{:04X}", u32::from(*.0))]
-    Invisible(char),
-}
-
-impl ClientName {
-    /// Creates a name from a text.
-    ///
-    /// # Errors
-    ///
-    /// The text is not a valid name.
-    pub fn new(text: &str) -> Result<Self, ClientNameError> {
-        if text.is_empty() {
-            return Err(ClientNameError::Empty);
-        }
-        if text.chars().nth(LONGEST_NAME).is_some() {
-            return Err(ClientNameError::TooLong);
-        }
-        if let Some(character) = text.chars().find(|&character| is_invisible(character)) {
-            return Err(ClientNameError::Invisible(character));
-        }
-        if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
-            return Err(ClientNameError::OuterBlank);
-        }
-        Ok(Self(Arc::from(text)))
-    }
-
-    /// Returns the name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns the name as a shared string, which is the key of the client's counters.
-    pub fn shared(&self) -> &Arc<str> {
-        &self.0
-    }
-}
-
-impl fmt::Display for ClientName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Characters besides control characters that a reader cannot see, or that change how their
-/// neighbours are read: the bidi controls of UAX #9, zero-width and filler characters, line and
-/// paragraph separators, variation selectors, tags.
-pub(crate) const INVISIBLE: [RangeInclusive<char>; 15] = [
-    '\u{ad}'..='\u{ad}',
-    '\u{34f}'..='\u{34f}',
-    '\u{61c}'..='\u{61c}',
-    '\u{115f}'..='\u{1160}',
-    '\u{17b4}'..='\u{17b5}',
-    '\u{180b}'..='\u{180f}',
-    '\u{200b}'..='\u{200f}',
-    '\u{2028}'..='\u{202e}',
-    '\u{2060}'..='\u{206f}',
-    '\u{3164}'..='\u{3164}',
-    '\u{fe00}'..='\u{fe0f}',
-    '\u{feff}'..='\u{feff}',
-    '\u{ffa0}'..='\u{ffa0}',
-    '\u{fff0}'..='\u{fffb}',
-    '\u{e0000}'..='\u{e0fff}',
-];
-
-fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || !character.is_ascii() && INVISIBLE.iter().any(|range| range.contains(&character))
-}
+use crate::policy::{ClientName, ClientNameError};
 
 /// Identity of a client: the [`ClientName`] in its verified certificate, and the certificate's
 /// [`Fingerprint`].

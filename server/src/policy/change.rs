@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::client_name::ClientName;
 use super::{ClientPolicy, GatewayPolicy, GroupPolicy, Policy};
-use crate::identity::ClientName;
 
 /// One change of a policy; see [`Policy::changes`] and [`Policy::apply`].
 #[derive(Debug, Clone, PartialEq)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::client_name::ClientName;
 use super::duration::duration;
 use super::fields::number::{positive, positive_pattern, quota};
 use super::fields::{self, MappingFields, quote};
@@ -14,7 +15,6 @@ use super::format::{CLIENT, ScalarFormat, WAIT};
 use super::problem::{ProblemList, TextPosition};
 use super::yaml::{YamlNode, YamlValue};
 use super::{Quota, SourceLine};
-use crate::identity::ClientName;
 
 /// Units of time of a rate, each with its length in seconds.
 const PER: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 60 * 60)];

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
 
+use super::client_name::ClientName;
 use super::{ClientPolicy, GroupPolicy, Policy, SniName};
-use crate::identity::ClientName;
 
 /// Index of groups by SNI name and by destination port.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::client_name::ClientName;
 use super::{ClientPolicy, Decision, GroupPolicy, Policy, Quota, RatePolicy, WhenFull};
-use crate::identity::ClientName;
 
 /// [`Decision`] of the policy about a client and a destination, with the line of the policy that
 /// leads to it and the limits that apply; made by [`explain`].

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use imbl::OrdMap;
 
+use super::client_name::ClientName;
 use super::decide::GroupIndex;
 use super::fields::number::{port, version};
 use super::fields::text::{filled, text};
@@ -18,7 +19,6 @@ use super::{
     ClientPolicy, Decision, GatewayPolicy, GroupPolicy, Policy, PolicyChange, PolicyError, client,
     gateway, group,
 };
-use crate::identity::ClientName;
 
 /// Largest size of a policy's text: 64 MiB, four times the size for 100,000 groups and 100,000
 /// clients.

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::super::client_name::{INVISIBLE, LONGEST_NAME};
 use super::super::format::ScalarFormat;
 use super::super::problem::ProblemList;
 use super::super::yaml::{YamlNode, YamlValue};
 use super::{describe, quote};
-use crate::identity::{INVISIBLE, LONGEST_NAME};
 
 pub(in super::super) static TEXT: ScalarFormat = ScalarFormat {
     name: "Text",
