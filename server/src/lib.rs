@@ -4,6 +4,8 @@
 //! rate and bandwidth, and the least-loaded healthy upstream gets the connection.
 #![forbid(unsafe_code)]
 
+use host::file;
+
 pub mod access_record;
 pub mod admin;
 mod affinity;
@@ -18,7 +20,6 @@ mod credentials;
 pub mod demo;
 mod expiry;
 pub mod fd_limit;
-mod file;
 pub mod file_watch;
 pub mod first_bytes;
 mod first_record;

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags, open};
 ///
 /// The file cannot be opened or read, is not a regular file (`InvalidInput`), or is larger than
 /// `most` (`FileTooLarge`).
-pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Without `O_NONBLOCK`, opening a pipe that has no writer would wait for one.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(open(path, flags, Mode::empty())?);
@@ -39,7 +39,7 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a regular file as [`read`] does. Bytes that are not UTF-8 are an error (`InvalidData`).
-pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(read(path, most)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
@@ -60,7 +60,7 @@ fn kind(metadata: &Metadata) -> &'static str {
 
 /// Returns true for a system error that can be temporary with the same files: a resource was
 /// exhausted, or a network file system did not answer.
-pub(crate) fn may_pass(error: &io::Error) -> bool {
+pub fn may_pass(error: &io::Error) -> bool {
     use rustix::io::Errno;
     Errno::from_io_error(error).is_some_and(|errno| {
         matches!(
