@@ -1,4 +1,18 @@
 //! Bounded reads of whole regular files.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! # let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("motd");
+//! std::fs::write(&path, "hello")?;
+//! assert_eq!(host::file::read(&path, 5)?, b"hello");
+//! assert_eq!(
+//!     host::file::read(&path, 4).unwrap_err().kind(),
+//!     std::io::ErrorKind::FileTooLarge
+//! );
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -38,7 +52,11 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a regular file as [`read`] does. Bytes that are not UTF-8 are an error (`InvalidData`).
+/// Reads a regular file of at most `most` bytes as text.
+///
+/// # Errors
+///
+/// Those of [`read`]; `InvalidData` if the bytes are not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(read(path, most)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
@@ -60,6 +78,9 @@ fn kind(metadata: &Metadata) -> &'static str {
 
 /// Returns true for a system error that can be temporary with the same files: a resource was
 /// exhausted, or a network file system did not answer.
+///
+/// An error that [`read`] makes itself, such as that of a file that is too large, is not one of
+/// them.
 pub fn may_pass(error: &io::Error) -> bool {
     use rustix::io::Errno;
     Errno::from_io_error(error).is_some_and(|errno| {
