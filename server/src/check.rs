@@ -7,7 +7,8 @@ use std::path::Path;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
-use crate::load::{LoadError, LoadedPolicy};
+use crate::load::{self, LoadError};
+use crate::loaded_policy::LoadedPolicy;
 use crate::policy::LARGEST_FILE;
 
 /// Findings of a check of a policy: errors, warnings, and a summary if the policy is valid; made by
@@ -46,7 +47,7 @@ const STANDARD_INPUT: &str = "-";
 /// start at the working directory.
 fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
     if file != Path::new(STANDARD_INPUT) {
-        return LoadedPolicy::read(file);
+        return load::read(file);
     }
     let mut text = String::new();
     let read = io::stdin()
@@ -58,7 +59,7 @@ fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
         path: file.to_owned(),
         source,
     })?;
-    LoadedPolicy::of_text(file, &text, |_| {})
+    load::of_text(file, &text, |_| {})
 }
 
 /// Checks a policy and the files that it names; `-` is the standard input. Errors are part of the

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -16,9 +16,9 @@ use serde::Serialize;
 use crate::access_record;
 use crate::check;
 use crate::demo::{self, DemoArguments};
-use crate::load::{self, LoadError};
+use crate::load::{LoadError, read_policy_only};
 use crate::log_writer::{LogOutput, Sink};
-use crate::policy::{self, Policy};
+use crate::policy;
 use crate::run::{self, RunEnd, RunSettings};
 
 mod environment;
@@ -204,17 +204,19 @@ impl CommandLine {
                 port,
                 policy,
                 json,
-            } => answered(load(&policy).map(|policy| {
+            } => answered(read_policy_only(&policy).map(|policy| {
                 let sni = (sni != "-").then_some(sni.as_str());
                 let explanation = policy::explain(&policy, &client, sni, port);
                 print(&explanation, json);
                 if explanation.allowed() { 0 } else { DIFFERS }
             })),
-            PortcullisCommand::Diff { old, new, json } => answered(load(&old).and_then(|old| {
-                let difference = policy::difference(&old, &load(&new)?);
-                print(&difference, json);
-                Ok(if difference.is_empty() { 0 } else { DIFFERS })
-            })),
+            PortcullisCommand::Diff { old, new, json } => {
+                answered(read_policy_only(&old).and_then(|old| {
+                    let difference = policy::difference(&old, &read_policy_only(&new)?);
+                    print(&difference, json);
+                    Ok(if difference.is_empty() { 0 } else { DIFFERS })
+                }))
+            }
             PortcullisCommand::Upgrade(arguments) => upgrade::upgrade(&arguments),
             PortcullisCommand::Steer { instance, action } => {
                 steering::steer(&instance.pin_dir(), &action)
@@ -235,13 +237,6 @@ impl CommandLine {
             }
         }
     }
-}
-
-fn load(path: &Path) -> Result<Policy, LoadError> {
-    Ok(Policy::parse(
-        &path.display().to_string(),
-        &load::text(path)?,
-    )?)
 }
 
 fn answered(answer: Result<u8, LoadError>) -> ExitCode {

@@ -14,6 +14,8 @@ use thiserror::Error;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::gateway::GatewayStartError;
+use crate::listeners::ListenError;
 use crate::load::LoadError;
 use crate::run::StartError;
 use crate::table::{ColumnAlign, TextTable, terminal_width};
@@ -96,7 +98,7 @@ impl From<LoadError> for DemoError {
 
 /// Advice that is added to an error: an option that helps, or nothing.
 fn hint(error: &StartError) -> &'static str {
-    if matches!(error, StartError::Load(LoadError::Listen { .. })) {
+    if let StartError::Gateway(GatewayStartError::Listen(ListenError::Bind { .. })) = error {
         "; `--free-ports` takes ports that are free"
     } else {
         ""

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use ebpf::{BanTable, PinDir, Role, WorkerLoads};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +24,8 @@ use crate::handshake_failures::HandshakeFailures;
 use crate::heartbeat::WorkerHeartbeats;
 use crate::inherited_listeners::InheritedListeners;
 use crate::limits::{PreAuthLimits, network};
-use crate::listeners::{BoundListeners, Listeners};
-use crate::load::{LoadError, LoadedPolicy};
+use crate::listeners::{BoundListeners, ListenError, Listeners};
+use crate::loaded_policy::LoadedPolicy;
 use crate::policy::{Policy, WorkerAffinity};
 use crate::snapshot::GatewaySnapshot;
 use crate::steering::{self, ActiveSteering, SteeringUnavailable};
@@ -40,7 +41,7 @@ mod standby;
 mod workers;
 
 pub(crate) use admission::AdmissionWait;
-pub use reload::ReloadReport;
+pub use reload::{ApplyError, ReloadReport};
 pub use workers::{QueuedConnections, WorkerThreads};
 
 /// Capacity of the queue of listeners that are assigned to one worker.
@@ -49,6 +50,20 @@ const MOST_ASSIGNED: usize = 1024;
 const CLOSE: Duration = Duration::from_secs(5);
 /// Minimum interval between two reports of a failing accept.
 const REPORT_ACCEPT: Duration = Duration::from_secs(1);
+
+/// Reason why a gateway cannot start.
+#[derive(Debug, Error)]
+pub enum GatewayStartError {
+    /// An address of the policy cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Steering is required, but is not available.
+    #[error("steering is required: {0}")]
+    SteeringUnavailable(#[from] SteeringUnavailable),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+}
 
 /// The state that all workers of a gateway share: the [`GatewaySnapshot`] in force, the
 /// connections, limits, listeners and steering.
@@ -91,7 +106,7 @@ impl Gateway {
         generation: u64,
     ) -> Arc<Self> {
         let (policy, tls) = loaded.into_parts();
-        Self::with(policy, Arc::new(tls), Arc::new(recorder), generation)
+        Self::with(policy, tls, Arc::new(recorder), generation)
     }
 
     fn with(
@@ -140,7 +155,7 @@ impl Gateway {
         workers: NonZeroUsize,
         instance: Option<&(PinDir, Role)>,
         inherited: &mut InheritedListeners,
-    ) -> Result<PreparedGateway, LoadError> {
+    ) -> Result<PreparedGateway, GatewayStartError> {
         let mut open_listeners = self.listeners.lock();
         let mut queues = Vec::new();
         for _ in 0..workers.get() {
@@ -164,7 +179,7 @@ impl Gateway {
         };
         let processors = match snapshot.policy().gateway().workers.affinity {
             WorkerAffinity::Off => Vec::new(),
-            WorkerAffinity::On => affinity::processors().map_err(LoadError::Thread)?,
+            WorkerAffinity::On => affinity::processors().map_err(GatewayStartError::Thread)?,
         };
         let start = |(number, queue)| {
             // Workers that outnumber the processors share them evenly.
@@ -179,7 +194,7 @@ impl Gateway {
         Ok(PreparedGateway {
             bound,
             steered,
-            workers: WorkerThreads::new(threads.map_err(LoadError::Thread)?),
+            workers: WorkerThreads::new(threads.map_err(GatewayStartError::Thread)?),
         })
     }
 
@@ -188,7 +203,7 @@ impl Gateway {
     /// # Errors
     ///
     /// Steering is required but not available, or its table of bans cannot be opened.
-    pub fn open(&self, prepared: PreparedGateway) -> Result<WorkerThreads, LoadError> {
+    pub fn open(&self, prepared: PreparedGateway) -> Result<WorkerThreads, GatewayStartError> {
         let PreparedGateway {
             bound,
             steered,

@@ -1,17 +1,58 @@
 //! The gateway's listeners: one of each address for every worker, opened and closed while it runs.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
 use crate::listen_socket;
-use crate::load::LoadError;
 use crate::policy::{self, Freebind};
+
+/// Error of an address that cannot be listened on.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {source}{}", not_there(source))]
+    Bind {
+        /// Address of the listener.
+        address: SocketAddr,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// Another process listens at this address.
+    #[error(
+        "cannot listen on {0}: it is already in use by another process; `portcullis upgrade` takes a \
+         running gateway's place, `--standby` or `listen_retry` waits for its end"
+    )]
+    Taken(SocketAddr),
+}
+
+impl ListenError {
+    /// Returns true if the address is in use or does not exist: it may become free or exist later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Taken(_) => true,
+            Self::Bind { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+            ),
+        }
+    }
+}
+
+/// Returns advice to append to the message if no interface has the address, else an empty text.
+fn not_there(source: &io::Error) -> &'static str {
+    if source.kind() == ErrorKind::AddrNotAvailable {
+        "; no interface has the address: `freebind: true` listens at it all the same, `listen_retry` waits for it"
+    } else {
+        ""
+    }
+}
 
 /// A listener that is assigned to a worker.
 #[derive(Debug)]
@@ -91,7 +132,7 @@ impl Listeners {
         &self,
         gateway: &policy::GatewayPolicy,
         inherited: &mut InheritedListeners,
-    ) -> Result<BoundListeners, LoadError> {
+    ) -> Result<BoundListeners, ListenError> {
         let (addresses, freebind) = (&gateway.listen, gateway.freebind);
         let new = addresses
             .iter()
@@ -104,7 +145,7 @@ impl Listeners {
                 && listen_socket::is_taken(wanted, freebind)
         });
         if let Some(&&wanted) = taken {
-            return Err(LoadError::Taken(wanted));
+            return Err(ListenError::Taken(wanted));
         }
         let bound = new.into_iter().map(|&wanted| {
             let bound = self.bind_one(wanted, freebind);
@@ -233,6 +274,6 @@ fn prepared(listeners: &[TcpListener]) -> io::Result<Option<SocketAddr>> {
     Ok(address)
 }
 
-fn refused(address: SocketAddr, source: io::Error) -> LoadError {
-    LoadError::Listen { address, source }
+fn refused(address: SocketAddr, source: io::Error) -> ListenError {
+    ListenError::Bind { address, source }
 }

@@ -1,21 +1,19 @@
-//! Reads a policy with all files that it names, and defines the errors that are possible before it
-//! is in force.
+//! Reads a policy with all files that it names.
 
 use std::error::Error;
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
 use crate::file;
-use crate::policy::{LARGEST_FILE, Policy, PolicyChange, PolicyError, TlsFiles};
+use crate::loaded_policy::{LoadedPolicy, NextPolicy};
+use crate::policy::{LARGEST_FILE, Policy, PolicyError, TlsFiles};
 use crate::snapshot::GatewaySnapshot;
-use crate::steering::SteeringUnavailable;
 use crate::tls::{TlsError, TlsFault, TlsSettings};
 
-/// Error that kept a policy from being put in force. The policy that was in force stays in force.
+/// Error of a policy that cannot be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The policy's file cannot be read.
@@ -37,32 +35,6 @@ pub enum LoadError {
         /// The same problems as errors, with those of the operating system as their sources.
         causes: Vec<TlsError>,
     },
-    /// A listener cannot be bound.
-    #[error("cannot listen on {address}: {source}{}", not_there(source))]
-    Listen {
-        /// Address of the listener.
-        address: SocketAddr,
-        /// Error of the operating system.
-        source: io::Error,
-    },
-    /// Another process listens at this address.
-    #[error(
-        "cannot listen on {0}: it is already in use by another process; `portcullis upgrade` takes a \
-         running gateway's place, `--standby` or `listen_retry` waits for its end"
-    )]
-    Taken(SocketAddr),
-    /// Steering is required, but is not available.
-    #[error("steering is required: {0}")]
-    SteeringUnavailable(#[from] SteeringUnavailable),
-    /// A thread could not be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] io::Error),
-    /// A file was written to while it was read, and may be torn.
-    #[error("a file was written to while it was read")]
-    Changing,
-    /// Another process is just taking over, and has read the policy already.
-    #[error("another process is just taking over")]
-    HandingOver,
 }
 
 impl LoadError {
@@ -70,31 +42,10 @@ impl LoadError {
     /// outside of them.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::HandingOver | Self::Thread(_) | Self::Listen { .. } | Self::Taken(_) => true,
             // A policy that is not valid stays so, whatever else is temporary.
             Self::Policy(_) => false,
             Self::Files { causes, .. } => causes.iter().all(|error| passes(error)),
-            Self::Changing | Self::Unreadable { .. } | Self::SteeringUnavailable(_) => passes(self),
-        }
-    }
-
-    /// Returns true if an address is in use or does not exist: it may become free or exist later.
-    pub(crate) fn is_of_an_address(&self) -> bool {
-        match self {
-            Self::Taken(_) => true,
-            Self::Listen { source, .. } => {
-                matches!(
-                    source.kind(),
-                    ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
-                )
-            }
-            Self::Unreadable { .. }
-            | Self::Policy(_)
-            | Self::Files { .. }
-            | Self::SteeringUnavailable(_)
-            | Self::Thread(_)
-            | Self::Changing
-            | Self::HandingOver => false,
+            Self::Unreadable { .. } => passes(self),
         }
     }
 
@@ -103,23 +54,8 @@ impl LoadError {
     pub fn policy_error(&self) -> Option<&PolicyError> {
         match self {
             Self::Policy(told) | Self::Files { told, .. } => Some(told),
-            Self::Unreadable { .. }
-            | Self::Listen { .. }
-            | Self::Taken(_)
-            | Self::SteeringUnavailable(_)
-            | Self::Thread(_)
-            | Self::Changing
-            | Self::HandingOver => None,
+            Self::Unreadable { .. } => None,
         }
-    }
-}
-
-/// Returns advice to append to the message if no interface has the address, else an empty text.
-fn not_there(source: &io::Error) -> &'static str {
-    if source.kind() == ErrorKind::AddrNotAvailable {
-        "; no interface has the address: `freebind: true` listens at it all the same, `listen_retry` waits for it"
-    } else {
-        ""
     }
 }
 
@@ -135,76 +71,63 @@ fn passes(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// A valid [`Policy`] with the valid contents of the files that it names.
-#[derive(Debug)]
-pub struct LoadedPolicy {
-    policy: Policy,
-    tls: TlsSettings,
+/// Reads and checks the policy's file and all files that it names.
+///
+/// # Errors
+///
+/// A [`LoadError`] if a file cannot be read or is not valid.
+pub fn read(path: &Path) -> Result<LoadedPolicy, LoadError> {
+    read_noting(path, |_| {})
 }
 
-impl LoadedPolicy {
-    /// Reads and checks the policy's file and all files that it names.
-    ///
-    /// # Errors
-    ///
-    /// A [`LoadError`] if a file cannot be read or is not valid.
-    pub fn read(path: &Path) -> Result<Self, LoadError> {
-        Self::read_noting(path, |_| {})
-    }
+/// Like [`read`], but calls `note` when the policy is parsed and the files that it names are not yet
+/// read. `note` is not called if the policy is not valid.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub fn read_noting(path: &Path, note: impl FnOnce(&Policy)) -> Result<LoadedPolicy, LoadError> {
+    of_text(path, &text(path)?, note)
+}
 
-    /// Like [`LoadedPolicy::read`], but calls `note` when the policy is parsed and the files that
-    /// it names are not yet read. `note` is not called if the policy is not valid.
-    pub fn read_noting(path: &Path, note: impl FnOnce(&Policy)) -> Result<Self, LoadError> {
-        Self::of_text(path, &text(path)?, note)
-    }
+/// Like [`read_noting`] for a text that is already read. Relative paths in it start at the directory
+/// of `path`, which is also the file's name in messages.
+pub(crate) fn of_text(
+    path: &Path,
+    text: &str,
+    note: impl FnOnce(&Policy),
+) -> Result<LoadedPolicy, LoadError> {
+    let policy = parse(path, text).inspect(note);
+    let load = |files: &TlsFiles| TlsSettings::load(files, base(path), UnixTime::now());
+    let (policy, tls) = with_files(policy, |policy| policy, load)?;
+    Ok(LoadedPolicy::new(policy, tls))
+}
 
-    /// Like [`LoadedPolicy::read_noting`] for a text that is already read. Relative paths in it
-    /// start at the directory of `path`, which is also the file's name in messages.
-    pub(crate) fn of_text(
-        path: &Path,
-        text: &str,
-        note: impl FnOnce(&Policy),
-    ) -> Result<Self, LoadError> {
-        let policy = Policy::parse(&path.display().to_string(), text).inspect(note);
-        let load = |files: &TlsFiles| TlsSettings::load(files, base(path), UnixTime::now());
-        let (policy, tls) = with_files(policy, |policy| policy, load)?;
-        Ok(Self { policy, tls })
-    }
+/// Reads the policy that is to follow the one in force, with its files.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub fn read_next(path: &Path, in_force: &GatewaySnapshot) -> Result<NextPolicy, LoadError> {
+    let file = path.display().to_string();
+    let next = in_force.policy().parse_next(&file, &text(path)?);
+    let tls = in_force.tls();
+    let load = |files: &TlsFiles| tls.load_next(files, base(path), UnixTime::now());
+    let (next, tls) = with_files(next, |(policy, _)| policy, load)?;
+    Ok(NextPolicy::new(next, tls))
+}
 
-    /// Reads the policy that is to follow the one in force, with its files. Returns the changes of
-    /// the policy as well.
-    pub(crate) fn read_next(
-        path: &Path,
-        running: &GatewaySnapshot,
-    ) -> Result<(Self, Vec<PolicyChange>), LoadError> {
-        let file = path.display().to_string();
-        let next = running.policy().parse_next(&file, &text(path)?);
-        let tls = running.tls();
-        let load = |files: &TlsFiles| tls.load_next(files, base(path), UnixTime::now());
-        let ((policy, changes), tls) = with_files(next, |(policy, _)| policy, load)?;
-        Ok((Self { policy, tls }, changes))
-    }
+/// Reads and checks the policy's file only, without the files that it names.
+///
+/// # Errors
+///
+/// A [`LoadError`] if the file cannot be read or is not valid.
+pub fn read_policy_only(path: &Path) -> Result<Policy, LoadError> {
+    Ok(parse(path, &text(path)?)?)
+}
 
-    /// Returns the policy.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// Applies `changes` to the policy and keeps the contents of the files.
-    #[must_use]
-    pub fn changed(mut self, changes: &[PolicyChange]) -> Self {
-        self.policy = self.policy.apply(changes);
-        self
-    }
-
-    pub(crate) fn into_parts(self) -> (Policy, TlsSettings) {
-        (self.policy, self.tls)
-    }
-
-    /// Returns the contents of the files for TLS.
-    pub fn tls(&self) -> &TlsSettings {
-        &self.tls
-    }
+fn parse(path: &Path, text: &str) -> Result<Policy, PolicyError> {
+    Policy::parse(&path.display().to_string(), text)
 }
 
 /// Adds the files that a policy names to the result of parsing it. The files are checked even if
@@ -238,12 +161,9 @@ fn with_files<P>(
     }
 }
 
-/// Reads the text of a policy's file.
-///
-/// # Errors
-///
-/// [`LoadError::Unreadable`], also if the file is too large or not UTF-8.
-pub fn text(path: &Path) -> Result<String, LoadError> {
+/// Reads the text of a policy's file. A file that is too large or not UTF-8 is
+/// [`LoadError::Unreadable`] too.
+fn text(path: &Path) -> Result<String, LoadError> {
     file::read_text(path, LARGEST_FILE as u64).map_err(|source| LoadError::Unreadable {
         path: path.to_owned(),
         source,
@@ -289,7 +209,7 @@ clients: {}
 
     /// What is told of a policy: line, column and how the message ends.
     fn told(path: &Path) -> Vec<(u32, u32, String)> {
-        let error = LoadedPolicy::read(path).unwrap_err();
+        let error = read(path).unwrap_err();
         let problems = error.policy_error().unwrap().problems().iter();
         let end = |message: &str| message.rsplit('/').next().unwrap_or_default().to_owned();
         let told = problems.map(|one| (one.line, one.column, end(&one.message)));

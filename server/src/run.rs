@@ -31,7 +31,6 @@ mod draining;
 mod first_verdicts;
 mod hand_over;
 mod listen_retry;
-pub(crate) mod pending_reload;
 mod pending_upgrade;
 mod reload;
 mod shutdown;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{fail, load, print};
+use super::{fail, print};
 use crate::admin::{self, UpgradeRequest};
-use crate::load::base;
+use crate::load::{base, read_policy_only};
 
 #[derive(Debug, Args)]
 pub(super) struct UpgradeArguments {
@@ -75,7 +75,7 @@ pub(super) fn upgrade(arguments: &UpgradeArguments) -> ExitCode {
 ///
 /// If the policy cannot be loaded, or has no admin socket.
 fn policys_socket(policy: &Path) -> Result<PathBuf, String> {
-    let loaded = load(policy).map_err(|error| error.to_string())?;
+    let loaded = read_policy_only(policy).map_err(|error| error.to_string())?;
     let socket = loaded.gateway().admin.as_ref();
     let socket = socket.ok_or_else(|| {
         format!(

@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 use super::client::{self, ClientResult, DemoClient, DemoVisit, ServedConnection, VisitOutcome};
 use super::{DemoArguments, DemoError, PATIENCE, ResultRow, WORKERS, upstream};
 use crate::access_record;
-use crate::load::LoadedPolicy;
+use crate::load;
+use crate::loaded_policy::LoadedPolicy;
 use crate::log_writer::Sink;
 use crate::policy::{GatewayPolicy, Policy, PolicyChange, Quota, SteerMode, SteerPolicy};
 use crate::run::{GatewayProcess, RunSettings};
@@ -64,7 +65,7 @@ impl DemoSetup {
         }
         let authority = Authority::load_or_create(&arguments.dir)?;
         issue_missing(&authority, &arguments.dir, &path)?;
-        let loaded = LoadedPolicy::read(&path)?;
+        let loaded = load::read(&path)?;
         let steered = free_port()?;
         let loaded = steering(loaded, steered);
         let (sink, records) = read_along()?;

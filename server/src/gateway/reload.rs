@@ -1,19 +1,30 @@
 //! Reload: the change to the next generation of the policy and of all that it names.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::UnixTime;
+use thiserror::Error;
 
 use super::Gateway;
 use crate::connection_table::RevokedConnections;
 use crate::inherited_listeners::InheritedListeners;
-use crate::load::{LoadError, LoadedPolicy};
-use crate::policy::{OnRevoke, Policy, PolicyChange};
-use crate::priority;
+use crate::listeners::ListenError;
+use crate::loaded_policy::NextPolicy;
+use crate::policy::{OnRevoke, PolicyChange};
 use crate::snapshot::GatewaySnapshot;
-use crate::tls::TlsSettings;
+
+/// Reason why a policy was not put in force. The policy that was in force stays in force; another
+/// attempt with the same policy may succeed.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// An address of the policy cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Another process is just taking over, and has read the policy already.
+    #[error("another process is just taking over")]
+    HandingOver,
+}
 
 /// Report of one reload.
 #[derive(Debug)]
@@ -31,50 +42,26 @@ pub struct ReloadReport {
 }
 
 impl Gateway {
-    /// Reads the policy again, and all files that it names, and puts the difference in force. A
-    /// connection sees the one generation or the other: a group that is added exists before a
-    /// client can be granted it, and one that is removed goes only when no client can be granted it
-    /// any more. Call it from one thread at a time.
-    ///
-    /// `are_unchanged` is called once everything is read: files that were written meanwhile may be
-    /// incomplete.
+    /// Puts a policy in force that was read to follow the one in force now. A connection sees the
+    /// one generation or the other: a group that is added exists before a client can be granted it,
+    /// and one that is removed goes only when no client can be granted it any more. Call it from
+    /// one thread at a time.
     ///
     /// # Errors
     ///
-    /// The files cannot be read or are not valid, changed meanwhile ([`LoadError::Changing`]), an
-    /// address cannot be bound, or a handover is under way ([`LoadError::HandingOver`]). Nothing
-    /// has changed then.
-    pub fn reload(
-        &self,
-        path: &Path,
-        are_unchanged: impl FnOnce() -> bool,
-    ) -> Result<ReloadReport, LoadError> {
+    /// An address cannot be bound, or a handover is under way. Nothing has changed then.
+    pub fn apply(&self, next: NextPolicy) -> Result<ReloadReport, ApplyError> {
+        let NextPolicy {
+            policy,
+            changes,
+            tls,
+        } = next;
         let before = self.snapshot();
-        // Only this part: the locks of the workers and of the main loop are not taken at a low
-        // priority.
-        let read = priority::lowest(|| LoadedPolicy::read_next(path, &before));
-        let (next, changes) = read.map_err(LoadError::Thread)??;
-        let (policy, tls) = next.into_parts();
-        if !are_unchanged() {
-            return Err(LoadError::Changing);
-        }
-        self.put_in_force(&before, policy, changes, Arc::new(tls))
-    }
-
-    /// Puts the policy that was read in force, unless a handover is under way or an address cannot
-    /// be bound.
-    pub(super) fn put_in_force(
-        &self,
-        before: &GatewaySnapshot,
-        policy: Policy,
-        changes: Vec<PolicyChange>,
-        tls: Arc<TlsSettings>,
-    ) -> Result<ReloadReport, LoadError> {
         let trust_changed = !before.tls().trust().is_the_same(tls.trust());
         let addresses = policy.gateway().listen.clone();
         let mut listeners = self.listeners.lock();
         if listeners.are_handed_over() {
-            return Err(LoadError::HandingOver);
+            return Err(ApplyError::HandingOver);
         }
         let bound = listeners.bind(policy.gateway(), &mut InheritedListeners::default())?;
         let start = Instant::now();

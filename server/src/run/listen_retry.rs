@@ -9,9 +9,8 @@ use ebpf::{PinDir, Role};
 use sd_notify::NotifyState;
 use tokio::time::{Instant, sleep};
 
-use crate::gateway::{Gateway, PreparedGateway};
+use crate::gateway::{Gateway, GatewayStartError, PreparedGateway};
 use crate::inherited_listeners::InheritedListeners;
-use crate::load::LoadError;
 use crate::systemd;
 
 /// Pause before the second attempt: 250 ms.
@@ -34,7 +33,7 @@ pub(super) async fn prepare(
     instance: Option<&(PinDir, Role)>,
     mut inherited: InheritedListeners,
     limit: Duration,
-) -> Result<PreparedGateway, LoadError> {
+) -> Result<PreparedGateway, GatewayStartError> {
     let (begin, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         let error = match gateway.prepare(workers, instance, &mut inherited) {
@@ -47,7 +46,7 @@ pub(super) async fn prepare(
             Err(error) => error,
         };
         let left = limit.saturating_sub(begin.elapsed());
-        if left.is_zero() || !error.is_of_an_address() {
+        if left.is_zero() || !may_pass(&error) {
             return Err(error);
         }
         if pause == FIRST_PAUSE {
@@ -58,5 +57,13 @@ pub(super) async fn prepare(
         systemd::tell(&[LONGER]);
         sleep(pause.min(left)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Returns true if an address is in use or does not exist: it may become free or exist later.
+fn may_pass(error: &GatewayStartError) -> bool {
+    match error {
+        GatewayStartError::Listen(error) => error.may_pass(),
+        GatewayStartError::SteeringUnavailable(_) | GatewayStartError::Thread(_) => false,
     }
 }

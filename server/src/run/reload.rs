@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
+use thiserror::Error;
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::pending_reload::{PendingReload, ReloadAttempt};
 use super::{GatewayProcess, files};
 use crate::admin::AdminSocket;
 use crate::file_watch::FileWatch;
-use crate::gateway::{Gateway, ReloadReport};
-use crate::load::LoadError;
+use crate::gateway::{ApplyError, Gateway, ReloadReport};
+use crate::load::{self, LoadError};
+use crate::pending_reload::{PendingReload, ReloadAttempt};
+use crate::priority;
 
 /// Limit of the changes that are logged one by one for one reload.
 const CHANGES_LOGGED: usize = 20;
@@ -46,10 +48,34 @@ pub(super) struct ReloadOutcome {
 }
 
 /// Reason why a reload failed.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 enum ReloadError {
-    Load(LoadError),
+    /// The policy or a file that it names cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The policy cannot be put in force.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The thread that reads could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// A file was written to while it was read, and may be torn. It is read again once it rests.
+    #[error("a file was written to while it was read")]
+    Changing,
+    /// The attempt panicked.
+    #[error("the attempt panicked")]
     Panicked,
+}
+
+impl ReloadError {
+    /// Returns true if another attempt with the same files may succeed.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Load(error) => error.may_pass(),
+            Self::Changing => false,
+            Self::Apply(_) | Self::Thread(_) | Self::Panicked => true,
+        }
+    }
 }
 
 /// Handle to the thread that reloads. When it is dropped, the thread ends after its present
@@ -152,14 +178,13 @@ impl Reloader {
         let begin = Instant::now();
         // The files are stamped before they are read: a write in between is seen as a new change.
         watch.follow(files(&self.policy, self.gateway.snapshot().policy()));
-        let read = || self.gateway.reload(&self.policy, || watch.is_as_seen());
-        let read = catch_unwind(AssertUnwindSafe(read));
-        let attempted = read
-            .as_ref()
-            .map_or(ReloadAttempt::Hindered, ReloadAttempt::by);
-        let applied = read.map_or(Err(ReloadError::Panicked), |read| {
-            read.map_err(ReloadError::Load)
-        });
+        let attempt = AssertUnwindSafe(|| self.attempt(watch));
+        let applied = catch_unwind(attempt).unwrap_or(Err(ReloadError::Panicked));
+        let attempted = match &applied {
+            Ok(_) => ReloadAttempt::Done,
+            Err(error) if error.may_pass() => ReloadAttempt::Hindered,
+            Err(_) => ReloadAttempt::Wrong,
+        };
         if applied.is_ok() {
             watch.follow_also(files(&self.policy, self.gateway.snapshot().policy()));
         }
@@ -172,6 +197,20 @@ impl Reloader {
             retry_in: due.map(|due| due.saturating_duration_since(now)),
         };
         self.reporting.send(ReloadEvent::Ended(ended)).await
+    }
+
+    /// Reads the policy again, and all files that it names, and puts the difference in force. Files
+    /// that were written meanwhile may be incomplete, and are not used.
+    fn attempt(&self, watch: &mut FileWatch) -> Result<ReloadReport, ReloadError> {
+        let before = self.gateway.snapshot();
+        // Only this part: the locks of the workers and of the main loop are not taken at a low
+        // priority.
+        let read = priority::lowest(|| load::read_next(&self.policy, &before));
+        let next = read.map_err(ReloadError::Thread)??;
+        if !watch.is_as_seen() {
+            return Err(ReloadError::Changing);
+        }
+        Ok(self.gateway.apply(next)?)
     }
 }
 
@@ -218,19 +257,10 @@ impl GatewayProcess {
         let retry_ms = retry_in.map(|pause| number(pause.as_millis()));
         match applied {
             Ok(applied) => self.report(applied, took),
-            Err(ReloadError::Load(LoadError::Changing)) => {
+            Err(ReloadError::Changing) => {
                 tracing::info!(
                     "a file was written to while it was read; it is read again when it rests"
                 );
-            }
-            Err(ReloadError::Load(error)) if self.is_decided_remotely => tracing::error!(
-                %error,
-                open = self.gateway.drain().open(),
-                retry_ms,
-                "this process cannot read the policy; the one that serves decides about its connections"
-            ),
-            Err(ReloadError::Load(error)) => {
-                tracing::error!(%error, generation, retry_ms, "the policy was not reloaded; the old one stays in force");
             }
             Err(ReloadError::Panicked) => {
                 tracing::error!(
@@ -238,6 +268,15 @@ impl GatewayProcess {
                     retry_ms,
                     "the reload thread panicked; the old policy stays in force"
                 );
+            }
+            Err(error) if self.is_decided_remotely => tracing::error!(
+                %error,
+                open = self.gateway.drain().open(),
+                retry_ms,
+                "this process cannot read the policy; the one that serves decides about its connections"
+            ),
+            Err(error) => {
+                tracing::error!(%error, generation, retry_ms, "the policy was not reloaded; the old one stays in force");
             }
         }
     }

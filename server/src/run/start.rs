@@ -23,9 +23,10 @@ use crate::access_record::Recorder;
 use crate::admin::AdminSocket;
 use crate::fd_limit;
 use crate::file_watch::FileWatch;
-use crate::gateway::{Gateway, PreparedGateway};
+use crate::gateway::{Gateway, GatewayStartError, PreparedGateway};
 use crate::inherited_listeners::InheritedListeners;
-use crate::load::{LoadError, LoadedPolicy};
+use crate::load::{self, LoadError};
+use crate::loaded_policy::LoadedPolicy;
 use crate::policy::Policy;
 use crate::systemd::{self, DescriptorStore};
 use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess, ReadySummary};
@@ -36,9 +37,12 @@ const REMIND: Duration = Duration::from_hours(24);
 /// Reason why a gateway did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The policy or a file that it names cannot be loaded, or an address cannot be bound.
+    /// The policy or a file that it names cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The gateway cannot listen, be steered to, or start its workers.
+    #[error(transparent)]
+    Gateway(#[from] GatewayStartError),
     /// The old process has cancelled the upgrade, or has ended.
     #[error(transparent)]
     Inherit(#[from] InheritError),
@@ -187,7 +191,7 @@ impl GatewayProcess {
         let mut watch = FileWatch::new(vec![settings.policy.clone()]);
         let path = &settings.policy;
         let note = |policy: &Policy| watch.follow_also(files(path, policy));
-        let loaded = LoadedPolicy::read_noting(path, note)?;
+        let loaded = load::read_noting(path, note)?;
         let took = begin.elapsed();
         let store = systemd::keeps_listeners().then(|| DescriptorStore::new(&inherited));
         let kind = match old_process {

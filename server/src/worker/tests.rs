@@ -9,7 +9,7 @@ use super::*;
 use crate::access_record::Recorder;
 use crate::gateway::QueuedConnections;
 use crate::listen_socket::bind;
-use crate::load::LoadedPolicy;
+use crate::load;
 use crate::log_writer::{LogOutput, Sink};
 use crate::policy::Freebind;
 
@@ -35,7 +35,7 @@ pub(crate) fn gateway() -> (TempDir, Arc<Gateway>) {
     let policy = dir.path().join("policy.yaml");
     std::fs::write(&policy, POLICY).unwrap();
     let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
-    let gateway = Gateway::new(LoadedPolicy::read(&policy).unwrap(), Recorder::new(sink));
+    let gateway = Gateway::new(load::read(&policy).unwrap(), Recorder::new(sink));
     (dir, gateway)
 }
 

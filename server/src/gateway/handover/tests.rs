@@ -17,7 +17,7 @@ use super::*;
 use crate::access_record::Recorder;
 use crate::gateway::AdmissionWait;
 use crate::identity::Identity;
-use crate::load::LoadedPolicy;
+use crate::load;
 use crate::log_writer::{LogOutput, Sink};
 use crate::policy::Destination;
 use crate::rejection::Rejection;
@@ -48,7 +48,7 @@ fn gateway() -> (TempDir, Arc<Gateway>, CertificateDer<'static>) {
     let policy = dir.path().join("policy.yaml");
     std::fs::write(&policy, POLICY).unwrap();
     let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
-    let gateway = Gateway::new(LoadedPolicy::read(&policy).unwrap(), Recorder::new(sink));
+    let gateway = Gateway::new(load::read(&policy).unwrap(), Recorder::new(sink));
     let alice = authority.client("alice").unwrap().certificate_der();
     (dir, gateway, alice)
 }

@@ -1,14 +1,13 @@
 //! Reloads: the files change, and processes read them.
 
-use std::io;
 use std::time::Instant as SystemInstant;
 
 use tokio::time::Instant;
 
 use super::poll;
 use super::world::World;
-use crate::load::LoadError;
-use crate::run::pending_reload::ReloadAttempt;
+use crate::loaded_policy::NextPolicy;
+use crate::pending_reload::ReloadAttempt;
 
 impl World<'_> {
     /// Changes the files, in some cases to content that cannot be read.
@@ -52,14 +51,16 @@ impl World<'_> {
             &self.disk.text()
         };
         let applied = if is_hindered {
-            Err(LoadError::Thread(io::ErrorKind::WouldBlock.into()))
+            Err(ReloadAttempt::Hindered)
         } else {
-            let read = before.policy().parse_next("policy", text);
-            let tls = self.files.tls(&self.disk);
-            let apply = |(policy, changes)| gateway.put_in_force(&before, policy, changes, tls);
-            read.map_err(LoadError::from).and_then(apply)
+            let next = before.policy().parse_next("policy", text);
+            let next = next.map(|next| NextPolicy::new(next, self.files.tls(&self.disk)));
+            let next = next.map_err(|_| ReloadAttempt::Wrong);
+            next.and_then(|next| gateway.apply(next).map_err(|_| ReloadAttempt::Hindered))
         };
-        process.debt.attempted(ReloadAttempt::by(&applied), now());
+        let attempted = applied.as_ref().err().copied();
+        let attempted = attempted.unwrap_or(ReloadAttempt::Done);
+        process.debt.attempted(attempted, now());
         let is_read = !is_hindered && !self.is_nonsense && !is_handing_over;
         assert_eq!(applied.is_ok(), is_read);
         self.note(format!("process {index} reloads: {}", applied.is_ok()));

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::load::LoadError;
-
 /// Pause before the second attempt: 100 ms. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between two attempts: 10 s.
@@ -11,7 +9,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Result of an attempt to reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReloadAttempt {
+pub enum ReloadAttempt {
     /// The contents of the files are in force.
     Done,
     /// The files are invalid. Only another change can help.
@@ -20,20 +18,9 @@ pub(crate) enum ReloadAttempt {
     Hindered,
 }
 
-impl ReloadAttempt {
-    /// Classifies the outcome of an attempt: an error that may pass is [`Self::Hindered`].
-    pub(crate) fn by<T>(loaded: &Result<T, LoadError>) -> Self {
-        match loaded {
-            Ok(_) => Self::Done,
-            Err(error) if !error.may_pass() => Self::Wrong,
-            Err(_) => Self::Hindered,
-        }
-    }
-}
-
 /// The reload that is pending, if there is one.
 #[derive(Debug, Default)]
-pub(crate) struct PendingReload {
+pub struct PendingReload {
     due: Option<Instant>,
     /// Number of consecutive attempts that were hindered.
     hindered: u32,
@@ -41,19 +28,19 @@ pub(crate) struct PendingReload {
 
 impl PendingReload {
     /// Schedules a reload at once, since the files have changed or a reload was requested.
-    pub(crate) fn request(&mut self, now: Instant) {
+    pub fn request(&mut self, now: Instant) {
         self.due = Some(now);
         self.hindered = 0;
     }
 
     /// Returns the time of the next attempt; `None` if no reload is pending.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Records the result of an attempt, and schedules the next one if it was
     /// [`ReloadAttempt::Hindered`].
-    pub(crate) fn attempted(&mut self, attempted: ReloadAttempt, now: Instant) {
+    pub fn attempted(&mut self, attempted: ReloadAttempt, now: Instant) {
         match attempted {
             ReloadAttempt::Done | ReloadAttempt::Wrong => *self = Self::default(),
             ReloadAttempt::Hindered => {

@@ -1,0 +1,67 @@
+//! The contents of the policy's files, as a gateway takes them.
+
+use std::sync::Arc;
+
+use crate::policy::{Policy, PolicyChange};
+use crate::tls::TlsSettings;
+
+/// A valid [`Policy`] with the valid contents of the files that it names.
+#[derive(Debug)]
+pub struct LoadedPolicy {
+    policy: Policy,
+    tls: Arc<TlsSettings>,
+}
+
+/// The policy that is to follow the one in force, with the contents of its files.
+#[derive(Debug)]
+pub struct NextPolicy {
+    pub(crate) policy: Policy,
+    /// The differences between the policy in force and this one.
+    pub(crate) changes: Vec<PolicyChange>,
+    pub(crate) tls: Arc<TlsSettings>,
+}
+
+impl LoadedPolicy {
+    /// Creates it from a policy and the contents of the files that it names.
+    pub fn new(policy: Policy, tls: impl Into<Arc<TlsSettings>>) -> Self {
+        let tls = tls.into();
+        Self { policy, tls }
+    }
+
+    /// Returns the policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Applies `changes` to the policy and keeps the contents of the files.
+    #[must_use]
+    pub fn changed(mut self, changes: &[PolicyChange]) -> Self {
+        self.policy = self.policy.apply(changes);
+        self
+    }
+
+    /// Returns the contents of the files for TLS.
+    pub fn tls(&self) -> &TlsSettings {
+        &self.tls
+    }
+
+    pub(crate) fn into_parts(self) -> (Policy, Arc<TlsSettings>) {
+        (self.policy, self.tls)
+    }
+}
+
+impl NextPolicy {
+    /// Creates it from the result of [`Policy::parse_next`] and the contents of the files that the
+    /// policy names.
+    pub fn new(
+        (policy, changes): (Policy, Vec<PolicyChange>),
+        tls: impl Into<Arc<TlsSettings>>,
+    ) -> Self {
+        let tls = tls.into();
+        Self {
+            policy,
+            changes,
+            tls,
+        }
+    }
+}
