@@ -11,9 +11,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::gateway::AdmissionWait;
+use crate::address::network;
+use crate::admission_wait::AdmissionWait;
 use crate::identity::Identity;
-use crate::limits::network;
 use crate::log_writer::Sink;
 use crate::record_sampling::{RefusalSampler, RefusalSubject, SuppressedCounts};
 use crate::rejection::Rejection;

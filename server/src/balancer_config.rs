@@ -5,21 +5,14 @@ use std::time::Duration;
 
 use lb::config_error::LONGEST;
 use lb::{
-    ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, OnDown, ProbeKind, Rate,
-    RelayConfig, UpstreamConfig, UpstreamState, WhenAllDown,
+    ClientLimits, DialConfig, GroupConfig, HealthConfig, OnDown, ProbeKind, Rate, RelayConfig,
+    UpstreamConfig, UpstreamState, WhenAllDown,
 };
 
-use crate::policy::{self, ClientPolicy, GatewayPolicy, GroupPolicy, Quota, SniName, WhenFull};
+use crate::policy::{self, ClientPolicy, GatewayPolicy, GroupPolicy, SniName, WhenFull};
 use crate::proxy_header;
+use crate::quota::limit;
 use crate::tls_probe::TlsProbe;
-
-/// Converts a [`Quota`] to a [`Limit`].
-pub fn limit(quota: Quota) -> Limit {
-    match quota {
-        Quota::Unlimited => Limit::Unlimited,
-        Quota::AtMost(most) => Limit::AtMost(most),
-    }
-}
 
 /// Returns the limits of one client.
 pub fn client(client: &ClientPolicy) -> ClientLimits {

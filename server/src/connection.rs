@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::access_record::{Outcome, Record};
+use crate::address::unmapped;
 use crate::client_stream::{ClientStream, reset};
 use crate::expiry::certificate_ended;
 use crate::first_bytes::FirstBytes;
@@ -21,7 +22,6 @@ use crate::gateway::Gateway;
 use crate::handshake::{self, CompletedHandshake, HandshakeError, NoHello, ReceivedHello};
 use crate::limits::{ConnectionSlot, HandshakeSlot};
 use crate::policy::GatewayLimits;
-use crate::proxy_header::unmapped;
 use crate::record_layer::{OVERHEAD, RecordLayer};
 use crate::rejection::Rejection;
 use crate::snapshot::Permit;

@@ -4,27 +4,25 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use lb::{ClientSlot, Lease};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::{ClientCredentials, CredentialsMessage, is_granted, is_trusted};
-use crate::limits::ConnectionSlot;
 use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::upgrade::protocol::ConnectionState;
 use crate::upgrade::remote_admission::RemoteAdmission;
 
+mod remote;
 mod revoked;
 
+pub(crate) use remote::{EndRequests, RemoteConnection, RemoteDetails};
 use revoked::EndSignal;
 pub use revoked::RevokedConnections;
 
-/// Time over which the ends of connections that are cut off together are spread: 1 second.
-pub const END_SPREAD: Duration = Duration::from_secs(1);
 /// Number of locks (shards) that the table is divided into. Each is held for one insertion or
 /// removal.
 const SHARDS: usize = 16;
@@ -41,58 +39,6 @@ pub struct ConnectionTable {
     /// Notified when another process begins to decide about admissions, or another generation is in
     /// force.
     changes: watch::Sender<()>,
-}
-
-/// The slots that a connection of an older process takes in this process.
-#[derive(Debug)]
-pub(crate) struct RemoteConnection {
-    pub(crate) client: ClientSlot,
-    pub(crate) upstream: Option<Lease>,
-    pub(crate) details: Arc<RemoteDetails>,
-    pub(crate) _slot: ConnectionSlot,
-}
-
-/// Data that are needed to decide about a connection of an older process, and to make that process
-/// end it.
-#[derive(Debug)]
-pub(crate) struct RemoteDetails {
-    pub(crate) group: Arc<str>,
-    /// The credentials that its client was admitted with, if the other process reports them.
-    pub(crate) credentials: Option<ClientCredentials>,
-    pub(crate) end_requests: EndRequests,
-    /// The number that the other process gave the connection.
-    pub(crate) connection: u64,
-}
-
-/// Sender of requests to an older process to end connections, given by that process's numbers.
-#[derive(Debug, Clone)]
-pub(crate) struct EndRequests(mpsc::UnboundedSender<u64>);
-
-impl EndRequests {
-    /// Creates a channel to an older process: the sender, and the receiver of the connections'
-    /// numbers.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only connections come through, a few times each, and connections are bounded"
-    )]
-    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<u64>) {
-        let (cut, connections) = mpsc::unbounded_channel();
-        (Self(cut), connections)
-    }
-}
-
-impl RemoteDetails {
-    /// Returns true if `snapshot` does not allow the connection. Without credentials the other
-    /// process decides, and the answer is false.
-    fn is_revoked(&self, snapshot: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
-        let credentials = self.credentials.as_ref();
-        credentials.is_some_and(|shown| !shown.are_valid(snapshot, &self.group, verify_at))
-    }
-
-    fn end(&self) {
-        // If the other process is gone, so is the connection.
-        self.end_requests.0.send(self.connection).ok();
-    }
 }
 
 /// Data of a connection of this process that are needed to check its permit again.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use rustls_pki_types::UnixTime;
 use tokio::time::sleep;
 
-use crate::connection_table::END_SPREAD;
 use crate::policy::OnRevoke;
 
+/// Time over which the ends of connections that are cut off together are spread: 1 second.
+pub const END_SPREAD: Duration = Duration::from_secs(1);
 /// Number of steps over which connections that end together are spread within [`END_SPREAD`].
 const SPREAD_STEPS: u32 = 100;
 /// Interval between two checks of the system's clock, which can be set in the meantime.

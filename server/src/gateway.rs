@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_record::Recorder;
+use crate::address::network;
 use crate::affinity;
 use crate::connection_table::ConnectionTable;
 use crate::handshake_failures::HandshakeFailures;
 use crate::heartbeat::WorkerHeartbeats;
 use crate::inherited_listeners::InheritedListeners;
-use crate::limits::{PreAuthLimits, network};
+use crate::limits::PreAuthLimits;
 use crate::listeners::{BoundListeners, ListenError, Listeners};
 use crate::loaded_policy::LoadedPolicy;
 use crate::policy::{Policy, WorkerAffinity};
@@ -40,7 +41,6 @@ mod simulation;
 mod standby;
 mod workers;
 
-pub(crate) use admission::AdmissionWait;
 pub use reload::{ApplyError, ReloadReport};
 pub use workers::{QueuedConnections, WorkerThreads};
 

@@ -7,7 +7,9 @@
 use host::file;
 
 pub mod access_record;
+mod address;
 pub mod admin;
+mod admission_wait;
 mod affinity;
 pub mod balancer_config;
 pub mod budget;
@@ -18,7 +20,7 @@ mod connection;
 pub mod connection_table;
 mod credentials;
 pub mod demo;
-mod expiry;
+pub mod expiry;
 pub mod fd_limit;
 pub mod file_watch;
 pub mod first_bytes;
@@ -44,6 +46,7 @@ pub mod policy_warning;
 mod priority;
 pub mod program;
 pub mod proxy_header;
+mod quota;
 pub mod record_layer;
 mod record_sampling;
 pub mod rejection;

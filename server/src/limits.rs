@@ -6,21 +6,24 @@
 //! `ClientHello` takes one of the far fewer slots of handshakes, which cost memory and computing,
 //! and only a client that authenticated itself takes a slot of an open connection.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use lb::{Claim, Counter};
 
-use crate::balancer_config::limit;
-use crate::fd_limit;
 use crate::memory_gauge::MemoryGauge;
-use crate::policy::{GatewayLimits, Quota};
+use crate::policy::GatewayLimits;
+use crate::quota::{count, limit};
 use crate::rejection::Rejection;
 
+mod descriptors;
 mod fair_table;
 
+pub use descriptors::warn_if_few_descriptors;
+
+use descriptors::{EACH, for_clients};
 use fair_table::{FairSlot, FairTable, TableBounds, TableFull};
 
 /// Minimum age of a handshake before it gives way to one of a source that has fewer, when the
@@ -91,7 +94,7 @@ impl Default for PreAuthLimits {
 impl PreAuthLimits {
     /// Sets the number of descriptors that the process may have; `None` is without limit.
     pub fn set_descriptors(&self, limit: Option<u64>) {
-        let usable = limit.map(fd_limit::for_clients);
+        let usable = limit.map(for_clients);
         let usable = usable.and_then(|usable| usize::try_from(usable).ok());
         self.descriptors
             .store(usable.unwrap_or(usize::MAX), Relaxed);
@@ -207,25 +210,7 @@ impl PreAuthLimits {
         let own = self.connections.open().saturating_sub(self.remote.open());
         let pairs = self.handshakes.len().saturating_add(own as usize);
         let usable = self.descriptors.load(Relaxed);
-        usable.saturating_sub(pairs.saturating_mul(fd_limit::EACH))
-    }
-}
-
-fn count(quota: Quota) -> usize {
-    match quota {
-        Quota::Unlimited => usize::MAX,
-        Quota::AtMost(most) => most.get() as usize,
-    }
-}
-
-/// Returns the source that an address is counted as: an IPv4 address itself, also if it is mapped,
-/// or the IPv6 network of 64 bits, which is what a single site has at its disposal (RFC 6177).
-pub(crate) fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
-        }
-        v4 @ IpAddr::V4(_) => v4,
+        usable.saturating_sub(pairs.saturating_mul(EACH))
     }
 }
 
@@ -236,7 +221,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::policy::MemoryLimit;
+    use crate::policy::{MemoryLimit, Quota};
 
     const NO_LIMITS: GatewayLimits = GatewayLimits {
         connections: Quota::Unlimited,
@@ -380,14 +365,5 @@ mod tests {
             .collect();
         assert_eq!(pre_auth.connections(), 9);
         assert!(begin(&pre_auth, &NO_LIMITS).is_ok());
-    }
-
-    #[test]
-    fn a_v6_site_is_one_source_and_a_mapped_v4_address_is_itself() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

@@ -78,12 +78,6 @@ impl ProxyHeader<'_> {
     }
 }
 
-/// Returns an IPv4 address that is mapped into IPv6 as the IPv4 address; any other address
-/// unchanged.
-pub fn unmapped(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
 #[cfg(test)]
 mod tests {
     use ppp::v2::Header;
@@ -128,11 +122,5 @@ mod tests {
             (read.command, read.addresses, bytes.len()),
             (Command::Local, Addresses::Unspecified, 16)
         );
-    }
-
-    #[test]
-    fn a_mapped_address_is_told_as_the_v4_address_it_is() {
-        let mapped: SocketAddr = "[::ffff:192.0.2.1]:5".parse().unwrap();
-        assert_eq!(unmapped(mapped), "192.0.2.1:5".parse().unwrap());
     }
 }

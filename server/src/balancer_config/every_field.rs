@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use lb::Limit;
+
 use super::*;
 use crate::policy::Policy;
 

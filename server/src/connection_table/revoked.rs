@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{END_SPREAD, RemoteDetails};
+use super::remote::RemoteDetails;
+use crate::expiry::END_SPREAD;
 use crate::policy::OnRevoke;
 
 /// Connections whose permit was revoked, as [`super::ConnectionTable::revoked`] finds them.

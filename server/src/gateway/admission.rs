@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Gateway;
 use crate::access_record::{Outcome, Record};
+use crate::admission_wait::AdmissionWait;
 use crate::balancer_config;
 use crate::client_stream::ClientStream;
 use crate::connection_table::{ConnectionGuard, EndRequests};
@@ -24,10 +25,8 @@ use crate::upgrade::protocol::ConnectionState;
 use crate::upgrade::remote_admission::RemoteAdmission;
 
 mod candidate;
-mod wait_time;
 
 use candidate::{AdmissionCandidate, LocalCandidate, RemoteCandidate};
-pub(crate) use wait_time::AdmissionWait;
 
 /// The request to admit one connection of a client.
 struct AdmissionRequest<'a> {

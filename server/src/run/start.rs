@@ -25,6 +25,7 @@ use crate::fd_limit;
 use crate::file_watch::FileWatch;
 use crate::gateway::{Gateway, GatewayStartError, PreparedGateway};
 use crate::inherited_listeners::InheritedListeners;
+use crate::limits::warn_if_few_descriptors;
 use crate::load::{self, LoadError};
 use crate::loaded_policy::LoadedPolicy;
 use crate::policy::Policy;
@@ -241,7 +242,7 @@ impl GatewayProcess {
             "policy in force"
         );
         log_warnings(&self.gateway);
-        fd_limit::warn(descriptors, policy.gateway().limits.connections);
+        warn_if_few_descriptors(descriptors, policy.gateway().limits.connections);
         if listening.is_empty() {
             tracing::info!("standing by: steered connections come here while there is no primary");
             return;

@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::coop::unconstrained;
 
 use super::protocol::{AdmissionVerdict, ConnectionState, ToNewProcess, ToOldProcess};
+use crate::admission_wait::AdmissionWait;
 use crate::connection_table::EndRequests;
-use crate::gateway::{AdmissionWait, Gateway};
+use crate::gateway::Gateway;
 use crate::rejection::Rejection;
 
 /// Limit of pending admissions up to which a client of the old process may wait for a slot. All of

@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::*;
 use crate::access_record::Recorder;
-use crate::gateway::AdmissionWait;
+use crate::admission_wait::AdmissionWait;
 use crate::identity::Identity;
 use crate::load;
 use crate::log_writer::{LogOutput, Sink};

@@ -223,6 +223,6 @@ impl Process {
             OnRevoke::Drain => super::rules::DRAIN,
             OnRevoke::Keep => return None,
         };
-        Some(Instant::now() + wait + crate::connection_table::END_SPREAD)
+        Some(Instant::now() + wait + crate::expiry::END_SPREAD)
     }
 }

@@ -24,18 +24,18 @@ impl AdmissionWait {
         })
     }
 
-    pub(super) fn begin(&mut self, since: Instant) {
+    pub(crate) fn begin(&mut self, since: Instant) {
         self.0 = Some(Box::new(WaitTime::Since(since)));
     }
 
     /// Ends the wait: its time does not grow any more.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if let Some(time) = self.so_far() {
             self.set(time);
         }
     }
 
-    pub(super) fn set(&mut self, time: Duration) {
+    pub(crate) fn set(&mut self, time: Duration) {
         self.0 = Some(Box::new(WaitTime::For(time)));
     }
 }
