@@ -10,8 +10,11 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::record_layer::buffers::{IncomingRecords, OutgoingRecords};
 use crate::record_layer::{RecordError, RecordLayer};
+
+mod buffers;
+
+use buffers::{IncomingRecords, OutgoingRecords};
 
 /// A client's TLS stream after its handshake, over a socket and a [`RecordLayer`].
 ///
@@ -183,7 +186,7 @@ mod tests {
     use tokio::time::{Duration, timeout};
 
     use super::*;
-    use crate::record_layer::tests::{hear, pair, say};
+    use crate::record_layer::test_support::{hear, pair, say};
 
     /// A client's stream, and the client: its TLS and its socket.
     async fn stream() -> (ClientStream, ClientConnection, TcpStream) {

@@ -149,7 +149,7 @@ mod tests {
     use rustls::{ClientConfig, ClientConnection};
 
     use super::*;
-    use crate::record_layer::tests::{client, name};
+    use crate::record_layer::test_support::{client, name};
 
     /// The first flight of a client that offers so many protocols.
     fn flight(offered: usize) -> Vec<u8> {

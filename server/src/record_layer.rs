@@ -7,14 +7,15 @@
 //! A kernel with TLS support (kTLS) would replace the keys of both directions: it needs the same
 //! secrets, and leaves the same messages to its user.
 
-pub(crate) mod buffers;
 mod keys;
 mod post_handshake;
+mod record;
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod test_support;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -22,75 +23,11 @@ use ring::aead::LessSafeKey;
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{AlertDescription, ContentType};
-use thiserror::Error;
 
 use keys::RecordKeys;
 use post_handshake::PostHandshakeState;
-
-/// Maximum plaintext of a record in bytes (5.1).
-const MAX_PLAINTEXT: usize = 1 << 14;
-/// Maximum length of a record without its header (5.2).
-const MAX_CIPHERTEXT: usize = MAX_PLAINTEXT + 256;
-/// Length of a record's header (5.2).
-pub const HEADER: usize = 5;
-/// Length of an AEAD's tag, which is the same for all supported suites.
-const TAG: usize = 16;
-/// Number of bytes that a record has in addition to its content: header, type and tag.
-pub const OVERHEAD: usize = HEADER + 1 + TAG;
-/// Length of the longest record, with its header.
-pub const LONGEST: usize = HEADER + MAX_CIPHERTEXT;
-
-/// Violation of the protocol by a peer. [`RecordError::alert`] returns the answer to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RecordError {
-    /// A record is longer than TLS allows.
-    #[error("a record is longer than TLS allows")]
-    Oversized,
-    /// A record was not sealed with the peer's key, or was changed in transit.
-    #[error("a record was forged or changed on its way")]
-    Forged,
-    /// A message that is not allowed here.
-    #[error("unexpected message")]
-    Unexpected,
-    /// More key updates, fragments of them or warnings than a client may send per time.
-    #[error("more key updates or warnings came than are allowed in the time")]
-    Messages,
-    /// More records without data than a client may send per time.
-    #[error("more records without data came than are allowed in the time")]
-    EmptyRecords,
-    /// A message is malformed.
-    #[error("a message is malformed")]
-    Malformed,
-    /// A message has an illegal value.
-    #[error("a message has an illegal value")]
-    Illegal,
-    /// The peer aborted the connection with this alert.
-    #[error("the client sent the alert {0:?}")]
-    Alert(AlertDescription),
-}
-
-impl RecordError {
-    /// Returns the alert to send to the peer (RFC 9846, 6.2). `None` if the peer itself sent an
-    /// alert.
-    pub fn alert(self) -> Option<AlertDescription> {
-        match self {
-            Self::Oversized => Some(AlertDescription::RecordOverflow),
-            Self::Forged => Some(AlertDescription::BadRecordMac),
-            Self::Unexpected | Self::Messages | Self::EmptyRecords => {
-                Some(AlertDescription::UnexpectedMessage)
-            }
-            Self::Malformed => Some(AlertDescription::DecodeError),
-            Self::Illegal => Some(AlertDescription::IllegalParameter),
-            Self::Alert(_) => None,
-        }
-    }
-}
-
-impl From<RecordError> for io::Error {
-    fn from(error: RecordError) -> Self {
-        Self::new(io::ErrorKind::InvalidData, error)
-    }
-}
+pub use record::{HEADER, LONGEST, OVERHEAD, RecordError, length};
+use record::{MAX_PLAINTEXT, RecordContent};
 
 /// Result of [`RecordLayer::open`].
 #[derive(Debug, PartialEq, Eq)]
@@ -102,18 +39,6 @@ pub struct OpenedRecords {
     /// End of the peer's stream, after which no record is opened. `Ok` is the peer's orderly end
     /// (`close_notify`): anything that it sends after that is ignored (6.1).
     pub end: Option<Result<(), RecordError>>,
-}
-
-/// Meaning of an opened record.
-enum RecordContent {
-    /// This number of bytes of data.
-    Data(usize),
-    /// Nothing for the reader of the stream.
-    Nothing,
-    /// All records that follow are sealed with the next key.
-    KeyUpdate,
-    /// The peer's orderly end.
-    CloseNotify,
 }
 
 /// One connection's record layer, for both directions.
@@ -275,26 +200,5 @@ impl RecordLayer {
         self.sealing = RecordKeys::new(self.schedule.update_tx_secret()?)?;
         self.updates.clear_key_update();
         Ok(written)
-    }
-}
-
-/// Returns the length of the record that begins here, with its header; `None` until the header is
-/// complete.
-///
-/// # Errors
-///
-/// The header is not that of a sealed record.
-pub fn length(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
-    match *bytes {
-        // Every sealed record has this outer type, and only sealed records are allowed here.
-        [kind, ..] if ContentType::from(kind) != ContentType::ApplicationData => {
-            Err(RecordError::Unexpected)
-        }
-        [_, _, _, high, low, ..] => match usize::from(u16::from_be_bytes([high, low])) {
-            0..TAG => Err(RecordError::Forged),
-            TAG..=MAX_CIPHERTEXT => Ok(Some(HEADER + usize::from(u16::from_be_bytes([high, low])))),
-            _ => Err(RecordError::Oversized),
-        },
-        _ => Ok(None),
     }
 }

@@ -4,7 +4,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::record_layer::tests::{SERVER, client, name};
+use crate::record_layer::test_support::{SERVER, client, name};
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,7 +6,7 @@ use ring::aead::{
 use rustls::crypto::cipher::{self, AeadKey, Iv};
 use rustls::{ConnectionTrafficSecrets, ContentType, Error};
 
-use super::{HEADER, OVERHEAD, RecordError, TAG};
+use super::record::{HEADER, OVERHEAD, RecordError, TAG};
 
 /// A key, its nonces, and the number of records that it was used for.
 ///

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{AlertDescription, ContentType, HandshakeType};
 
-use super::{MAX_PLAINTEXT, RecordContent, RecordError};
+use super::record::{MAX_PLAINTEXT, RecordContent, RecordError};
 use crate::budget::Budget;
 
 /// Rate limit of handshake messages, fragments of them and warnings: 32 at once, and one more each
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn every_length_in_a_header_is_a_record_or_refused() {
-        use super::super::{HEADER, MAX_CIPHERTEXT, TAG, length};
+        use super::super::record::{HEADER, MAX_CIPHERTEXT, TAG, length};
         for kind in 0..=255_u8 {
             for size in 0..=u16::MAX {
                 let [high, low] = size.to_be_bytes();

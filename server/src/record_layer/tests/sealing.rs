@@ -1,5 +1,7 @@
 //! What is sealed besides data.
 
+use rustls::ClientConnection;
+
 use super::*;
 
 /// A session that owes its peer a key update, and the peer.

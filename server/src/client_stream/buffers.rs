@@ -1,4 +1,4 @@
-//! Buffers between a socket and the record layer.
+//! Buffers between a socket and the record layer, and all input and output of sealed records.
 
 use std::io;
 use std::ops::Range;
@@ -10,14 +10,14 @@ use lb::{BufferUse, PooledBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{LONGEST, RecordError, RecordLayer, length};
+use crate::record_layer::{LONGEST, RecordError, RecordLayer, length};
 
 /// Bytes that were received from the socket and are not read yet.
 ///
 /// Records are opened in the reader's own buffer if that is large enough for them. An incomplete
 /// record is kept in as much memory as it has bytes.
 #[derive(Debug, Default)]
-pub(crate) struct IncomingRecords {
+pub(super) struct IncomingRecords {
     /// Records that are not opened yet, or an incomplete one.
     unopened: Box<[u8]>,
     /// Data that did not fit into the reader's buffer.
@@ -27,7 +27,7 @@ pub(crate) struct IncomingRecords {
 
 impl IncomingRecords {
     /// Begins with bytes that were received already, which must fit into a [`PooledBuffer`].
-    pub(crate) fn new(early: &[u8]) -> Self {
+    pub(super) fn new(early: &[u8]) -> Self {
         Self {
             unopened: early.into(),
             ..Self::default()
@@ -35,17 +35,17 @@ impl IncomingRecords {
     }
 
     #[cfg(test)]
-    pub(crate) fn kept(&self) -> &[u8] {
+    pub(super) fn kept(&self) -> &[u8] {
         &self.unopened
     }
 
     #[cfg(test)]
-    pub(crate) fn has_buffer(&self) -> bool {
+    pub(super) fn has_buffer(&self) -> bool {
         self.overflow.is_some()
     }
 
     /// Returns true if the peer has ended its stream in order, and all data before that was read.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.end == Some(Ok(())) && self.overflow.is_none()
     }
 
@@ -55,7 +55,7 @@ impl IncomingRecords {
     ///
     /// The inner result is a violation of the protocol by the peer; the outer one is an error of
     /// the socket, or its end without a `close_notify`.
-    pub(crate) fn poll_data(
+    pub(super) fn poll_data(
         &mut self,
         session: &mut RecordLayer,
         socket: &mut TcpStream,
@@ -124,7 +124,7 @@ impl IncomingRecords {
 
 /// Sealed records that the socket has not accepted yet.
 #[derive(Debug, Default)]
-pub(crate) struct OutgoingRecords {
+pub(super) struct OutgoingRecords {
     /// Bytes that are sent before the first sealed record.
     prefix: Box<[u8]>,
     buffer: Option<PooledBuffer>,
@@ -133,7 +133,7 @@ pub(crate) struct OutgoingRecords {
 
 impl OutgoingRecords {
     /// Creates an empty buffer. `ahead` is sent before the first sealed record, and is short.
-    pub(crate) fn new(ahead: &[u8]) -> Self {
+    pub(super) fn new(ahead: &[u8]) -> Self {
         Self {
             prefix: ahead.into(),
             ..Self::default()
@@ -141,7 +141,7 @@ impl OutgoingRecords {
     }
 
     /// Calls `seal` to fill a buffer. The previous one must have been sent.
-    pub(crate) fn fill<T>(
+    pub(super) fn fill<T>(
         &mut self,
         seal: impl FnOnce(&mut [u8]) -> Result<(T, usize), rustls::Error>,
     ) -> io::Result<T> {
@@ -157,12 +157,12 @@ impl OutgoingRecords {
     }
 
     /// Returns true if the socket has accepted everything.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.left.is_empty()
     }
 
     /// Writes everything that is left to the socket.
-    pub(crate) fn poll_send(
+    pub(super) fn poll_send(
         &mut self,
         socket: &mut TcpStream,
         cx: &mut Context<'_>,
@@ -184,7 +184,10 @@ impl OutgoingRecords {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record_layer::{HEADER, MAX_PLAINTEXT, OVERHEAD};
+    use crate::record_layer::{HEADER, OVERHEAD};
+
+    /// Maximum plaintext of a record in bytes (RFC 9846, 5.1).
+    const MAX_PLAINTEXT: usize = 1 << 14;
 
     /// The longest that goes ahead of the first data: a ticket.
     const LONGEST_TICKET: usize = 1024;
