@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use portcullis::policy::Policy;
 use portcullis::snapshot::GatewaySnapshot;
 use portcullis::tls::TlsSettings;
+use portcullis::tls_files::settings_files;
 use portcullis::verifier::Verifier;
 use rustls::HandshakeKind;
 use rustls::server::Acceptor;
@@ -39,8 +40,8 @@ static RUNNING: LazyLock<Arc<GatewaySnapshot>> = LazyLock::new(|| {
 
 fn running(dir: &Path) -> GatewaySnapshot {
     let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
-    let tls =
-        TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
+    let tls = TlsSettings::load(&settings_files(&policy.gateway().tls, dir), UnixTime::now())
+        .expect("what was saved");
     let balancer = LoadBalancer::default();
     GatewaySnapshot::first(policy, Arc::new(tls), &balancer)
 }

@@ -14,6 +14,7 @@ use lb::LoadBalancer;
 use portcullis::policy::Policy;
 use portcullis::snapshot::GatewaySnapshot;
 use portcullis::tls::TlsSettings;
+use portcullis::tls_files::settings_files;
 use portcullis::verifier::Verifier;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -130,8 +131,8 @@ fn gateway(authority: &Authority, dir: &Path) -> Arc<GatewaySnapshot> {
     let saved = own.save(dir, "server", Overwrite::Refuse);
     saved.expect("a folder that takes files");
     let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
-    let tls =
-        TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
+    let tls = TlsSettings::load(&settings_files(&policy.gateway().tls, dir), UnixTime::now())
+        .expect("what was saved");
     let balancer = LoadBalancer::default();
     Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer))
 }

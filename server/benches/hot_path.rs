@@ -21,6 +21,7 @@ use portcullis::policy::{Destination, Policy};
 use portcullis::record_layer::RecordLayer;
 use portcullis::snapshot::{GatewaySnapshot, Permit};
 use portcullis::tls::TlsSettings;
+use portcullis::tls_files::settings_files;
 use portcullis::verifier::Verifier;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
@@ -61,8 +62,8 @@ clients:
 }
 
 fn load(policy: Policy, dir: &Path) -> Arc<GatewaySnapshot> {
-    let tls =
-        TlsSettings::load(&policy.gateway().tls, dir, UnixTime::now()).expect("what was saved");
+    let tls = TlsSettings::load(&settings_files(&policy.gateway().tls, dir), UnixTime::now())
+        .expect("what was saved");
     let balancer = LoadBalancer::default();
     Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer))
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::load::{self, LoadError};
 use crate::loaded_policy::LoadedPolicy;
 use crate::policy::LARGEST_FILE;
+use crate::policy_warning::warnings;
 
 /// Findings of a check of a policy: errors, warnings, and a summary if the policy is valid; made by
 /// [`check()`].
@@ -75,12 +76,12 @@ pub fn check(file: &Path) -> CheckReport {
         Ok(loaded) => {
             let policy = loaded.policy();
             let places = &policy.gateway().tls.positions;
-            let findings = loaded.tls().warnings(policy, UnixTime::now());
-            let warnings = findings.iter().map(|finding| {
+            let findings = warnings(policy, loaded.tls(), UnixTime::now());
+            let reported = findings.iter().map(|finding| {
                 let (line, column) = places.position(finding.file());
                 ReportedError::at(line, column, finding.to_string())
             });
-            report.warnings.extend(warnings);
+            report.warnings.extend(reported);
             let (authorities, revocation_lists) = loaded.tls().trust().summary();
             report.summary = Some(CheckSummary {
                 groups: policy.groups().count(),

@@ -57,6 +57,7 @@ pub mod systemd;
 mod table;
 mod ticket;
 pub mod tls;
+pub mod tls_files;
 pub mod tls_messages;
 pub mod tls_probe;
 pub mod trust;

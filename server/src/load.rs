@@ -11,7 +11,9 @@ use crate::file;
 use crate::loaded_policy::{LoadedPolicy, NextPolicy};
 use crate::policy::{LARGEST_FILE, Policy, PolicyError, TlsFiles};
 use crate::snapshot::GatewaySnapshot;
+use crate::tls::files::SettingsFiles;
 use crate::tls::{TlsError, TlsFault, TlsSettings};
+use crate::tls_files::{policy_file, settings_files};
 
 /// Error of a policy that cannot be loaded.
 #[derive(Debug, Error)]
@@ -98,8 +100,8 @@ pub(crate) fn of_text(
     note: impl FnOnce(&Policy),
 ) -> Result<LoadedPolicy, LoadError> {
     let policy = parse(path, text).inspect(note);
-    let load = |files: &TlsFiles| TlsSettings::load(files, base(path), UnixTime::now());
-    let (policy, tls) = with_files(policy, |policy| policy, load)?;
+    let load = |files: &SettingsFiles| TlsSettings::load(files, UnixTime::now());
+    let (policy, tls) = with_files(policy, base(path), |policy| policy, load)?;
     Ok(LoadedPolicy::new(policy, tls))
 }
 
@@ -112,8 +114,8 @@ pub fn read_next(path: &Path, in_force: &GatewaySnapshot) -> Result<NextPolicy, 
     let file = path.display().to_string();
     let next = in_force.policy().parse_next(&file, &text(path)?);
     let tls = in_force.tls();
-    let load = |files: &TlsFiles| tls.load_next(files, base(path), UnixTime::now());
-    let (next, tls) = with_files(next, |(policy, _)| policy, load)?;
+    let load = |files: &SettingsFiles| tls.load_next(files, UnixTime::now());
+    let (next, tls) = with_files(next, base(path), |(policy, _)| policy, load)?;
     Ok(NextPolicy::new(next, tls))
 }
 
@@ -135,14 +137,16 @@ fn parse(path: &Path, text: &str) -> Result<Policy, PolicyError> {
 /// at once.
 fn with_files<P>(
     parsed: Result<P, PolicyError>,
+    base: &Path,
     policy: impl FnOnce(&P) -> &Policy,
-    load: impl FnOnce(&TlsFiles) -> Result<TlsSettings, Vec<TlsFault>>,
+    load: impl FnOnce(&SettingsFiles) -> Result<TlsSettings, Vec<TlsFault>>,
 ) -> Result<(P, TlsSettings), LoadError> {
     let told = |faults: &[TlsFault]| -> Vec<_> {
         let told = faults.iter();
-        told.map(|fault| (fault.file, fault.error.to_string()))
+        told.map(|fault| (policy_file(fault.file), fault.error.to_string()))
             .collect()
     };
+    let load = |files: &TlsFiles| load(&settings_files(files, base));
     let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -182,7 +186,7 @@ mod tests {
     use certgen::{Authority, AuthoritySpec, Overwrite};
 
     use super::*;
-    use crate::policy::TlsFile;
+    use crate::tls::files::SettingsFile;
     use crate::trust::TrustError;
 
     const POLICY: &str = "version: 1
@@ -259,7 +263,7 @@ clients: {}
     #[test]
     fn a_reload_is_tried_again_only_if_all_that_is_wrong_may_pass() {
         let file = |errno: rustix::io::Errno| TlsFault {
-            file: TlsFile::Key,
+            file: SettingsFile::Key,
             error: TrustError::Unreadable {
                 path: PathBuf::new(),
                 source: errno.into(),
@@ -272,11 +276,18 @@ clients: {}
             (vec![file(busy)], true),
             (vec![file(busy), file(absent)], false),
         ] {
-            let error = with_files(policy(), |policy| policy, |_| Err(faults)).unwrap_err();
+            let error =
+                with_files(policy(), Path::new(""), |policy| policy, |_| Err(faults)).unwrap_err();
             assert_eq!(error.may_pass(), may_pass, "{error}");
         }
         let wrong = Policy::parse("p.yaml", &POLICY.replace("clients", "client"));
-        let error = with_files(wrong, |policy| policy, |_| Err(vec![file(busy)])).unwrap_err();
+        let error = with_files(
+            wrong,
+            Path::new(""),
+            |policy| policy,
+            |_| Err(vec![file(busy)]),
+        )
+        .unwrap_err();
         assert!(!error.may_pass(), "{error}");
     }
 }

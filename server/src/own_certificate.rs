@@ -9,15 +9,14 @@ use rustls_pki_types::{
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::policy::{Policy, TlsFile};
-use crate::policy_warning::PolicyWarning;
-use crate::tls::TlsError;
+use crate::tls::faults::TlsError;
+use crate::tls::files::{SettingsFile, SettingsFinding};
 use crate::trust::validity::ValidityPeriod;
 use crate::trust::{self, ClientTrust, has_signed};
 
 /// Maximum number of missing names that a warning lists.
 const NAMES_SHOWN: usize = 5;
-/// Label that is checked in the place of a policy's `*`.
+/// Label that is checked in the place of `*`.
 const ANY_LABEL: &str = "any-name";
 
 /// The gateway's own certificate and the chain that is sent with it.
@@ -75,20 +74,20 @@ impl OwnCertificate {
         self.validity.lapse(now)
     }
 
-    /// Returns the warnings about the certificate: its dates, its chain, and the policy's names
-    /// that it lacks.
+    /// Returns the warnings about the certificate: its dates, its chain, and those of `names` that
+    /// it lacks. A name may begin with `*.`.
     pub(crate) fn warnings(
         &self,
-        policy: &Policy,
+        names: &[String],
         trust: &ClientTrust,
         now: UnixTime,
-    ) -> Vec<PolicyWarning> {
+    ) -> Vec<SettingsFinding> {
         let dates = self.lapse(now).or_else(|| self.validity.ending(now));
         dates
             .into_iter()
             .chain(self.missing_chain(trust))
-            .chain(self.missing_names(policy))
-            .map(|what| PolicyWarning::new(TlsFile::Certificate, what))
+            .chain(self.missing_names(names))
+            .map(|what| SettingsFinding::new(SettingsFile::Certificate, what))
             .collect()
     }
 
@@ -121,7 +120,7 @@ impl OwnCertificate {
     }
 
     /// Returns the warning about names of groups for which the certificate is not valid.
-    fn missing_names(&self, policy: &Policy) -> Option<String> {
+    fn missing_names(&self, names: &[String]) -> Option<String> {
         let leaf = EndEntityCert::try_from(self.leaf()).ok()?;
         let is_missing = |name: &str| {
             let name = match name.strip_prefix("*.") {
@@ -131,9 +130,9 @@ impl OwnCertificate {
             ServerName::try_from(name)
                 .is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_err())
         };
-        let names = policy.groups().flat_map(|group| &group.sni);
-        let missing: Vec<String> = names
-            .map(ToString::to_string)
+        let missing: Vec<&str> = names
+            .iter()
+            .map(String::as_str)
             .filter(|name| is_missing(name))
             .collect();
         let shown = missing[..missing.len().min(NAMES_SHOWN)].join(", ");

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use crate::policy::TlsFile;
+use rustls_pki_types::UnixTime;
+
+use crate::policy::{Policy, TlsFile};
+use crate::tls::TlsSettings;
+use crate::tls::files::SettingsFinding;
+use crate::tls_files::policy_file;
 
 /// Finding about a file that the policy names, for an operator. `check` prints it as a warning;
 /// start and reload log it.
@@ -13,23 +18,15 @@ pub struct PolicyWarning {
     what: String,
 }
 
+/// Returns the warnings about the policy's files now.
+pub fn warnings(policy: &Policy, tls: &TlsSettings, now: UnixTime) -> Vec<PolicyWarning> {
+    let names = policy.groups().flat_map(|group| &group.sni);
+    let names: Vec<String> = names.map(ToString::to_string).collect();
+    let findings = tls.warnings(&names, now);
+    findings.into_iter().map(PolicyWarning::from).collect()
+}
+
 impl PolicyWarning {
-    /// Creates a finding about a file that the policy names.
-    pub fn new(file: TlsFile, what: impl fmt::Display) -> Self {
-        Self {
-            file,
-            subject: None,
-            what: what.to_string(),
-        }
-    }
-
-    /// Sets the place of the finding, such as `PATH` or `PATH:LINE`, as its subject.
-    #[must_use]
-    pub fn within(mut self, place: impl fmt::Display) -> Self {
-        self.subject = Some(place.to_string());
-        self
-    }
-
     /// Returns the file that the finding is about.
     pub fn file(&self) -> TlsFile {
         self.file
@@ -43,6 +40,17 @@ impl PolicyWarning {
     /// Returns the description of the finding.
     pub fn what(&self) -> &str {
         &self.what
+    }
+}
+
+impl From<SettingsFinding> for PolicyWarning {
+    fn from(finding: SettingsFinding) -> Self {
+        let SettingsFinding { file, place, what } = finding;
+        Self {
+            file: policy_file(file),
+            subject: place,
+            what,
+        }
     }
 }
 

@@ -165,7 +165,7 @@ impl GatewaySnapshot {
     /// existing group, so that the answer does not reveal whether there is a group.
     pub(crate) fn protocols(&self, destination: &Destination) -> &[Vec<u8>] {
         let Destination { sni, port } = destination;
-        let rank = |list: &[Vec<u8>]| self.tls.rank(destination, list);
+        let rank = |list: &[Vec<u8>]| self.tls.rank(sni.as_deref(), *port, list);
         self.policy.protocols(sni.as_deref(), *port, rank)
     }
 

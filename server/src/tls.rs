@@ -14,18 +14,18 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::identity::{Fingerprint, Identity};
 use crate::own_certificate::{OwnCertificate, private_key};
-use crate::policy::{Destination, Policy, TlsFile, TlsFiles};
-use crate::policy_warning::PolicyWarning;
 use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
 use crate::trust::chain_cache::{CachedChain, VerifiedChainCache};
 use crate::trust::{self, ClientTrust};
 use crate::verifier::Verifier;
 
-mod faults;
+pub(crate) mod faults;
+pub mod files;
 
 use faults::TlsFaults;
 pub use faults::{TlsError, TlsFault};
+use files::{SettingsFile, SettingsFiles, SettingsFinding};
 
 /// The gateway's own certificate and the client authorities that it trusts ([`ClientTrust`]), as
 /// loaded at one moment.
@@ -72,15 +72,15 @@ impl IdentifiedClient {
 }
 
 impl TlsSettings {
-    /// Loads certificate, key, authorities and revocation lists; relative paths start at `base`.
+    /// Loads certificate, key, authorities and revocation lists.
     ///
     /// # Errors
     ///
     /// One fault for each file that is not valid, or whose certificates are not valid at the time
     /// `now`.
-    pub fn load(files: &TlsFiles, base: &Path, now: UnixTime) -> Result<Self, Vec<TlsFault>> {
-        let tls = Self::read(&files.resolved(base))?;
-        tls.check_dates(files, base, None, now)?;
+    pub fn load(files: &SettingsFiles, now: UnixTime) -> Result<Self, Vec<TlsFault>> {
+        let tls = Self::read(files)?;
+        tls.check_dates(files, None, now)?;
         Ok(tls)
     }
 
@@ -95,51 +95,48 @@ impl TlsSettings {
     ///
     /// One fault for each file that is not valid, that is out of date and new, or that holds an
     /// older revocation list.
-    pub fn load_next(
-        &self,
-        files: &TlsFiles,
-        base: &Path,
-        now: UnixTime,
-    ) -> Result<Self, Vec<TlsFault>> {
-        let mut next = Self::read(&files.resolved(base))?;
-        next.check_dates(files, base, Some(self), now)?;
+    pub fn load_next(&self, files: &SettingsFiles, now: UnixTime) -> Result<Self, Vec<TlsFault>> {
+        let mut next = Self::read(files)?;
+        next.check_dates(files, Some(self), now)?;
         let mut faults = TlsFaults::default();
-        faults.note(TlsFile::Crl(0), next.trust.follow(&self.trust));
+        faults.note(SettingsFile::List(0), next.trust.follow(&self.trust));
         faults.found()?;
         Ok(next.reusing(self))
     }
 
     fn check_dates(
         &self,
-        files: &TlsFiles,
-        base: &Path,
+        files: &SettingsFiles,
         former: Option<&Self>,
         now: UnixTime,
     ) -> Result<(), Vec<TlsFault>> {
         let mut faults = TlsFaults::default();
         let is_new = former.is_none_or(|former| former.leaf() != self.leaf());
         if let Some(what) = self.own.lapse(now).filter(|_| is_new) {
-            let path = base.join(&files.certificate);
+            let path = files.certificate.clone();
             let lapsed = Err(TlsError::Own { path, what });
-            faults.note::<()>(TlsFile::Certificate, lapsed);
+            faults.note::<()>(SettingsFile::Certificate, lapsed);
         }
         let former = former.map(|former| &former.trust);
         if !self.trust.check_dates(former, now) {
-            let lapsed = Err(TlsError::NoneInDate(base.join(&files.client_ca)));
-            faults.note::<()>(TlsFile::ClientCa, lapsed);
+            let lapsed = Err(TlsError::NoneInDate(files.client_ca.clone()));
+            faults.note::<()>(SettingsFile::ClientCa, lapsed);
         }
         faults.found()
     }
 
-    /// Reads files with resolved paths.
-    fn read(files: &TlsFiles) -> Result<Self, Vec<TlsFault>> {
+    /// Reads the files, whatever their dates.
+    fn read(files: &SettingsFiles) -> Result<Self, Vec<TlsFault>> {
         let provider = Arc::new(provider());
         let mut faults = TlsFaults::default();
-        let own = faults.note(TlsFile::Certificate, own_certificate(&files.certificate));
-        let key = faults.note(TlsFile::Key, private_key(&files.key));
+        let own = faults.note(
+            SettingsFile::Certificate,
+            own_certificate(&files.certificate),
+        );
+        let key = faults.note(SettingsFile::Key, private_key(&files.key));
         let tickets = TicketKeys::new().map_err(TlsError::Random);
-        let tickets = faults.note(TlsFile::Key, tickets);
-        let trust = ClientTrust::load(&files.client_ca, &files.crl, files.expired_crl);
+        let tickets = faults.note(SettingsFile::Key, tickets);
+        let trust = ClientTrust::load(&files.client_ca, &files.lists, files.expired_lists);
         let trust = trust.map_err(|found| {
             for (file, error) in found {
                 faults.note::<()>(file, Err(error));
@@ -153,7 +150,7 @@ impl TlsSettings {
                 certificate: files.certificate.display().to_string(),
                 what,
             });
-            let certified = faults.note(TlsFile::Key, certified)?;
+            let certified = faults.note(SettingsFile::Key, certified)?;
             Some((own, certified, imitation))
         });
         match (own, trust, tickets) {
@@ -191,9 +188,9 @@ impl TlsSettings {
         self.own.leaf()
     }
 
-    /// Returns the warnings about the files now, for use with this policy.
-    pub fn warnings(&self, policy: &Policy, now: UnixTime) -> Vec<PolicyWarning> {
-        let mut findings = self.own.warnings(policy, &self.trust, now);
+    /// Returns the warnings about the files now. `names` are those that clients will ask for.
+    pub fn warnings(&self, names: &[String], now: UnixTime) -> Vec<SettingsFinding> {
+        let mut findings = self.own.warnings(names, &self.trust, now);
         findings.extend(self.trust.warnings(now));
         findings
     }
@@ -253,18 +250,18 @@ impl TlsSettings {
         self.chain_cache.len()
     }
 
-    /// Returns a pseudorandom rank of a list of application protocols for a destination that leads
-    /// to no group. It cannot be predicted without the gateway's key, and is the same in all
+    /// Returns a pseudorandom rank of a list of application protocols for a name and a port that
+    /// lead to no group. It cannot be predicted without the gateway's key, and is the same in all
     /// processes that have the key.
-    pub(crate) fn rank(&self, destination: &Destination, protocols: &[Vec<u8>]) -> u64 {
+    pub(crate) fn rank(&self, name: Option<&str>, port: u16, protocols: &[Vec<u8>]) -> u64 {
         let mut context = hmac::Context::with_key(&self.alpn_key);
-        match &destination.sni {
+        match name {
             Some(name) => {
                 let name = name.strip_suffix('.').unwrap_or(name);
                 context.update(&name.len().to_be_bytes());
                 context.update(name.as_bytes());
             }
-            None => context.update(&destination.port.to_be_bytes()),
+            None => context.update(&port.to_be_bytes()),
         }
         for protocol in protocols {
             context.update(&protocol.len().to_be_bytes());

@@ -9,8 +9,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::Fingerprint;
-use crate::policy::{ExpiredCrl, TlsFile};
-use crate::policy_warning::PolicyWarning;
+use crate::tls::files::{ExpiredLists, SettingsFile, SettingsFinding};
 
 mod authority;
 pub(crate) mod chain_cache;
@@ -18,6 +17,7 @@ mod crl;
 mod files;
 mod profile;
 mod revocations;
+mod subjects;
 mod untrusted;
 pub(crate) mod validity;
 mod warnings;
@@ -30,13 +30,9 @@ pub use files::{FileCertificate, TrustError, certificates};
 pub(crate) use files::{foreign, sections};
 pub use revocations::CrlRollback;
 use revocations::RevocationLists;
-pub use untrusted::UntrustedChain;
+pub(crate) use untrusted::bound;
+pub use untrusted::{LARGEST_CHAIN, MOST_INTERMEDIATES, UntrustedChain};
 use validity::{ValidityPeriod, unix};
-
-/// Maximum number of intermediates that a client may present.
-pub const MOST_INTERMEDIATES: usize = 3;
-/// Maximum size in bytes of a client's whole chain in DER.
-pub const LARGEST_CHAIN: usize = 16 * 1024;
 
 /// The client authorities and their revocation lists, as loaded at one moment.
 #[derive(Debug)]
@@ -48,9 +44,9 @@ pub struct ClientTrust {
     intermediates: Vec<Vec<u8>>,
     subjects: Vec<DistinguishedName>,
     revocations: RevocationLists,
-    expired_crl: ExpiredCrl,
+    expired_lists: ExpiredLists,
     content: Vec<Fingerprint>,
-    findings: Vec<PolicyWarning>,
+    findings: Vec<SettingsFinding>,
 }
 
 /// A client's chain that was verified.
@@ -86,26 +82,26 @@ impl ClientTrust {
     pub fn load(
         authorities: &Path,
         lists: &[PathBuf],
-        expired_crl: ExpiredCrl,
-    ) -> Result<Self, Vec<(TlsFile, TrustError)>> {
+        expired_lists: ExpiredLists,
+    ) -> Result<Self, Vec<(SettingsFile, TrustError)>> {
         let mut faults = Vec::new();
-        let trust = Self::of_authorities(authorities, expired_crl);
+        let trust = Self::of_authorities(authorities, expired_lists);
         let (mut trust, certificates) = match trust {
             Ok(trust) => trust,
             Err(error) => {
-                faults.push((TlsFile::ClientCa, error));
+                faults.push((SettingsFile::ClientCa, error));
                 for (index, list) in lists.iter().enumerate() {
                     let unreadable = sections(list).err();
-                    faults.extend(unreadable.map(|error| (TlsFile::Crl(index), error)));
+                    faults.extend(unreadable.map(|error| (SettingsFile::List(index), error)));
                 }
                 return Err(faults);
             }
         };
         let mut signers = certificates.clone();
         for (index, list) in lists.iter().enumerate() {
-            match trust.add_lists(TlsFile::Crl(index), list, &certificates) {
+            match trust.add_lists(SettingsFile::List(index), list, &certificates) {
                 Ok(intermediates) => signers.extend(intermediates),
-                Err(error) => faults.push((TlsFile::Crl(index), error)),
+                Err(error) => faults.push((SettingsFile::List(index), error)),
             }
         }
         if !faults.is_empty() {
@@ -118,7 +114,7 @@ impl ClientTrust {
     /// Loads the authorities without revocation lists, and returns their certificates as well.
     fn of_authorities(
         path: &Path,
-        expired_crl: ExpiredCrl,
+        expired_lists: ExpiredLists,
     ) -> Result<(Self, Vec<CertificateDer<'static>>), TrustError> {
         let certificates = certificates(path)?;
         let mut trust = Self {
@@ -127,7 +123,7 @@ impl ClientTrust {
             intermediates: Vec::new(),
             subjects: Vec::new(),
             revocations: RevocationLists::default(),
-            expired_crl,
+            expired_lists,
             content: Vec::new(),
             findings: Vec::new(),
         };
@@ -140,7 +136,8 @@ impl ClientTrust {
                     what,
                 })?;
         }
-        trust.bound_subjects(path);
+        let too_large = subjects::bound(&mut trust.subjects, path);
+        trust.findings.extend(too_large);
         let certificates = certificates.into_iter().map(|one| one.der).collect();
         Ok((trust, certificates))
     }
@@ -165,7 +162,7 @@ impl ClientTrust {
     /// Adds the revocation lists of a file. Returns the intermediates in it that may sign lists.
     fn add_lists(
         &mut self,
-        file: TlsFile,
+        file: SettingsFile,
         path: &Path,
         authorities: &[CertificateDer<'static>],
     ) -> Result<Vec<CertificateDer<'static>>, TrustError> {
@@ -198,7 +195,7 @@ impl ClientTrust {
             if let Some(unused) = self.revocations.add(issuer, list) {
                 let place = format!("{}:{}", path.display(), section.line);
                 self.findings
-                    .push(PolicyWarning::new(file, unused).within(place));
+                    .push(SettingsFinding::new(file, unused).within(place));
             }
         }
         Ok(issuers.split_off(authorities.len()))
@@ -244,19 +241,24 @@ impl ClientTrust {
         (self.anchors.len(), lists.collect())
     }
 
+    /// Returns the current warnings about the authorities and their revocation lists.
+    pub(crate) fn warnings(&self, now: UnixTime) -> Vec<SettingsFinding> {
+        let mut findings = self.findings.clone();
+        findings.extend(warnings::of_authorities(&self.authorities, now));
+        let lists = self.revocations.lists();
+        findings.extend(warnings::of_lists(lists, self.expired_lists, now));
+        findings
+    }
+
     /// Returns true if the other trust has the same contents, so that it verifies every chain with
     /// the same result.
     pub fn is_the_same(&self, other: &Self) -> bool {
-        self.content == other.content && self.expired_crl == other.expired_crl
+        self.content == other.content && self.expired_lists == other.expired_lists
     }
 
     /// Returns the number of authorities that are valid at this time, and the number of all.
     pub fn valid_authorities(&self, now: UnixTime) -> (usize, usize) {
-        let valid = self
-            .authorities
-            .iter()
-            .filter(|one| one.period.check(now).is_ok())
-            .count();
+        let valid = warnings::valid(&self.authorities, now);
         (valid, self.authorities.len())
     }
 
@@ -289,7 +291,7 @@ impl ClientTrust {
         let lists_end = Cell::new(None);
         let verify_path = |path: &VerifiedPath<'_>| {
             self.anchor_ends(path, now)?;
-            let ends = self.revocations.check(path, self.expired_crl, now)?;
+            let ends = self.revocations.check(path, self.expired_lists, now)?;
             lists_end.set(ends);
             Ok(())
         };
@@ -362,22 +364,6 @@ impl ClientTrust {
         }
         verdict
     }
-}
-
-/// Refuses a chain with more than [`MOST_INTERMEDIATES`] or [`LARGEST_CHAIN`], which would cost too
-/// much to verify.
-pub(crate) fn bound(
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-) -> Result<(), UntrustedChain> {
-    let bytes = leaf.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
-    if intermediates.len() > MOST_INTERMEDIATES || bytes > LARGEST_CHAIN {
-        return Err(UntrustedChain::TooLarge {
-            intermediates: intermediates.len(),
-            bytes,
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

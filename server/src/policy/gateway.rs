@@ -1,7 +1,7 @@
 //! `gateway:` of the policy: the settings of the gateway as a whole.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Quota;
@@ -126,21 +126,6 @@ impl PartialEq for TlsPositions {
 }
 
 impl Eq for TlsPositions {}
-
-impl TlsFiles {
-    /// Returns the same files with relative paths resolved against `base`.
-    #[must_use]
-    pub fn resolved(&self, base: &Path) -> Self {
-        Self {
-            certificate: base.join(&self.certificate),
-            key: base.join(&self.key),
-            client_ca: base.join(&self.client_ca),
-            crl: self.crl.iter().map(|list| base.join(list)).collect(),
-            expired_crl: self.expired_crl,
-            positions: self.positions.clone(),
-        }
-    }
-}
 
 /// Treatment of clients while a revocation list is out of date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

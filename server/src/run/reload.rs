@@ -20,6 +20,7 @@ use crate::file_watch::FileWatch;
 use crate::gateway::{ApplyError, Gateway, ReloadReport};
 use crate::load::{self, LoadError};
 use crate::pending_reload::{PendingReload, ReloadAttempt};
+use crate::policy_warning::warnings;
 use crate::priority;
 
 /// Limit of the changes that are logged one by one for one reload.
@@ -324,7 +325,7 @@ pub(super) fn log_warnings(gateway: &Gateway) {
         "client authorities in force"
     );
     let now = rustls_pki_types::UnixTime::now();
-    for finding in running.tls().warnings(running.policy(), now) {
+    for finding in warnings(running.policy(), running.tls(), now) {
         tracing::warn!(
             at = finding.subject(),
             finding = finding.what(),

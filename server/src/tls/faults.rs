@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::policy::TlsFile;
+use super::files::SettingsFile;
 use crate::tls_messages;
 use crate::trust::{CrlRollback, TrustError};
 
@@ -56,7 +56,7 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct TlsFault {
     /// The file.
-    pub file: TlsFile,
+    pub file: SettingsFile,
     /// The error that its file has.
     pub error: TlsError,
 }
@@ -69,7 +69,7 @@ impl TlsFaults {
     /// Returns the value that was read; notes its error otherwise.
     pub(super) fn note<T>(
         &mut self,
-        file: TlsFile,
+        file: SettingsFile,
         read: Result<T, impl Into<TlsError>>,
     ) -> Option<T> {
         match read {

@@ -2,12 +2,12 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
+use super::files::ExpiredLists;
 use super::*;
-use crate::policy::{ExpiredCrl, TlsPositions};
 
 /// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
 /// certificate.
-fn tls(expired_crl: ExpiredCrl) -> (TempDir, TlsSettings, CertificateDer<'static>) {
+fn tls(expired_lists: ExpiredLists) -> (TempDir, TlsSettings, CertificateDer<'static>) {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new(&AuthoritySpec::default()).unwrap();
     authority.save(dir.path(), Overwrite::Refuse).unwrap();
@@ -16,19 +16,19 @@ fn tls(expired_crl: ExpiredCrl) -> (TempDir, TlsSettings, CertificateDer<'static
     let now = OffsetDateTime::now_utc();
     let list = authority.crl(&[], now, now + Duration::hours(1), 1);
     std::fs::write(dir.path().join("ca.crl"), list.unwrap().pem()).unwrap();
-    let tls = TlsSettings::load(&files(expired_crl), dir.path(), UnixTime::now()).unwrap();
+    let tls = TlsSettings::load(&files(expired_lists, &dir), UnixTime::now()).unwrap();
     let leaf = authority.client("alice").unwrap().certificate_der();
     (dir, tls, leaf)
 }
 
-fn files(expired_crl: ExpiredCrl) -> TlsFiles {
-    TlsFiles {
-        certificate: "server.crt".into(),
-        key: "server.key".into(),
-        client_ca: "ca.crt".into(),
-        crl: vec!["ca.crl".into()],
-        expired_crl,
-        positions: TlsPositions::default(),
+fn files(expired_lists: ExpiredLists, dir: &TempDir) -> SettingsFiles {
+    let dir = dir.path();
+    SettingsFiles {
+        certificate: dir.join("server.crt"),
+        key: dir.join("server.key"),
+        client_ca: dir.join("ca.crt"),
+        lists: vec![dir.join("ca.crl")],
+        expired_lists,
     }
 }
 
@@ -43,11 +43,11 @@ const YEAR: i64 = 365 * 24 * HOUR;
 
 #[test]
 fn a_chain_that_was_good_is_refused_before_and_after_its_time() {
-    for (expired_crl, good, bad) in [
-        (ExpiredCrl::Refuse, HOUR / 2, 2 * HOUR),
-        (ExpiredCrl::Accept, 2 * HOUR, 50 * YEAR),
+    for (expired_lists, good, bad) in [
+        (ExpiredLists::Refuse, HOUR / 2, 2 * HOUR),
+        (ExpiredLists::Accept, 2 * HOUR, 50 * YEAR),
     ] {
-        let (_dir, tls, leaf) = tls(expired_crl);
+        let (_dir, tls, leaf) = tls(expired_lists);
         for _ in 0..2 {
             for seconds in [1, good] {
                 let identified = tls.identify(&leaf, &[], after(seconds)).unwrap();
@@ -63,27 +63,25 @@ fn a_chain_that_was_good_is_refused_before_and_after_its_time() {
 
 #[test]
 fn what_has_ended_while_it_is_in_force_holds_no_change_up_and_comes_in_force_no_more() {
-    let (dir, tls, _) = tls(ExpiredCrl::Refuse);
-    let (files, late) = (files(ExpiredCrl::Refuse), after(50 * YEAR));
-    assert!(tls.load_next(&files, dir.path(), late).is_ok());
+    let (dir, tls, _) = tls(ExpiredLists::Refuse);
+    let (files, late) = (files(ExpiredLists::Refuse, &dir), after(50 * YEAR));
+    assert!(tls.load_next(&files, late).is_ok());
     let is_own = |refused: Result<TlsSettings, Vec<TlsFault>>| {
         let faults = refused.unwrap_err();
-        matches!(faults[0].error, TlsError::Own { .. }) && faults[0].file == TlsFile::Certificate
+        matches!(faults[0].error, TlsError::Own { .. })
+            && faults[0].file == SettingsFile::Certificate
     };
-    assert!(
-        is_own(TlsSettings::load(&files, dir.path(), late)),
-        "at a start"
-    );
+    assert!(is_own(TlsSettings::load(&files, late)), "at a start");
     let authority = Authority::load(dir.path()).unwrap();
     let own = authority.server(&["localhost"]).unwrap();
     own.save(dir.path(), "server", Overwrite::Replace).unwrap();
-    let another = tls.load_next(&files, dir.path(), late);
+    let another = tls.load_next(&files, late);
     assert!(is_own(another), "another than is in force");
 }
 
 #[test]
 fn whatever_is_shown_behind_a_leaf_it_has_one_entry() {
-    let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
+    let (_dir, tls, leaf) = tls(ExpiredLists::Refuse);
     for n in 0..1100_u32 {
         let junk = CertificateDer::from(n.to_be_bytes().to_vec());
         tls.cache(tls.identify(&leaf, &[junk], after(1)).unwrap());
@@ -93,7 +91,7 @@ fn whatever_is_shown_behind_a_leaf_it_has_one_entry() {
 
 #[test]
 fn what_is_shown_behind_a_good_leaf_is_bounded_all_the_same() {
-    let (_dir, tls, leaf) = tls(ExpiredCrl::Refuse);
+    let (_dir, tls, leaf) = tls(ExpiredLists::Refuse);
     tls.cache(tls.identify(&leaf, &[], after(1)).unwrap());
     let junk = vec![leaf.clone(); trust::MOST_INTERMEDIATES + 1];
     assert!(tls.identify(&leaf, &junk, after(1)).is_err());

@@ -7,7 +7,7 @@ use thiserror::Error;
 use webpki::{Cert, VerifiedPath};
 
 use super::crl::{CrlIdentity, CrlIssuer, CrlVersion, VerifiedCrl};
-use crate::policy::ExpiredCrl;
+use crate::tls::files::ExpiredLists;
 
 /// The effective revocation lists ([`VerifiedCrl`]): the newest of each authority's key and each
 /// scope.
@@ -109,7 +109,7 @@ impl RevocationLists {
     pub(super) fn check(
         &self,
         path: &VerifiedPath<'_>,
-        expired_crl: ExpiredCrl,
+        expired_lists: ExpiredLists,
         now: UnixTime,
     ) -> Result<Option<UnixTime>, webpki::Error> {
         if self.lists.is_empty() {
@@ -131,7 +131,7 @@ impl RevocationLists {
         }
         let mut until = None;
         for (index, (issuer, certificate)) in links.iter().enumerate() {
-            let ends = self.look_up(issuer, (certificate, index > 0), expired_crl, now)?;
+            let ends = self.look_up(issuer, (certificate, index > 0), expired_lists, now)?;
             until = until.into_iter().chain(ends).min();
         }
         Ok(until)
@@ -160,7 +160,7 @@ impl RevocationLists {
         &self,
         issuer: &CrlIssuer,
         (certificate, is_authority): (&Cert<'_>, bool),
-        expired_crl: ExpiredCrl,
+        expired_lists: ExpiredLists,
         now: UnixTime,
     ) -> Result<Option<UnixTime>, webpki::Error> {
         let lists = self.lists.get(issuer).map_or(&[][..], Vec::as_slice);
@@ -170,10 +170,10 @@ impl RevocationLists {
             .map(VerifiedCrl::next_update)
             .max()
             .ok_or(webpki::Error::UnknownRevocationStatus)?;
-        match expired_crl {
-            ExpiredCrl::Accept => Ok(None),
-            ExpiredCrl::Refuse if now < ends => Ok(Some(ends)),
-            ExpiredCrl::Refuse => Err(webpki::Error::CrlExpired {
+        match expired_lists {
+            ExpiredLists::Accept => Ok(None),
+            ExpiredLists::Refuse if now < ends => Ok(Some(ends)),
+            ExpiredLists::Refuse => Err(webpki::Error::CrlExpired {
                 time: now,
                 next_update: ends,
             }),

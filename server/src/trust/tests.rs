@@ -39,7 +39,7 @@ impl Files {
             paths.push(path);
         }
         let authorities = self.0.path().join("ca.crt");
-        let trust = ClientTrust::load(&authorities, &paths, ExpiredCrl::Refuse);
+        let trust = ClientTrust::load(&authorities, &paths, ExpiredLists::Refuse);
         trust.map_err(|mut faults| faults.remove(0).1)
     }
 }

@@ -1,14 +1,19 @@
 //! Reasons why a client's chain is not trusted, for the access record and for the alert.
 
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 
 use crate::tls_messages;
 
+/// Maximum number of intermediates that a client may present.
+pub const MOST_INTERMEDIATES: usize = 3;
+/// Maximum size in bytes of a client's whole chain in DER.
+pub const LARGEST_CHAIN: usize = 16 * 1024;
+
 /// Reason why a client's chain is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UntrustedChain {
-    /// The chain exceeds [`MOST_INTERMEDIATES`](crate::trust::MOST_INTERMEDIATES) or
-    /// [`LARGEST_CHAIN`](crate::trust::LARGEST_CHAIN).
+    /// The chain exceeds [`MOST_INTERMEDIATES`] or [`LARGEST_CHAIN`].
     #[error("the chain has {intermediates} intermediates and {bytes} bytes")]
     TooLarge {
         /// Number of certificates in addition to the leaf.
@@ -67,6 +72,22 @@ impl UntrustedChain {
         }
         .into()
     }
+}
+
+/// Refuses a chain with more than [`MOST_INTERMEDIATES`] or [`LARGEST_CHAIN`], which would cost too
+/// much to verify.
+pub(crate) fn bound(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), UntrustedChain> {
+    let bytes = leaf.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
+    if intermediates.len() > MOST_INTERMEDIATES || bytes > LARGEST_CHAIN {
+        return Err(UntrustedChain::TooLarge {
+            intermediates: intermediates.len(),
+            bytes,
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

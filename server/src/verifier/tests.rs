@@ -10,6 +10,7 @@ use super::*;
 use crate::identity::Fingerprint;
 use crate::policy::{Destination, Policy};
 use crate::tls::TlsSettings;
+use crate::tls_files::settings_files;
 
 const POLICY: &str = "version: 1
 gateway:
@@ -30,7 +31,7 @@ fn verifier() -> (TempDir, Verifier, IssuedCertificate) {
     own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
     let policy = Policy::parse("policy.yaml", POLICY).unwrap();
     let now = UnixTime::now();
-    let tls = TlsSettings::load(&policy.gateway().tls, dir.path(), now).unwrap();
+    let tls = TlsSettings::load(&settings_files(&policy.gateway().tls, dir.path()), now).unwrap();
     let alice = authority.client("alice").unwrap();
     tls.cache(tls.identify(&alice.certificate_der(), &[], now).unwrap());
     let balancer = LoadBalancer::default();

@@ -14,6 +14,7 @@ use crate::access_record::Recorder;
 use crate::log_writer::{LogOutput, Sink};
 use crate::policy::{OnRevoke, Policy};
 use crate::tls::TlsSettings;
+use crate::tls_files::settings_files;
 
 /// Time that connections may stay when they are drained.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
@@ -53,7 +54,13 @@ impl Files {
                 .collect();
             let list = authority.crl(&serials, now, now + time::Duration::DAY, 1);
             std::fs::write(dir.path().join("all.crl"), list.unwrap().pem()).unwrap();
-            Arc::new(TlsSettings::load(&policy.gateway().tls, dir.path(), UnixTime::now()).unwrap())
+            Arc::new(
+                TlsSettings::load(
+                    &settings_files(&policy.gateway().tls, dir.path()),
+                    UnixTime::now(),
+                )
+                .unwrap(),
+            )
         };
         let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
         Self {

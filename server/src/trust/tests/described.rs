@@ -30,7 +30,7 @@ fn a_trust_is_the_same_if_it_verifies_the_same() {
     assert!(!bare.is_the_same(&files.with(&[&list(&one, 1, &[])]).unwrap()));
     assert!(!bare.is_the_same(&Files::new(&[&other]).with(&[]).unwrap()));
     let authorities = files.0.path().join("ca.crt");
-    let lenient = ClientTrust::load(&authorities, &[], ExpiredCrl::Accept).unwrap();
+    let lenient = ClientTrust::load(&authorities, &[], ExpiredLists::Accept).unwrap();
     assert!(!bare.is_the_same(&lenient));
 }
 
@@ -71,7 +71,7 @@ fn an_operator_is_told_of_authorities_and_lists_that_end() {
     let trust = trust.unwrap();
     let told = |now| -> Vec<_> {
         let warnings = trust.warnings(now);
-        warnings.iter().map(|one| one.what().to_owned()).collect()
+        warnings.iter().map(|one| one.what.clone()).collect()
     };
     assert_eq!(told(UnixTime::now()), Vec::<String>::new());
     let late = UnixTime::since_unix_epoch(Duration::from_secs(

@@ -116,7 +116,7 @@ fn an_authority_that_its_issuer_has_taken_back_speaks_for_nobody() {
         assert_eq!(verdict(&trust, &direct, &[]), "good");
         assert_eq!(verdict(&trust, &far, &[]), "good");
         let findings = trust.warnings(UnixTime::now());
-        let told = findings.iter().filter(|one| one.what().contains("refused"));
+        let told = findings.iter().filter(|one| one.what.contains("refused"));
         assert_eq!(told.count(), revoked.len(), "{findings:?}");
     }
 }
