@@ -11,10 +11,10 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::connection_event::ConnectionState;
 use crate::credentials::{ClientCredentials, CredentialsMessage, is_granted, is_trusted};
+use crate::remote_admission::RemoteAdmission;
 use crate::snapshot::{GatewaySnapshot, Permit};
-use crate::upgrade::protocol::ConnectionState;
-use crate::upgrade::remote_admission::RemoteAdmission;
 
 mod remote;
 mod revoked;
@@ -139,13 +139,6 @@ impl ConnectionTable {
             }
         }));
         all
-    }
-
-    /// Reports to the process that counts the clients that this process has no connections left.
-    pub(crate) fn report_drained(&self) {
-        if let Some(remote_admission) = &*self.remote_admission() {
-            remote_admission.drained();
-        }
     }
 
     /// Makes this process count the clients itself, after [`ConnectionTable::admit_remotely`].

@@ -15,15 +15,13 @@ mod new_process;
 mod old_process;
 mod old_process_reports;
 mod parent;
-pub(crate) mod protocol;
-pub(crate) mod remote_admission;
-pub(crate) mod remote_connections;
+mod protocol;
 
 pub use launcher::launch;
 pub(crate) use new_process::ForwardedCommands;
 pub use new_process::{InheritError, OldProcess};
 pub use old_process::{CandidateProcess, Supervision, UpgradeError};
-pub use old_process_reports::{ConnectionReports, NewProcess, OldProcessCommand};
+pub use old_process_reports::{ConnectionReports, NewProcess, OldProcessCommand, OldProcessNews};
 pub(crate) use parent::ParentLink;
 pub use parent::ParentProcess;
 pub(crate) use protocol::MESSAGE_SET;

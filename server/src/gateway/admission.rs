@@ -16,13 +16,13 @@ use crate::access_record::{Outcome, Record};
 use crate::admission_wait::AdmissionWait;
 use crate::balancer_config;
 use crate::client_stream::ClientStream;
+use crate::connection_event::ConnectionState;
 use crate::connection_table::{ConnectionGuard, EndRequests};
 use crate::expiry::certificate_ended;
 use crate::policy::OnRevoke;
 use crate::rejection::Rejection;
+use crate::remote_admission::RemoteAdmission;
 use crate::snapshot::Permit;
-use crate::upgrade::protocol::ConnectionState;
-use crate::upgrade::remote_admission::RemoteAdmission;
 
 mod candidate;
 

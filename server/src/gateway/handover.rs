@@ -9,11 +9,12 @@ use std::sync::Arc;
 use lb::{ClientSlot, UpstreamHealth};
 
 use super::Gateway;
+use crate::connection_event::ConnectionState;
 use crate::connection_table::{EndRequests, RemoteConnection, RemoteDetails};
 use crate::credentials::CredentialsMessage;
 use crate::inherited_listeners::ListenerPurpose;
+use crate::known_health::KnownHealth;
 use crate::steering::ActiveSteering;
-use crate::upgrade::protocol::{ConnectionState, KnownHealth};
 
 impl Gateway {
     /// Counts a connection that an older process has, whatever the limits say. Returns its number

@@ -20,7 +20,7 @@ use super::signals::ProcessSignals;
 use super::{GatewayProcess, REPORT_SUPPRESSED, RunEnd};
 use crate::gateway::QueuedConnections;
 use crate::systemd;
-use crate::upgrade::{OldProcessCommand, ParentProcess, Supervision};
+use crate::upgrade::{OldProcessCommand, OldProcessNews, ParentProcess, Supervision};
 
 /// Limit of queued orders from the process that serves.
 const ORDERS: usize = 16;
@@ -63,8 +63,9 @@ impl GatewayProcess {
         self.forwarded.send_modify(|orders| orders.upgraded = true);
         let (ordering, orders) = mpsc::channel(ORDERS);
         let gateway = Arc::clone(&self.gateway);
-        self.tasks
-            .spawn(reports.run(Arc::clone(&gateway), ordering));
+        let news = Arc::new(OldProcessNews::default());
+        let reporting = reports.run(Arc::clone(&gateway), Arc::clone(&news), ordering);
+        self.tasks.spawn(reporting);
         self.upgrade_requests.close();
         // Connections that wait at the listeners are the other process's.
         self.shutdown
@@ -90,13 +91,14 @@ impl GatewayProcess {
             parent,
             telling,
             orders,
+            news: Arc::clone(&news),
             signals,
             is_last: true,
             is_gone: false,
         };
         let drained = draining.drain(&mut self, reloads).await;
         let drained = self.wind_up(drained).await;
-        gateway.connections().report_drained();
+        news.report_drained();
         drop(gateway);
         match draining.stay_as_parent().await {
             Some(status) => RunEnd::Followed(drained, status),
@@ -115,6 +117,7 @@ struct DrainingProcess {
     /// Present until the service manager has read which process serves; see [`systemd::is_read`].
     telling: Option<AbortOnDropHandle<io::Result<()>>>,
     orders: mpsc::Receiver<OldProcessCommand>,
+    news: Arc<OldProcessNews>,
     signals: ProcessSignals,
     /// True if the new process has not been replaced itself.
     is_last: bool,
@@ -168,9 +171,7 @@ impl DrainingProcess {
             pid = self.new_pid,
             "the gateway is to end: passed on to the process that serves"
         );
-        if let Some(remote_admission) = &*run.gateway.connections().remote_admission() {
-            remote_admission.drain();
-        }
+        self.news.report_end();
         run.end_as_passed_on();
     }
 

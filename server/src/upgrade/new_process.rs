@@ -12,10 +12,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use super::channel::{MessageReceiver, MessageSender, at_standard_input};
-use super::protocol::{DECIDES, KnownHealth, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
-use super::remote_connections::RemoteConnections;
+use super::protocol::{DECIDES, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
 use crate::gateway::Gateway;
 use crate::inherited_listeners::InheritedListeners;
+use crate::known_health::KnownHealth;
+use crate::remote_connections::RemoteConnections;
 
 /// Time limit for the old process to close its listeners: 10 s.
 const CLOSE_LISTENERS: Duration = Duration::from_secs(10);
@@ -131,9 +132,7 @@ impl OldProcess {
                 | ToNewProcess::Drained
                 | ToNewProcess::Drain
                 | ToNewProcess::ListenersClosed
-                | ToNewProcess::Admit { .. }
-                | ToNewProcess::Dialed { .. }
-                | ToNewProcess::Ended { .. } => return Err(unexpected_message().into()),
+                | ToNewProcess::Connection(_) => return Err(unexpected_message().into()),
             }
         }
     }
@@ -172,9 +171,7 @@ impl OldProcess {
                 | ToNewProcess::ListenersClosed
                 | ToNewProcess::Drained
                 | ToNewProcess::Drain
-                | ToNewProcess::Admit { .. }
-                | ToNewProcess::Dialed { .. }
-                | ToNewProcess::Ended { .. } => return Err(unexpected_message().into()),
+                | ToNewProcess::Connection(_) => return Err(unexpected_message().into()),
             }
         }
     }
@@ -226,7 +223,7 @@ impl OldProcess {
                 }
                 answer = self.connections.decided() => {
                     // If it cannot be sent, the old process has ended, and with it the connection.
-                    self.sender.send(&answer).await.ok();
+                    self.sender.send(&ToOldProcess::Verdict(answer)).await.ok();
                     continue;
                 }
                 Ok(()) = orders.changed() => {
@@ -246,7 +243,19 @@ impl OldProcess {
                     break;
                 }
                 Ok(Some(ToNewProcess::Drain)) => end.notify_one(),
-                Ok(Some(message)) => self.connections.handle(&gateway, message),
+                Ok(Some(ToNewProcess::Connection(event))) => {
+                    self.connections.handle(&gateway, event);
+                }
+                Ok(Some(
+                    ToNewProcess::Hello { .. }
+                    | ToNewProcess::Listeners(_)
+                    | ToNewProcess::Health(_)
+                    | ToNewProcess::Prepare
+                    | ToNewProcess::Connections(_)
+                    | ToNewProcess::Parent
+                    | ToNewProcess::Serve
+                    | ToNewProcess::ListenersClosed,
+                )) => {}
                 Ok(None) => {
                     tracing::info!("the old process has ended");
                     break;

@@ -16,10 +16,10 @@ use super::launcher::{LaunchRequest, LaunchedProcess};
 use super::old_process_reports::NewProcess;
 use super::parent::ParentProcess;
 use super::protocol::{DECIDES, MESSAGE_SET, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
-use super::remote_admission::RemoteAdmission;
 use crate::gateway::Gateway;
 use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
+use crate::remote_admission::RemoteAdmission;
 use crate::systemd;
 
 /// Command line flag of a process that is to inherit from another.
@@ -216,7 +216,7 @@ impl CandidateProcess {
             Ok(Some(ToOldProcess::Failed(why))) => Err(UpgradeError::Failed(why)),
             Ok(Some(
                 ToOldProcess::Serving
-                | ToOldProcess::Verdict { .. }
+                | ToOldProcess::Verdict(_)
                 | ToOldProcess::Reload
                 | ToOldProcess::Reopen
                 | ToOldProcess::Drain
@@ -297,7 +297,7 @@ impl CandidateProcess {
                 Some(ToOldProcess::Failed(why)) => Err(UpgradeError::Failed(why)),
                 Some(
                     ToOldProcess::Ready(_)
-                    | ToOldProcess::Verdict { .. }
+                    | ToOldProcess::Verdict(_)
                     | ToOldProcess::Reload
                     | ToOldProcess::Reopen
                     | ToOldProcess::Drain

@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::channel::{MessageReceiver, MessageSender};
 use super::old_process::Supervision;
 use super::protocol::{DECIDES, ENDS, ToNewProcess, ToOldProcess};
-use super::remote_admission::{AdmissionAnswer, RemoteAdmission};
+use crate::connection_event::ConnectionEvent;
 use crate::gateway::Gateway;
+use crate::remote_admission::RemoteAdmission;
 
 /// Orders from the new process to the old one, and news about it, as [`ConnectionReports::run`]
 /// passes them on.
@@ -31,6 +32,26 @@ pub enum OldProcessCommand {
     Disconnected,
 }
 
+/// News of the old process itself, which [`ConnectionReports::run`] reports to the new one. A new
+/// process that does not know the message is not told.
+#[derive(Debug, Default)]
+pub struct OldProcessNews {
+    end: Notify,
+    drained: Notify,
+}
+
+impl OldProcessNews {
+    /// Reports that the gateway is to end.
+    pub fn report_end(&self) {
+        self.end.notify_one();
+    }
+
+    /// Reports that no connection is left in the old process.
+    pub fn report_drained(&self) {
+        self.drained.notify_one();
+    }
+}
+
 /// New process that serves, after
 /// [`CandidateProcess::hand_over`](super::CandidateProcess::hand_over).
 #[derive(Debug)]
@@ -41,7 +62,7 @@ pub struct NewProcess {
     pub(super) sender: MessageSender,
     pub(super) receiver: MessageReceiver,
     pub(super) remote_admission: Arc<RemoteAdmission>,
-    pub(super) outgoing: mpsc::UnboundedReceiver<ToNewProcess>,
+    pub(super) outgoing: mpsc::UnboundedReceiver<ConnectionEvent>,
     pub(super) connections: usize,
 }
 
@@ -79,7 +100,7 @@ pub struct ConnectionReports {
     sender: MessageSender,
     receiver: MessageReceiver,
     remote_admission: Arc<RemoteAdmission>,
-    outgoing: mpsc::UnboundedReceiver<ToNewProcess>,
+    outgoing: mpsc::UnboundedReceiver<ConnectionEvent>,
 }
 
 impl ConnectionReports {
@@ -88,10 +109,15 @@ impl ConnectionReports {
         self.handover >= DECIDES
     }
 
-    /// Reports this process's connections to the new process until that ends, and sends its orders
-    /// to `orders`; the last one is [`OldProcessCommand::Disconnected`]. From then on this process
-    /// decides about its connections itself.
-    pub async fn run(self, gateway: Arc<Gateway>, orders: mpsc::Sender<OldProcessCommand>) {
+    /// Reports this process's connections and `news` to the new process until that ends, and sends
+    /// its orders to `orders`; the last one is [`OldProcessCommand::Disconnected`]. From then on
+    /// this process decides about its connections itself.
+    pub async fn run(
+        self,
+        gateway: Arc<Gateway>,
+        news: Arc<OldProcessNews>,
+        orders: mpsc::Sender<OldProcessCommand>,
+    ) {
         let Self {
             pid,
             handover,
@@ -103,11 +129,7 @@ impl ConnectionReports {
         let hearing = async {
             loop {
                 match receiver.receive().await? {
-                    Some(ToOldProcess::Verdict {
-                        connection,
-                        verdict,
-                        waited,
-                    }) => remote_admission.answer(connection, AdmissionAnswer { verdict, waited }),
+                    Some(ToOldProcess::Verdict(answer)) => remote_admission.answer(answer),
                     Some(ToOldProcess::Cut { connection }) => gateway.connections().end(connection),
                     // If the channel is full, the gateway is about to end or to reload anyway.
                     Some(ToOldProcess::Reload) => drop(orders.try_send(OldProcessCommand::Reload)),
@@ -134,14 +156,19 @@ impl ConnectionReports {
         };
         let telling = async {
             sender.send(&ToNewProcess::ListenersClosed).await?;
-            while let Some(message) = outgoing.recv().await {
-                let is_known = (handover >= DECIDES || !matches!(message, ToNewProcess::Drained))
-                    && (handover >= ENDS || !matches!(message, ToNewProcess::Drain));
-                if is_known {
-                    sender.send(&message).await?;
-                }
+            loop {
+                let message = tokio::select! {
+                    // No connection is left only after the last one has been reported.
+                    biased;
+                    event = outgoing.recv() => match event {
+                        Some(event) => ToNewProcess::Connection(event),
+                        None => return Ok(()),
+                    },
+                    () = news.end.notified(), if handover >= ENDS => ToNewProcess::Drain,
+                    () = news.drained.notified(), if handover >= DECIDES => ToNewProcess::Drained,
+                };
+                sender.send(&message).await?;
             }
-            Ok(())
         };
         let ended: io::Result<()> = tokio::select! {
             ended = hearing => ended,

@@ -1,14 +1,9 @@
 //! Messages between the two processes of an upgrade.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::time::Duration;
-
-use lb::{ClientDenied, Limit, Rate, UpstreamHealth};
 use serde::{Deserialize, Serialize};
 
-use crate::credentials::CredentialsMessage;
-use crate::rejection::Rejection;
+use crate::connection_event::{AdmissionAnswer, ConnectionEvent, ConnectionState};
+use crate::known_health::KnownHealth;
 
 /// Version of the upgrade protocol. It is increased with every change that an older program would
 /// misunderstand.
@@ -54,30 +49,14 @@ pub(crate) enum ToNewProcess {
     Serve,
     /// The listeners are no longer open in the old process.
     ListenersClosed,
-    /// Request to admit a client of the old process.
-    Admit {
-        connection: u64,
-        client: String,
-        group: String,
-        #[serde(default)]
-        shown: Option<CredentialsMessage>,
-        /// Time that the client has waited for a slot; `None` if it may not wait. Older programs
-        /// never let a client wait.
-        #[serde(default)]
-        waited: Option<Duration>,
-    },
-    /// A connection of the old process is connected to its upstream.
-    Dialed {
-        connection: u64,
-        upstream: SocketAddr,
-    },
-    /// A connection of the old process has ended, or its request to be admitted is withdrawn.
-    Ended { connection: u64 },
     /// The old process has no connections left; it stays as the parent of those that replace it.
     Drained,
     /// The gateway is to end: the old process received the signal before its supervisor knew of the
     /// new one.
     Drain,
+    /// Something has happened to a connection of the old process.
+    #[serde(untagged)]
+    Connection(ConnectionEvent),
 }
 
 /// Messages from the new process to the old one.
@@ -90,13 +69,7 @@ pub(crate) enum ToOldProcess {
     /// The new process serves.
     Serving,
     /// Answer to a request to admit a client.
-    Verdict {
-        connection: u64,
-        verdict: AdmissionVerdict,
-        /// Time that the client has waited for a slot; `None` if it did not have to wait.
-        #[serde(default)]
-        waited: Option<Duration>,
-    },
+    Verdict(AdmissionAnswer),
     /// The old process is to read the policy again.
     Reload,
     /// The old process is to open the file of access records again.
@@ -125,100 +98,4 @@ pub struct ReadySummary {
     /// Version of the set of messages that the process knows; 0 if it does not send it.
     #[serde(default)]
     pub handover: u32,
-}
-
-/// Health of an upstream of a group, as the old process's probes have found it.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct KnownHealth {
-    pub(crate) group: String,
-    pub(crate) upstream: SocketAddr,
-    pub(crate) is_up: bool,
-}
-
-impl KnownHealth {
-    pub(crate) fn health(&self) -> UpstreamHealth {
-        if self.is_up {
-            UpstreamHealth::Up
-        } else {
-            UpstreamHealth::Down
-        }
-    }
-}
-
-/// Connection of one process, with what another process needs to count it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ConnectionState {
-    pub(crate) connection: u64,
-    pub(crate) client: String,
-    pub(crate) group: String,
-    pub(crate) upstream: Option<SocketAddr>,
-    /// Credentials of the client, from which the connection can be decided about. Older programs do
-    /// not send them.
-    #[serde(default)]
-    pub(crate) credentials: Option<CredentialsMessage>,
-}
-
-/// Answer to a request to admit a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum AdmissionVerdict {
-    Admitted,
-    /// Refused: the client has all the connections that it may have.
-    Connections(NonZeroU32),
-    /// Refused: the client connects more often than `events` times per `per`.
-    Rate {
-        events: NonZeroU32,
-        per: Duration,
-    },
-    /// Refused: the policy does not permit the client any more, or another reason holds.
-    Revoked,
-}
-
-impl AdmissionVerdict {
-    pub(crate) fn of<T>(result: &Result<T, Rejection>) -> Self {
-        match result {
-            Ok(_) => Self::Admitted,
-            Err(Rejection::Limited(ClientDenied::ClientConnections {
-                limit: Limit::AtMost(most),
-            })) => Self::Connections(*most),
-            Err(Rejection::Limited(ClientDenied::ClientRate { rate })) => Self::Rate {
-                events: rate.events,
-                per: rate.per,
-            },
-            Err(_) => Self::Revoked,
-        }
-    }
-
-    pub(crate) fn into_result(self) -> Result<(), Rejection> {
-        let denied = match self {
-            Self::Admitted => return Ok(()),
-            Self::Revoked => return Err(Rejection::Revoked),
-            Self::Connections(most) => ClientDenied::ClientConnections { limit: most.into() },
-            Self::Rate { events, per } => ClientDenied::ClientRate {
-                rate: Rate::new(events, per),
-            },
-        };
-        Err(Rejection::Limited(denied))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_verdict_is_the_same_on_both_sides() {
-        let two = NonZeroU32::new(2).unwrap();
-        let verdicts = [
-            AdmissionVerdict::Admitted,
-            AdmissionVerdict::Revoked,
-            AdmissionVerdict::Connections(two),
-            AdmissionVerdict::Rate {
-                events: two,
-                per: Duration::from_secs(1),
-            },
-        ];
-        for verdict in verdicts {
-            assert_eq!(AdmissionVerdict::of(&verdict.into_result()), verdict);
-        }
-    }
 }

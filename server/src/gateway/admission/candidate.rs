@@ -4,11 +4,11 @@ use lb::{ClientLimits, ClientSlot};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::balancer_config;
+use crate::connection_event::ConnectionState;
 use crate::connection_table::{ConnectionGuard, EndRequests};
 use crate::credentials::{CredentialsMessage, is_granted, is_trusted};
 use crate::gateway::Gateway;
 use crate::snapshot::{GatewaySnapshot, Permit};
-use crate::upgrade::protocol::ConnectionState;
 
 /// A client to be admitted: its limits, its credentials and its insertion into the
 /// [`crate::connection_table::ConnectionTable`].

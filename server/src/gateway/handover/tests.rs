@@ -16,13 +16,13 @@ use rustls_pki_types::CertificateDer;
 use super::*;
 use crate::access_record::Recorder;
 use crate::admission_wait::AdmissionWait;
+use crate::connection_event::{AdmissionAnswer, AdmissionVerdict, ConnectionEvent};
 use crate::identity::Identity;
 use crate::load;
 use crate::log_writer::{LogOutput, Sink};
 use crate::policy::Destination;
 use crate::rejection::Rejection;
-use crate::upgrade::protocol::{AdmissionVerdict, ToNewProcess};
-use crate::upgrade::remote_admission::{AdmissionAnswer, RemoteAdmission};
+use crate::remote_admission::RemoteAdmission;
 
 const ROUNDS: usize = 100;
 const THREADS: usize = 4;
@@ -87,8 +87,9 @@ async fn come_and_go(
 }
 
 /// An answer without a wait.
-fn answer(verdict: AdmissionVerdict) -> AdmissionAnswer {
+fn answer(connection: u64, verdict: AdmissionVerdict) -> AdmissionAnswer {
     AdmissionAnswer {
+        connection,
         verdict,
         waited: None,
     }
@@ -102,9 +103,9 @@ struct Other {
 }
 
 impl Other {
-    fn hear(&mut self, remote_admission: &RemoteAdmission, message: &ToNewProcess) {
-        match *message {
-            ToNewProcess::Admit { connection, .. } => {
+    fn hear(&mut self, remote_admission: &RemoteAdmission, event: &ConnectionEvent) {
+        match *event {
+            ConnectionEvent::Arrived { connection, .. } => {
                 let verdict = if self.counted.len() < LIMIT as usize {
                     if self.counted.insert(connection, None).is_some() {
                         self.wrong.push(format!("{connection} arrives twice"));
@@ -113,9 +114,9 @@ impl Other {
                 } else {
                     AdmissionVerdict::Connections(NonZeroU32::new(LIMIT).unwrap())
                 };
-                remote_admission.answer(connection, answer(verdict));
+                remote_admission.answer(answer(connection, verdict));
             }
-            ToNewProcess::Dialed {
+            ConnectionEvent::Dialed {
                 connection,
                 upstream,
             } => {
@@ -125,22 +126,12 @@ impl Other {
                         .push(format!("{connection} dials twice, or is not counted"));
                 }
             }
-            ToNewProcess::Ended { connection } => {
+            ConnectionEvent::Ended { connection } => {
                 if self.counted.remove(&connection).is_none() {
                     self.wrong
                         .push(format!("{connection} ends, but is not counted"));
                 }
             }
-            ToNewProcess::Hello { .. }
-            | ToNewProcess::Parent
-            | ToNewProcess::Drained
-            | ToNewProcess::Listeners(_)
-            | ToNewProcess::Health(_)
-            | ToNewProcess::Prepare
-            | ToNewProcess::Connections(_)
-            | ToNewProcess::Serve
-            | ToNewProcess::ListenersClosed
-            | ToNewProcess::Drain => panic!("{message:?}"),
         }
     }
 
@@ -148,7 +139,7 @@ impl Other {
     fn hear_all(
         &mut self,
         remote_admission: &RemoteAdmission,
-        told: &mut UnboundedReceiver<ToNewProcess>,
+        told: &mut UnboundedReceiver<ConnectionEvent>,
         left: &AtomicUsize,
     ) {
         loop {
@@ -251,7 +242,7 @@ async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_e
         let entering = gateway.admit(connection, permit, Vec::new(), &mut wait);
         let deciding = async {
             // The two messages may be read before anybody who enters runs again.
-            remote_admission.answer(connection, answer(AdmissionVerdict::Admitted));
+            remote_admission.answer(answer(connection, AdmissionVerdict::Admitted));
             if is_cut {
                 gateway.connections.end(connection);
             }

@@ -15,10 +15,9 @@ use crate::limits::ConnectionSlot;
 use crate::pending_reload::PendingReload;
 use crate::policy::{OnRevoke, Policy};
 use crate::rejection::Rejection;
+use crate::remote_admission::RemoteAdmission;
+use crate::remote_connections::RemoteConnections;
 use crate::snapshot::Permit;
-use crate::upgrade::protocol::ToOldProcess;
-use crate::upgrade::remote_admission::{AdmissionAnswer, RemoteAdmission};
-use crate::upgrade::remote_connections::RemoteConnections;
 
 /// A client that has authenticated itself.
 pub(super) struct Arrival {
@@ -109,7 +108,7 @@ impl Process {
     }
 
     /// Hands this process's connections to another, as
-    /// [`crate::upgrade::CandidateProcess::hand_over`] does.
+    /// an upgrade does.
     pub(super) fn link_to(&mut self, next: &Self) -> usize {
         let (remote_admission, mut told) = RemoteAdmission::new();
         let (mut remote, cuts) = RemoteConnections::new();
@@ -126,22 +125,16 @@ impl Process {
                 let answer = tokio::select! {
                     biased;
                     answer = remote.decided() => answer,
-                    message = told.recv() => match message {
-                        Some(message) => {
-                            remote.handle(&gateway, message);
+                    event = told.recv() => match event {
+                        Some(event) => {
+                            remote.handle(&gateway, event);
                             continue;
                         }
                         None => break,
                     },
                 };
-                if let ToOldProcess::Verdict {
-                    connection,
-                    verdict,
-                    waited,
-                } = answer
-                    && let Some(remote_admission) = answers.upgrade()
-                {
-                    remote_admission.answer(connection, AdmissionAnswer { verdict, waited });
+                if let Some(remote_admission) = answers.upgrade() {
+                    remote_admission.answer(answer);
                 }
             }
             remote.release_all(&gateway);
@@ -154,7 +147,7 @@ impl Process {
         states.len()
     }
 
-    /// Handles the loss of the new process, as [`crate::upgrade::ConnectionReports::run`] does.
+    /// Handles the loss of the new process, as an upgrade does.
     pub(super) fn unlink(&mut self) {
         let Link {
             remote_admission,

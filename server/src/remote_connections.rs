@@ -11,8 +11,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::coop::unconstrained;
 
-use super::protocol::{AdmissionVerdict, ConnectionState, ToNewProcess, ToOldProcess};
 use crate::admission_wait::AdmissionWait;
+use crate::connection_event::{
+    AdmissionAnswer, AdmissionVerdict, ConnectionEvent, ConnectionState,
+};
 use crate::connection_table::EndRequests;
 use crate::gateway::Gateway;
 use crate::rejection::Rejection;
@@ -73,14 +75,14 @@ impl RemoteConnections {
         }
     }
 
-    /// Handles the old process's message about a connection; other messages are ignored.
-    pub(crate) fn handle(&mut self, gateway: &Arc<Gateway>, message: ToNewProcess) {
-        match message {
-            ToNewProcess::Admit {
+    /// Handles an event of a connection of the old process.
+    pub(crate) fn handle(&mut self, gateway: &Arc<Gateway>, event: ConnectionEvent) {
+        match event {
+            ConnectionEvent::Arrived {
                 connection,
                 client,
                 group,
-                shown,
+                credentials,
                 waited,
             } => {
                 let state = ConnectionState {
@@ -88,11 +90,11 @@ impl RemoteConnections {
                     client,
                     group,
                     upstream: None,
-                    credentials: shown,
+                    credentials,
                 };
                 self.begin_admission(Arc::clone(gateway), state, waited);
             }
-            ToNewProcess::Dialed {
+            ConnectionEvent::Dialed {
                 connection,
                 upstream,
             } => {
@@ -100,23 +102,13 @@ impl RemoteConnections {
                     gateway.remote_dialed(here, upstream);
                 }
             }
-            ToNewProcess::Ended { connection } => {
+            ConnectionEvent::Ended { connection } => {
                 // One that is not admitted yet withdraws its request.
                 self.pending.retain(|one| one.connection != connection);
                 if let Some(here) = self.ids.remove(&connection) {
                     gateway.connections().remove_remote(here);
                 }
             }
-            ToNewProcess::Hello { .. }
-            | ToNewProcess::Listeners(_)
-            | ToNewProcess::Health(_)
-            | ToNewProcess::Prepare
-            | ToNewProcess::Connections(_)
-            | ToNewProcess::Parent
-            | ToNewProcess::Serve
-            | ToNewProcess::Drained
-            | ToNewProcess::Drain
-            | ToNewProcess::ListenersClosed => {}
         }
     }
 
@@ -140,12 +132,12 @@ impl RemoteConnections {
 
     /// Waits until one of the pending admissions is decided, and returns the answer to it. Cancel
     /// safe.
-    pub(crate) async fn decided(&mut self) -> ToOldProcess {
+    pub(crate) async fn decided(&mut self) -> AdmissionAnswer {
         // With tokio's cooperative budget those behind the first hundred would never be polled.
         unconstrained(poll_fn(|cx| self.poll_decided(cx))).await
     }
 
-    fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<ToOldProcess> {
+    fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<AdmissionAnswer> {
         let mut pending = self.pending.iter_mut().enumerate();
         let decided = pending.find_map(|(index, one)| match one.admission.as_mut().poll(cx) {
             Poll::Ready(entered) => Some((index, entered)),
@@ -159,7 +151,7 @@ impl RemoteConnections {
         if let Ok(here) = entered {
             self.ids.insert(connection, here);
         }
-        Poll::Ready(ToOldProcess::Verdict {
+        Poll::Ready(AdmissionAnswer {
             connection,
             verdict,
             waited,

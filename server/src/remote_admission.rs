@@ -8,35 +8,29 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::protocol::{AdmissionVerdict, ConnectionState, ToNewProcess};
+use crate::connection_event::{
+    AdmissionAnswer, AdmissionVerdict, ConnectionEvent, ConnectionState,
+};
 
 /// Reports the old process's connections to the new one, and asks it to admit clients whose
 /// handshakes were still in progress.
 #[derive(Debug)]
 pub(crate) struct RemoteAdmission {
-    outgoing: mpsc::UnboundedSender<ToNewProcess>,
+    outgoing: mpsc::UnboundedSender<ConnectionEvent>,
     pending: Mutex<HashMap<u64, oneshot::Sender<AdmissionAnswer>>>,
     /// Connections that were admitted and have not yet entered the connection table; true for those
     /// that are to end all the same.
     admitted: Mutex<HashMap<u64, bool>>,
 }
 
-/// Answer of the new process to a [`RemoteAdmission::request`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct AdmissionAnswer {
-    pub(crate) verdict: AdmissionVerdict,
-    /// Time that the client has waited for a slot; `None` if it did not have to wait.
-    pub(crate) waited: Option<Duration>,
-}
-
 impl RemoteAdmission {
-    /// Creates the admission by another process, and the channel of messages that are to be sent to
-    /// it.
+    /// Creates the admission by another process, and the channel of events that are to be reported
+    /// to it.
     #[expect(
         clippy::disallowed_methods,
-        reason = "a connection has three messages at most, and connections are bounded; so are signals"
+        reason = "a connection has three events at most, and connections are bounded"
     )]
-    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<ToNewProcess>) {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<ConnectionEvent>) {
         let (tell, outgoing) = mpsc::unbounded_channel();
         let remote_admission = Self {
             outgoing: tell,
@@ -48,7 +42,7 @@ impl RemoteAdmission {
 
     /// Reports that a connection is connected to its upstream.
     pub(crate) fn dialed(&self, connection: u64, upstream: SocketAddr) {
-        self.send(ToNewProcess::Dialed {
+        self.send(ConnectionEvent::Dialed {
             connection,
             upstream,
         });
@@ -56,17 +50,7 @@ impl RemoteAdmission {
 
     /// Reports that a connection has ended.
     pub(crate) fn ended(&self, connection: u64) {
-        self.send(ToNewProcess::Ended { connection });
-    }
-
-    /// Reports that no connection is left in this process.
-    pub(crate) fn drained(&self) {
-        self.send(ToNewProcess::Drained);
-    }
-
-    /// Reports that the gateway is to end.
-    pub(crate) fn drain(&self) {
-        self.send(ToNewProcess::Drain);
+        self.send(ConnectionEvent::Ended { connection });
     }
 
     /// Asks the new process to admit a client. Returns `None` if the new process cannot answer any
@@ -83,7 +67,7 @@ impl RemoteAdmission {
             connection,
             client,
             group,
-            credentials: shown,
+            credentials,
             ..
         } = asked;
         let (sender, answer) = oneshot::channel();
@@ -93,11 +77,11 @@ impl RemoteAdmission {
             connection,
             is_open: true,
         };
-        self.send(ToNewProcess::Admit {
+        self.send(ConnectionEvent::Arrived {
             connection,
             client,
             group,
-            shown,
+            credentials,
             waited,
         });
         if self.outgoing.is_closed() {
@@ -110,7 +94,8 @@ impl RemoteAdmission {
 
     /// Delivers the new process's answer about a client to the [`Self::request`] that waits for it.
     /// If that was dropped meanwhile, the connection is reported as ended.
-    pub(crate) fn answer(&self, connection: u64, answer: AdmissionAnswer) {
+    pub(crate) fn answer(&self, answer: AdmissionAnswer) {
+        let connection = answer.connection;
         let asked = self.pending.lock().remove(&connection);
         if asked.is_some() && answer.verdict == AdmissionVerdict::Admitted {
             self.admitted.lock().insert(connection, false);
@@ -143,9 +128,9 @@ impl RemoteAdmission {
         self.pending.lock().clear();
     }
 
-    fn send(&self, message: ToNewProcess) {
+    fn send(&self, event: ConnectionEvent) {
         // If the channel is closed, no other process counts the connections.
-        self.outgoing.send(message).ok();
+        self.outgoing.send(event).ok();
     }
 }
 
@@ -200,24 +185,25 @@ mod tests {
         let answered = ask(1);
         assert!(matches!(
             outgoing.recv().await,
-            Some(ToNewProcess::Admit { connection: 1, .. })
+            Some(ConnectionEvent::Arrived { connection: 1, .. })
         ));
         let revoked = AdmissionAnswer {
+            connection: 1,
             verdict: AdmissionVerdict::Revoked,
             waited: None,
         };
-        remote_admission.answer(1, revoked);
+        remote_admission.answer(revoked);
         assert_eq!(answered.await.unwrap(), Some(revoked));
 
         let taken_back = ask(2);
         assert!(matches!(
             outgoing.recv().await,
-            Some(ToNewProcess::Admit { connection: 2, .. })
+            Some(ConnectionEvent::Arrived { connection: 2, .. })
         ));
         taken_back.abort();
         assert!(matches!(
             outgoing.recv().await,
-            Some(ToNewProcess::Ended { connection: 2 })
+            Some(ConnectionEvent::Ended { connection: 2 })
         ));
 
         let left_alone = ask(3);
