@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use lb::{Claim, Counter};
 
 use crate::memory_gauge::MemoryGauge;
-use crate::policy::GatewayLimits;
+use crate::policy::{GatewayLimits, MemoryLimit};
 use crate::quota::{count, limit};
 use crate::rejection::Rejection;
 
@@ -119,7 +119,7 @@ impl PreAuthLimits {
         if free == 0 {
             return Err(Rejection::DescriptorsFull);
         }
-        if self.memory.is_full(limits.memory, now) && !self.silent.evict() {
+        if self.is_memory_full(limits.memory, now) && !self.silent.evict() {
             return Err(Rejection::MemoryFull);
         }
         let most = count(limits.silent).min(free);
@@ -141,7 +141,7 @@ impl PreAuthLimits {
         now: Instant,
     ) -> Result<HandshakeSlot, Rejection> {
         drop(silent);
-        if self.memory.is_full(limits.memory, now) && !self.evict_silent() {
+        if self.is_memory_full(limits.memory, now) && !self.evict_silent() {
             return Err(Rejection::MemoryFull);
         }
         let bounds = TableBounds {
@@ -204,6 +204,15 @@ impl PreAuthLimits {
         self.silent.len()
     }
 
+    /// Returns true if there is no memory for one more client within `limit`. Counts the client.
+    fn is_memory_full(&self, limit: MemoryLimit, now: Instant) -> bool {
+        match limit {
+            MemoryLimit::Group => self.memory.is_full(None, now),
+            MemoryLimit::AtMost(bytes) => self.memory.is_full(Some(bytes), now),
+            MemoryLimit::Unlimited => false,
+        }
+    }
+
     /// Returns the number of descriptors that are left for silent connections. A handshake is
     /// counted with the two descriptors of the connection that it may become.
     fn free_descriptors(&self) -> usize {
@@ -221,7 +230,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::policy::{MemoryLimit, Quota};
+    use crate::policy::Quota;
 
     const NO_LIMITS: GatewayLimits = GatewayLimits {
         connections: Quota::Unlimited,

@@ -3,12 +3,11 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-
-use crate::policy::MemoryLimit;
 
 /// Minimum interval between two measurements.
 const MEASURE: Duration = Duration::from_millis(100);
@@ -40,13 +39,10 @@ struct MemoryReading {
 }
 
 impl MemoryGauge {
-    /// Returns true if there is no memory for one more client: the process has reached `limit`, or
-    /// its control group or the machine has hardly any left. Counts the client. Always false with
-    /// [`MemoryLimit::Unlimited`].
-    pub(crate) fn is_full(&self, limit: MemoryLimit, now: Instant) -> bool {
-        if limit == MemoryLimit::Unlimited {
-            return false;
-        }
+    /// Returns true if there is no memory for one more client: the process has reached `limit` (in
+    /// bytes; `None` for no limit of its own), or its control group or the machine has hardly any
+    /// left. Counts the client.
+    pub(crate) fn is_full(&self, limit: Option<NonZeroU64>, now: Instant) -> bool {
         let mut measured = self.0.lock();
         let is_due =
             |measured: &MemoryReading| now.saturating_duration_since(measured.at) >= MEASURE;
@@ -65,13 +61,10 @@ impl MemoryGauge {
 }
 
 impl MemoryReading {
-    fn is_full(&mut self, limit: MemoryLimit) -> bool {
+    fn is_full(&mut self, limit: Option<NonZeroU64>) -> bool {
         self.clients += 1;
         let grown = self.clients.saturating_mul(EACH);
-        let is_over = match limit {
-            MemoryLimit::AtMost(bytes) => self.resident.saturating_add(grown) > bytes.get(),
-            MemoryLimit::Group | MemoryLimit::Unlimited => false,
-        };
+        let is_over = limit.is_some_and(|most| self.resident.saturating_add(grown) > most.get());
         is_over || grown > self.left
     }
 }
@@ -141,7 +134,6 @@ fn field(text: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::num::NonZeroU64;
 
     use super::*;
 
@@ -153,27 +145,26 @@ mod tests {
             left: 3 * EACH,
             clients: 0,
         };
-        let at_most = MemoryLimit::AtMost(NonZeroU64::new(12 * EACH).unwrap());
+        let at_most = NonZeroU64::new(12 * EACH);
         let mut full = |limit| measured.is_full(limit);
         assert_eq!(
             [full(at_most), full(at_most), full(at_most)],
             [false, false, true]
         );
-        assert!(full(MemoryLimit::Group), "the fourth has no room either");
+        assert!(full(None), "the fourth has no room either");
         measured.clients = 0;
-        assert!(!measured.is_full(MemoryLimit::Group));
+        assert!(!measured.is_full(None));
     }
 
     #[test]
     fn memory_is_measured_again_after_a_while_and_not_for_each_client() {
         let (gauge, now) = (MemoryGauge::default(), Instant::now());
-        let at_most = |bytes| MemoryLimit::AtMost(NonZeroU64::new(bytes).unwrap());
+        let at_most = NonZeroU64::new;
         assert!(!gauge.is_full(at_most(u64::MAX), now));
         assert!(
             gauge.is_full(at_most(1024 * 1024), now),
             "a process has more"
         );
-        assert!(!gauge.is_full(MemoryLimit::Unlimited, now));
         let clients = || gauge.0.lock().unwrap().clients;
         assert_eq!(clients(), 2);
         assert!(gauge.is_full(at_most(1), now + MEASURE));
