@@ -1,8 +1,19 @@
 //! What a gateway uses of its machine.
 //!
-//! It knows no policy, no TLS and no connection, and decides nothing: its functions take values and
-//! say what the machine answered.
+//! It knows no policy and no TLS: its functions take values and say what the machine answered.
 
 #![forbid(unsafe_code)]
 
+pub mod affinity;
+pub mod channel;
+pub mod fd_limit;
 pub mod file;
+pub mod file_watch;
+pub mod inherited_listeners;
+pub mod launcher;
+pub mod log_writer;
+pub mod memory_gauge;
+pub mod parent;
+pub mod priority;
+pub mod program;
+pub mod systemd;

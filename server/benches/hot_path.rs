@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use certgen::{Authority, AuthoritySpec, Overwrite};
 use criterion::{BatchSize, Criterion, Throughput};
+use host::log_writer::{LogOutput, Sink};
 use lb::LoadBalancer;
 use portcullis::access_record::{Outcome, Recorder, lost_line};
 use portcullis::identity::Identity;
-use portcullis::log_writer::{LogOutput, Sink};
 use portcullis::policy::{Destination, Policy};
 use portcullis::record_layer::RecordLayer;
 use portcullis::snapshot::{GatewaySnapshot, Permit};

@@ -4,13 +4,15 @@
 //! rate and bandwidth, and the least-loaded healthy upstream gets the connection.
 #![forbid(unsafe_code)]
 
-use host::file;
+use host::{
+    affinity, fd_limit, file, file_watch, inherited_listeners, log_writer, memory_gauge, priority,
+    program, systemd,
+};
 
 pub mod access_record;
 mod address;
 pub mod admin;
 mod admission_wait;
-mod affinity;
 pub mod balancer_config;
 pub mod budget;
 pub mod check;
@@ -22,8 +24,6 @@ pub mod connection_table;
 mod credentials;
 pub mod demo;
 pub mod expiry;
-pub mod fd_limit;
-pub mod file_watch;
 pub mod first_bytes;
 mod first_record;
 pub mod gateway;
@@ -32,21 +32,16 @@ mod handshake_failures;
 mod heartbeat;
 pub mod hello_limits;
 pub mod identity;
-pub mod inherited_listeners;
 mod known_health;
 pub mod limits;
 mod listen_socket;
 pub mod listeners;
 pub mod load;
 pub mod loaded_policy;
-pub mod log_writer;
-mod memory_gauge;
 mod own_certificate;
 pub mod pending_reload;
 pub mod policy;
 pub mod policy_warning;
-mod priority;
-pub mod program;
 pub mod proxy_header;
 mod quota;
 pub mod record_layer;
@@ -57,7 +52,6 @@ mod remote_connections;
 pub mod run;
 pub mod snapshot;
 pub mod steering;
-pub mod systemd;
 mod table;
 mod ticket;
 pub mod tls;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use ebpf::{PinDir, Role};
 use lb::Drained;
-use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -24,7 +23,7 @@ use crate::load::base;
 use crate::log_writer::Sink;
 use crate::policy::Policy;
 use crate::program;
-use crate::systemd::{self, DescriptorStore};
+use crate::systemd::{self, DescriptorStore, NotifyState};
 use crate::upgrade::{ForwardedCommands, InheritError, OldProcess, ParentLink};
 
 mod draining;

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use lb::Drained;
 use rustix::process::Signal;
-use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +18,7 @@ use super::reload::ReloadThread;
 use super::signals::ProcessSignals;
 use super::{GatewayProcess, REPORT_SUPPRESSED, RunEnd};
 use crate::gateway::QueuedConnections;
-use crate::systemd;
+use crate::systemd::{self, NotifyState};
 use crate::upgrade::{OldProcessCommand, OldProcessNews, ParentProcess, Supervision};
 
 /// Limit of queued orders from the process that serves.

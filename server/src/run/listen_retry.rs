@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebpf::{PinDir, Role};
-use sd_notify::NotifyState;
 use tokio::time::{Instant, sleep};
 
 use crate::gateway::{Gateway, GatewayStartError, PreparedGateway};
 use crate::inherited_listeners::InheritedListeners;
-use crate::systemd;
+use crate::systemd::{self, NotifyState};
 
 /// Pause before the second attempt: 250 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

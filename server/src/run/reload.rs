@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::runtime;
 use tokio::sync::mpsc;
@@ -22,6 +21,7 @@ use crate::load::{self, LoadError};
 use crate::pending_reload::{PendingReload, ReloadAttempt};
 use crate::policy_warning::warnings;
 use crate::priority;
+use crate::systemd::NotifyState;
 
 /// Limit of the changes that are logged one by one for one reload.
 const CHANGES_LOGGED: usize = 20;

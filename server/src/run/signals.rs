@@ -4,12 +4,11 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::heartbeat::WorkerHeartbeats;
-use crate::systemd;
+use crate::systemd::{self, NotifyState};
 
 /// Streams of the signals that a gateway handles: SIGHUP, SIGUSR1, SIGUSR2, SIGTERM and SIGINT.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebpf::{MOST_WORKERS, Role};
-use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -29,7 +28,7 @@ use crate::limits::warn_if_few_descriptors;
 use crate::load::{self, LoadError};
 use crate::loaded_policy::LoadedPolicy;
 use crate::policy::Policy;
-use crate::systemd::{self, DescriptorStore};
+use crate::systemd::{self, DescriptorStore, NotifyState};
 use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess, ReadySummary};
 
 /// Interval of [`log_warnings`] for certificates and lists that expire soon: 24 h.

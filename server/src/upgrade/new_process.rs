@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::channel::{MessageReceiver, MessageSender, at_standard_input};
 use lb::DrainGuard;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use super::channel::{MessageReceiver, MessageSender, at_standard_input};
 use super::protocol::{DECIDES, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
 use crate::gateway::Gateway;
 use crate::inherited_listeners::InheritedListeners;

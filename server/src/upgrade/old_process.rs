@@ -8,13 +8,13 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::channel::{MOST_DESCRIPTORS, MessageReceiver, MessageSender, halves};
+use host::launcher::{LaunchRequest, LaunchedProcess};
+use host::parent::ParentProcess;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::channel::{MOST_DESCRIPTORS, MessageReceiver, MessageSender, halves};
-use super::launcher::{LaunchRequest, LaunchedProcess};
 use super::old_process_reports::NewProcess;
-use super::parent::ParentProcess;
 use super::protocol::{DECIDES, MESSAGE_SET, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
 use crate::gateway::Gateway;
 use crate::inherited_listeners::ListenerPurpose;

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use host::channel::{MessageReceiver, MessageSender};
 use tokio::sync::{Notify, mpsc};
 
-use super::channel::{MessageReceiver, MessageSender};
 use super::old_process::Supervision;
 use super::protocol::{DECIDES, ENDS, ToNewProcess, ToOldProcess};
 use crate::connection_event::ConnectionEvent;

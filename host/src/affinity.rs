@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// # Errors
 ///
 /// The kernel has more processors than [`CpuSet::MAX_CPU`].
-pub(crate) fn processors() -> io::Result<Vec<usize>> {
+pub fn processors() -> io::Result<Vec<usize>> {
     let allowed = sched_getaffinity(None)?;
     let all = 0..CpuSet::MAX_CPU;
     Ok(all.filter(|&processor| allowed.is_set(processor)).collect())
@@ -21,7 +21,7 @@ pub(crate) fn processors() -> io::Result<Vec<usize>> {
 /// # Errors
 ///
 /// The thread may not use that processor.
-pub(crate) fn stay_on(processor: usize) -> io::Result<()> {
+pub fn stay_on(processor: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
     only.set(processor);
     Ok(sched_setaffinity(None, &only)?)

@@ -16,7 +16,7 @@ const LOWEST: i32 = 19;
 /// # Errors
 ///
 /// The thread cannot be started.
-pub(crate) fn lowest<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub fn lowest<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     scope(|scope| {
         let working = Builder::new()
             .name("reading".to_owned())

@@ -25,7 +25,7 @@ pub fn raise() -> Option<u64> {
 
 /// Returns the number of open descriptors if fewer than [`LEAST`] of `most` are left, which is too
 /// few to serve a client; otherwise `None`, also if `/proc` cannot be read.
-pub(crate) fn too_many_open(most: u64) -> Option<u64> {
+pub fn too_many_open(most: u64) -> Option<u64> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
     // One of them is the directory, which is closed again.
     let open = u64::try_from(open).ok()?.saturating_sub(1);

@@ -119,23 +119,23 @@ impl InheritedListeners {
 
     /// Returns true if the process that takes these listeners must unload the steering programs at
     /// its end.
-    pub(crate) fn owns_steering(&self) -> bool {
+    pub fn owns_steering(&self) -> bool {
         self.owns_steering
     }
 
     /// Returns true if there are listeners at an address with this port.
-    pub(crate) fn has_listeners(&self, port: u16) -> bool {
+    pub fn has_listeners(&self, port: u16) -> bool {
         let mut listeners = self.listeners.iter();
         listeners.any(|(address, _)| address.port() == port)
     }
 
     /// Returns true if there are listeners at the address `wanted`.
-    pub(crate) fn has_listener_at(&self, wanted: SocketAddr) -> bool {
+    pub fn has_listener_at(&self, wanted: SocketAddr) -> bool {
         self.listeners.iter().any(|(address, _)| *address == wanted)
     }
 
     /// Takes the listeners at the address `wanted`.
-    pub(crate) fn take_listeners(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
+    pub fn take_listeners(&mut self, wanted: SocketAddr) -> Vec<TcpListener> {
         let taken = self
             .listeners
             .extract_if(.., |(address, _)| *address == wanted);
@@ -144,7 +144,7 @@ impl InheritedListeners {
 
     /// Takes the listeners for steered connections, in the order of their slots, and their anchor.
     /// Without an anchor nothing is taken.
-    pub(crate) fn take_steered(&mut self) -> Option<(Vec<TcpListener>, TcpListener)> {
+    pub fn take_steered(&mut self) -> Option<(Vec<TcpListener>, TcpListener)> {
         let anchor = self.anchor.take()?;
         self.steered.sort_unstable_by_key(|(slot, _)| *slot);
         let listeners = self.steered.drain(..).map(|(_, listener)| listener);
@@ -152,7 +152,7 @@ impl InheritedListeners {
     }
 
     /// Takes the admin socket.
-    pub(crate) fn take_admin(&mut self) -> Option<UnixListener> {
+    pub fn take_admin(&mut self) -> Option<UnixListener> {
         self.admin.take()
     }
 }

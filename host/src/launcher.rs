@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::channel::{MessageReceiver, MessageSender, at_standard_input, halves};
+use crate::channel::{MessageReceiver, MessageSender, at_standard_input, halves};
 use crate::program;
 
 /// Hidden subcommand that runs [`launch`].
@@ -26,14 +26,16 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 /// Order to start a program, for [`LaunchedProcess::start`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct LaunchRequest {
-    pub(super) binary: OsString,
-    pub(super) arguments: Vec<OsString>,
+pub struct LaunchRequest {
+    /// Path of the program.
+    pub binary: OsString,
+    /// Arguments, without the name of the program.
+    pub arguments: Vec<OsString>,
     /// Environment variables that the new process does not inherit.
-    pub(super) without: Vec<String>,
+    pub without: Vec<String>,
     /// True if the new process gets a process group of its own: signals from a terminal then reach
     /// its parent only.
-    pub(super) own_group: bool,
+    pub own_group: bool,
 }
 
 /// Messages from a [`LaunchedProcess`] to its launcher.
@@ -54,7 +56,7 @@ enum FromLauncher {
 
 /// Process that a launcher has started. It is killed when this is dropped, unless it was released.
 #[derive(Debug)]
-pub(super) struct LaunchedProcess {
+pub struct LaunchedProcess {
     launcher: Child,
     sender: MessageSender,
     receiver: MessageReceiver,
@@ -67,7 +69,7 @@ impl LaunchedProcess {
     /// # Errors
     ///
     /// If the launcher or the program cannot be started.
-    pub(super) async fn start(launch: LaunchRequest, socket: OwnedFd) -> io::Result<Self> {
+    pub async fn start(launch: LaunchRequest, socket: OwnedFd) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let own = program::running().ok_or(io::ErrorKind::NotFound)?;
         let launcher = Command::new(own)
@@ -93,12 +95,12 @@ impl LaunchedProcess {
     }
 
     /// Returns the process ID of the started program.
-    pub(super) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Waits for the end of the process and returns its status. Cancel safe.
-    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         match self.receiver.receive().await? {
             Some(FromLauncher::Ended { status }) => Ok(ExitStatus::from_raw(status)),
             Some(FromLauncher::Launched { .. } | FromLauncher::Failed { .. }) | None => {
@@ -108,7 +110,7 @@ impl LaunchedProcess {
     }
 
     /// Kills the process; returns when it has ended, or after 5 s.
-    pub(super) async fn kill(self) {
+    pub async fn kill(self) {
         let Self {
             mut launcher,
             sender,
@@ -125,7 +127,7 @@ impl LaunchedProcess {
     /// # Errors
     ///
     /// If the launcher cannot be reached or does not end within 5 s.
-    pub(super) async fn release(mut self) -> io::Result<()> {
+    pub async fn release(mut self) -> io::Result<()> {
         self.sender.send(&ToLauncher::Leave).await?;
         let left = timeout(LEAVE, self.launcher.wait()).await;
         left.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

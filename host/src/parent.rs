@@ -19,7 +19,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use super::channel::{MessageReceiver, MessageSender, halves};
+use crate::channel::{MessageReceiver, MessageSender, halves};
 
 /// Messages from a [`ParentLink`] to the [`ParentProcess`].
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct ParentProcess {
 impl ParentProcess {
     /// Makes this process a subreaper: orphans among its descendants become its children
     /// (prctl(2)). Must be called within a tokio runtime.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         let (ours, theirs) = UnixStream::pair()?;
         let (_, receiver) = halves(ours)?;
@@ -61,17 +61,17 @@ impl ParentProcess {
     }
 
     /// Takes the later processes' end of the socket; `None` if it was taken already.
-    pub(crate) fn theirs(&mut self) -> Option<OwnedFd> {
+    pub fn theirs(&mut self) -> Option<OwnedFd> {
         self.theirs.take()
     }
 
     /// Sets the ID of the process that serves now, which must be a child of this one.
-    pub(crate) fn expect_child(&mut self, process: u32) {
+    pub fn expect_child(&mut self, process: u32) {
         self.serving = i32::try_from(process).ok().and_then(Pid::from_raw);
     }
 
     /// Passes a signal on to the process that serves; a failure is logged.
-    pub(crate) fn forward(&mut self, signal: Signal) {
+    pub fn forward(&mut self, signal: Signal) {
         self.has_passed_the_end_on |= matches!(signal, Signal::TERM | Signal::INT);
         self.send(signal);
     }
@@ -86,7 +86,7 @@ impl ParentProcess {
 
     /// Waits for the end of the process that serves, even if another one replaces it meanwhile, and
     /// returns its status. Cancel safe.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
+    pub async fn ended(&mut self) -> ExitStatus {
         loop {
             if let Some(status) = self.look() {
                 return status;
@@ -131,7 +131,7 @@ impl ParentProcess {
 
 /// The side of a process that has a [`ParentProcess`]: it reports the next process.
 #[derive(Debug)]
-pub(crate) struct ParentLink {
+pub struct ParentLink {
     sender: MessageSender,
     /// Duplicate of the socket, for the next process.
     socket: OwnedFd,
@@ -139,22 +139,22 @@ pub(crate) struct ParentLink {
 
 /// Watch of the end of a [`ParentProcess`].
 #[derive(Debug)]
-pub(crate) struct ParentWatch(MessageReceiver);
+pub struct ParentWatch(MessageReceiver);
 
 impl ParentLink {
     /// Creates both from the socket to the parent. Must be called within a tokio runtime.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<(Self, ParentWatch)> {
+    pub fn new(socket: OwnedFd) -> io::Result<(Self, ParentWatch)> {
         let (sender, receiver) = halves(socket.try_clone()?.into())?;
         Ok((Self { sender, socket }, ParentWatch(receiver)))
     }
 
     /// Returns a duplicate of the socket, for a new process.
-    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+    pub fn share(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }
 
     /// Reports to the parent that another process serves now; a failure is logged.
-    pub(crate) async fn report_new_process(&mut self, pid: u32) {
+    pub async fn report_new_process(&mut self, pid: u32) {
         if let Err(error) = self.sender.send(&ToParent::Serves { pid }).await {
             tracing::warn!(%error, "the parent cannot be told which process serves");
         }
@@ -163,7 +163,7 @@ impl ParentLink {
 
 impl ParentWatch {
     /// Waits until the parent has ended.
-    pub(crate) async fn closed(mut self) {
+    pub async fn closed(mut self) {
         // A parent sends no messages.
         while let Ok(Some(())) = self.0.receive::<()>().await {}
     }

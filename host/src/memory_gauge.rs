@@ -25,7 +25,7 @@ const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Gauge of the memory in use: it measures now and then, and estimates in between.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryGauge(Mutex<Option<MemoryReading>>);
+pub struct MemoryGauge(Mutex<Option<MemoryReading>>);
 
 #[derive(Debug, Clone, Copy)]
 struct MemoryReading {
@@ -42,7 +42,7 @@ impl MemoryGauge {
     /// Returns true if there is no memory for one more client: the process has reached `limit` (in
     /// bytes; `None` for no limit of its own), or its control group or the machine has hardly any
     /// left. Counts the client.
-    pub(crate) fn is_full(&self, limit: Option<NonZeroU64>, now: Instant) -> bool {
+    pub fn is_full(&self, limit: Option<NonZeroU64>, now: Instant) -> bool {
         let mut measured = self.0.lock();
         let is_due =
             |measured: &MemoryReading| now.saturating_duration_since(measured.at) >= MEASURE;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use listenfd::ListenFd;
-use sd_notify::NotifyState;
+pub use sd_notify::NotifyState;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
@@ -51,14 +51,14 @@ pub fn keeps_listeners() -> bool {
 
 /// Environment variable with the ID of the process that systemd started itself (systemd 248 and
 /// later).
-pub(crate) const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
+pub const SYSTEMD_EXEC_PID: &str = "SYSTEMD_EXEC_PID";
 /// Time limit of [`is_read`] for the service manager: 5 s.
 const READ: Duration = Duration::from_secs(5);
 
 /// Returns true if a service manager can be notified of another main process and can wait for it:
 /// it reads its notifications, and it started this process itself, as [`SYSTEMD_EXEC_PID`] says if
 /// that is set. In a container process 1 is the only one that a service manager outside can know.
-pub(crate) async fn follows_the_main_process() -> bool {
+pub async fn follows_the_main_process() -> bool {
     let own = std::process::id();
     let started = env::var(SYSTEMD_EXEC_PID)
         .ok()
@@ -79,7 +79,7 @@ pub(crate) async fn follows_the_main_process() -> bool {
 /// # Errors
 ///
 /// If it does not read them within 5 s, or if it cannot be reached.
-pub(crate) async fn is_read() -> io::Result<()> {
+pub async fn is_read() -> io::Result<()> {
     let (ours, theirs) = io::pipe()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
     drop(theirs);
@@ -95,7 +95,7 @@ pub fn watchdog() -> Option<Duration> {
 }
 
 /// Sends notifications to the service manager; a failure is only logged.
-pub(crate) fn tell(news: &[NotifyState<'_>]) {
+pub fn tell(news: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(news) {
         tracing::warn!(%error, "the service manager cannot be told how the gateway is");
     }
@@ -103,14 +103,14 @@ pub(crate) fn tell(news: &[NotifyState<'_>]) {
 
 /// The listeners in the service manager's file descriptor store, if [`keeps_listeners`].
 #[derive(Debug)]
-pub(crate) struct DescriptorStore {
+pub struct DescriptorStore {
     /// Number of listeners in the store by their purpose.
     kept: BTreeMap<String, usize>,
 }
 
 impl DescriptorStore {
     /// Creates the view of the store from the listeners that this process inherited from it.
-    pub(crate) fn new(inherited: &InheritedListeners) -> Self {
+    pub fn new(inherited: &InheritedListeners) -> Self {
         let mut kept = BTreeMap::new();
         for purpose in inherited.purposes() {
             *kept.entry(purpose.to_string()).or_default() += 1;
@@ -119,7 +119,7 @@ impl DescriptorStore {
     }
 
     /// Makes the store hold exactly these listeners; a failure is logged.
-    pub(crate) fn keep(&mut self, listeners: &[(ListenerPurpose, OwnedFd)]) {
+    pub fn keep(&mut self, listeners: &[(ListenerPurpose, OwnedFd)]) {
         let mut wanted: BTreeMap<String, Vec<BorrowedFd<'_>>> = BTreeMap::new();
         for (purpose, listener) in listeners {
             let name = purpose.to_string();

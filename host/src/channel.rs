@@ -19,24 +19,24 @@ use tokio::net::UnixStream;
 /// Size limit of a received message: 4 MiB, far above what is sent.
 const LONGEST: usize = 4 << 20;
 /// Limit of the descriptors in one [`MessageSender::send_with`]. The kernel allows 253 (unix(7)).
-pub(crate) const MOST_DESCRIPTORS: usize = 64;
+pub const MOST_DESCRIPTORS: usize = 64;
 /// Size of the read buffer: 64 KiB.
 const READ_CHUNK: usize = 64 << 10;
 
 /// Sending side of the socket. Clones share the socket; they must not send at the same time.
 #[derive(Debug, Clone)]
-pub(crate) struct MessageSender(Arc<UnixStream>);
+pub struct MessageSender(Arc<UnixStream>);
 
 /// Receiving side of the socket, with the bytes and descriptors that are not yet consumed.
 #[derive(Debug)]
-pub(crate) struct MessageReceiver {
+pub struct MessageReceiver {
     socket: Arc<UnixStream>,
     bytes: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
 }
 
 /// Splits a connected socket into its two directions. Must be called within a tokio runtime.
-pub(crate) fn halves(
+pub fn halves(
     socket: std::os::unix::net::UnixStream,
 ) -> io::Result<(MessageSender, MessageReceiver)> {
     socket.set_nonblocking(true)?;
@@ -55,7 +55,7 @@ pub(crate) fn halves(
 /// # Errors
 ///
 /// If standard input is not a connected socket.
-pub(crate) fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)> {
+pub fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)> {
     let socket = std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr()?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
@@ -64,13 +64,13 @@ pub(crate) fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)
 
 impl MessageSender {
     /// Sends a message. Not cancel safe: a cancelled call may leave a part of it in the socket.
-    pub(crate) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
+    pub async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         self.send_with(message, &[]).await
     }
 
     /// Sends a message with descriptors, at most [`MOST_DESCRIPTORS`], which the receiver has as
     /// soon as it has the message. Not cancel safe, as [`Self::send`].
-    pub(crate) async fn send_with(
+    pub async fn send_with(
         &mut self,
         message: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
@@ -102,7 +102,7 @@ impl MessageReceiver {
     ///
     /// If a message is too long or malformed, or if this process has no file descriptors left for
     /// those that were sent (`EMFILE`).
-    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         loop {
             if let Some(text) = self.frame()? {
                 return Ok(Some(serde_json::from_slice(&text)?));
@@ -119,7 +119,7 @@ impl MessageReceiver {
     }
 
     /// Takes the oldest descriptor that was received with the last message or before it.
-    pub(crate) fn descriptor(&mut self) -> Option<OwnedFd> {
+    pub fn descriptor(&mut self) -> Option<OwnedFd> {
         self.descriptors.pop_front()
     }
 
