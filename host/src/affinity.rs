@@ -1,11 +1,20 @@
 //! Binding of threads to one processor.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! let allowed = host::affinity::processors()?;
+//! host::affinity::stay_on(allowed[0])?;
+//! assert_eq!(host::affinity::processors()?, allowed[..1]);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::io;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Returns the processors that this thread may use, as its control group, its parent or taskset(1)
-/// left them.
+/// Returns the numbers of the processors that this thread may use, in ascending order, as its
+/// control group, its parent or taskset(1) left them.
 ///
 /// # Errors
 ///
@@ -16,7 +25,7 @@ pub fn processors() -> io::Result<Vec<usize>> {
     Ok(all.filter(|&processor| allowed.is_set(processor)).collect())
 }
 
-/// Binds this thread to one processor.
+/// Binds this thread, and those that it starts from now on, to one of its [`processors`].
 ///
 /// # Errors
 ///

@@ -1,4 +1,21 @@
 //! The socket between two processes: framed messages, and file descriptors beside them.
+//!
+//! A message is JSON behind its length in bytes, a number of 32 bits in network byte order. Both
+//! sides have to trust each other: a length is bounded, but nothing has a time limit.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! use host::channel::halves;
+//!
+//! let (one, other) = std::os::unix::net::UnixStream::pair()?;
+//! let (mut sender, _) = halves(one)?;
+//! let (_, mut receiver) = halves(other)?;
+//! sender.send(&"ready").await?;
+//! assert_eq!(receiver.receive().await?, Some("ready".to_owned()));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -36,6 +53,10 @@ pub struct MessageReceiver {
 }
 
 /// Splits a connected socket into its two directions. Must be called within a tokio runtime.
+///
+/// # Errors
+///
+/// The socket cannot be made non-blocking, or the runtime cannot watch it.
 pub fn halves(
     socket: std::os::unix::net::UnixStream,
 ) -> io::Result<(MessageSender, MessageReceiver)> {
@@ -54,7 +75,7 @@ pub fn halves(
 ///
 /// # Errors
 ///
-/// If standard input is not a connected socket.
+/// Standard input is not a connected socket, or it cannot be replaced.
 pub fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)> {
     let socket = std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.peer_addr()?;
@@ -64,12 +85,20 @@ pub fn at_standard_input() -> io::Result<(MessageSender, MessageReceiver)> {
 
 impl MessageSender {
     /// Sends a message. Not cancel safe: a cancelled call may leave a part of it in the socket.
+    ///
+    /// # Errors
+    ///
+    /// The message cannot be written as JSON, or the other side has closed the socket.
     pub async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         self.send_with(message, &[]).await
     }
 
     /// Sends a message with descriptors, at most [`MOST_DESCRIPTORS`], which the receiver has as
     /// soon as it has the message. Not cancel safe, as [`Self::send`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::send`]; `InvalidInput` for too many descriptors.
     pub async fn send_with(
         &mut self,
         message: &impl Serialize,
@@ -100,8 +129,8 @@ impl MessageReceiver {
     ///
     /// # Errors
     ///
-    /// If a message is too long or malformed, or if this process has no file descriptors left for
-    /// those that were sent (`EMFILE`).
+    /// A message is longer than 4 MiB or malformed, or this process has no file descriptors left
+    /// for those that were sent (`EMFILE`).
     pub async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         loop {
             if let Some(text) = self.frame()? {

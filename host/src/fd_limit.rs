@@ -1,4 +1,9 @@
-//! The limit of open file descriptors, which bounds the number of connections.
+//! The limit of open file descriptors of this process, which bounds the number of connections.
+//!
+//! ```
+//! let limit = host::fd_limit::raise();
+//! assert_eq!(host::fd_limit::raise(), limit, "it is as high as it can be");
+//! ```
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -7,7 +12,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const LEAST: u64 = 10;
 
 /// Raises the soft limit of open files to the hard limit, which needs no privileges. Returns the
-/// limit that is in force then, `None` if there is not a limit.
+/// limit that is in force then, which is the lower one if it cannot be raised; `None` if there is
+/// not a limit.
 ///
 /// Shells and service managers start processes with a low soft limit for the sake of select(2),
 /// which nothing here uses.
@@ -23,8 +29,8 @@ pub fn raise() -> Option<u64> {
     }
 }
 
-/// Returns the number of open descriptors if fewer than [`LEAST`] of `most` are left, which is too
-/// few to serve a client; otherwise `None`, also if `/proc` cannot be read.
+/// Returns the number of open descriptors if fewer than 10 of `most` are left, which is too few to
+/// serve a client; otherwise `None`, also if `/proc` cannot be read.
 pub fn too_many_open(most: u64) -> Option<u64> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
     // One of them is the directory, which is closed again.

@@ -9,6 +9,14 @@ use std::str::FromStr;
 
 /// The purpose of a listener. Its text is also its name in a service manager's file descriptor
 /// store, where colons are not allowed.
+///
+/// ```
+/// use host::inherited_listeners::ListenerPurpose;
+///
+/// let purpose = ListenerPurpose::Listen("127.0.0.1:443".parse().unwrap());
+/// assert_eq!(purpose.to_string(), "listen-127.0.0.1_443");
+/// assert_eq!("listen-127.0.0.1_443".parse(), Ok(purpose));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerPurpose {
     /// It listens at an address of the policy.

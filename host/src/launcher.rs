@@ -19,12 +19,13 @@ use tokio::time::timeout;
 use crate::channel::{MessageReceiver, MessageSender, at_standard_input, halves};
 use crate::program;
 
-/// Hidden subcommand that runs [`launch`].
+/// Subcommand with which a program that starts others so has to run [`launch`].
 const COMMAND: &str = "launch";
 /// Time limit for a launcher to end after its order to leave, or after the socket was closed: 5 s.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// Order to start a program, for [`LaunchedProcess::start`].
+/// Order to start a program, for [`LaunchedProcess::start`]. The program has the environment of
+/// this process, apart from [`LaunchRequest::without`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LaunchRequest {
     /// Path of the program.
@@ -64,11 +65,12 @@ pub struct LaunchedProcess {
 }
 
 impl LaunchedProcess {
-    /// Starts a program with `socket` as its standard input.
+    /// Starts a program with `socket` as its standard input. The launcher is the running program
+    /// with the subcommand `launch`. If this is cancelled, the program is killed.
     ///
     /// # Errors
     ///
-    /// If the launcher or the program cannot be started.
+    /// The launcher or the program cannot be started.
     pub async fn start(launch: LaunchRequest, socket: OwnedFd) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let own = program::running().ok_or(io::ErrorKind::NotFound)?;
@@ -100,6 +102,10 @@ impl LaunchedProcess {
     }
 
     /// Waits for the end of the process and returns its status. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The launcher has ended before the process, for example because it was killed.
     pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         match self.receiver.receive().await? {
             Some(FromLauncher::Ended { status }) => Ok(ExitStatus::from_raw(status)),
@@ -126,7 +132,7 @@ impl LaunchedProcess {
     ///
     /// # Errors
     ///
-    /// If the launcher cannot be reached or does not end within 5 s.
+    /// The launcher cannot be reached, or does not end within 5 s.
     pub async fn release(mut self) -> io::Result<()> {
         self.sender.send(&ToLauncher::Leave).await?;
         let left = timeout(LEAVE, self.launcher.wait()).await;
@@ -140,6 +146,10 @@ impl LaunchedProcess {
 ///
 /// Returns when the program has ended or when the launcher is ordered to leave; kills the program
 /// if the socket closes before.
+///
+/// # Errors
+///
+/// Standard input is not such a socket, or the program's end cannot be waited for or reported.
 pub async fn launch() -> io::Result<()> {
     let (mut sender, mut receiver) = at_standard_input()?;
     let Some(ToLauncher::Launch(launch)) = receiver.receive().await? else {

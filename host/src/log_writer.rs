@@ -1,6 +1,20 @@
 //! Writers of log lines, which never make their callers wait for a slow reader or a full disk.
 //!
 //! A line is handed over without waiting, or is dropped and counted; one thread does the writing.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! use host::log_writer::{LogOutput, Sink};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("access.log");
+//! let log = Sink::open(LogOutput::File(path.clone()), |lost| format!("{lost} lines are lost\n"))?;
+//! log.send(b"one line\n".to_vec());
+//! log.flush();
+//! assert_eq!(std::fs::read_to_string(&path)?, "one line\n");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -52,7 +66,8 @@ impl fmt::Display for LogOutput {
     }
 }
 
-/// A log that takes lines without ever waiting. Clones write to the same output.
+/// A log that takes lines without ever waiting. Clones write to the same output; when the last of
+/// them is dropped, the writer writes what is queued and ends.
 #[derive(Debug, Clone)]
 pub struct Sink {
     queue: SyncSender<SinkMessage>,
@@ -80,6 +95,10 @@ impl Sink {
     }
 
     /// Starts a writer into any other output, which is named `records` in the program's own log.
+    ///
+    /// # Errors
+    ///
+    /// The writer's thread cannot be started.
     pub fn into(file: Box<dyn WriteDebug>, tell_lost: fn(u64) -> String) -> io::Result<Self> {
         let target = OutputFile { file, path: None };
         Self::start(target, "records".to_owned(), tell_lost)

@@ -23,7 +23,15 @@ const MACHINE_SHARE: u64 = 50;
 /// Mount point of control groups (systemd, containers) of version 2.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// Gauge of the memory in use: it measures now and then, and estimates in between.
+/// Gauge of the memory in use: it measures every 100 ms at most, and estimates in between.
+///
+/// ```
+/// use std::{num::NonZeroU64, time::Instant};
+/// use host::memory_gauge::MemoryGauge;
+///
+/// let gauge = MemoryGauge::default();
+/// assert!(gauge.is_full(NonZeroU64::new(1), Instant::now()), "a process has more than a byte");
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryGauge(Mutex<Option<MemoryReading>>);
 
@@ -41,7 +49,8 @@ struct MemoryReading {
 impl MemoryGauge {
     /// Returns true if there is no memory for one more client: the process has reached `limit` (in
     /// bytes; `None` for no limit of its own), or its control group or the machine has hardly any
-    /// left. Counts the client.
+    /// left (10 % of the limit, 2 % of the machine). Counts the client. What cannot be read, for
+    /// want of `/proc` or of control groups of version 2, is no limit.
     pub fn is_full(&self, limit: Option<NonZeroU64>, now: Instant) -> bool {
         let mut measured = self.0.lock();
         let is_due =

@@ -45,6 +45,10 @@ pub struct ParentProcess {
 impl ParentProcess {
     /// Makes this process a subreaper: orphans among its descendants become its children
     /// (prctl(2)). Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it, or no socket or signal can be had.
     pub fn new() -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         let (ours, theirs) = UnixStream::pair()?;
@@ -143,12 +147,20 @@ pub struct ParentWatch(MessageReceiver);
 
 impl ParentLink {
     /// Creates both from the socket to the parent. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be duplicated, or the runtime cannot watch it.
     pub fn new(socket: OwnedFd) -> io::Result<(Self, ParentWatch)> {
         let (sender, receiver) = halves(socket.try_clone()?.into())?;
         Ok((Self { sender, socket }, ParentWatch(receiver)))
     }
 
     /// Returns a duplicate of the socket, for a new process.
+    ///
+    /// # Errors
+    ///
+    /// This process has no file descriptor left.
     pub fn share(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }

@@ -1,4 +1,9 @@
 //! Work at the lowest priority, which gives way to all other work of the machine.
+//!
+//! ```
+//! let sum = host::priority::lowest(|| (1..=4).sum::<u32>()).unwrap();
+//! assert_eq!(sum, 10);
+//! ```
 
 use std::io;
 use std::panic::resume_unwind;

@@ -1,5 +1,13 @@
 //! The program of this process: the path that it was started from, which is the default program of
 //! an upgrade.
+//!
+//! ```
+//! let program = host::program::running().expect("this program runs");
+//! assert_eq!(
+//!     host::program::resolved(&program),
+//!     std::env::current_exe().unwrap().canonicalize().unwrap()
+//! );
+//! ```
 
 use std::env;
 use std::ffi::OsStr;

@@ -21,6 +21,10 @@ use crate::inherited_listeners::{InheritedListeners, ListenerPurpose};
 /// A listener of a socket unit is for the address that it is bound to, whatever its name.
 /// `LISTEN_PID` and `LISTEN_FDS` are removed from the environment: no other thread may use the
 /// environment meanwhile.
+///
+/// # Errors
+///
+/// A descriptor that was passed is not a listener of TCP.
 pub fn inherited() -> io::Result<InheritedListeners> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -78,7 +82,7 @@ pub async fn follows_the_main_process() -> bool {
 ///
 /// # Errors
 ///
-/// If it does not read them within 5 s, or if it cannot be reached.
+/// It does not read them within 5 s, or cannot be reached.
 pub async fn is_read() -> io::Result<()> {
     let (ours, theirs) = io::pipe()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
