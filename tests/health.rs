@@ -342,9 +342,7 @@ async fn the_log_says_when_a_drained_or_removed_upstream_has_lost_its_last_conne
         gateway.reload(&world).await;
         assert_eq!(held.upstream().await, "a", "it is still used");
         held.finish().await;
-        let vacated = gateway
-            .logged("upstream has lost its last connection")
-            .await;
+        let vacated = gateway.logged("upstream has no connection left").await;
         assert_eq!(vacated["upstream"], a.address().to_string());
         assert_eq!(
             (&vacated["group"], &vacated["state"]),

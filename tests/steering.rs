@@ -249,7 +249,7 @@ async fn without_the_kernels_half_it_says_so_once_and_serves_its_own_addresses()
             "lacks CAP_BPF",
             "setpriv --bounding-set=-all --inh-caps=-all --reuid nobody --regid nogroup --clear-groups",
         ),
-        ("is in no bpffs", "env PORTCULLIS_BPFFS=/tmp"),
+        ("is not in a bpffs", "env PORTCULLIS_BPFFS=/tmp"),
     ] {
         let mut world = World::with_db(&[&db]);
         world.gateway_line("steer: {mode: auto, ports: [443]}");

@@ -352,7 +352,7 @@ async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
         (String::new(), "holds no certificate"),
         (
             "no PEM at all".to_owned(),
-            "ca.crt:1: this is neither a section nor a comment",
+            "ca.crt:1: expected a PEM section or a comment",
         ),
         (
             authority[..authority.len() / 2].to_owned(),
@@ -364,7 +364,7 @@ async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
         ),
         (
             authority.replacen("-----BEGIN", "----BEGIN", 1),
-            "ca.crt:1: the BEGIN or END line is not whole",
+            "ca.crt:1: malformed BEGIN or END line",
         ),
         (
             authority.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),

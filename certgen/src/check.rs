@@ -138,7 +138,7 @@ fn dates(facts: &CertificateFacts, now: OffsetDateTime) -> CheckResult {
     if now < facts.not_before() {
         CheckResult::Failed(format!("not valid before {start}"))
     } else if facts.not_after() < now {
-        CheckResult::Failed(format!("ended on {end}"))
+        CheckResult::Failed(format!("expired on {end}"))
     } else {
         CheckResult::Passed(format!("valid from {start} to {end}"))
     }
@@ -161,7 +161,7 @@ fn key(path: &Path, leaf: &CertificateDer<'_>) -> Result<CheckResult, CertgenErr
         Ok(pem) => pem,
         Err(error) if error.is_not_found() => {
             return Ok(CheckResult::Skipped(format!(
-                "there is no {}",
+                "{} does not exist",
                 key.display()
             )));
         }
@@ -169,7 +169,7 @@ fn key(path: &Path, leaf: &CertificateDer<'_>) -> Result<CheckResult, CertgenErr
     };
     Ok(match sections::key(&pem, &key) {
         Ok(pair) if belongs(leaf, &pair) => {
-            CheckResult::Passed(format!("{} belongs to it", key.display()))
+            CheckResult::Passed(format!("{} belongs to this certificate", key.display()))
         }
         Ok(_) => CheckResult::Failed(format!("{} belongs to another certificate", key.display())),
         Err(error) => CheckResult::Failed(error.to_string()),
@@ -185,14 +185,14 @@ fn revocation(
     let path = store::crl_path(dir);
     match CrlContents::load(&path, authority) {
         Err(error) if error.is_not_found() => {
-            CheckResult::Skipped(format!("there is no {}", path.display()))
+            CheckResult::Skipped(format!("{} does not exist", path.display()))
         }
         Err(error) => CheckResult::Failed(error.to_string()),
         Ok(list) if list.contains(leaf.serial()) => {
             CheckResult::Failed(format!("revoked (serial {})", leaf.serial()))
         }
         Ok(list) if list.next_update().is_none_or(|next| next < now) => {
-            CheckResult::Failed("the revocation list is stale; run `certgen crl`".to_owned())
+            CheckResult::Failed("the revocation list has expired; run `certgen crl`".to_owned())
         }
         Ok(list) => CheckResult::Passed(format!("not in revocation list {}", list.number())),
     }

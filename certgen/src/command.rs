@@ -96,18 +96,18 @@ pub(crate) enum CommandError {
     Certgen(#[from] CertgenError),
     #[error(transparent)]
     Policy(#[from] PolicyFileError),
-    #[error("no files can be named after the client {name:?}")]
+    #[error("the client's name {name:?} cannot be a file name")]
     FileName { name: String, source: NameError },
-    #[error("{0:?} was named twice")]
+    #[error("{0:?} is given twice")]
     Twice(String),
-    #[error("no client was named")]
+    #[error("no client name is given")]
     NoClient,
-    #[error("{0:?} is not a serial number: hexadecimal digits, with or without colons")]
+    #[error("{0:?} is not a serial number; expected hexadecimal digits, with or without colons")]
     Serial(String),
-    #[error("{} is not the revocation list of {}; only that can be signed afresh",
+    #[error("{} is not the revocation list of {}; only that list can be signed",
         .file.display(), .dir.display())]
     OtherList { file: PathBuf, dir: PathBuf },
-    #[error("cannot write the answer")]
+    #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
 
@@ -227,7 +227,7 @@ fn span(text: &str) -> Result<Duration, String> {
         ('m', 60),
         ('s', 1),
     ];
-    let wrong = || "a span is a number and one of w, d, h, m, s, like 30d".to_owned();
+    let wrong = || "expected a number with one of w, d, h, m, s, such as 30d".to_owned();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let (_, seconds) = units
         .iter()
@@ -236,7 +236,7 @@ fn span(text: &str) -> Result<Duration, String> {
     let digits = &text[..text.len() - unit.len_utf8()];
     let count: u32 = digits.parse().map_err(|_| wrong())?;
     if count == 0 {
-        return Err("a span is longer than nothing".to_owned());
+        return Err("zero is too short; expected a duration such as 30d".to_owned());
     }
     Ok(Duration::seconds(i64::from(count) * seconds))
 }

@@ -83,9 +83,9 @@ impl CrlFacts {
     /// A warning if the end of the list is near or past.
     fn warning(&self) -> Option<&'static str> {
         if self.ends_within(Duration::ZERO) {
-            Some("it has ended: gateways refuse every client; run `certgen crl`")
+            Some("expired: gateways refuse every client; run `certgen crl`")
         } else if self.ends_soon() {
-            Some("it ends soon, and gateways refuse every client then; run `certgen crl`")
+            Some("expires soon: gateways will then refuse every client; run `certgen crl`")
         } else {
             None
         }

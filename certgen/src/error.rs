@@ -28,7 +28,7 @@ pub enum CertgenError {
     #[error("the validity must end after it starts, between the years 1950 and 9999")]
     Validity,
     /// The authority's validity ends before the certificate's would start; the text is its end.
-    #[error("the authority's own certificate ended on {0}; make a new one with `certgen ca`")]
+    #[error("the authority's certificate expired on {0}; make a new one with `certgen ca`")]
     AuthorityExpired(String),
     /// The authority's path length does not allow it to sign further authorities.
     #[error("the authority's path length allows no intermediate below it")]
@@ -67,7 +67,7 @@ pub enum CertgenError {
         what: &'static str,
     },
     /// A file without the content that it should have.
-    #[error("{} holds no readable {what}", .path.display())]
+    #[error("{} has no valid {what}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -76,18 +76,17 @@ pub enum CertgenError {
     },
     /// The file of the revocation list has other sections, which signing it afresh would lose.
     #[error(
-        "{} holds more than a revocation list, which would be lost when the list is signed afresh; \
-         move it to another file", .0.display()
+        "{} has other content besides the revocation list, which would be lost when the list is \
+         signed; move that to another file", .0.display()
     )]
     NotAlone(PathBuf),
     /// A file with the name of a new one exists.
     #[error(
-        "{} already exists and was left alone; pass --force to replace it, \
-         or name another directory with --dir", .0.display()
+        "{} already exists; pass --force to replace it, or name another directory with --dir", .0.display()
     )]
     Exists(PathBuf),
     /// A device, a directory or a pipe, where a regular file is required.
-    #[error("{} is not a regular file and was left alone", .0.display())]
+    #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
     /// A file that is not PEM from its beginning to its end.
     #[error("{}:{}: {}", .path.display(), .error.line, .error.fault)]
@@ -98,10 +97,10 @@ pub enum CertgenError {
         error: PemError,
     },
     /// A file of more than 64 MiB.
-    #[error("{} is too large to be read", .0.display())]
+    #[error("{} is larger than 64 MiB", .0.display())]
     TooLarge(PathBuf),
     /// A file of the authority's directory that another user may have placed there.
-    #[error("{} {what} and was not used", .path.display())]
+    #[error("refusing to use {}: it {what}", .path.display())]
     NotOurs {
         /// The file.
         path: PathBuf,
@@ -109,7 +108,7 @@ pub enum CertgenError {
         what: &'static str,
     },
     /// A line of the index that cannot be parsed.
-    #[error("{}:{line}: this line of the index is damaged", .path.display())]
+    #[error("{}:{line}: malformed line of the index", .path.display())]
     IndexLine {
         /// The index's file.
         path: PathBuf,
@@ -117,7 +116,7 @@ pub enum CertgenError {
         line: usize,
     },
     /// A change that an ended process began, and that cannot be finished now.
-    #[error("a change that an earlier command began in {} cannot be finished", .dir.display())]
+    #[error("cannot finish a change that an earlier command began in {}", .dir.display())]
     Unfinished {
         /// The authority's directory.
         dir: PathBuf,
@@ -125,7 +124,7 @@ pub enum CertgenError {
         source: Box<CertgenError>,
     },
     /// A path that is not UTF-8, so that the index or journal cannot hold it.
-    #[error("{} is not UTF-8", .0.display())]
+    #[error("the path {} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
     /// A text that does not identify a certificate to revoke.
     #[error(
@@ -134,7 +133,7 @@ pub enum CertgenError {
     )]
     UnknownTarget(String),
     /// A name whose certificates have all ended.
-    #[error("every certificate of {0:?} has ended")]
+    #[error("no certificate of {0:?} is in force")]
     Ended(String),
     /// A name that more than one certificate in force has.
     #[error(
@@ -148,10 +147,10 @@ pub enum CertgenError {
         candidates: Vec<String>,
     },
     /// The number of the revocation list has reached its maximum.
-    #[error("the revocation list has used up its numbers")]
+    #[error("the number of the revocation list has reached its maximum")]
     CrlNumber,
     /// The random number generator failed.
-    #[error("the system gave no random bytes")]
+    #[error("cannot get random bytes from the system")]
     Random,
     /// The signing library reported an error.
     #[error("signing failed")]

@@ -82,7 +82,7 @@ pub(crate) fn check_own(file: &File, dir: &Path, path: &Path) -> Result<(), Cert
         return Err(refuse("is not a regular file"));
     }
     if metadata.nlink() > 1 {
-        return Err(refuse("has a second name"));
+        return Err(refuse("has more than one hard link"));
     }
     if ![geteuid().as_raw(), owner.uid(), 0].contains(&metadata.uid()) {
         return Err(refuse("belongs to another user"));

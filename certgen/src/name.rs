@@ -25,13 +25,13 @@ pub enum NameError {
     #[error("it starts or ends with whitespace")]
     OuterBlank,
     /// A control, bidi, zero-width or otherwise invisible character.
-    #[error("it has the invisible or control character U+{:04X}", u32::from(*.0))]
+    #[error("it contains the invisible or control character U+{:04X}", u32::from(*.0))]
     Invisible(char),
     /// A character that separates directories.
-    #[error("it has a {0:?}, and files are named after it")]
+    #[error("it contains {0:?}, which file names may not contain")]
     Separator(char),
     /// A dot at the start: the file would be hidden, or a directory.
-    #[error("it starts with a dot, and files are named after it")]
+    #[error("it starts with a dot, which file names may not")]
     LeadingDot,
     /// The authority's or the server's own files.
     #[error("the files of the authority or the server have that name")]

@@ -43,7 +43,7 @@ pub enum PolicyFileError {
         expected: &'static str,
     },
     /// The policy defines groups, but not this one; the gateway would refuse it.
-    #[error("{} defines no group {group:?}; it has {}", .path.display(), .known.join(", "))]
+    #[error("{} has no group {group:?}; its groups are {}", .path.display(), .known.join(", "))]
     UnknownGroup {
         /// The file.
         path: PathBuf,
@@ -54,8 +54,8 @@ pub enum PolicyFileError {
     },
     /// The layout of the file does not allow a line to be added safely.
     #[error(
-        "{} was left alone: its layout is not one that can be added to safely; \
-         add this by hand:\n{fragment}", .path.display()
+        "{} was not changed, because its layout cannot be edited safely; add this by \
+         hand:\n{fragment}", .path.display()
     )]
     Layout {
         /// The file.
@@ -64,7 +64,8 @@ pub enum PolicyFileError {
         fragment: String,
     },
     /// Another process changed the file after it was read.
-    #[error("{} changed in the meantime and was left alone; try again", .0.display())]
+    #[error(
+        "{} was changed by another program meanwhile; nothing was written, try again", .0.display())]
     Changed(PathBuf),
 }
 

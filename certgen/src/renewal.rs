@@ -73,7 +73,7 @@ impl AuthorityDirectory {
         let not_after = now().checked_add(length).ok_or(CertgenError::Validity)?;
         authority.check_alive(now())?;
         let mut params = profile::nameless_leaf(
-            usage(&old).ok_or_else(|| refuse("it has not exactly one known usage"))?,
+            usage(&old).ok_or_else(|| refuse("it does not have exactly one known usage"))?,
             not_before,
             not_after.min(authority.not_after()),
         )?;

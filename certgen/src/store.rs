@@ -95,7 +95,7 @@ impl DraftFile {
     pub(crate) fn new(path: &Path, text: &str, secrecy: FileAccess) -> Result<Self, CertgenError> {
         let failed = |source| CertgenError::io("write", path)(source);
         let dir = parent(path);
-        fs::create_dir_all(dir).map_err(CertgenError::io("make the directory", dir))?;
+        fs::create_dir_all(dir).map_err(CertgenError::io("create the directory", dir))?;
         let mut file = Builder::new()
             .prefix(DRAFT_PREFIX)
             .permissions(secrecy.permissions())

@@ -23,10 +23,10 @@ pub enum PrefixError {
     #[error("expected an address or a prefix such as `192.0.2.0/24` or `2001:db8::/32`")]
     Form,
     /// The length is greater than the number of bits of the address.
-    #[error("the length is more than the address has bits")]
+    #[error("the prefix is longer than the address")]
     Length,
     /// The address has bits that are not zero behind this length.
-    #[error("the address has bits behind its first {0}")]
+    #[error("the address has bits that are set after the first {0}")]
     Behind(u8),
 }
 

@@ -14,12 +14,15 @@ use thiserror::Error;
 pub enum SteerError {
     /// The directory is not in a bpffs.
     #[error(
-        "{path} is in no bpffs: mount one (`mount -t bpf -o mode=0755 bpf /sys/fs/bpf`), or name another with --bpffs",
+        "{path} is not in a bpffs; mount one (`mount -t bpf -o mode=0755 bpf /sys/fs/bpf`), or \
+         name another with --bpffs",
         path = .0.display()
     )]
     NoBpffs(PathBuf),
     /// The directory can be changed by another user, who could take over connections.
-    #[error("{path}: user {user} (mode {mode:o}) could change what is pinned there: remove it, and mount the bpffs with mode=0755", path = .path.display())]
+    #[error(
+        "user {user} could change the pins in {path} (mode {mode:o}); remove it, and mount the \
+         bpffs with mode=0755", path = .path.display())]
     Unsafe {
         /// The directory.
         path: PathBuf,
@@ -29,22 +32,27 @@ pub enum SteerError {
         mode: u32,
     },
     /// The instance in this directory is attached to another network namespace.
-    #[error("{path} is loaded in another network namespace: choose another --instance", path = .0.display())]
+    #[error(
+        "{path} is loaded in another network namespace; choose another --instance", path = .0.display())]
     Elsewhere(PathBuf),
     /// Nothing is loaded in this directory.
-    #[error("nothing is loaded in {path}: run `portcullis steer load` as root", path = .0.display())]
+    #[error(
+        "nothing is loaded in {path}; run `portcullis steer load` as root", path = .0.display())]
     NotLoaded(PathBuf),
     /// The process lacks this capability.
     #[error(
-        "loading needs CAP_BPF and CAP_NET_ADMIN, and this process lacks {0}: run `portcullis steer load` as root once"
+        "loading needs CAP_BPF and CAP_NET_ADMIN, and this process lacks {0}; run `portcullis \
+         steer load` as root once"
     )]
     Capability(&'static str),
     /// The process may not read and write this pin.
-    #[error("{path} is not this user's: name the user with `portcullis steer load --user`", path = .0.display())]
+    #[error(
+        "this user has no access to {path}; name the user with `portcullis steer load --user`", path = .0.display())]
     NotOurs(PathBuf),
     /// A pinned map has another layout than this version's.
     #[error(
-        "{path} was made by another version ({what}): run `portcullis steer unload` and `portcullis steer load`",
+        "{path} was made by another version ({what}); run `portcullis steer unload` and \
+         `portcullis steer load`",
         path = .path.display()
     )]
     Incompatible {
@@ -62,13 +70,14 @@ pub enum SteerError {
         role: crate::Role,
     },
     /// There are more workers than [`MOST_WORKERS`](crate::MOST_WORKERS).
-    #[error("{0} workers are too many to steer to: at most {most}", most = crate::MOST_WORKERS)]
+    #[error(
+        "{0} workers are too many for steering; at most {most} are possible", most = crate::MOST_WORKERS)]
     TooManyWorkers(usize),
     /// The kernel refused the programs or maps.
-    #[error("the kernel does not take the programs (Linux 5.14 or newer is needed): {0}")]
+    #[error("the kernel rejected the programs (Linux 5.14 or newer is required): {0}")]
     Load(#[from] EbpfError),
     /// The kernel refused a program or its attachment.
-    #[error("the kernel does not take a program: {0}")]
+    #[error("the kernel rejected a program: {0}")]
     Program(#[from] ProgramError),
     /// A pin could not be made.
     #[error(transparent)]

@@ -32,12 +32,10 @@ impl AttachmentState {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(Self::Hidden);
             }
-            Err(error) => return Err(SteerError::system("the link cannot be looked at")(error)),
+            Err(error) => return Err(SteerError::system("cannot inspect the link")(error)),
         };
         let own = fs::metadata(NAMESPACE)
-            .map_err(SteerError::system(
-                "the network namespace cannot be looked at",
-            ))?
+            .map_err(SteerError::system("cannot inspect the network namespace"))?
             .st_ino();
         Ok(match u64::from(namespace) {
             0 => Self::Nowhere,

@@ -74,8 +74,8 @@ pub fn load(pin_dir: &PinDir, owner: Option<PinOwner>) -> Result<Vec<u32>, Steer
     }
     let owner = owner.or_else(|| owner_of(pin_dir));
     let mut object = pinned(pin_dir)?;
-    let namespace = File::open(NAMESPACE)
-        .map_err(SteerError::system("the network namespace cannot be opened"))?;
+    let namespace =
+        File::open(NAMESPACE).map_err(SteerError::system("cannot open the network namespace"))?;
     attach(pin_dir, &mut object, &namespace, attached)?;
     if let Some(owner) = owner {
         give(pin_dir, owner)?;
@@ -94,9 +94,8 @@ pub fn unload(pin_dir: &PinDir) -> Result<(), SteerError> {
         .chain(MAPS.map(|(name, ..)| name));
     let link = pin_dir.pin(LINK);
     if link.exists() {
-        sys::detach_link(&link).map_err(SteerError::system(
-            "the attached program cannot be detached",
-        ))?;
+        sys::detach_link(&link)
+            .map_err(SteerError::system("cannot detach the attached program"))?;
     }
     let mut any = false;
     for name in names {
@@ -106,7 +105,7 @@ pub fn unload(pin_dir: &PinDir) -> Result<(), SteerError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(SteerError::system(format!(
-                    "{}: cannot be removed",
+                    "cannot remove {}",
                     pin.display()
                 ))(error));
             }
@@ -116,14 +115,14 @@ pub fn unload(pin_dir: &PinDir) -> Result<(), SteerError> {
         return Err(SteerError::NotLoaded(directory.to_owned()));
     }
     fs::remove_dir(directory).map_err(SteerError::system(format!(
-        "{}: cannot be removed",
+        "cannot remove {}",
         directory.display()
     )))
 }
 
 fn require_capabilities() -> Result<(), SteerError> {
     let held = capabilities(None)
-        .map_err(|error| SteerError::system("capabilities cannot be read")(error.into()))?
+        .map_err(|error| SteerError::system("cannot read the capabilities")(error.into()))?
         .effective;
     let all = held.contains(CapabilitySet::SYS_ADMIN);
     for (capability, name) in [
@@ -160,7 +159,9 @@ fn check_map(path: &Path, info: &MapInfo, wanted: (usize, usize, u32)) -> Result
     }
     Err(SteerError::Incompatible {
         path: path.to_owned(),
-        what: format!("key, value and entries {found:?} instead of {wanted:?}"),
+        what: format!(
+            "sizes of key and value and number of entries are {found:?}, expected {wanted:?}"
+        ),
     })
 }
 
@@ -209,9 +210,8 @@ fn attach(
     renew(&pin_dir.pin(STEER), |path| Ok(steer.pin(path)?))?;
     let link = pin_dir.pin(LINK);
     if attached == AttachmentState::Here {
-        return sys::update_link(&link, steer.fd()?.as_fd()).map_err(SteerError::system(
-            "the attached program cannot be exchanged",
-        ));
+        return sys::update_link(&link, steer.fd()?.as_fd())
+            .map_err(SteerError::system("cannot replace the attached program"));
     }
     // A link that is detached stays so.
     fs::remove_file(&link).ok();
@@ -230,7 +230,7 @@ fn renew(path: &Path, pin: impl FnOnce(&Path) -> Result<(), SteerError>) -> Resu
     fs::remove_file(aside).ok();
     pin(aside)?;
     fs::rename(aside, path).map_err(SteerError::system(format!(
-        "{}: cannot be made",
+        "cannot create {}",
         path.display()
     )))
 }
@@ -252,7 +252,9 @@ fn give(pin_dir: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
         let path = pin_dir.pin(name);
         let (user, group) = (Uid::from_raw(owner.user), Gid::from_raw(owner.group));
         chown(&path, Some(user), Some(group)).map_err(|error| {
-            SteerError::system(format!("{}: cannot be given away", path.display()))(error.into())
+            SteerError::system(format!("cannot change the owner of {}", path.display()))(
+                error.into(),
+            )
         })?;
     }
     Ok(())
@@ -262,7 +264,7 @@ fn give(pin_dir: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
 fn other_programs(pin_dir: &PinDir, namespace: &File) -> Result<Vec<u32>, SteerError> {
     let own = aya::programs::ProgramInfo::from_pin(pin_dir.pin(STEER))?.id();
     let all = sys::lookup_programs(namespace).map_err(SteerError::system(
-        "the namespace's programs cannot be listed",
+        "cannot list the programs of the network namespace",
     ))?;
     Ok(all.into_iter().filter(|id| *id != own).collect())
 }

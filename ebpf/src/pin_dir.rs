@@ -52,7 +52,7 @@ impl PinDir {
         let bpffs = instances.parent().unwrap_or(instances);
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opening = |path: &Path| {
-            let what = format!("{}: cannot be opened", path.display());
+            let what = format!("cannot open {}", path.display());
             |error: Errno| SteerError::system(what)(error.into())
         };
         let mut directory = open(bpffs, how, Mode::empty()).map_err(opening(bpffs))?;
@@ -63,7 +63,7 @@ impl PinDir {
                 match mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => {
-                        let what = format!("{}: cannot be made", path.display());
+                        let what = format!("cannot create {}", path.display());
                         return Err(SteerError::system(what)(error.into()));
                     }
                 }
@@ -95,7 +95,7 @@ impl PinDir {
 /// remove those of others.
 fn trusted(path: &Path, directory: &OwnedFd, may_be_sticky: bool) -> Result<(), SteerError> {
     let found = fstat(directory).map_err(|error| {
-        SteerError::system(format!("{}: cannot be looked at", path.display()))(error.into())
+        SteerError::system(format!("cannot inspect {}", path.display()))(error.into())
     })?;
     let is_own = found.st_uid == 0 || found.st_uid == geteuid().as_raw();
     let is_closed = found.st_mode & 0o022 == 0 || may_be_sticky && found.st_mode & 0o1000 != 0;

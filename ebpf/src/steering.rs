@@ -86,7 +86,7 @@ impl Steering {
         check_maps(pin_dir)?;
         let loads = map(pin_dir, "LOADS")?;
         let loads = sys::SharedLoads::map(loads.fd().as_fd())
-            .map_err(SteerError::system("the workers' loads cannot be mapped"))?;
+            .map_err(SteerError::system("cannot map the loads of the workers"))?;
         Ok(Self {
             pin_dir: pin_dir.clone(),
             ports: map(pin_dir, "PORTS")?,
@@ -201,14 +201,14 @@ impl Steering {
         }
         let added: Vec<PortBinding> = bindings.difference(&self.bindings).copied().collect();
         let removed: Vec<PortBinding> = self.bindings.difference(&bindings).copied().collect();
-        let refused = |what| SteerError::system(format!("the bindings cannot be {what}"));
+        let refused = |what| SteerError::system(format!("cannot {what} bindings"));
         let (ports, prefixes) = keys(&added);
-        sys::put_all(self.ports.fd().as_fd(), &ports).map_err(refused("added"))?;
-        sys::put_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("added"))?;
+        sys::put_all(self.ports.fd().as_fd(), &ports).map_err(refused("add"))?;
+        sys::put_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("add"))?;
         self.bindings.extend(&added);
         let (ports, prefixes) = keys(&removed);
-        sys::remove_all(self.ports.fd().as_fd(), &ports).map_err(refused("removed"))?;
-        sys::remove_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("removed"))?;
+        sys::remove_all(self.ports.fd().as_fd(), &ports).map_err(refused("remove"))?;
+        sys::remove_all(self.prefixes.fd().as_fd(), &prefixes).map_err(refused("remove"))?;
         self.bindings = bindings;
         Ok(BindingChanges {
             added: added.len(),

@@ -72,12 +72,12 @@ impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("connection refused"),
-            Self::Unreachable => f.write_str("no route to it"),
-            Self::ConnectTimedOut => f.write_str("not connected in time"),
+            Self::Unreachable => f.write_str("no route to the upstream"),
+            Self::ConnectTimedOut => f.write_str("connecting took too long"),
             Self::AnswerTimedOut => f.write_str("no answer in time"),
             Self::Reset => f.write_str("connection reset"),
             Self::Closed => f.write_str("closed without an answer"),
-            Self::Stalled => f.write_str("took nothing in time"),
+            Self::Stalled => f.write_str("did not read in time"),
             Self::UnexpectedAnswer(answer) => write!(f, "unexpected answer: {answer}"),
             Self::Other(message) => write!(f, "{message}"),
         }

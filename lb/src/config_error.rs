@@ -31,7 +31,7 @@ pub struct ConfigError {
 #[non_exhaustive]
 pub enum ConfigFault {
     /// A time is outside the range that timers take: 1 ms to [`LONGEST`].
-    #[error("`{setting}` is {found:?}, and can be from {:?} to {:?}", SOME_TIME.start(), SOME_TIME.end())]
+    #[error("`{setting}` is {found:?}; expected {:?} to {:?}", SOME_TIME.start(), SOME_TIME.end())]
     Time {
         /// Name of the setting, as in [`GroupConfig`]: `relay.idle`, for example.
         setting: &'static str,
@@ -39,10 +39,10 @@ pub enum ConfigFault {
         found: Duration,
     },
     /// An upstream is to change in a group that does not exist.
-    #[error("there is no such group")]
+    #[error("no such group")]
     NoGroup,
     /// A share is not between 0 and 1.
-    #[error("`{setting}` is {found}, and can be from 0 to 1")]
+    #[error("`{setting}` is {found}; expected 0 to 1")]
     Share {
         /// Name of the setting, as in [`GroupConfig`]: `health.jitter`, for example.
         setting: &'static str,

@@ -81,7 +81,7 @@ impl Drop for Lease {
 pub enum NoLease {
     /// The group has as many connections as
     /// [`GroupConfig::max_connections`](crate::GroupConfig::max_connections) allows.
-    #[error("the group has all of its {limit} connections open")]
+    #[error("the group's limit of {limit} connections is reached")]
     GroupFull {
         /// Limit of connections of the group.
         limit: Limit,

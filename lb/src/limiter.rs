@@ -43,7 +43,7 @@ pub struct Limiter<C: Clock = TokioClock> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ClientDenied {
     /// The client has as many connections open as it may.
-    #[error("the client has all of its {limit} connections open")]
+    #[error("the client's limit of {limit} connections is reached")]
     ClientConnections {
         /// Limit of its open connections.
         limit: Limit,

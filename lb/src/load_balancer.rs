@@ -133,7 +133,7 @@ pub enum StreamOutcome {
 #[non_exhaustive]
 pub enum ProbeStartError {
     /// The call was not made on a tokio runtime, where probes would run.
-    #[error("a load balancer is started on a tokio runtime")]
+    #[error("no tokio runtime; start the load balancer on one")]
     NoRuntime(#[from] TryCurrentError),
     /// The load balancer was stopped, and cannot be started again.
     #[error("the load balancer was stopped")]
@@ -147,7 +147,7 @@ pub enum StreamRejection {
     #[error("the load balancer is stopping")]
     Stopping,
     /// As many connections are open as [`LoadBalancerConfig::connections`] allows.
-    #[error("all {limit} connections are open")]
+    #[error("the limit of {limit} connections is reached")]
     Full {
         /// Limit of all connections together.
         limit: Limit,

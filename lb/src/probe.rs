@@ -199,7 +199,7 @@ impl ProbeLoop {
         match asked {
             Ok(()) => group.probed(address, Ok(())),
             Err(ProbeFailure::Ours(error)) => {
-                debug!(group = name, upstream = %address, %error, "upstream cannot be probed");
+                debug!(group = name, upstream = %address, %error, "cannot probe the upstream");
             }
             Err(ProbeFailure::Theirs(cause)) => {
                 debug!(group = name, upstream = %address, %cause, "probe failed");

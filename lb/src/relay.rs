@@ -120,10 +120,10 @@ pub enum RelayError {
     #[error("the connection was half-closed and silent for too long")]
     HalfClosed,
     /// Bytes waited for the client, and it took none for longer than [`RelayConfig::stall`].
-    #[error("the client took nothing for too long")]
+    #[error("the client did not read for too long")]
     ClientStalled,
     /// Bytes waited for the upstream, and it took none for longer than [`RelayConfig::stall`].
-    #[error("the upstream took nothing for too long")]
+    #[error("the upstream did not read for too long")]
     UpstreamStalled,
     /// The connection reached the end of its [lifetime](RelayConfig::lifetime).
     #[error("the connection reached the end of its lifetime")]

@@ -61,25 +61,25 @@ pub struct PemError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PemFault {
     /// The bytes are not UTF-8.
-    #[error("this is not text (PEM is expected, not DER)")]
+    #[error("not text; expected PEM, not DER")]
     NotText,
     /// A line outside of sections is neither blank, a comment nor openssl's text.
-    #[error("this is neither a section nor a comment")]
+    #[error("expected a PEM section or a comment")]
     Stray,
     /// A line has dashes like a `BEGIN` or `END` line, but is not a complete one.
-    #[error("the BEGIN or END line is not whole")]
+    #[error("malformed BEGIN or END line")]
     Boundary,
     /// A section begins within another, whose label this is.
-    #[error("a section begins before the END line of the {0}")]
+    #[error("another section begins before the END line of the {0}")]
     Nested(String),
     /// The text ends within a section of this label.
-    #[error("the END line of the {0} is missing")]
+    #[error("truncated PEM: the END line of the {0} is missing")]
     Unended(String),
     /// A section of this label ends that has not begun.
     #[error("the BEGIN line of the {0} is missing")]
     Unbegun(String),
     /// A section ends with another label than it began with.
-    #[error("a section begins as {begun} and ends as {ended}")]
+    #[error("the section begins as {begun}, but ends as {ended}")]
     Mismatch {
         /// The label of `BEGIN`.
         begun: String,
@@ -87,16 +87,16 @@ pub enum PemFault {
         ended: String,
     },
     /// The content of a section is not base64.
-    #[error("the content is not whole base64")]
+    #[error("truncated or malformed base64")]
     Base64,
     /// A section has no content.
     #[error("the section is empty")]
     Empty,
     /// The content is encrypted, and needs a passphrase.
-    #[error("the {0} is encrypted: give it without a passphrase")]
+    #[error("the {0} is encrypted; remove its passphrase")]
     Encrypted(String),
     /// A section has header lines (RFC 1421) other than those of encryption.
-    #[error("the section has a header that is not understood")]
+    #[error("the section has an unsupported header")]
     Header,
 }
 

@@ -43,7 +43,11 @@ impl NewAuthority {
         announce(dir, CA_STEM, out)?;
         if had_list {
             let list = crl_path(dir);
-            writeln!(out, "removed {}, the old authority's list", list.display())?;
+            writeln!(
+                out,
+                "removed {}, the old authority's revocation list",
+                list.display()
+            )?;
         }
         Ok(())
     }

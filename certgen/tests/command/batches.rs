@@ -69,7 +69,7 @@ fn a_batch_with_one_bad_name_issues_nothing() {
     let before = desk.files();
     for (names, complaint) in [
         (["a", "../b"], "no files can be named after"),
-        (["a", "a"], "\"a\" was named twice"),
+        (["a", "a"], "\"a\" is given twice"),
         (["a", "c"], "c.crt already exists"),
     ] {
         let call = ["client", "--", names[0], names[1]];
@@ -80,7 +80,7 @@ fn a_batch_with_one_bad_name_issues_nothing() {
     fs::write(desk.dir.path().join("none"), "\n").unwrap();
     assert!(
         desk.refused(&["client", "--from", "none"])
-            .contains("no client was named")
+            .contains("no client name is given")
     );
     assert_eq!(desk.code(&["client"]), Some(255));
 }

@@ -51,7 +51,7 @@ impl UpstreamGroup {
     pub(super) fn report_vacated(&self, vacated: impl IntoIterator<Item = VacatedUpstream>) {
         let group = &*self.name;
         for VacatedUpstream { upstream, state } in vacated.into_iter().take(VACATED_NAMED) {
-            info!(group, %upstream, state, "upstream has lost its last connection");
+            info!(group, %upstream, state, "upstream has no connection left");
         }
     }
 }
