@@ -356,11 +356,11 @@ async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
         ),
         (
             authority[..authority.len() / 2].to_owned(),
-            "the END line of the CERTIFICATE is missing",
+            "truncated PEM: the END line of the CERTIFICATE is missing",
         ),
         (
             format!("{authority}{}", &authority[..200]),
-            "the END line of the CERTIFICATE is missing",
+            "truncated PEM: the END line of the CERTIFICATE is missing",
         ),
         (
             authority.replacen("-----BEGIN", "----BEGIN", 1),
@@ -391,7 +391,7 @@ async fn no_slip_in_a_list_brings_anybody_back() {
         (String::new(), "holds no revocation list"),
         (
             list[..list.len() / 2].to_owned(),
-            "the END line of the X509 CRL is missing",
+            "truncated PEM: the END line of the X509 CRL is missing",
         ),
         (
             empty_list(&World::new()),

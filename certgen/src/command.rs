@@ -18,11 +18,11 @@ use time::Duration;
 use crate::command::issue::{NewAuthority, NewClients, NewServer};
 use crate::command::revoke::RevokeArguments;
 
-/// Issues, renews and revokes the certificates of a private authority.
+/// Issue, renew and revoke the certificates of a private authority.
 #[derive(Debug, Parser)]
 #[command(name = "certgen", version)]
 pub(crate) struct CertgenArguments {
-    /// The directory of the authority, and of what it issues.
+    /// Directory of the authority and of all files that it issues.
     #[arg(long, global = true, env = "CERTGEN_DIR", default_value = "certs")]
     dir: PathBuf,
 
@@ -32,58 +32,59 @@ pub(crate) struct CertgenArguments {
 
 #[derive(Debug, Subcommand)]
 enum CertgenCommand {
-    /// Makes the authority: ca.crt and ca.key.
+    /// Create the authority: ca.crt and ca.key.
     Ca(NewAuthority),
-    /// Issues a server's certificate and key: server.crt and server.key.
+    /// Issue a certificate and a key for a server: server.crt and server.key.
     Server(NewServer),
-    /// Issues clients' certificates and keys, named after them.
+    /// Issue a certificate and a key for each client, in files named after the client.
     Client(NewClients),
-    /// Lists what the authority issued, by serial, and what became of it.
+    /// List the certificates that the authority issued, with serial, dates and state.
     List {
-        /// Say it in JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Says what a certificate or a revocation list says.
+    /// Print the contents of a certificate or a revocation list.
     Inspect {
-        /// A certificate or a revocation list in PEM.
+        /// File of a certificate or a revocation list, in PEM.
         file: PathBuf,
-        /// Say it in JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Checks a certificate against the authority and its revocation list.
+    /// Check a certificate against the authority and its revocation list.
     Verify {
-        /// A certificate in PEM.
+        /// File of a certificate, in PEM.
         file: PathBuf,
     },
-    /// Replaces a certificate and the key beside it (same names, new key, new validity), or signs
-    /// the revocation list afresh.
+    /// Replace a certificate and its key, or sign the revocation list again.
+    ///
+    /// The new certificate has the same names, a new key and a new validity.
     Renew {
-        /// A certificate that the authority issued, or its ca.crl.
+        /// File of a certificate that the authority issued, or its ca.crl.
         file: PathBuf,
-        /// How many days it lasts; as long as the old one if absent.
+        /// Validity in days [default: that of the old certificate].
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         days: Option<u16>,
     },
-    /// Adds certificates to the revocation list ca.crl, or signs it afresh.
+    /// Add certificates to the revocation list ca.crl, or sign the list again.
     ///
-    /// Those that a certificate replaced are revoked with it; revoking the old one leaves the new
-    /// one in force.
+    /// If a certificate replaced older ones, these are revoked too. Revoking an old certificate
+    /// does not revoke the one that replaced it.
     Revoke(RevokeArguments),
-    /// Signs the revocation list ca.crl afresh, before its time is over.
+    /// Sign the revocation list ca.crl again, before it expires.
     Crl {
-        /// How long the list may be relied on; as long as the one before if absent, at first 30d.
+        /// Validity of the list, such as 30d [default: that of the list before, or 30d].
         #[arg(long, value_name = "SPAN", value_parser = span)]
         next_update: Option<Duration>,
     },
-    /// Exits with 0 if a certificate or list should be renewed, 1 if not, 2 if there is none, 255
-    /// else.
+    /// Exit with 0 if a certificate or list should be renewed, 1 if not, 2 if the file does not
+    /// exist, 255 after another failure.
     NeedsRenewal {
-        /// A certificate or a revocation list in PEM.
+        /// File of a certificate or a revocation list, in PEM.
         file: PathBuf,
-        /// How much time must be left (30d, 12h, 90m, 45s): 30d for a certificate if absent, a
-        /// third of its own time for a list.
+        /// Time that must be left, such as 30d, 12h, 90m or 45s [default: 30d for a certificate, a
+        /// third of its validity for a list].
         #[arg(long, value_name = "SPAN", value_parser = span)]
         within: Option<Duration>,
     },

@@ -158,7 +158,7 @@ enum CrlFault {
 
 impl Authority {
     /// Revokes certificates permanently: adds them to the `ca.crl` of a directory and signs it
-    /// afresh, valid for `lasting`. Without a serial it only signs the list.
+    /// again, valid for `lasting`. Without a serial it only signs the list.
     ///
     /// It waits for the directory's lock, so concurrent calls do not lose entries.
     ///
@@ -213,7 +213,7 @@ mod tests {
     use crate::store::Overwrite;
 
     #[test]
-    fn a_list_beside_another_is_not_lost_when_one_is_signed_afresh() {
+    fn a_list_beside_another_is_not_lost_when_one_is_signed_again() {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         authority.save(dir.path(), Overwrite::Refuse).unwrap();

@@ -255,7 +255,7 @@ impl AuthorityDirectory {
         }
     }
 
-    /// Revokes certificates permanently: adds them to `ca.crl` and signs it afresh, valid for
+    /// Revokes certificates permanently: adds them to `ca.crl` and signs it again, valid for
     /// `lasting`, or else for as long as the list before, at first 30 days.
     ///
     /// # Errors

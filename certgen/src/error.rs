@@ -74,15 +74,17 @@ pub enum CertgenError {
         /// The content that was expected.
         what: &'static str,
     },
-    /// The file of the revocation list has other sections, which signing it afresh would lose.
+    /// The file of the revocation list has other sections, which signing it again would lose.
     #[error(
         "{} has other content besides the revocation list, which would be lost when the list is \
-         signed; move that to another file", .0.display()
+         signed; move that to another file",
+        .0.display()
     )]
     NotAlone(PathBuf),
     /// A file with the name of a new one exists.
     #[error(
-        "{} already exists; pass --force to replace it, or name another directory with --dir", .0.display()
+        "{} already exists; pass --force to replace it, or name another directory with --dir",
+        .0.display()
     )]
     Exists(PathBuf),
     /// A device, a directory or a pipe, where a regular file is required.
@@ -138,7 +140,8 @@ pub enum CertgenError {
     /// A name that more than one certificate in force has.
     #[error(
         "{name:?} has {} certificates in force; name one by its serial, \
-         or pass --all to revoke them all:{}", .candidates.len(), lines(.candidates)
+         or pass --all to revoke them all:{}",
+        .candidates.len(), lines(.candidates)
     )]
     Ambiguous {
         /// The name.

@@ -55,7 +55,8 @@ pub enum PolicyFileError {
     /// The layout of the file does not allow a line to be added safely.
     #[error(
         "{} was not changed, because its layout cannot be edited safely; add this by \
-         hand:\n{fragment}", .path.display()
+         hand:\n{fragment}",
+        .path.display()
     )]
     Layout {
         /// The file.
@@ -65,7 +66,9 @@ pub enum PolicyFileError {
     },
     /// Another process changed the file after it was read.
     #[error(
-        "{} was changed by another program meanwhile; nothing was written, try again", .0.display())]
+        "{} was changed by another program meanwhile; nothing was written, try again",
+        .0.display()
+    )]
     Changed(PathBuf),
 }
 

@@ -22,7 +22,9 @@ pub enum SteerError {
     /// The directory can be changed by another user, who could take over connections.
     #[error(
         "user {user} could change the pins in {path} (mode {mode:o}); remove it, and mount the \
-         bpffs with mode=0755", path = .path.display())]
+         bpffs with mode=0755",
+        path = .path.display()
+    )]
     Unsafe {
         /// The directory.
         path: PathBuf,
@@ -33,11 +35,15 @@ pub enum SteerError {
     },
     /// The instance in this directory is attached to another network namespace.
     #[error(
-        "{path} is loaded in another network namespace; choose another --instance", path = .0.display())]
+        "{path} is loaded in another network namespace; choose another --instance",
+        path = .0.display()
+    )]
     Elsewhere(PathBuf),
     /// Nothing is loaded in this directory.
     #[error(
-        "nothing is loaded in {path}; run `portcullis steer load` as root", path = .0.display())]
+        "nothing is loaded in {path}; run `portcullis steer load` as root",
+        path = .0.display()
+    )]
     NotLoaded(PathBuf),
     /// The process lacks this capability.
     #[error(
@@ -47,7 +53,9 @@ pub enum SteerError {
     Capability(&'static str),
     /// The process may not read and write this pin.
     #[error(
-        "this user has no access to {path}; name the user with `portcullis steer load --user`", path = .0.display())]
+        "this user has no access to {path}; name the user with `portcullis steer load --user`",
+        path = .0.display()
+    )]
     NotOurs(PathBuf),
     /// A pinned map has another layout than this version's.
     #[error(
@@ -71,7 +79,9 @@ pub enum SteerError {
     },
     /// There are more workers than [`MOST_WORKERS`](crate::MOST_WORKERS).
     #[error(
-        "{0} workers are too many for steering; at most {most} are possible", most = crate::MOST_WORKERS)]
+        "{0} workers are too many for steering; at most {most} are possible",
+        most = crate::MOST_WORKERS
+    )]
     TooManyWorkers(usize),
     /// The kernel refused the programs or maps.
     #[error("the kernel rejected the programs (Linux 5.14 or newer is required): {0}")]

@@ -139,7 +139,7 @@ mod tests {
         });
         assert_eq!(
             refused.check().unwrap_err().to_string(),
-            "group `ledger`: `health.interval` is 0ns, and can be from 1ms to 3162240000s"
+            "group `ledger`: `health.interval` is 0ns; expected 1ms to 3162240000s"
         );
         let jitter = f64::NAN;
         let refused = group(HealthConfig {
@@ -148,7 +148,7 @@ mod tests {
         });
         assert_eq!(
             refused.check().unwrap_err().to_string(),
-            "group `ledger`: `health.jitter` is NaN, and can be from 0 to 1"
+            "group `ledger`: `health.jitter` is NaN; expected 0 to 1"
         );
     }
 

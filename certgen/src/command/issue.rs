@@ -19,13 +19,14 @@ const ANY_GROUP: &str = "GROUP";
 
 #[derive(Debug, Args)]
 pub(crate) struct NewAuthority {
-    /// The authority's name; "Portcullis Authority" and the beginning of its key's hash if absent.
+    /// Name of the authority [default: "Portcullis Authority" and the first digits of its key's
+    /// hash].
     #[arg(long, visible_alias = "common-name")]
     name: Option<String>,
-    /// How many days it lasts.
+    /// Validity in days.
     #[arg(long, default_value_t = 3652, value_parser = clap::value_parser!(u16).range(1..))]
     days: u16,
-    /// Replace an authority; everything it issued becomes worthless.
+    /// Replace an authority that exists; all certificates that it issued become invalid.
     #[arg(long)]
     force: bool,
 }
@@ -55,10 +56,11 @@ impl NewAuthority {
 
 #[derive(Debug, Args)]
 pub(crate) struct NewServer {
-    /// DNS names, wildcards and IP addresses; clients verify the one they ask for.
+    /// DNS names, wildcards and IP addresses of the server; a client verifies the one that it asks
+    /// for.
     #[arg(required = true)]
     names: Vec<String>,
-    /// What the two files are named after.
+    /// Name of the two files, without .crt and .key.
     #[arg(long, value_name = "FILE", visible_alias = "out", default_value = SERVER_STEM)]
     name: String,
     #[command(flatten)]
@@ -80,13 +82,13 @@ impl NewServer {
 
 #[derive(Debug, Args)]
 pub(crate) struct NewClients {
-    /// The clients' names, by which the policy knows them.
+    /// Names of the clients, as the policy has them.
     #[arg(value_name = "CN", required_unless_present = "from")]
     names: Vec<String>,
-    /// Read more names from this file, one a line; `-` is the standard input.
+    /// Read more names from this file, one on each line; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// A group that the clients may reach.
+    /// Group that the clients may reach.
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
     /// Add the clients to this policy file, keeping its comments and layout.
@@ -187,10 +189,10 @@ fn text_of(path: &Path) -> Result<String, CertgenError> {
 
 #[derive(Debug, Args)]
 struct NewLeaf {
-    /// How many days it lasts; never longer than the authority.
+    /// Validity in days; it ends with the authority's at the latest.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     days: u16,
-    /// Replace files that are already there; the index keeps the serials of the old ones.
+    /// Replace files that exist; the index keeps the serials of the old certificates.
     #[arg(long)]
     force: bool,
 }

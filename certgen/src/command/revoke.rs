@@ -11,17 +11,17 @@ use crate::command::{CommandError, span};
 
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArguments {
-    /// Certificates: files, serials (hexadecimal, with or without colons) or the names of clients
-    /// or servers; none to sign the list with fresh dates.
+    /// Certificates, each by its file, its serial (hexadecimal, with or without colons), or the name
+    /// of its client or server; without any, the list is signed again with new dates.
     #[arg(value_name = "FILE|SERIAL|NAME")]
     targets: Vec<String>,
-    /// A serial of any length, whether the index has it or not; may be given several times.
+    /// Serial of any length, which the index need not have; may be given several times.
     #[arg(long = "serial", value_name = "HEX")]
     serials: Vec<String>,
-    /// Revoke all certificates of a name that are in force.
+    /// Revoke all certificates in force that have the name.
     #[arg(long)]
     all: bool,
-    /// How long the list may be relied on; as long as the one before if absent, at first 30d.
+    /// Validity of the list, such as 30d [default: that of the list before, or 30d].
     #[arg(long, value_name = "SPAN", value_parser = span)]
     next_update: Option<Duration>,
 }

@@ -195,7 +195,7 @@ fn a_group_that_the_policy_does_not_define_is_refused() {
     assert!(
         error
             .to_string()
-            .ends_with("defines no group \"up\"; it has db, ui"),
+            .ends_with("has no group \"up\"; its groups are db, ui"),
         "{error}"
     );
 }

@@ -127,7 +127,7 @@ fn a_client_is_added_to_the_policy_and_its_comments_stay() {
     );
 
     let complaint = desk.refused(&["client", "c", "--add-to", "policy.yaml", "--group", "db"]);
-    assert!(complaint.contains("defines no group \"db\""), "{complaint}");
+    assert!(complaint.contains("has no group \"db\""), "{complaint}");
     assert!(
         !desk.path("c.crt").exists(),
         "nothing is issued that the policy will not know"
@@ -233,7 +233,7 @@ fn writers_wait_for_each_other_and_leave_pairs() {
     });
     assert!(
         desk.done(&["verify", "certs/a.crt"])
-            .contains("belongs to it")
+            .contains("belongs to this certificate")
     );
     let listed: serde_json::Value = serde_json::from_str(&desk.done(&["list", "--json"])).unwrap();
     let state = |wanted: &str| {

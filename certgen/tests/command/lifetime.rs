@@ -155,7 +155,7 @@ fn a_renewal_keeps_the_names_and_changes_the_key() {
     );
     assert!(
         desk.done(&["verify", "certs/server.crt"])
-            .contains("belongs to it")
+            .contains("belongs to this certificate")
     );
 
     desk.done(&["renew", "certs/server.crt", "--days", "50"]);

@@ -123,10 +123,7 @@ fn whoever_finds_upstreams_loses_none_that_others_find() {
     balancer.apply([remove(&group)]).unwrap();
     assert_eq!(live.upstreams().len(), 999);
     let refused = balancer.apply([remove(&"nobody".into())]).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "group `nobody`: there is no such group"
-    );
+    assert_eq!(refused.to_string(), "group `nobody`: no such group");
     let gone = balancer.apply([
         BalancerChange::RemoveGroup(SharedName::clone(&group)),
         remove(&group),

@@ -148,7 +148,8 @@ mod tests {
             ),
             (
                 "addresses: [192.0.2.1/24]",
-                "3:81: `192.0.2.1/24` is not a prefix: the address has bits behind its first 24",
+                "3:81: `192.0.2.1/24` is not a prefix: the address has bits that are set after the \
+                 first 24",
             ),
             (
                 "mode: on",
