@@ -78,7 +78,7 @@ async fn what_is_asked_wrongly_is_answered_with_what_is_wrong() {
         (
             post("{\"binary\": \"false\"}"),
             "409",
-            "false: the program must be named by an absolute path",
+            "the path of the program must be absolute: false",
         ),
         (
             post("{\"binary\": \"/bin/false\"}"),
@@ -141,7 +141,7 @@ async fn a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not() {
     let said = String::from_utf8_lossy(&second.stderr);
     assert_eq!(second.status.code(), Some(1));
     assert!(
-        said.contains("admin.sock: cannot be opened: Address already in use"),
+        said.contains("admin.sock: Address already in use"),
         "{said}"
     );
     gateway.upgrade(&["--dry-run"]).await.unwrap();
@@ -163,7 +163,7 @@ async fn what_is_no_socket_is_left_alone() {
     let last = events.last().unwrap();
     assert_eq!(last["message"], "the gateway did not start");
     let error = last["error"].as_str().unwrap();
-    assert!(error.contains("something else than a socket"), "{error}");
+    assert!(error.contains("exists and is not a socket"), "{error}");
     let left = std::fs::read_to_string(world.path("admin.sock")).unwrap();
     assert_eq!(left, "precious");
 }
@@ -193,5 +193,5 @@ async fn a_second_gateway_on_the_same_address_does_not_start() {
     let second = run(&world.path("second.yaml")).await;
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr);
-    assert!(said.contains("already in use by another process"), "{said}");
+    assert!(said.contains("another process uses the address"), "{said}");
 }

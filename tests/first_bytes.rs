@@ -141,7 +141,7 @@ async fn what_a_clients_tls_lacks_is_said_in_its_record() {
         (
             vec![22, 3, 1, 0, 4, 1, 0, 0, 0],
             DECODE_ERROR,
-            "the client sent a message whose lengths do not fit",
+            "the client sent a message whose lengths do not match",
         ),
         (
             vec![22, 9, 9, 0, 4, 1, 0, 0, 0],

@@ -269,7 +269,7 @@ async fn the_log_says_why_an_upstream_is_down() {
     }
     let expected = [
         ("db", refused, "connection refused"),
-        ("not-tls", other_at, "what it answered is not TLS"),
+        ("not-tls", other_at, "the answer is not TLS"),
         (
             "other",
             other_at,

@@ -263,7 +263,7 @@ async fn a_log_on_a_full_disk_is_an_error_and_its_end_says_how_much_was_lost() {
     let alice = world.identity("alice");
     drop(alice.visit(gateway.address, "db").await.unwrap());
     let begins = gateway
-        .logged("a log cannot be written; its lines are lost")
+        .logged("cannot write a log; its lines are lost")
         .await;
     assert_eq!(
         (&begins["level"], &begins["log"]),
@@ -273,7 +273,7 @@ async fn a_log_on_a_full_disk_is_an_error_and_its_end_says_how_much_was_lost() {
     fs::remove_file(&log).unwrap();
     gateway.signal("USR1");
 
-    let ends = gateway.logged("a log is written again").await;
+    let ends = gateway.logged("a log can be written again").await;
     assert_eq!(ends["lost"], 1);
     let told = gateway.records();
     assert!(told.iter().any(|line| line["lost"] == 1), "{told:?}");

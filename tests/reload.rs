@@ -283,7 +283,7 @@ async fn a_revocation_list_that_is_written_slowly_is_read_when_it_is_whole() {
     file.write_all(one.as_bytes()).unwrap();
     gateway.signal("HUP");
     let waits = gateway
-        .logged("a file is still being written to; it is read when its writer has closed it")
+        .logged("a file is still open for writing; it is read when its writer has closed it")
         .await;
     let named = waits["files"].as_str().unwrap();
     assert!(named.ends_with("/ca.crl"), "{waits}");

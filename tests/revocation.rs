@@ -178,7 +178,7 @@ async fn an_older_list_takes_the_place_of_a_newer_one_only_after_a_restart() {
         .logged("the policy was not reloaded; the old one stays in force")
         .await;
     let error = refused["error"].as_str().unwrap();
-    assert!(error.contains("restart to accept it"), "{error}");
+    assert!(error.contains("restart to accept this one"), "{error}");
     let refused = alice.visit(gateway.address, "db").await.unwrap_err();
     assert_eq!(refused, Refusal::Alert(CertificateRevoked));
 

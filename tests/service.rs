@@ -171,10 +171,10 @@ async fn the_death_of_a_new_process_is_noticed_and_the_gateway_can_be_started_ag
     // The one between goes on for as long as the first one has connections.
     signal(main, "KILL");
     assert_eq!(manager.lost(main).await, Some(9));
-    let gone =
-        "the process that serves is gone; nobody can connect until the gateway is started again";
+    let gone = "the process that serves has ended; clients cannot connect until the gateway is started \
+         again";
     assert_eq!(gateway.logged(gone).await["level"], "ERROR");
-    let status = format!("STATUS=process {main}, which served, is gone");
+    let status = format!("STATUS=process {main}, which served, has ended");
     manager.told(&status).await;
     assert_eq!(held.ask("still").await.unwrap(), "db: still");
 
@@ -199,7 +199,7 @@ async fn a_manager_that_has_started_another_process_is_not_told_of_a_new_main_on
     let mut gateway = manager.start(&world, &[("SYSTEMD_EXEC_PID", "1")]).await;
     let first = gateway.process();
     gateway.upgrade(&[]).await.unwrap();
-    let stays = "nothing is left here; this process stays as the parent of the one that serves";
+    let stays = "no connection is left; this process stays as the parent of the one that serves";
     gateway.logged(stays).await;
     signal(first, "TERM");
     assert!(gateway.ended().await.success());

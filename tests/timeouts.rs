@@ -27,8 +27,8 @@ async fn a_client_that_never_speaks_is_gone_at_the_handshakes_time_limit() {
     for (stream, detail) in [
         (
             &silent,
-            "the client did not begin TLS in time: nothing came; in a protocol in which the server \
-             speaks first, the client has to be set to start with TLS",
+            "the client did not begin TLS in time: no bytes; if the server speaks first in this \
+             protocol, configure the client to start with TLS",
         ),
         (&halting, "the TLS handshake took too long"),
     ] {

@@ -100,7 +100,7 @@ async fn upgrades_under_load_cost_nobody_a_connection() {
     let addresses = [gateway.address];
     upgrade_under_load(&world, &mut gateway, &addresses, UPGRADES).await;
     // Every process but the one that serves is through with its connections.
-    let ended = "nothing is left here; this process stays as the parent of the one that serves";
+    let ended = "no connection is left; this process stays as the parent of the one that serves";
     gateway.logged(ended).await;
 }
 

@@ -97,7 +97,7 @@ pub(crate) enum CommandError {
     Certgen(#[from] CertgenError),
     #[error(transparent)]
     Policy(#[from] PolicyFileError),
-    #[error("the client's name {name:?} cannot be a file name")]
+    #[error("the name {name:?} cannot be a file name")]
     FileName { name: String, source: NameError },
     #[error("{0:?} is given twice")]
     Twice(String),

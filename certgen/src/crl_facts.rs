@@ -205,8 +205,8 @@ mod tests {
             assert_eq!(list.ends_soon(), soon, "{ago}");
             assert_eq!(list.to_string().contains("warning"), soon, "{ago}");
         }
-        assert!(signed(31 * day).to_string().contains("it has ended"));
-        assert!(!signed(29 * day).to_string().contains("it has ended"));
+        assert!(signed(31 * day).to_string().contains("expired: gateways"));
+        assert!(!signed(29 * day).to_string().contains("expired: gateways"));
     }
 
     #[test]

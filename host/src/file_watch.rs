@@ -238,7 +238,7 @@ impl FileWatch {
             let files = self.events.written_to().join(" ");
             tracing::warn!(
                 files,
-                "a file is still being written to; it is read when its writer has closed it"
+                "a file is still open for writing; it is read when its writer has closed it"
             );
         }
     }

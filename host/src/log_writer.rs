@@ -137,7 +137,7 @@ impl Sink {
     /// the old one stays in use.
     pub fn reopen(&self) {
         if self.queue.try_send(SinkMessage::Reopen).is_err() {
-            tracing::warn!("the log's writer is behind; ask again to reopen");
+            tracing::warn!("the log's writer is busy; send SIGUSR1 again to reopen the log");
         }
     }
 
@@ -257,7 +257,7 @@ impl SinkWriter {
         match next {
             Some(SinkMessage::Reopen) => match self.target.reopen() {
                 Ok(()) => self.torn = false,
-                Err(error) => tracing::error!(%error, "the log cannot be opened again"),
+                Err(error) => tracing::error!(%error, "cannot reopen the log"),
             },
             // The receiver is gone if its thread no longer waits.
             Some(SinkMessage::Flush(done)) => drop(done.try_send(())),

@@ -84,7 +84,7 @@ impl ParentProcess {
         if let Some(serving) = self.serving
             && let Err(error) = kill_process(serving, signal)
         {
-            tracing::warn!(%error, ?signal, "the process that serves does not get a signal");
+            tracing::warn!(%error, ?signal, "cannot pass a signal on to the process that serves");
         }
     }
 
@@ -126,7 +126,7 @@ impl ParentProcess {
             Ok(Some((_, status))) => Some(ExitStatus::from_raw(status.as_raw())),
             Ok(None) | Err(Errno::INTR) => None,
             Err(error) => {
-                tracing::error!(%error, "the process that serves cannot be waited for");
+                tracing::error!(%error, "cannot wait for the process that serves");
                 Some(ExitStatus::from_raw(1 << 8))
             }
         }
@@ -168,7 +168,7 @@ impl ParentLink {
     /// Reports to the parent that another process serves now; a failure is logged.
     pub async fn report_new_process(&mut self, pid: u32) {
         if let Err(error) = self.sender.send(&ToParent::Serves { pid }).await {
-            tracing::warn!(%error, "the parent cannot be told which process serves");
+            tracing::warn!(%error, "cannot tell the parent which process serves");
         }
     }
 }

@@ -73,7 +73,8 @@ pub async fn follows_the_main_process() -> bool {
     }
     let read = is_read().await;
     if let Err(error) = &read {
-        tracing::warn!(%error, "the service manager does not listen; this process stays as the gateway's parent");
+        tracing::warn!(%error, "the service manager does not answer; this process stays as the \
+                                gateway's parent");
     }
     read.is_ok()
 }
@@ -101,7 +102,7 @@ pub fn watchdog() -> Option<Duration> {
 /// Sends notifications to the service manager; a failure is only logged.
 pub fn tell(news: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(news) {
-        tracing::warn!(%error, "the service manager cannot be told how the gateway is");
+        tracing::warn!(%error, "cannot notify the service manager");
     }
 }
 
@@ -139,7 +140,7 @@ impl DescriptorStore {
             // The service manager does not store a listener twice.
             let news = [NotifyState::FdStore, NotifyState::FdName(name)];
             if let Err(error) = sd_notify::notify_with_fds(&news, listeners) {
-                tracing::warn!(%error, name, "the service manager does not keep a listener");
+                tracing::warn!(%error, name, "cannot store a listener in the service manager");
             }
         }
         let counted = wanted.into_iter().map(|(name, all)| (name, all.len()));

@@ -159,7 +159,7 @@ pub enum StreamRejection {
     #[error(transparent)]
     Denied(#[from] ClientDenied),
     /// The client was gone before its connection was admitted.
-    #[error("the client left while it waited")]
+    #[error("the client disconnected while it waited")]
     Left,
     /// No upstream could be reached.
     #[error(transparent)]

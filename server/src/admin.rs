@@ -100,10 +100,9 @@ impl fmt::Display for UpgradeReport {
         if self.dry_run {
             writeln!(
                 f,
-                "{program} ({version}) is able to serve: {groups} groups, {clients} clients, {listeners} \
-                 listeners to hand over\n\
-                 {connections} connections would stay with process {old_pid} until they end\n\
-                 nothing has changed"
+                "{program} ({version}) can serve: {groups} groups, {clients} clients, {listeners} \
+                 listeners to hand over\n{connections} connections would stay with process \
+                 {old_pid} until they end\nnothing has changed"
             )
         } else {
             writeln!(
@@ -233,7 +232,7 @@ async fn serve(
                 });
             }
             Err(error) => {
-                tracing::error!(%error, "the admin socket cannot be served");
+                tracing::error!(%error, "cannot serve the admin socket");
                 // Descriptors are short, most likely.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -275,7 +274,7 @@ async fn converse(stream: UnixStream, asked: mpsc::Sender<PendingRequest>) {
         .serve_connection(TokioIo::new(stream), answer)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection broke off");
+        tracing::debug!(%error, "an admin connection failed");
     }
 }
 
@@ -327,7 +326,7 @@ fn may_change(user: u32) -> bool {
 #[derive(Debug, Error)]
 pub enum AskError {
     /// No process listens at the socket.
-    #[error("{path}: no gateway can be reached: {source}", path = .path.display())]
+    #[error("cannot reach a gateway at {path}: {source}", path = .path.display())]
     Unreachable {
         /// The socket.
         path: PathBuf,
@@ -335,7 +334,7 @@ pub enum AskError {
         source: io::Error,
     },
     /// The connection ended without a valid answer.
-    #[error("the gateway gave no answer: {0}")]
+    #[error("no valid answer from the gateway: {0}")]
     Silent(String),
     /// The gateway refused the request, with this reason.
     #[error("{0}")]

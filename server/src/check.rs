@@ -91,7 +91,7 @@ pub fn check(file: &Path) -> CheckReport {
             });
         }
         Err(LoadError::Unreadable { source, .. }) => {
-            let message = format!("cannot be read: {source}");
+            let message = format!("cannot read the policy: {source}");
             report.errors.push(ReportedError::of_file(message));
         }
         Err(error) => match error.policy_error() {

@@ -287,7 +287,7 @@ fn serve(arguments: RunArguments) -> ExitCode {
         Ok(records) => records,
         Err(error) => {
             return fail(&format!(
-                "{}: cannot be opened: {error}",
+                "cannot open {}: {error}",
                 arguments.access_log.display()
             ));
         }

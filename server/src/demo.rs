@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
 /// Introduction that is printed first.
-const OPENING: &str = "\
-This demo issues certificates, starts a gateway and its upstreams on loopback,
-connects as several clients, and shows what becomes of each.
+const OPENING: &str = "This demo issues certificates, starts a gateway and its upstreams on \
+                       loopback,
+connects as several clients, and shows the result of each.
 ";
 
 /// What `portcullis demo` takes.
@@ -55,13 +55,16 @@ pub struct DemoArguments {
 #[derive(Debug, Error)]
 pub enum DemoError {
     /// Certificates could not be issued.
-    #[error("certificates could not be issued: {0}")]
+    #[error("cannot issue certificates: {0}")]
     Certificates(#[from] certgen::CertgenError),
     /// The gateway did not start.
     #[error("{0}{hint}", hint = hint(.0))]
     Start(#[from] StartError),
     /// A file of the demo cannot be read or written.
-    #[error("{path}: {source}; `--dir` must name a directory that can be written to", path = .path.display())]
+    #[error(
+        "cannot use {path}: {source}; name a writable directory with `--dir`",
+        path = .path.display()
+    )]
     File {
         /// Path of the file or directory.
         path: PathBuf,
@@ -69,7 +72,10 @@ pub enum DemoError {
         source: io::Error,
     },
     /// An upstream's port is taken.
-    #[error("upstream {address}: {source}; stop what listens there, or try `--free-ports`")]
+    #[error(
+        "cannot start an upstream on {address}: {source}; stop the program that listens there, or \
+         use `--free-ports`"
+    )]
     Upstream {
         /// Address of the upstream.
         address: std::net::SocketAddr,
@@ -83,7 +89,7 @@ pub enum DemoError {
     #[error("the demo needs {0} in the policy")]
     Policy(&'static str),
     /// TLS could not be set up on the client's side.
-    #[error("a client could not be set up: {0}")]
+    #[error("cannot set up a client: {0}")]
     Client(#[from] rustls::Error),
     /// A system call failed.
     #[error(transparent)]

@@ -147,11 +147,11 @@ impl fmt::Display for FirstBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => {
-                "nothing came; in a protocol in which the server speaks first, the client has to \
-                 be set to start with TLS"
+                "no bytes; if the server speaks first in this protocol, configure the client to \
+                 start with TLS"
             }
             Self::Tls => "a TLS handshake",
-            Self::OtherTlsRecord => "a TLS record that begins no handshake",
+            Self::OtherTlsRecord => "a TLS record that does not begin a handshake",
             Self::OldTls => "a hello of SSL 2 or 3; TLS 1.3 is required",
             Self::PostgresSslRequest => {
                 "a PostgreSQL client asked for TLS in plain text first (SSLRequest); use \
@@ -167,12 +167,12 @@ impl fmt::Display for FirstBytes {
             Self::Http => "an HTTP request without TLS; use https",
             Self::Http2 => "HTTP/2 without TLS; use https",
             Self::ProxyV1 | Self::ProxyV2 => {
-                "a PROXY protocol header from a load balancer in front; switch it off there, it \
-                 is not read here"
+                "a PROXY protocol header from a load balancer in front; switch it off there, \
+                 because it is not supported here"
             }
             Self::Ssh => "SSH",
             Self::Redis => "Redis without TLS; switch TLS on in the client",
-            Self::Smtp => "SMTP without TLS; STARTTLS is not spoken, start with TLS",
+            Self::Smtp => "SMTP without TLS; STARTTLS is not supported, start with TLS",
             Self::Mqtt => "MQTT without TLS; switch TLS on in the client",
             Self::Amqp => "AMQP without TLS; use amqps",
             Self::Kafka => "Kafka without TLS; use security.protocol=SSL",
@@ -181,8 +181,8 @@ impl fmt::Display for FirstBytes {
                 "an SQL Server client that asks in plain text first; use Encrypt=Strict (TDS 8)"
             }
             Self::Rdp => "a remote desktop client that asks in plain text first",
-            Self::Ldap => "LDAP without TLS; STARTTLS is not spoken, use ldaps",
-            Self::Xmpp => "XMPP without TLS; STARTTLS is not spoken, start with TLS",
+            Self::Ldap => "LDAP without TLS; STARTTLS is not supported, use ldaps",
+            Self::Xmpp => "XMPP without TLS; STARTTLS is not supported, start with TLS",
             Self::Socks => "a request to a SOCKS proxy",
             Self::Unknown => "an unknown protocol",
         })

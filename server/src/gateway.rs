@@ -58,7 +58,7 @@ pub enum GatewayStartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// Steering is required, but is not available.
-    #[error("steering is required: {0}")]
+    #[error("steering is required, but not available: {0}")]
     SteeringUnavailable(#[from] SteeringUnavailable),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
@@ -357,7 +357,7 @@ impl Gateway {
                 tracing::warn!(%source, failures, seconds, "source banned");
                 self.recorder.banned(source, failures.get(), seconds);
             }
-            Err(error) => tracing::error!(%error, %source, "a source cannot be banned"),
+            Err(error) => tracing::error!(%error, %source, "cannot ban a source"),
         }
     }
 
@@ -383,7 +383,8 @@ impl Gateway {
         let mut reported = self.accept_reported.lock();
         if reported.is_none_or(|at| at.elapsed() >= REPORT_ACCEPT) {
             *reported = Some(Instant::now());
-            tracing::error!(%error, failures, "connections cannot be accepted; is the limit of open files too low?");
+            tracing::error!(%error, failures, "cannot accept connections; check the open-file \
+                                               limit");
         }
     }
 }

@@ -24,7 +24,7 @@ const READ: usize = 4 * 1024;
 #[derive(Debug, Error)]
 pub(crate) enum HandshakeError {
     /// The client closed or reset the connection.
-    #[error("the client broke the handshake off")]
+    #[error("the client aborted the handshake")]
     Abandoned(#[source] io::Error),
     /// TLS reached no agreement. An alert was sent to the client.
     #[error(transparent)]

@@ -31,7 +31,7 @@ pub enum HelloExcess {
     #[error("the client offers more than {MOST_PROTOCOLS} application protocols (ALPN)")]
     Protocols,
     /// More than [`MOST_PENDING_KIB`] without a whole message.
-    #[error("the client sent {MOST_PENDING_KIB} KiB without a whole message")]
+    #[error("the client sent {MOST_PENDING_KIB} KiB without a complete handshake message")]
     Pending,
 }
 

@@ -26,8 +26,8 @@ pub enum ListenError {
     },
     /// Another process listens at this address.
     #[error(
-        "cannot listen on {0}: it is already in use by another process; `portcullis upgrade` takes a \
-         running gateway's place, `--standby` or `listen_retry` waits for its end"
+        "cannot listen on {0}: another process uses the address; run `portcullis upgrade` to \
+         replace a running gateway, or use `--standby` or `listen_retry` to wait for its end"
     )]
     Taken(SocketAddr),
 }
@@ -48,7 +48,8 @@ impl ListenError {
 /// Returns advice to append to the message if no interface has the address, else an empty text.
 fn not_there(source: &io::Error) -> &'static str {
     if source.kind() == ErrorKind::AddrNotAvailable {
-        "; no interface has the address: `freebind: true` listens at it all the same, `listen_retry` waits for it"
+        "; no interface has the address; set `freebind: true` to listen on it nevertheless, or \
+         `listen_retry` to wait for it"
     } else {
         ""
     }

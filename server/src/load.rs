@@ -19,7 +19,7 @@ use crate::tls_files::{policy_file, settings_files};
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The policy's file cannot be read.
-    #[error("{path}: cannot be read: {source}", path = .path.display())]
+    #[error("cannot read policy {path}: {source}", path = .path.display())]
     Unreadable {
         /// Path of the file.
         path: PathBuf,
@@ -221,7 +221,7 @@ clients: {}
     }
 
     fn missing(line: u32, column: u32, file: &str) -> (u32, u32, String) {
-        let message = format!("{file}: cannot be read: No such file or directory (os error 2)");
+        let message = format!("cannot read {file}: No such file or directory (os error 2)");
         (line, column, message)
     }
 

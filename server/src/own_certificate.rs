@@ -36,27 +36,27 @@ impl OwnCertificate {
     pub(crate) fn new(chain: Vec<CertificateDer<'static>>) -> Result<Self, String> {
         for (index, certificate) in chain.iter().enumerate() {
             webpki::EndEntityCert::try_from(certificate).map_err(|error| {
-                format!("no client can read certificate {}: {error}", index + 1)
+                format!("clients cannot read certificate {}: {error}", index + 1)
             })?;
         }
-        let leaf = chain.first().ok_or("holds no certificate")?;
+        let leaf = chain.first().ok_or("contains no certificate")?;
         let (_, parsed) = X509Certificate::from_der(leaf)
-            .map_err(|error| format!("no client can read the certificate: {error}"))?;
+            .map_err(|error| format!("clients cannot read the certificate: {error}"))?;
         let names = parsed
             .subject_alternative_name()
-            .map_err(|error| format!("no client can read the certificate's names: {error}"))?;
+            .map_err(|error| format!("clients cannot read the certificate's names: {error}"))?;
         let is_name = |name: &GeneralName<'_>| {
             matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_))
         };
         if !names.is_some_and(|names| names.value.general_names.iter().any(is_name)) {
             return Err(
-                "has no DNS name and no address (subjectAltName), so no client can verify it"
+                "has no DNS name and no address (subjectAltName), so clients cannot verify it"
                     .to_owned(),
             );
         }
         let purposes = parsed
             .extended_key_usage()
-            .map_err(|error| format!("no client can read the certificate's purposes: {error}"))?;
+            .map_err(|error| format!("clients cannot read the certificate's purposes: {error}"))?;
         if purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any) {
             return Err("is not for servers (no serverAuth)".to_owned());
         }
@@ -99,7 +99,7 @@ impl OwnCertificate {
             };
             if !is_issued_by(certificate, issuer) {
                 return Some(format!(
-                    "certificate {} in the file is not the issuer of the one before",
+                    "certificate {} in the file did not issue the one before it",
                     index + 2
                 ));
             }
@@ -113,7 +113,8 @@ impl OwnCertificate {
             || (self.chain.len() == 1 && names_its_issuers_place(&last));
         is_below.then(|| {
             format!(
-                "the certificate of {} is missing behind it: clients that know only the root cannot verify it",
+                "the certificate of {} does not follow it in the file; clients that know only the \
+                 root cannot verify it",
                 last.issuer()
             )
         })
@@ -139,9 +140,12 @@ impl OwnCertificate {
         match missing.len() {
             0 => None,
             count if count > NAMES_SHOWN => Some(format!(
-                "is not for {count} names of groups, among them {shown}: clients that verify it fail"
+                "is not valid for {count} names of groups, among them {shown}; clients that ask \
+                 for them fail"
             )),
-            _ => Some(format!("is not for {shown}: clients that verify it fail")),
+            _ => Some(format!(
+                "is not valid for {shown}; clients that ask for these names fail"
+            )),
         }
     }
 }

@@ -19,16 +19,19 @@ use crate::trust::UntrustedChain;
 #[derive(Debug, Error)]
 pub enum Rejection {
     /// The gateway has its maximum number of connections.
-    #[error("the gateway has all of its connections open")]
+    #[error("the gateway's limit of connections is reached")]
     GatewayFull,
     /// All file descriptors for clients are in use.
-    #[error("no descriptor is left for another client")]
+    #[error("the open-file limit is reached")]
     DescriptorsFull,
     /// The memory limit is reached.
-    #[error("no memory is left for another client")]
+    #[error("too little memory is left for another client")]
     MemoryFull,
     /// The connection was silent, and was closed in favour of another.
-    #[error("it was the oldest silent connection of the source that had most, and gave way")]
+    #[error(
+        "closed to make room for others: it was the oldest silent connection of the source that \
+         had most"
+    )]
     SilentEvicted,
     /// The maximum number of handshakes is in progress.
     #[error("too many handshakes are in flight")]
@@ -37,7 +40,9 @@ pub enum Rejection {
     #[error("too many handshakes of this source are in flight")]
     SourceHandshakesFull,
     /// The handshake was aborted in favour of one of another source.
-    #[error("it was the oldest handshake of the source that had most, and gave way")]
+    #[error(
+        "closed to make room for others: it was the oldest handshake of the source that had most"
+    )]
     HandshakeEvicted,
     /// The handshake did not complete in time; the value classifies the bytes received.
     #[error("{}", late(*.0))]
@@ -56,10 +61,10 @@ pub enum Rejection {
     #[error("the TLS handshake failed: {0}")]
     Excess(HelloExcess),
     /// The client presented no certificate.
-    #[error("the client showed no certificate")]
+    #[error("the client sent no certificate")]
     NoCertificate,
     /// The client presented a certificate and did not prove that it has the key.
-    #[error("the client has not proven that it has the key of the certificate that it showed")]
+    #[error("the client did not prove that it has the private key of its certificate")]
     KeyNotProven,
     /// The certificate's chain is not trusted.
     #[error(transparent)]
@@ -77,7 +82,7 @@ pub enum Rejection {
     #[error(transparent)]
     Limited(ClientDenied),
     /// The client closed the connection while it waited for one of its others to end.
-    #[error("the client left while it waited for one of its connections to end")]
+    #[error("the client disconnected while it waited for one of its connections to end")]
     LeftWaiting,
     /// No connection to an upstream of the group was possible.
     #[error(transparent)]
@@ -86,7 +91,7 @@ pub enum Rejection {
     #[error("the permit was revoked before the first byte")]
     Revoked,
     /// The upstream closed the connection before it accepted the PROXY header.
-    #[error("the upstream did not take the PROXY header: {0}")]
+    #[error("cannot send the PROXY header to the upstream: {0}")]
     Header(io::Error),
 }
 
@@ -175,19 +180,19 @@ fn late(first: FirstBytes) -> String {
 
 fn abandoned(first: FirstBytes) -> String {
     if first == FirstBytes::Nothing {
-        "the client left without a byte".to_owned()
+        "the client disconnected before it sent a byte".to_owned()
     } else if first.is_tls() {
-        "the client left during the handshake".to_owned()
+        "the client disconnected during the handshake".to_owned()
     } else {
-        format!("the client left before TLS began: {first}")
+        format!("the client disconnected before TLS began: {first}")
     }
 }
 
 fn denial(reason: DenyReason) -> &'static str {
     match reason {
-        DenyReason::UnknownClient => "the policy does not know the client",
+        DenyReason::UnknownClient => "the client is not in the policy",
         DenyReason::UnknownName => "no group has this name",
-        DenyReason::NoName => "no name was given and no group owns the port",
+        DenyReason::NoName => "the client sent no name (SNI), and no group has the port",
         DenyReason::NotGranted => "the client is not granted the group",
     }
 }

@@ -87,7 +87,7 @@ pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
             let begun = tokio::select! {
                 begun = GatewayProcess::begin(settings, kept, None, descriptors) => begun,
                 () = signals.end() => {
-                    tracing::info!("ended before it served");
+                    tracing::info!("stopped before it served");
                     return Ok(RunEnd::Drained(Drained::Clean));
                 }
             };
@@ -316,7 +316,8 @@ impl GatewayProcess {
         if let Some(store) = &mut self.descriptor_store {
             match self.gateway.listeners() {
                 Ok((listeners, _)) => store.keep(&listeners),
-                Err(error) => tracing::warn!(%error, "the listeners cannot be kept"),
+                Err(error) => tracing::warn!(%error, "cannot pass the listeners to the service \
+                                                      manager"),
             }
         }
     }

@@ -19,7 +19,7 @@ pub enum SteeringUnavailable {
     #[error(transparent)]
     Kernel(#[from] SteerError),
     /// A standby needs steering, which the policy does not configure or turns off.
-    #[error("a standby needs eBPF: the policy has no `steer`, or turns it off")]
+    #[error("a standby needs steering, and the policy has no `steer` or turns it off")]
     NoStandby,
     /// The listeners for steered connections cannot be bound.
     #[error("cannot bind the listeners for steered connections: {0}")]
@@ -228,7 +228,7 @@ pub fn other_programs_warning(foreign: &[u32]) -> Option<String> {
     (!foreign.is_empty()).then(|| {
         format!(
             "other sk_lookup programs are attached to this network namespace and may decide first: \
-             {foreign:?} (`bpftool prog show id N` tells what they are)"
+             {foreign:?} (`bpftool prog show id N` shows them)"
         )
     })
 }

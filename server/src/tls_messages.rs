@@ -20,16 +20,14 @@ pub fn tls(error: &rustls::Error) -> String {
     use rustls::Error as E;
     match error {
         E::InappropriateMessage { .. } | E::InappropriateHandshakeMessage { .. } => {
-            "the client sent a message where another one has to come".to_owned()
+            "the client sent an unexpected message".to_owned()
         }
         E::InvalidMessage(what) => message(*what).to_owned(),
-        E::NoCertificatesPresented => "the client showed no certificate".to_owned(),
-        E::UnsupportedNameType => {
-            "the client asked for a kind of name that is not known".to_owned()
-        }
+        E::NoCertificatesPresented => "the client sent no certificate".to_owned(),
+        E::UnsupportedNameType => "the client asked for an unknown type of name (SNI)".to_owned(),
         E::DecryptError => {
-            "a record of the client cannot be opened: it was changed on its way, or \
-                            sealed with another key"
+            "cannot decrypt a record of the client: it was changed on the way, or encrypted with \
+             another key"
                 .to_owned()
         }
         E::PeerIncompatible(what) => incompatible(what).to_owned(),
@@ -42,11 +40,13 @@ pub fn tls(error: &rustls::Error) -> String {
             "the client offers no application protocol (ALPN) of the group".to_owned()
         }
         E::InconsistentKeys(_) => "the key is not the certificate's".to_owned(),
-        E::FailedToGetCurrentTime => "the system tells no time".to_owned(),
-        E::FailedToGetRandomBytes => "the system gives no random bytes".to_owned(),
-        E::InvalidEncryptedClientHello(_) => "encrypted ClientHellos are not spoken".to_owned(),
-        E::EncryptError => "a record cannot be sealed".to_owned(),
-        E::HandshakeNotComplete => "the handshake is not over".to_owned(),
+        E::FailedToGetCurrentTime => "cannot read the system clock".to_owned(),
+        E::FailedToGetRandomBytes => "cannot get random bytes from the system".to_owned(),
+        E::InvalidEncryptedClientHello(_) => {
+            "encrypted ClientHello (ECH) is not supported".to_owned()
+        }
+        E::EncryptError => "cannot encrypt a record".to_owned(),
+        E::HandshakeNotComplete => "the handshake is not finished".to_owned(),
         _ => "the TLS library refused".to_owned(),
     }
 }
@@ -62,32 +62,32 @@ fn incompatible(what: &PeerIncompatible) -> &'static str {
             "the client offers TLS 1.2 at most; TLS 1.3 is required"
         }
         P::NoCipherSuitesInCommon => {
-            "the client offers no common cipher suite; spoken are TLS_AES_128_GCM_SHA256, \
+            "the client offers no common cipher suite; supported are TLS_AES_128_GCM_SHA256, \
              TLS_AES_256_GCM_SHA384 and TLS_CHACHA20_POLY1305_SHA256"
         }
         P::NoKxGroupsInCommon | P::NamedGroupsExtensionRequired | P::KeyShareExtensionRequired => {
-            "the client offers no common key-exchange group; spoken are X25519MLKEM768, x25519, \
+            "the client offers no common key-exchange group; supported are X25519MLKEM768, x25519, \
              secp256r1 and secp384r1"
         }
         P::NoSignatureSchemesInCommon
         | P::NoCertificateRequestSignatureSchemesInCommon
         | P::SignatureAlgorithmsExtensionRequired => {
-            "the client takes no signature of the kind that the gateway's key makes"
+            "the client accepts no signature algorithm of the gateway's key"
         }
-        P::NullCompressionRequired => "the client insists on compression",
+        P::NullCompressionRequired => "the client requires compression",
         P::IncorrectCertificateTypeExtension | P::UnsolicitedCertificateTypeExtension => {
             "the client offers another type of certificate than X.509"
         }
-        _ => "client and gateway have no way of speaking TLS in common",
+        _ => "client and gateway have no TLS parameters in common",
     }
 }
 
 fn misbehaved(what: &PeerMisbehaved) -> &'static str {
     use PeerMisbehaved as P;
     match what {
-        P::IncorrectBinder => "the client does not know the secret of the ticket that it showed",
+        P::IncorrectBinder => "the client does not have the secret of its ticket",
         P::SignedHandshakeWithUnadvertisedSigScheme => {
-            "the client signed with an algorithm that it was not asked for"
+            "the client signed with an algorithm that the gateway did not offer"
         }
         P::RefusedToFollowHelloRetryRequest
         | P::CipherSuiteDifferedOnRetry
@@ -95,37 +95,43 @@ fn misbehaved(what: &PeerMisbehaved) -> &'static str {
         | P::HandshakeHashVariedAfterRetry
         | P::MissingPskExtensionInSecondClientHello
         | P::EarlyDataAttemptedInSecondClientHello => {
-            "the client's second ClientHello does not fit its first"
+            "the client's second ClientHello does not match its first"
         }
         P::ServerNameMustContainOneHostName | P::DuplicateServerNameTypes => {
             "the client asked for several names at once"
         }
         P::OfferedDuplicateKeyShares | P::InvalidKeyShare | P::WrongGroupForKeyShare => {
-            "the client's key share is no good"
+            "the client's key share is invalid"
         }
-        P::OfferedIncorrectCompressions => "the client offers compression, which TLS 1.3 has not",
+        P::OfferedIncorrectCompressions => {
+            "the client offers compression, which TLS 1.3 does not \
+                                            have"
+        }
         P::PskExtensionMustBeLast
         | P::PskExtensionWithMismatchedIdsAndBinders
         | P::MissingBinderInPskExtension
-        | P::MissingPskModesExtension => "the client shows a ticket in the wrong way",
-        P::DuplicateClientHelloExtensions => "the client says something twice",
+        | P::MissingPskModesExtension => {
+            "the client's ticket extension (PSK) is malformed or \
+                                          misplaced"
+        }
+        P::DuplicateClientHelloExtensions => "the client sent an extension twice",
         P::TooMuchEarlyDataReceived | P::RejectedEarlyDataInterleavedWithHandshakeMessage => {
-            "the client sent early data, which is not taken"
+            "the client sent early data, which is not supported"
         }
         P::TooManyEmptyFragments
         | P::TooManyKeyUpdateRequests
         | P::TooManyWarningAlertsReceived
-        | P::TooManyRenegotiationRequests => "the client sent too many messages that say nothing",
+        | P::TooManyRenegotiationRequests => "the client sent too many messages without content",
         P::IllegalMiddleboxChangeCipherSpec => {
-            "the client, or something in between, changed the cipher in the wrong place"
+            "the client, or a device in between, sent ChangeCipherSpec at the wrong time"
         }
         P::MessageInterleavedWithHandshakeMessage | P::KeyEpochWithPendingFragment => {
-            "the client sent something in the middle of a handshake message"
+            "the client sent another record in the middle of a handshake message"
         }
         P::UnsolicitedCertExtension
         | P::InvalidCertCompression
         | P::SelectedUnofferedCertCompression => {
-            "the client sent its certificate in a way that it was not asked for"
+            "the client sent its certificate in a form that the gateway did not offer"
         }
         _ => "the client broke a rule of TLS",
     }
@@ -134,26 +140,29 @@ fn misbehaved(what: &PeerMisbehaved) -> &'static str {
 fn message(what: InvalidMessage) -> &'static str {
     use InvalidMessage as I;
     match what {
-        I::InvalidContentType => "the client sent what is no TLS record",
+        I::InvalidContentType => "the client sent bytes that are not a TLS record",
         I::UnknownProtocolVersion => "the client sent a record of an unknown version of TLS",
         I::MessageTooLarge => "the client sent a record longer than TLS allows",
         I::HandshakePayloadTooLarge => "the client sent a handshake message that is too large",
         I::CertificatePayloadTooLarge => "the client's certificates are too large",
-        I::InvalidServerName => "the client asked for a name that is no DNS name",
-        I::InvalidCcs => "the client, or something in between, changed the cipher in a wrong way",
+        I::InvalidServerName => "the client asked for a name that is not a DNS name",
+        I::InvalidCcs => "the client, or a device in between, sent a malformed ChangeCipherSpec",
         I::InvalidKeyUpdate => "the client sent a key update that cannot be read",
         I::InvalidEmptyPayload => "the client sent an empty record",
-        I::DuplicateExtension(_) => "the client says something twice",
-        I::PreSharedKeyIsNotFinalExtension => "the client shows a ticket in the wrong way",
-        I::NoSignatureSchemes => "the client takes no signature",
-        I::UnsupportedCompression => "the client insists on compression",
-        I::UnexpectedMessage(_) => "the client sent a message where another one has to come",
+        I::DuplicateExtension(_) => "the client sent an extension twice",
+        I::PreSharedKeyIsNotFinalExtension => {
+            "the client's ticket extension (PSK) is malformed or \
+                                               misplaced"
+        }
+        I::NoSignatureSchemes => "the client offers no signature algorithm",
+        I::UnsupportedCompression => "the client requires compression",
+        I::UnexpectedMessage(_) => "the client sent an unexpected message",
         I::MessageTooShort
         | I::MissingData(_)
         | I::TrailingData(_)
         | I::IllegalEmptyList(_)
         | I::IllegalEmptyValue
-        | I::EmptyTicketValue => "the client sent a message whose lengths do not fit",
+        | I::EmptyTicketValue => "the client sent a message whose lengths do not match",
         _ => "the client sent a message that cannot be read",
     }
 }
@@ -168,12 +177,12 @@ fn certificate(what: &CertificateError) -> &'static str {
         C::UnknownRevocationStatus
         | C::ExpiredRevocationList
         | C::ExpiredRevocationListContext { .. } => {
-            "no current list says whether the certificate was revoked"
+            "no current revocation list covers the certificate"
         }
-        C::BadSignature => "a signature is not of the certificate's key",
+        C::BadSignature => "a signature does not match the certificate's key",
         C::UnsupportedSignatureAlgorithmContext { .. }
         | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "a signature is of a kind that is not spoken"
+            "a signature algorithm is not supported"
         }
         C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
             "the certificate is not for this purpose"
@@ -181,9 +190,7 @@ fn certificate(what: &CertificateError) -> &'static str {
         C::NotValidForName | C::NotValidForNameContext { .. } => {
             "the certificate is for other names"
         }
-        C::UnhandledCriticalExtension => {
-            "the certificate has a critical extension that is not known"
-        }
+        C::UnhandledCriticalExtension => "the certificate has an unknown critical extension",
         C::ApplicationVerificationFailure => "the certificate was refused",
         _ => "the certificate cannot be read",
     }
@@ -195,20 +202,20 @@ fn received(alert: AlertDescription) -> String {
     let why = match alert {
         A::UnknownCA => "it does not know the authority of the gateway's certificate",
         A::BadCertificate | A::CertificateUnknown | A::UnsupportedCertificate => {
-            "it does not take the gateway's certificate"
+            "it rejects the gateway's certificate"
         }
         A::CertificateExpired => {
-            "it takes the gateway's certificate for expired: look at both clocks"
+            "it considers the gateway's certificate expired; check both clocks"
         }
-        A::CertificateRevoked => "it takes the gateway's certificate for revoked",
-        A::UnrecognisedName => "the gateway's certificate has another name than it asked for",
+        A::CertificateRevoked => "it considers the gateway's certificate revoked",
+        A::UnrecognisedName => "the gateway's certificate does not have the name that it asked for",
         A::HandshakeFailure | A::InsufficientSecurity | A::ProtocolVersion => {
-            "it found nothing that both sides speak"
+            "it found no TLS parameters that both sides support"
         }
-        A::CloseNotify | A::UserCanceled => "it gave up",
-        A::NoApplicationProtocol => "it speaks no application protocol that was chosen",
-        A::InternalError => "something went wrong in the client",
-        _ => "it does not like what it got",
+        A::CloseNotify | A::UserCanceled => "it aborted",
+        A::NoApplicationProtocol => "it does not support the application protocol that was chosen",
+        A::InternalError => "it had an internal error",
+        _ => "it rejected what it received",
     };
     format!(
         "the client ended the handshake (alert {}): {why}",
@@ -226,10 +233,9 @@ pub fn chain(error: &webpki::Error) -> String {
         E::CertNotValidYet { not_before, .. } => {
             format!("a certificate is not valid before {}", date(*not_before))
         }
-        E::CrlExpired { next_update, .. } => format!(
-            "the revocation list should have been replaced on {}",
-            date(*next_update)
-        ),
+        E::CrlExpired { next_update, .. } => {
+            format!("the revocation list expired on {}", date(*next_update))
+        }
         other => plain(other).to_owned(),
     }
 }
@@ -242,7 +248,7 @@ fn plain(error: &webpki::Error) -> &'static str {
         E::InvalidSignatureForPublicKey => {
             "a certificate was not signed by the authority that it names"
         }
-        E::UnknownRevocationStatus => "no revocation list speaks for one of its issuers",
+        E::UnknownRevocationStatus => "no revocation list covers one of its issuers",
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
             "it is not for client authentication"
         }
@@ -256,12 +262,8 @@ fn plain(error: &webpki::Error) -> &'static str {
         E::MaximumNameConstraintComparisonsExceeded
         | E::MaximumPathBuildCallsExceeded
         | E::MaximumPathDepthExceeded
-        | E::MaximumSignatureChecksExceeded => {
-            "looking for the path to an authority takes too long"
-        }
-        E::UnsupportedCriticalExtension => {
-            "a certificate has a critical extension that is not known"
-        }
+        | E::MaximumSignatureChecksExceeded => "finding the path to an authority takes too long",
+        E::UnsupportedCriticalExtension => "a certificate has an unknown critical extension",
         E::UnsupportedSignatureAlgorithmContext(_)
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
         | E::SignatureAlgorithmMismatch => "a certificate is signed in a way that is not supported",
@@ -284,7 +286,7 @@ fn plain(error: &webpki::Error) -> &'static str {
         | E::UnsupportedNameType
         | E::MalformedDnsIdentifier
         | E::MalformedNameConstraint
-        | E::InvalidNetworkMaskConstraint => "a certificate has names that cannot be judged",
+        | E::InvalidNetworkMaskConstraint => "a certificate has names that cannot be checked",
         _ => "a certificate cannot be read",
     }
 }

@@ -77,7 +77,7 @@ impl lb::Probe for TlsProbe {
 fn explained(error: io::Error) -> io::Error {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
     match tls {
-        Some(rustls::Error::InvalidMessage(_)) => io::Error::other("what it answered is not TLS"),
+        Some(rustls::Error::InvalidMessage(_)) => io::Error::other("the answer is not TLS"),
         Some(rustls::Error::AlertReceived(alert)) => {
             io::Error::other(format!("it refused the TLS handshake: {alert:?}"))
         }

@@ -146,7 +146,7 @@ impl ClientTrust {
         let parsed = authority::parse(certificate)?;
         profile::check_authority(&parsed)?;
         let anchor = webpki::anchor_from_trusted_cert(certificate)
-            .map_err(|_| "it cannot be an anchor")?
+            .map_err(|_| "it cannot be a trust anchor")?
             .to_owned();
         self.authorities.push(ClientAuthority::of(&parsed));
         if parsed.issuer().as_raw() != parsed.subject().as_raw() {

@@ -56,7 +56,8 @@ pub(crate) fn start(
             if let Some(processor) = processor
                 && let Err(error) = affinity::stay_on(processor)
             {
-                tracing::warn!(worker = number, processor, %error, "a worker does not stay on its processor");
+                tracing::warn!(worker = number, processor, %error, "cannot keep a worker on its \
+                                                                    processor");
             }
             let acceptor = Acceptor {
                 gateway,
@@ -67,7 +68,7 @@ pub(crate) fn start(
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 // No thread serves its listeners and connections any more: another process serves
                 // them all.
-                tracing::error!(worker = number, "a worker has ended; so does the process");
+                tracing::error!(worker = number, "a worker has ended; the process ends too");
                 abort();
             }
         })
@@ -116,7 +117,7 @@ async fn serve(acceptor: Acceptor, mut assigned: mpsc::Receiver<AssignedListener
                 let accepting = restart_on_panic(acceptor.worker, tasks.clone(), accepting);
                 tasks.spawn(gateway.acceptors().track_future(accepting));
             }
-            Err(error) => tracing::error!(%error, "a listener cannot be served"),
+            Err(error) => tracing::error!(%error, "cannot serve a listener"),
         }
     }
     gateway.drain().begun().await;
@@ -141,7 +142,7 @@ where
         if error.is_cancelled() {
             return;
         }
-        tracing::error!(worker, %error, "a worker has stopped accepting; it begins again");
+        tracing::error!(worker, %error, "a worker stopped accepting; it is restarted");
         sleep(LONGEST_PAUSE).await;
     }
 }

@@ -27,7 +27,7 @@ async fn silent_clients_leave_descriptors_for_those_who_speak() {
     let alice = stage.alice();
     alice.visit(gateway.address).await.unwrap();
     let base = gateway.descriptors();
-    let warning = gateway.logged("the policy allows more connections");
+    let warning = gateway.logged("the open-file limit is too low");
     assert_eq!(warning.len(), 1, "that they are few was said at the start");
 
     let mut silent = Vec::new();
@@ -42,7 +42,7 @@ async fn silent_clients_leave_descriptors_for_those_who_speak() {
     sleep(WATCHED).await;
     let used = gateway.processor_time().saturating_sub(used);
     let busy = used.div_duration_f64(WATCHED);
-    let failures = gateway.logged("connections cannot be accepted");
+    let failures = gateway.logged("cannot accept connections");
     println!(
         "{CLIENTS} silent clients and {DESCRIPTORS} descriptors: {:.1} % of one processor, {} log \
          lines of {}",

@@ -50,7 +50,7 @@ async fn an_upgrade_of_a_process_without_a_descriptor_fails_and_says_why() {
 
     gateway.signal("USR2");
     let failed = gateway
-        .logged("there was no upgrade; this process goes on")
+        .logged("the upgrade failed; this process goes on serving")
         .await;
     let error = failed["error"].as_str().unwrap();
     assert!(error.contains("Too many open files"), "{error}");
@@ -80,7 +80,7 @@ async fn a_new_process_that_runs_out_of_descriptors_changes_nothing_and_says_so(
         let Err(error) = gateway.upgrade(&arguments).await else {
             break;
         };
-        let is_clear = ["Too many open files", "file descriptors are open"]
+        let is_clear = ["Too many open files", "file descriptors are in use"]
             .iter()
             .any(|words| error.contains(words));
         assert!(is_clear, "{most}: {error}");

@@ -9,7 +9,8 @@ use super::{echoes, is_alive, leave, script, world};
 use crate::harness::{Gateway, Refusal, Upstream, World, signal, soon, until};
 
 /// What the first process says when it is nothing but the parent.
-const STAYS: &str = "nothing is left here; this process stays as the parent of the one that serves";
+const STAYS: &str = "no connection is left; this process stays as the parent of the one that \
+                     serves";
 
 /// A gateway that has been upgraded twice, of which the first process is only the parent.
 async fn upgraded_twice(world: &World) -> Gateway {
@@ -73,7 +74,8 @@ async fn the_loss_of_the_process_that_serves_is_told_and_is_the_gateways_end() {
     signal(gateway.process(), "KILL");
     let event = gateway
         .logged(
-            "the process that serves is gone; nobody can connect until the gateway is started again",
+            "the process that serves has ended; clients cannot connect until the gateway is \
+             started again",
         )
         .await;
     assert_eq!(
@@ -154,7 +156,7 @@ async fn a_process_that_is_being_started_goes_with_the_one_that_starts_it() {
         assert_eq!(ended.success(), name == "TERM", "{ended}");
         until(async || (!is_alive(candidate)).then_some(())).await;
         let asked = soon(upgrade.wait_with_output()).await.unwrap();
-        assert_eq!(asked.status.code(), Some(1), "there was no upgrade");
+        assert_eq!(asked.status.code(), Some(1), "the upgrade failed");
         std::fs::remove_file(&started).unwrap();
     }
 }

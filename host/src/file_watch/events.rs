@@ -70,7 +70,8 @@ impl FileEvents {
         let queue = queue()
             .and_then(registered)
             .inspect_err(|error| {
-                tracing::warn!(%error, "file events cannot be had; files are looked at every few seconds");
+                tracing::warn!(%error, "no file events (inotify); files are checked every few \
+                                        seconds");
             })
             .ok();
         Self {

@@ -52,7 +52,7 @@ impl LineLosses {
         drop(state);
         // Not under the lock: the event may be a line of the same log.
         if begins {
-            tracing::error!(log = self.name, error = %why, "a log cannot be written; its lines are lost");
+            tracing::error!(log = self.name, error = %why, "cannot write a log; its lines are lost");
         }
     }
 
@@ -78,7 +78,7 @@ impl LineLosses {
         };
         drop(state);
         let seconds = now.saturating_duration_since(since).as_secs();
-        tracing::warn!(log = self.name, lost, seconds, "a log is written again");
+        tracing::warn!(log = self.name, lost, seconds, "a log can be written again");
     }
 
     /// Returns the current [`LogOutage`]; `None` if no lines are being lost.

@@ -16,10 +16,10 @@ pub enum AdminError {
     #[error("only root and the gateway's own user may do this, not user {0}")]
     Forbidden(u32),
     /// The body is too long, or is not a valid request.
-    #[error("the body is not what is expected: {0}")]
+    #[error("invalid request body: {0}")]
     Body(String),
     /// The body was not received in time.
-    #[error("the body did not come within {ASK:?}")]
+    #[error("the request body did not arrive within {ASK:?}")]
     Slow,
     /// The gateway is about to end.
     #[error("the gateway is shutting down")]

@@ -33,7 +33,7 @@ pub(super) fn bind(path: &Path) -> io::Result<StdListener> {
             let found = socket_at(path).ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::AlreadyExists,
-                    "there is something else than a socket",
+                    "the path exists and is not a socket",
                 )
             })?;
             if StdStream::connect(path).is_ok() {

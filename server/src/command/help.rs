@@ -1,13 +1,15 @@
 //! Texts that follow the options in `--help`.
 
 /// Exit codes, after the help of the whole program.
-pub(super) const EXIT_CODES: &str = "\
-Exit codes:
+pub(super) const EXIT_CODES: &str = "Exit codes:
   0  done; the gateway drained in time
-  1  failed, or not valid
+  1  \
+                                     failed, or not valid
   2  wrong usage
-  3  `diff` found a difference, or `explain` says denied
-  4  the gateway ended as it was told, but connections were cut off";
+  3  `diff` found a \
+                                     difference, or `explain` says denied
+  4  the gateway \
+                                     drained, and connections that were left were cut off";
 /// Signals, after the help of `run`.
 pub(super) const SIGNALS: &str = "\
 Signals:

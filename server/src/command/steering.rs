@@ -72,7 +72,7 @@ fn owner(user: &str) -> Result<PinOwner, String> {
             user: user.uid.as_raw(),
             group: user.gid.as_raw(),
         }),
-        Ok(None) => Err("there is no such user".to_owned()),
+        Ok(None) => Err("no such user".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -79,7 +79,7 @@ fn policys_socket(policy: &Path) -> Result<PathBuf, String> {
     let socket = loaded.gateway().admin.as_ref();
     let socket = socket.ok_or_else(|| {
         format!(
-            "{}: has no `gateway.admin.socket`; send SIGUSR2 to the gateway instead",
+            "{} has no `gateway.admin.socket`; send SIGUSR2 to the gateway instead",
             policy.display()
         )
     })?;

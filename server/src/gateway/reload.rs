@@ -22,7 +22,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// Another process is just taking over, and has read the policy already.
-    #[error("another process is just taking over")]
+    #[error("an upgrade is in progress")]
     HandingOver,
 }
 

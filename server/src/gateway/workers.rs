@@ -44,7 +44,7 @@ impl WorkerThreads {
             }
         };
         if timeout(limit, ended).await.is_err() {
-            tracing::error!("workers are not responding; the process ends without them");
+            tracing::error!("workers do not stop; the process ends without them");
         }
     }
 }

@@ -31,8 +31,8 @@ pub fn warn_if_few_descriptors(descriptors: Option<u64>, connections: Quota) {
             descriptors,
             possible,
             limit,
-            "the policy allows more connections than descriptors do: raise the hard limit of open \
-             files (LimitNOFILE=), or lower gateway.limits.connections"
+            "the open-file limit is too low for gateway.limits.connections; raise the hard limit \
+             (LimitNOFILE=), or lower the number of connections"
         );
     }
 }

@@ -91,7 +91,8 @@ mod tests {
             ),
             (
                 "for: unlimited",
-                "3:72: `unlimited` is not a duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
+                "3:72: `unlimited` is not a duration; expected one such as `500ms`, `5s`, `10m`, \
+                 `1h` or `2d`; `unlimited` is not possible here",
             ),
             (
                 "never: [x]",

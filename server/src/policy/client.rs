@@ -111,10 +111,7 @@ pub(super) fn read(
     if let (Some(node), WhenFull::Wait(_)) = (fields.get("when_full"), when_full)
         && fields.get("max_connections").is_none_or(is_unlimited)
     {
-        problems.report(
-            node.at,
-            "there is nothing to wait for without a number in `max_connections`",
-        );
+        problems.report(node.at, "`wait` needs a number in `max_connections`");
     }
     let rate = fields.or("rate", None, problems, |node, problems| {
         rate(node, problems).map(Some)
@@ -216,7 +213,7 @@ mod tests {
             ),
             (
                 "when_full: {wait: 5s}",
-                "6:41: there is nothing to wait for without a number in `max_connections`",
+                "6:41: `wait` needs a number in `max_connections`",
             ),
         ] {
             assert_told(&one(rules), message);

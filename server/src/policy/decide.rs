@@ -210,9 +210,9 @@ impl Policy {
 impl fmt::Display for DenyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::UnknownClient => "the policy does not know the client",
+            Self::UnknownClient => "the client is not in the policy",
             Self::UnknownName => "no group has this name",
-            Self::NoName => "no name was given and no group owns the port",
+            Self::NoName => "the client sent no name (SNI), and no group has the port",
             Self::NotGranted => "the client is not granted the group",
         })
     }
@@ -337,11 +337,11 @@ clients:
         assert_eq!(rule("one", Some("c")), "no group has this name (p.yaml)");
         assert_eq!(
             rule("one", None),
-            "no name was given and no group owns the port (p.yaml)"
+            "the client sent no name (SNI), and no group has the port (p.yaml)"
         );
         assert_eq!(
             rule("two", Some("a")),
-            "the policy does not know the client (p.yaml)"
+            "the client is not in the policy (p.yaml)"
         );
     }
 }

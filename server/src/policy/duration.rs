@@ -60,7 +60,7 @@ pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Optio
         ParsedDuration::TooLong(unit, digits) => too_long(&said, unit, digits),
         ParsedDuration::Other => {
             let extra = match text {
-                "unlimited" => "; this one has to end",
+                "unlimited" => "; `unlimited` is not possible here",
                 _ => "",
             };
             format!(

@@ -170,8 +170,8 @@ clients: {one: {groups: [a], max_connections: 2, when_full: {wait: 1500ms}}}
         assert!(!denied.allowed());
         assert_eq!(
             denied.to_string(),
-            "deny: client `one` to port 8443 without a name\n  \
-             rule: no name was given and no group owns the port (p.yaml)\n"
+            "deny: client `one` to port 8443 without a name\n  rule: the client sent no name \
+             (SNI), and no group has the port (p.yaml)\n"
         );
         assert!(!explain(&policy, "", Some("a"), None).allowed());
         let json = serde_json::to_value(&allowed).unwrap();

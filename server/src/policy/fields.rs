@@ -71,7 +71,7 @@ impl<'n, 't> MappingFields<'n, 't> {
                 let line = line.0.at.line;
                 problems.report(
                     key.at,
-                    format!("{} is already there in line {line}", quote(name)),
+                    format!("duplicate {}; it is first in line {line}", quote(name)),
                 );
             }
         }
@@ -203,7 +203,7 @@ pub(super) fn entries<'n, 't>(
             let line = first.map_or(key.at.line, |(earlier, _)| earlier.at.line);
             problems.report(
                 key.at,
-                format!("{} is already there in line {line}", quote(name)),
+                format!("duplicate {}; it is first in line {line}", quote(name)),
             );
         }
     }

@@ -373,12 +373,14 @@ mod tests {
             (
                 "ca.crt}}",
                 "ca.crt}, timeouts: {drain: unlimited}}",
-                "3:79: `unlimited` is not a duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`; this one has to end",
+                "3:79: `unlimited` is not a duration; expected one such as `500ms`, `5s`, `10m`, \
+                 `1h` or `2d`; `unlimited` is not possible here",
             ),
             (
                 "ca.crt}}",
                 "ca.crt}, limits: {handshakes: 0}}",
-                "3:82: `0` would let nothing through; write `unlimited` for no limit, or take the grant away",
+                "3:82: `0` would allow nothing; write `unlimited` for no limit, or remove the \
+                 grant",
             ),
         ] {
             let text = with(&rest).replacen(from, to, 1);

@@ -176,14 +176,17 @@ pub(super) fn read(
     problems: &mut ProblemList,
 ) -> Option<GroupPolicy> {
     let fields = MappingFields::of(node, &GROUP, problems)?;
-    let own_name = |problems: &mut ProblemList| match SniName::new(name) {
-        Ok(sni) => Some(vec![sni]),
-        Err(error) => {
-            let name = quote(name);
-            problems.report(at, format!("{name} is no DNS name, because {error}; expected `sni: […]` with the names that clients ask for"));
-            None
-        }
-    };
+    let own_name =
+        |problems: &mut ProblemList| match SniName::new(name) {
+            Ok(sni) => Some(vec![sni]),
+            Err(error) => {
+                let name = quote(name);
+                problems.report(at, format!(
+                "{name} is not a DNS name, because {error}; expected `sni: […]` with the names \
+                 that clients ask for"));
+                None
+            }
+        };
     let sni = match fields.get("sni") {
         Some(node) => fields::list(node, "names", problems, sni),
         None => own_name(problems),

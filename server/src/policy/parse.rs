@@ -236,7 +236,8 @@ fn report_at(
 fn twice(what: &str, which: &str, first: &GroupPolicy) -> String {
     let (group, line) = (&first.name, first.line.number());
     format!(
-        "{what} `{which}` leads to group `{group}` already (line {line}); expected it in one group only"
+        "{what} `{which}` already leads to group `{group}` (line {line}); expected it in one group \
+         only"
     )
 }
 
@@ -360,7 +361,7 @@ fn read_test(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<PolicyTe
         (true, _) => ExpectedDecision::Allow { group },
         (false, None) => ExpectedDecision::Deny,
         (false, Some(node)) => {
-            problems.report(node.at, "`group` goes with `expect: allow` only");
+            problems.report(node.at, "`group` is possible with `expect: allow` only");
             return None;
         }
     };
@@ -399,7 +400,7 @@ impl PolicyTest {
         let rule = policy.rule(&self.client, sni, port);
         problems.report(
             self.at,
-            format!("the policy breaks this test: expected {expected}, but it is {got}: {rule}"),
+            format!("this test fails: expected {expected}, but the policy says {got}: {rule}"),
         );
     }
 }

@@ -55,7 +55,7 @@ fn what_holds_for_a_whole_file_is_refused_where_it_is_written() {
     for (text, message) in [
         (
             "",
-            "p.yaml:1:1: the file is empty; expected `version: 1` to begin with",
+            "p.yaml:1:1: the file is empty; expected `version: 1` first",
         ),
         (
             "- 1\n",
@@ -65,17 +65,11 @@ fn what_holds_for_a_whole_file_is_refused_where_it_is_written() {
             "version: 1\n",
             "p.yaml:1:1: `gateway` is missing in the policy\np.yaml:1:1: `groups` is missing in the policy\np.yaml:1:1: `clients` is missing in the policy",
         ),
-        (
-            "a: &x [1, *x]\n",
-            "p.yaml:1:11: an alias cannot be part of what it repeats",
-        ),
-        (
-            "version: !!int 1\n",
-            "p.yaml:1:16: the tag `!!int` means nothing here",
-        ),
+        ("a: &x [1, *x]\n", "p.yaml:1:11: the alias refers to itself"),
+        ("version: !!int 1\n", "p.yaml:1:16: unsupported tag `!!int`"),
         (
             "[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]\n",
-            "p.yaml:1:17: this is nested more than 16 deep",
+            "p.yaml:1:17: more than 16 levels of nesting",
         ),
     ] {
         assert_eq!(refused(text), message, "{text}");
@@ -106,11 +100,11 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
         ),
         (
             "groups:\n  a: {upstreams: ['10.0.0.1:1']}\n  a: {upstreams: ['10.0.0.1:1']}\nclients: {}",
-            "7:3: `a` is already there in line 6",
+            "7:3: duplicate `a`; it is first in line 6",
         ),
         (
             "groups: {a: {tries: 1, tries: 2, upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:24: `tries` is already there in line 5",
+            "5:24: duplicate `tries`; it is first in line 5",
         ),
         (
             "groups: {a: {upstreams: []}}\nclients: {}",
@@ -126,7 +120,7 @@ fn each_mistake_is_told_with_its_place_and_what_was_meant() {
         ),
         (
             "groups: {a: {upstreams: ['0.0.0.0:1']}}\nclients: {}",
-            "5:26: nobody can connect to `0.0.0.0:1`; expected an address and a port of an upstream",
+            "5:26: `0.0.0.0:1` cannot be an upstream; expected an address and a port to connect to",
         ),
     ] {
         assert_told(&with(rest), message);
@@ -138,7 +132,8 @@ fn each_mistake_in_a_name_or_a_value_is_told_with_what_was_expected() {
     for (rest, message) in [
         (
             "groups: {a b: {upstreams: ['10.0.0.1:1']}}\nclients: {}",
-            "5:10: `a b` is no DNS name, because it contains ' '; expected `sni: […]` with the names that clients ask for",
+            "5:10: `a b` is not a DNS name, because it contains ' '; expected `sni: […]` with the \
+             names that clients ask for",
         ),
         (
             "groups: {a: {sni: [a..b], upstreams: ['10.0.0.1:1']}}\nclients: {}",
@@ -150,11 +145,11 @@ fn each_mistake_in_a_name_or_a_value_is_told_with_what_was_expected() {
         ),
         (
             "groups:\n  a: {sni: [x], upstreams: ['10.0.0.1:1']}\n  b: {sni: [y, X], upstreams: ['10.0.0.1:1']}\nclients: {}",
-            "7:16: name `x` leads to group `a` already (line 6); expected it in one group only",
+            "7:16: name `x` already leads to group `a` (line 6); expected it in one group only",
         ),
         (
             "groups:\n  a: {ports: [7], upstreams: ['10.0.0.1:1']}\n  b: {ports: [7], upstreams: ['10.0.0.1:1']}\nclients: {}",
-            "7:15: port `7` leads to group `a` already (line 6); expected it in one group only",
+            "7:15: port `7` already leads to group `a` (line 6); expected it in one group only",
         ),
         (
             "groups: {a: {ports: [0], upstreams: ['10.0.0.1:1']}}\nclients: {}",
@@ -219,7 +214,7 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
         ),
         (
             "clients: {one: {groups: [web], max_connections: 0}}",
-            "6:49: `0` would let nothing through; write `unlimited` for no limit, or take the grant away",
+            "6:49: `0` would allow nothing; write `unlimited` for no limit, or remove the grant",
         ),
         (
             "clients: {one: {groups: [web], max_connections: -1}}",
@@ -231,19 +226,22 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
         ),
         (
             "clients: {one: {groups: [web]}}\ntests:\n  - {client: one, sni: ledger, expect: allow}",
-            "8:5: the policy breaks this test: expected allow, but it is deny: client `one` is not granted `ledger` (p.yaml:6)",
+            "8:5: this test fails: expected allow, but the policy says deny: client `one` is not \
+             granted `ledger` (p.yaml:6)",
         ),
         (
             "clients: {one: {groups: [web]}}\ntests:\n  - {client: one, sni: web, expect: deny}",
-            "8:5: the policy breaks this test: expected deny, but it is allow: client `one` is granted `web` (p.yaml:6)",
+            "8:5: this test fails: expected deny, but the policy says allow: client `one` is \
+             granted `web` (p.yaml:6)",
         ),
         (
             "clients: {one: {groups: [web]}}\ntests:\n  - {client: one, sni: web, expect: allow, group: ledger}",
-            "8:5: the policy breaks this test: expected group `ledger`, but it is group `web`: client `one` is granted `web` (p.yaml:6)",
+            "8:5: this test fails: expected group `ledger`, but the policy says group `web`: \
+             client `one` is granted `web` (p.yaml:6)",
         ),
         (
             "clients: {one: {groups: [web]}}\ntests: [{client: one, expect: deny, group: web}]",
-            "7:44: `group` goes with `expect: allow` only",
+            "7:44: `group` is possible with `expect: allow` only",
         ),
         (
             "clients: {one: {groups: [web]}}\ntests: [{client: one, sni: web}]",
@@ -290,7 +288,7 @@ fn aliases_repeat_what_they_name_but_cannot_fill_the_memory() {
         let names = vec![format!("*a{}", n - 1); 10].join(", ");
         writeln!(bomb, "a{n}: &a{n} [{names}]").unwrap();
     }
-    assert!(refused(&bomb).contains("anchors and aliases repeat too much here"));
+    assert!(refused(&bomb).contains("anchors and aliases expand to too many values"));
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(super) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<Yaml
     match tree(text, 0) {
         Ok(Some(root)) => Some(root),
         Ok(None) => {
-            let message = "the file is empty; expected `version: 1` to begin with";
+            let message = "the file is empty; expected `version: 1` first";
             problems.report(TextPosition::new(1, 1), message);
             None
         }
@@ -167,7 +167,7 @@ impl<'t> TreeBuilder<'t> {
 
     fn begin(&mut self, open: OpenCollection<'t>) -> Result<(), YamlRefusal> {
         if self.open.len() >= DEEPEST {
-            return Err((open.at, format!("this is nested more than {DEEPEST} deep")));
+            return Err((open.at, format!("more than {DEEPEST} levels of nesting")));
         }
         self.open.push(open);
         Ok(())
@@ -198,7 +198,7 @@ impl<'t> TreeBuilder<'t> {
 
     fn repeat(&mut self, anchor: usize, at: TextPosition) -> Result<(), YamlRefusal> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err((at, "an alias cannot be part of what it repeats".to_owned()));
+            return Err((at, "the alias refers to itself".to_owned()));
         };
         self.count_repeated(&node, at)?;
         self.add(node, 0)
@@ -207,7 +207,10 @@ impl<'t> TreeBuilder<'t> {
     fn count_repeated(&mut self, node: &YamlNode<'_>, at: TextPosition) -> Result<(), YamlRefusal> {
         self.repeated = self.repeated.saturating_add(weight(node));
         if self.repeated > MOST_REPEATED {
-            return Err((at, "anchors and aliases repeat too much here".to_owned()));
+            return Err((
+                at,
+                "anchors and aliases expand to too many values".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -319,9 +322,6 @@ fn weight(node: &YamlNode<'_>) -> usize {
 fn untagged(tag: Option<&Tag>, at: TextPosition) -> Result<(), YamlRefusal> {
     match tag {
         None => Ok(()),
-        Some(tag) => Err((
-            at,
-            format!("the tag `{}` means nothing here", tag.original()),
-        )),
+        Some(tag) => Err((at, format!("unsupported tag `{}`", tag.original()))),
     }
 }

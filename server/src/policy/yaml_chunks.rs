@@ -201,7 +201,7 @@ mod tests {
                 "  client-10: {gruops",
                 "unknown key `gruops`",
             ),
-            ("  group-7:", "  group-6:", "is already there"),
+            ("  group-7:", "  group-6:", "duplicate"),
             ("  client-7:", "\t client-7:", ""),
         ] {
             let worse = text.replace(good, worse);

@@ -31,10 +31,10 @@ pub enum RecordError {
     #[error("unexpected message")]
     Unexpected,
     /// More key updates, fragments of them or warnings than a client may send per time.
-    #[error("more key updates or warnings came than are allowed in the time")]
+    #[error("too many key updates or warnings in a short time")]
     Messages,
     /// More records without data than a client may send per time.
-    #[error("more records without data came than are allowed in the time")]
+    #[error("too many records without data in a short time")]
     EmptyRecords,
     /// A message is malformed.
     #[error("a message is malformed")]

@@ -155,7 +155,9 @@ impl DrainingProcess {
             (Some(parent), signal) => parent.forward(signal),
             (None, Signal::HUP) => run.reload(reloads),
             (None, Signal::USR1) => run.reopen(),
-            (None, Signal::USR2) => tracing::warn!("another process serves already"),
+            (None, Signal::USR2) => {
+                tracing::warn!("another process serves; send SIGUSR2 to that process");
+            }
             // A restart of the gateway waits for this process.
             (None, _) if self.is_gone => run.drain(Duration::ZERO),
             // The sender took this process for the one that serves.
@@ -168,7 +170,7 @@ impl DrainingProcess {
     fn pass_the_end_on(&self, run: &mut GatewayProcess) {
         tracing::info!(
             pid = self.new_pid,
-            "the gateway is to end: passed on to the process that serves"
+            "passing the shutdown on to the process that serves"
         );
         self.news.report_end();
         run.end_as_passed_on();
@@ -198,8 +200,8 @@ impl DrainingProcess {
         if !has_served {
             tracing::warn!(
                 pid,
-                "the new process is gone, and another one serves; this one's connections \
-                 are no longer counted there"
+                "the new process has ended and another one serves, which does not count this \
+                 process's connections"
             );
         } else if self.parent.is_none() {
             self.report_lost(run, pid, None);
@@ -215,9 +217,10 @@ impl DrainingProcess {
             pid,
             status,
             open,
-            "the process that serves is gone; nobody can connect until the gateway is started again"
+            "the process that serves has ended; clients cannot connect until the gateway is \
+             started again"
         );
-        let news = format!("process {pid}, which served, is gone");
+        let news = format!("process {pid}, which served, has ended");
         systemd::tell(&[NotifyState::Status(&news)]);
     }
 
@@ -227,7 +230,7 @@ impl DrainingProcess {
         self.parent.as_ref()?;
         drop(self.orders);
         tracing::info!(
-            "nothing is left here; this process stays as the parent of the one that serves"
+            "no connection is left; this process stays as the parent of the one that serves"
         );
         loop {
             tokio::select! {

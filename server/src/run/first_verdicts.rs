@@ -21,6 +21,6 @@ pub(super) async fn first_verdicts(gateway: &Gateway) {
     tracing::warn!(
         count = named.len(),
         groups = named[..named.len().min(GROUPS_NAMED)].join(" "),
-        "the first probes take long; these groups refuse clients until one passes"
+        "the first probes are slow; these groups refuse clients until a probe passes"
     );
 }

@@ -152,9 +152,9 @@ impl GatewayProcess {
         self.parent = Some(child);
         self.tasks.spawn(async move {
             tie.closed().await;
-            tracing::error!("the gateway's first process, which is its parent, is gone");
+            tracing::error!("the gateway's first process, the parent of this one, has ended");
             if let Err(error) = kill_process(getpid(), Signal::TERM) {
-                tracing::error!(%error, "this process cannot be ended");
+                tracing::error!(%error, "cannot end this process");
             }
         });
         Ok(())

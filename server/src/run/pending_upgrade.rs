@@ -141,7 +141,8 @@ impl RequestedUpgrade {
 
     /// Logs and answers that the upgrade failed.
     pub(super) fn failed(self, error: UpgradeError) {
-        tracing::error!(%error, binary = %self.binary.display(), "there was no upgrade; this process goes on");
+        tracing::error!(%error, binary = %self.binary.display(), "the upgrade failed; this process \
+                                                                  goes on serving");
         self.respond(Err(error));
     }
 

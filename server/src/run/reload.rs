@@ -61,7 +61,7 @@ enum ReloadError {
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// A file was written to while it was read, and may be torn. It is read again once it rests.
-    #[error("a file was written to while it was read")]
+    #[error("a file changed while it was read")]
     Changing,
     /// The attempt panicked.
     #[error("the attempt panicked")]
@@ -219,7 +219,7 @@ impl Reloader {
 /// take effect.
 fn persist(mut doing: impl FnMut()) {
     while catch_unwind(AssertUnwindSafe(&mut doing)).is_err() {
-        tracing::error!("the thread that reloads has failed; it begins again and reads the files");
+        tracing::error!("the reload thread panicked; it is restarted and reads the files again");
         std::thread::sleep(PAUSE);
     }
 }
@@ -260,7 +260,7 @@ impl GatewayProcess {
             Ok(applied) => self.report(applied, took),
             Err(ReloadError::Changing) => {
                 tracing::info!(
-                    "a file was written to while it was read; it is read again when it rests"
+                    "a file changed while it was read; it is read again when it no longer changes"
                 );
             }
             Err(ReloadError::Panicked) => {

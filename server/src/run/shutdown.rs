@@ -94,7 +94,7 @@ impl GatewayShutdown {
             return pending().await;
         };
         (&mut underway.drained).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the drain broke off");
+            tracing::error!(%error, "the drain failed");
             Drained::CutOff { connections: 0 }
         })
     }

@@ -47,7 +47,7 @@ pub enum StartError {
     #[error(transparent)]
     Inherit(#[from] InheritError),
     /// The admin socket cannot be opened.
-    #[error("{path}: cannot be opened: {source}", path = .path.display())]
+    #[error("cannot open the admin socket {path}: {source}", path = .path.display())]
     Admin {
         /// The socket.
         path: PathBuf,
@@ -57,8 +57,8 @@ pub enum StartError {
     /// Too many of the process's file descriptors are open already (number, limit) to serve
     /// clients.
     #[error(
-        "{0} of the process's {1} file descriptors are open, which leaves too few for clients: raise the hard limit of \
-         open files (LimitNOFILE=)"
+        "{0} of {1} file descriptors are in use, and too few are left for clients; raise the \
+         open-file limit (LimitNOFILE=)"
     )]
     Descriptors(u64, u64),
     /// A system call failed that every process needs.

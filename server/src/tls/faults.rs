@@ -23,10 +23,10 @@ pub enum TlsError {
         what: String,
     },
     /// No authority is valid now, so that no client could be verified.
-    #[error("{path}: no authority is in date", path = .0.display())]
+    #[error("{path}: no authority is valid now", path = .0.display())]
     NoneInDate(PathBuf),
     /// The file does not hold exactly one private key.
-    #[error("{path}: holds {count} private keys, and must hold one", path = .path.display())]
+    #[error("{path}: expected one private key, found {count}", path = .path.display())]
     Keys {
         /// The file.
         path: PathBuf,
@@ -37,10 +37,10 @@ pub enum TlsError {
     #[error(transparent)]
     Rollback(#[from] CrlRollback),
     /// The system provides no random bytes.
-    #[error("no keys for tickets can be made: {}", tls_messages::tls(.0))]
+    #[error("cannot create ticket keys: {}", tls_messages::tls(.0))]
     Random(rustls::Error),
     /// The private key does not belong to the certificate.
-    #[error("{key}: is not the key of {certificate}: {}", tls_messages::tls(.what))]
+    #[error("{key} is not the key of {certificate}: {}", tls_messages::tls(.what))]
     Mismatch {
         /// The key's file.
         key: String,

@@ -117,11 +117,9 @@ impl VerifiedCrl {
         let (rest, parsed) =
             CertificateRevocationList::from_der(der).map_err(|_| "cannot be read")?;
         if !rest.is_empty() {
-            return Err("has bytes behind its end");
+            return Err("has bytes after its end");
         }
-        let next_update = parsed
-            .next_update()
-            .ok_or("does not say when its successor is due")?;
+        let next_update = parsed.next_update().ok_or("has no nextUpdate")?;
         let number = parsed.crl_number().ok_or("has no number (cRLNumber)")?;
         let version = CrlVersion {
             number: number.clone(),

@@ -15,7 +15,7 @@ const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}", path = .path.display())]
+    #[error("cannot read {path}: {source}", path = .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum TrustError {
         label: String,
     },
     /// The file has no section of the required kind.
-    #[error("{path}: holds no {what}", path = .path.display())]
+    #[error("{path}: contains no {what}", path = .path.display())]
     Empty {
         /// The file.
         path: PathBuf,

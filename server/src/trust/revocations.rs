@@ -22,8 +22,8 @@ pub(super) struct RevocationLists {
 /// Refusal to replace a revocation list by an older one of the same issuer and scope.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "a revocation list of {signer} ({older}) is older than the one that is in force ({newer}): give a newer one, \
-     or restart to accept it"
+    "a revocation list of {signer} ({older}) is older than the one in force ({newer}); install a \
+     newer one, or restart to accept this one"
 )]
 pub struct CrlRollback {
     signer: String,
@@ -37,11 +37,11 @@ impl RevocationLists {
     pub(super) fn add(&mut self, issuer: CrlIssuer, list: VerifiedCrl) -> Option<String> {
         let lists = self.lists.entry(issuer).or_default();
         if lists.iter().any(|known| known.is(&list)) {
-            return Some(format!("the list of {list} is here twice"));
+            return Some(format!("duplicate list of {list}"));
         }
         let unused = |older: &VerifiedCrl, newer: &VerifiedCrl| {
             let newer = newer.version();
-            Some(format!("the list of {older} does not count beside {newer}"))
+            Some(format!("the list of {older} is ignored; {newer} is newer"))
         };
         let Some(known) = lists.iter().find(|known| known.has_scope_of(&list)) else {
             lists.push(list);

@@ -25,8 +25,8 @@ pub(super) fn bound(
     let what = SettingsFinding::new(
         SettingsFile::ClientCa,
         format_args!(
-            "the names of {} authorities have {bytes} bytes, which clients need not read; no names are \
-             sent, so that a client with several certificates cannot tell which to show",
+            "the names of {} authorities have {bytes} bytes, too many for some clients; no names \
+             are sent, so a client with several certificates cannot tell which one to use",
             subjects.len()
         ),
     );

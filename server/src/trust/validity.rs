@@ -73,9 +73,9 @@ impl ValidityPeriod {
         );
         let end = date(self.not_after);
         match left {
-            0 => Some(format!("is past its nextUpdate, which was {end}")),
+            0 => Some(format!("expired on {end} (nextUpdate)")),
             _ if left < SOON.min(whole / LIST_SOON) => {
-                Some(format!("has to have a successor before {end}"))
+                Some(format!("expires on {end} (nextUpdate)"))
             }
             _ => None,
         }
@@ -143,13 +143,13 @@ mod tests {
 
     #[test]
     fn the_end_of_a_list_is_told_in_its_last_quarter_and_two_weeks_before() {
-        let soon = Some("has to have a successor before END".to_owned());
+        let soon = Some("expires on END (nextUpdate)".to_owned());
         for (days, before) in [(8, 2), (100, 14)] {
             let end = (100 + days) * DAY;
             assert_eq!(told(days, end - before * DAY)[2], None);
             assert_eq!(told(days, end - before * DAY + 1)[2], soon);
             assert_eq!(told(days, end - 1)[2], soon);
-            let over = Some("is past its nextUpdate, which was END".to_owned());
+            let over = Some("expired on END (nextUpdate)".to_owned());
             assert_eq!(told(days, end)[2], over);
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn of_authorities(
     let (valid, all) = (valid(authorities, now), authorities.len());
     let file = SettingsFile::ClientCa;
     if valid < all {
-        let what = format_args!("{} of {all} authorities are out of date", all - valid);
+        let what = format_args!("{} of {all} authorities are not valid now", all - valid);
         findings.push(SettingsFinding::new(file, what));
     }
     for ClientAuthority {
@@ -49,7 +49,7 @@ pub(super) fn of_lists<'a>(
     now: UnixTime,
 ) -> Vec<SettingsFinding> {
     let refused = match expired {
-        ExpiredLists::Refuse => "; without one all clients of this authority are refused",
+        ExpiredLists::Refuse => "; without a newer list all clients of this authority are refused",
         ExpiredLists::Accept => "",
     };
     let ending = lists.filter_map(|list| Some((list, list.ending(now)?)));

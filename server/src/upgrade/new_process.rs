@@ -294,8 +294,5 @@ impl OldProcess {
 }
 
 fn unexpected_message() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "it said something that was not to be expected",
-    )
+    io::Error::new(io::ErrorKind::InvalidData, "it sent an unexpected message")
 }

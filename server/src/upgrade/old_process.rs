@@ -39,13 +39,13 @@ const CONNECTIONS_A_MESSAGE: usize = 16;
 #[derive(Debug, Error)]
 pub enum UpgradeError {
     /// The program was given by a relative path.
-    #[error("{}: the program must be named by an absolute path", .0.display())]
+    #[error("the path of the program must be absolute: {}", .0.display())]
     NotAbsolute(PathBuf),
     /// Neither the first argument nor the kernel leads to the program that runs now.
-    #[error("it is not known which program this process was started from: name one")]
+    #[error("the program of this process is unknown; name one")]
     NoProgram,
     /// The program cannot be started.
-    #[error("{binary} cannot be started: {source}", binary = .binary.display())]
+    #[error("cannot start {binary}: {source}", binary = .binary.display())]
     Start {
         /// The program.
         binary: PathBuf,
@@ -56,10 +56,10 @@ pub enum UpgradeError {
     #[error("the new process cannot serve: {0}")]
     Failed(String),
     /// The new process ended before it was ready.
-    #[error("the new process did not get ready: it ended with {0}; is it portcullis?")]
+    #[error("the new process ended before it was ready ({0}); is it portcullis?")]
     Ended(ExitStatus),
     /// The program that was started does not speak the upgrade protocol.
-    #[error("the new process does not answer as portcullis does")]
+    #[error("the new process does not speak the upgrade protocol; is it portcullis?")]
     NotPortcullis,
     /// The policy was reloaded after the new process was started, so that the new process may have
     /// read an older one.
@@ -75,7 +75,7 @@ pub enum UpgradeError {
     #[error("this process is already draining")]
     Draining,
     /// The communication with the new process failed, or file descriptors are short.
-    #[error("the listeners cannot be handed over: {0}")]
+    #[error("cannot hand over the listeners: {0}")]
     System(#[from] io::Error),
 }
 
@@ -324,7 +324,7 @@ impl CandidateProcess {
         gateway.end_handover();
         let pid = self.process.pid();
         if let Err(error) = self.process.release().await {
-            tracing::error!(%error, pid, "the new process is not supervised");
+            tracing::error!(%error, pid, "cannot watch the new process");
         }
         Ok(NewProcess {
             pid,

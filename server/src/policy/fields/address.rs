@@ -97,7 +97,7 @@ pub(in super::super) fn connectable(
         let said = describe(node);
         problems.report(
             node.at,
-            format!("nobody can connect to {said}; expected an address and a port of an upstream"),
+            format!("{said} cannot be an upstream; expected an address and a port to connect to"),
         );
         return None;
     }

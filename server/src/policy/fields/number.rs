@@ -97,7 +97,7 @@ pub(in super::super) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -
         Some(None) => {
             problems.report(
                 node.at,
-                "`0` would let nothing through; write `unlimited` for no limit, or take the grant away",
+                "`0` would allow nothing; write `unlimited` for no limit, or remove the grant",
             );
             None
         }
