@@ -2,17 +2,22 @@
 //! connections that stay there.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use host::channel::{MessageReceiver, MessageSender, at_standard_input};
 use lb::DrainGuard;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use super::protocol::{DECIDES, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
+use super::protocol::{
+    CommandMessage, DECIDES, EventMessage, HandoverAnswer, HandoverMessage, PROTOCOL, ReadySummary,
+    SetupAnswer, SetupMessage,
+};
 use crate::gateway::Gateway;
 use crate::inherited_listeners::InheritedListeners;
 use crate::known_health::KnownHealth;
@@ -103,10 +108,10 @@ impl OldProcess {
         let mut inherited = InheritedListeners::default();
         loop {
             match self.receive().await? {
-                ToNewProcess::Hello { protocol, .. } if protocol != PROTOCOL => {
+                SetupMessage::Hello { protocol, .. } if protocol != PROTOCOL => {
                     return Err(InheritError::Version(protocol));
                 }
-                ToNewProcess::Hello {
+                SetupMessage::Hello {
                     has_loaded,
                     generation,
                     messages,
@@ -118,21 +123,14 @@ impl OldProcess {
                         inherited.set_owns_steering();
                     }
                 }
-                ToNewProcess::Listeners(purposes) => {
+                SetupMessage::Listeners(purposes) => {
                     for purpose in purposes {
                         let socket = self.receiver.descriptor().ok_or_else(unexpected_message)?;
                         inherited.add(&purpose.parse().map_err(|()| unexpected_message())?, socket);
                     }
                 }
-                ToNewProcess::Health(known) => self.health.extend(known),
-                ToNewProcess::Prepare => return Ok(inherited),
-                ToNewProcess::Connections(_)
-                | ToNewProcess::Parent
-                | ToNewProcess::Serve
-                | ToNewProcess::Drained
-                | ToNewProcess::Drain
-                | ToNewProcess::ListenersClosed
-                | ToNewProcess::Connection(_) => return Err(unexpected_message().into()),
+                SetupMessage::Health(known) => self.health.extend(known),
+                SetupMessage::Prepare => return Ok(inherited),
             }
         }
     }
@@ -152,26 +150,18 @@ impl OldProcess {
         gateway: &Gateway,
         summary: ReadySummary,
     ) -> Result<(), InheritError> {
-        self.sender.send(&ToOldProcess::Ready(summary)).await?;
+        self.sender.send(&SetupAnswer::Ready(summary)).await?;
         loop {
             match self.receive().await? {
-                ToNewProcess::Connections(carried) => {
+                HandoverMessage::Connections(carried) => {
                     for carried in carried {
                         self.connections.insert(gateway, &carried);
                     }
                 }
-                ToNewProcess::Parent => {
+                HandoverMessage::Parent => {
                     self.parent = Some(self.receiver.descriptor().ok_or_else(unexpected_message)?);
                 }
-                ToNewProcess::Serve => return Ok(()),
-                ToNewProcess::Hello { .. }
-                | ToNewProcess::Listeners(_)
-                | ToNewProcess::Health(_)
-                | ToNewProcess::Prepare
-                | ToNewProcess::ListenersClosed
-                | ToNewProcess::Drained
-                | ToNewProcess::Drain
-                | ToNewProcess::Connection(_) => return Err(unexpected_message().into()),
+                HandoverMessage::Serve => return Ok(()),
             }
         }
     }
@@ -179,9 +169,9 @@ impl OldProcess {
     /// Reports that this process serves, and waits until the old one has closed its listeners, for
     /// 10 s at most.
     pub async fn report_serving(&mut self) -> Result<(), InheritError> {
-        self.sender.send(&ToOldProcess::Serving).await?;
+        self.sender.send(&HandoverAnswer::Serving).await?;
         // With or without an answer, this process serves.
-        drop(timeout(CLOSE_LISTENERS, self.receiver.receive::<ToNewProcess>()).await);
+        drop(timeout(CLOSE_LISTENERS, self.receiver.receive::<EventMessage>()).await);
         Ok(())
     }
 
@@ -192,8 +182,9 @@ impl OldProcess {
 
     /// Reports why this process cannot serve.
     pub async fn report_failure(mut self, why: String) {
-        // If it cannot be sent, the old process notices that the socket is closed.
-        self.sender.send(&ToOldProcess::Failed(why)).await.ok();
+        // It is the same text in both stages ([`HandoverAnswer::Failed`]). If it cannot be sent,
+        // the old process notices that the socket is closed.
+        self.sender.send(&SetupAnswer::Failed(why)).await.ok();
     }
 
     /// Counts the old process's connections here, decides about its clients and forwards `orders`
@@ -211,57 +202,27 @@ impl OldProcess {
     ) {
         let mut given = ForwardedCommands::default();
         loop {
-            let message = tokio::select! {
-                message = self.receiver.receive() => message,
+            tokio::select! {
+                event = self.receiver.receive() => {
+                    if self.handle_event(event, &gateway, &end).is_break() {
+                        break;
+                    }
+                }
                 Some(connection) = self.end_requests.recv() => {
                     if self.messages >= DECIDES {
-                        // If it cannot be sent, the old process has ended, and with it the
-                        // connection.
-                        self.sender.send(&ToOldProcess::Cut { connection }).await.ok();
+                        self.send(&CommandMessage::Cut { connection }).await;
                     }
-                    continue;
                 }
                 answer = self.connections.decided() => {
-                    // If it cannot be sent, the old process has ended, and with it the connection.
-                    self.sender.send(&ToOldProcess::Verdict(answer)).await.ok();
-                    continue;
+                    self.send(&CommandMessage::Verdict(answer)).await;
                 }
                 Ok(()) = orders.changed() => {
                     let now = *orders.borrow();
                     self.forward(given, now).await;
                     given = now;
-                    continue;
                 }
                 () = gateway.drain().cut_off() => {
-                    self.sender.send(&ToOldProcess::End).await.ok();
-                    break;
-                }
-            };
-            match message {
-                Ok(Some(ToNewProcess::Drained)) => {
-                    tracing::info!("the old process has drained, and stays as the parent");
-                    break;
-                }
-                Ok(Some(ToNewProcess::Drain)) => end.notify_one(),
-                Ok(Some(ToNewProcess::Connection(event))) => {
-                    self.connections.handle(&gateway, event);
-                }
-                Ok(Some(
-                    ToNewProcess::Hello { .. }
-                    | ToNewProcess::Listeners(_)
-                    | ToNewProcess::Health(_)
-                    | ToNewProcess::Prepare
-                    | ToNewProcess::Connections(_)
-                    | ToNewProcess::Parent
-                    | ToNewProcess::Serve
-                    | ToNewProcess::ListenersClosed,
-                )) => {}
-                Ok(None) => {
-                    tracing::info!("the old process has ended");
-                    break;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the old process sent an invalid message");
+                    self.send(&CommandMessage::End).await;
                     break;
                 }
             }
@@ -270,24 +231,57 @@ impl OldProcess {
         drop(stay);
     }
 
-    /// Sends the orders that differ from those already `given`. A failure means that the old
-    /// process has ended.
+    /// Handles what was received from the old process. The result is `Break` if nothing more is to
+    /// come from it.
+    fn handle_event(
+        &mut self,
+        received: io::Result<Option<EventMessage>>,
+        gateway: &Arc<Gateway>,
+        end: &Notify,
+    ) -> ControlFlow<()> {
+        match received {
+            Ok(Some(EventMessage::Connection(event))) => self.connections.handle(gateway, event),
+            // It came too late for [`Self::report_serving`].
+            Ok(Some(EventMessage::ListenersClosed)) => {}
+            Ok(Some(EventMessage::Drain)) => end.notify_one(),
+            Ok(Some(EventMessage::Drained)) => {
+                tracing::info!("the old process has drained, and stays as the parent");
+                return ControlFlow::Break(());
+            }
+            Ok(None) => {
+                tracing::info!("the old process has ended");
+                return ControlFlow::Break(());
+            }
+            Err(error) => {
+                tracing::error!(%error, "the old process sent an invalid message");
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sends the orders that differ from those already `given`.
     async fn forward(&mut self, given: ForwardedCommands, now: ForwardedCommands) {
         let knows_all = self.messages >= DECIDES;
         let lost = now.lost.filter(|_| given.lost.is_none() && knows_all);
         let news = [
-            (now.reloads != given.reloads).then_some(ToOldProcess::Reload),
-            (now.reopens != given.reopens).then_some(ToOldProcess::Reopen),
-            (now.drain != given.drain).then_some(ToOldProcess::Drain),
-            (now.upgraded != given.upgraded && knows_all).then_some(ToOldProcess::Followed),
-            lost.map(|pid| ToOldProcess::Lost { pid }),
+            (now.reloads != given.reloads).then_some(CommandMessage::Reload),
+            (now.reopens != given.reopens).then_some(CommandMessage::Reopen),
+            (now.drain != given.drain).then_some(CommandMessage::Drain),
+            (now.upgraded != given.upgraded && knows_all).then_some(CommandMessage::Followed),
+            lost.map(|pid| CommandMessage::Lost { pid }),
         ];
         for order in news.iter().flatten() {
-            self.sender.send(order).await.ok();
+            self.send(order).await;
         }
     }
 
-    async fn receive(&mut self) -> Result<ToNewProcess, InheritError> {
+    /// Sends a command. If that fails, the old process has ended, and with it its connections.
+    async fn send(&mut self, command: &CommandMessage) {
+        self.sender.send(command).await.ok();
+    }
+
+    async fn receive<T: DeserializeOwned>(&mut self) -> Result<T, InheritError> {
         let message = self.receiver.receive().await?;
         message.ok_or(InheritError::Dismissed)
     }

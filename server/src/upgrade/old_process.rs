@@ -15,9 +15,14 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::old_process_reports::NewProcess;
-use super::protocol::{DECIDES, MESSAGE_SET, PROTOCOL, ReadySummary, ToNewProcess, ToOldProcess};
+use super::protocol::{
+    DECIDES, HandoverAnswer, HandoverMessage, MESSAGE_SET, PROTOCOL, ReadySummary, SetupAnswer,
+    SetupMessage,
+};
+use crate::connection_event::ConnectionState;
 use crate::gateway::Gateway;
 use crate::inherited_listeners::ListenerPurpose;
+use crate::known_health::KnownHealth;
 use crate::program::resolved;
 use crate::remote_admission::RemoteAdmission;
 use crate::systemd;
@@ -176,34 +181,21 @@ impl CandidateProcess {
             source,
         })?;
         let (mut sender, mut receiver) = halves(ours)?;
+        let hello = SetupMessage::Hello {
+            protocol: PROTOCOL,
+            has_loaded,
+            generation,
+            messages: MESSAGE_SET,
+        };
         let preparing = async {
-            let protocol = PROTOCOL;
-            let hello = ToNewProcess::Hello {
-                protocol,
-                has_loaded,
-                generation,
-                messages: MESSAGE_SET,
-            };
-            sender.send(&hello).await?;
-            for some in listeners.chunks(MOST_DESCRIPTORS) {
-                let purposes = some.iter().map(|(purpose, _)| purpose.to_string());
-                let sockets: Vec<_> = some.iter().map(|(_, socket)| socket.as_fd()).collect();
-                let message = ToNewProcess::Listeners(purposes.collect());
-                sender.send_with(&message, &sockets).await?;
-            }
-            let mut known = known.into_iter().peekable();
-            while known.peek().is_some() {
-                let some = known.by_ref().take(GROUPS_A_MESSAGE).collect();
-                sender.send(&ToNewProcess::Health(some)).await?;
-            }
-            sender.send(&ToNewProcess::Prepare).await?;
+            set_up(&mut sender, &hello, &listeners, known).await?;
             receiver.receive().await
         };
         let said = timeout(limit, preparing)
             .await
             .map_err(|_| UpgradeError::TimedOut(limit))?;
         match said {
-            Ok(Some(ToOldProcess::Ready(summary))) => Ok(Self {
+            Ok(Some(SetupAnswer::Ready(summary))) => Ok(Self {
                 process,
                 supervision,
                 sender,
@@ -213,18 +205,7 @@ impl CandidateProcess {
                 listeners: listeners.len(),
                 generation,
             }),
-            Ok(Some(ToOldProcess::Failed(why))) => Err(UpgradeError::Failed(why)),
-            Ok(Some(
-                ToOldProcess::Serving
-                | ToOldProcess::Verdict(_)
-                | ToOldProcess::Reload
-                | ToOldProcess::Reopen
-                | ToOldProcess::Drain
-                | ToOldProcess::End
-                | ToOldProcess::Followed
-                | ToOldProcess::Cut { .. }
-                | ToOldProcess::Lost { .. },
-            )) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+            Ok(Some(SetupAnswer::Failed(why))) => Err(UpgradeError::Failed(why)),
             Ok(None) | Err(_) => match timeout(DISMISS, process.ended()).await {
                 Ok(status) => Err(UpgradeError::Ended(status?)),
                 Err(_) => Err(UpgradeError::NotPortcullis),
@@ -277,39 +258,8 @@ impl CandidateProcess {
         let states = gateway
             .connections()
             .admit_remotely(Arc::clone(&remote_admission));
-        let serving = timeout(SERVE, async {
-            for some in states.chunks(CONNECTIONS_A_MESSAGE) {
-                self.sender
-                    .send(&ToNewProcess::Connections(some.to_vec()))
-                    .await?;
-            }
-            if self.summary.handover >= DECIDES
-                && let Some(socket) = self.supervision.socket()
-            {
-                let sockets = [socket.as_fd()];
-                self.sender
-                    .send_with(&ToNewProcess::Parent, &sockets)
-                    .await?;
-            }
-            self.sender.send(&ToNewProcess::Serve).await?;
-            match self.receiver.receive().await? {
-                Some(ToOldProcess::Serving) => Ok(()),
-                Some(ToOldProcess::Failed(why)) => Err(UpgradeError::Failed(why)),
-                Some(
-                    ToOldProcess::Ready(_)
-                    | ToOldProcess::Verdict(_)
-                    | ToOldProcess::Reload
-                    | ToOldProcess::Reopen
-                    | ToOldProcess::Drain
-                    | ToOldProcess::End
-                    | ToOldProcess::Followed
-                    | ToOldProcess::Cut { .. }
-                    | ToOldProcess::Lost { .. },
-                ) => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
-                None => Err(UpgradeError::Ended(self.process.ended().await?)),
-            }
-        });
-        let served = serving.await.unwrap_or(Err(UpgradeError::TimedOut(SERVE)));
+        let serving = timeout(SERVE, self.serve(&states)).await;
+        let served = serving.unwrap_or(Err(UpgradeError::TimedOut(SERVE)));
         if let Err(error) = served {
             // It may have begun to accept.
             self.process.kill().await;
@@ -337,4 +287,49 @@ impl CandidateProcess {
             connections: states.len(),
         })
     }
+
+    /// Sends the connections and the order to serve, and waits until the new process does.
+    async fn serve(&mut self, states: &[ConnectionState]) -> Result<(), UpgradeError> {
+        for some in states.chunks(CONNECTIONS_A_MESSAGE) {
+            self.sender
+                .send(&HandoverMessage::Connections(some.to_vec()))
+                .await?;
+        }
+        if self.summary.handover >= DECIDES
+            && let Some(socket) = self.supervision.socket()
+        {
+            let sockets = [socket.as_fd()];
+            self.sender
+                .send_with(&HandoverMessage::Parent, &sockets)
+                .await?;
+        }
+        self.sender.send(&HandoverMessage::Serve).await?;
+        match self.receiver.receive().await? {
+            Some(HandoverAnswer::Serving) => Ok(()),
+            Some(HandoverAnswer::Failed(why)) => Err(UpgradeError::Failed(why)),
+            None => Err(UpgradeError::Ended(self.process.ended().await?)),
+        }
+    }
+}
+
+/// Sends everything that the new process needs to get ready, and the order to.
+async fn set_up(
+    sender: &mut MessageSender,
+    hello: &SetupMessage,
+    listeners: &[(ListenerPurpose, OwnedFd)],
+    health: Vec<KnownHealth>,
+) -> io::Result<()> {
+    sender.send(hello).await?;
+    for some in listeners.chunks(MOST_DESCRIPTORS) {
+        let purposes = some.iter().map(|(purpose, _)| purpose.to_string());
+        let sockets: Vec<_> = some.iter().map(|(_, socket)| socket.as_fd()).collect();
+        let message = SetupMessage::Listeners(purposes.collect());
+        sender.send_with(&message, &sockets).await?;
+    }
+    let mut health = health.into_iter().peekable();
+    while health.peek().is_some() {
+        let some = health.by_ref().take(GROUPS_A_MESSAGE).collect();
+        sender.send(&SetupMessage::Health(some)).await?;
+    }
+    sender.send(&SetupMessage::Prepare).await
 }

@@ -7,7 +7,7 @@ use host::channel::{MessageReceiver, MessageSender};
 use tokio::sync::{Notify, mpsc};
 
 use super::old_process::Supervision;
-use super::protocol::{DECIDES, ENDS, ToNewProcess, ToOldProcess};
+use super::protocol::{CommandMessage, DECIDES, ENDS, EventMessage};
 use crate::connection_event::ConnectionEvent;
 use crate::gateway::Gateway;
 use crate::remote_admission::RemoteAdmission;
@@ -122,57 +122,13 @@ impl ConnectionReports {
             pid,
             handover,
             mut sender,
-            mut receiver,
+            receiver,
             remote_admission,
             mut outgoing,
         } = self;
-        let hearing = async {
-            loop {
-                match receiver.receive().await? {
-                    Some(ToOldProcess::Verdict(answer)) => remote_admission.answer(answer),
-                    Some(ToOldProcess::Cut { connection }) => gateway.connections().end(connection),
-                    // If the channel is full, the gateway is about to end or to reload anyway.
-                    Some(ToOldProcess::Reload) => drop(orders.try_send(OldProcessCommand::Reload)),
-                    Some(ToOldProcess::Reopen) => drop(orders.try_send(OldProcessCommand::Reopen)),
-                    Some(ToOldProcess::Drain) => drop(orders.try_send(OldProcessCommand::Drain)),
-                    Some(ToOldProcess::End) => drop(orders.try_send(OldProcessCommand::End)),
-                    Some(ToOldProcess::Followed) => {
-                        orders.send(OldProcessCommand::Upgraded).await.ok();
-                    }
-                    Some(ToOldProcess::Lost { pid }) => {
-                        orders
-                            .send(OldProcessCommand::NewProcessLost(pid))
-                            .await
-                            .ok();
-                    }
-                    Some(
-                        ToOldProcess::Ready(_) | ToOldProcess::Failed(_) | ToOldProcess::Serving,
-                    ) => {
-                        return Err(io::ErrorKind::InvalidData.into());
-                    }
-                    None => return Ok(()),
-                }
-            }
-        };
-        let telling = async {
-            sender.send(&ToNewProcess::ListenersClosed).await?;
-            loop {
-                let message = tokio::select! {
-                    // No connection is left only after the last one has been reported.
-                    biased;
-                    event = outgoing.recv() => match event {
-                        Some(event) => ToNewProcess::Connection(event),
-                        None => return Ok(()),
-                    },
-                    () = news.end.notified(), if handover >= ENDS => ToNewProcess::Drain,
-                    () = news.drained.notified(), if handover >= DECIDES => ToNewProcess::Drained,
-                };
-                sender.send(&message).await?;
-            }
-        };
-        let ended: io::Result<()> = tokio::select! {
-            ended = hearing => ended,
-            ended = telling => ended,
+        let ended = tokio::select! {
+            ended = hear(receiver, &remote_admission, &gateway, &orders) => ended,
+            ended = report(&mut sender, &mut outgoing, &news, handover) => ended,
         };
         if let Err(error) = ended {
             tracing::warn!(%error, pid, "cannot communicate with the new process");
@@ -183,5 +139,69 @@ impl ConnectionReports {
         remote_admission.close();
         // The receiver is dropped if this process has ended its connections.
         orders.send(OldProcessCommand::Disconnected).await.ok();
+    }
+}
+
+/// Carries out the new process's decisions about connections, and passes its orders on, until it
+/// closes the socket.
+async fn hear(
+    mut receiver: MessageReceiver,
+    remote_admission: &RemoteAdmission,
+    gateway: &Gateway,
+    orders: &mpsc::Sender<OldProcessCommand>,
+) -> io::Result<()> {
+    while let Some(message) = receiver.receive().await? {
+        let command = match message {
+            CommandMessage::Verdict(answer) => {
+                remote_admission.answer(answer);
+                continue;
+            }
+            CommandMessage::Cut { connection } => {
+                gateway.connections().end(connection);
+                continue;
+            }
+            CommandMessage::Followed => {
+                orders.send(OldProcessCommand::Upgraded).await.ok();
+                continue;
+            }
+            CommandMessage::Lost { pid } => {
+                orders
+                    .send(OldProcessCommand::NewProcessLost(pid))
+                    .await
+                    .ok();
+                continue;
+            }
+            CommandMessage::Reload => OldProcessCommand::Reload,
+            CommandMessage::Reopen => OldProcessCommand::Reopen,
+            CommandMessage::Drain => OldProcessCommand::Drain,
+            CommandMessage::End => OldProcessCommand::End,
+        };
+        // If the channel is full, the gateway is about to end or to reload anyway.
+        orders.try_send(command).ok();
+    }
+    Ok(())
+}
+
+/// Reports to the new process that the listeners are closed, and from then on the connections'
+/// events and `news`, as far as that process knows the message.
+async fn report(
+    sender: &mut MessageSender,
+    outgoing: &mut mpsc::UnboundedReceiver<ConnectionEvent>,
+    news: &OldProcessNews,
+    handover: u32,
+) -> io::Result<()> {
+    sender.send(&EventMessage::ListenersClosed).await?;
+    loop {
+        let message = tokio::select! {
+            // No connection is left only after the end of the last one has been reported.
+            biased;
+            event = outgoing.recv() => match event {
+                Some(event) => EventMessage::Connection(event),
+                None => return Ok(()),
+            },
+            () = news.end.notified(), if handover >= ENDS => EventMessage::Drain,
+            () = news.drained.notified(), if handover >= DECIDES => EventMessage::Drained,
+        };
+        sender.send(&message).await?;
     }
 }
