@@ -20,7 +20,7 @@ mod steering;
 mod sys;
 
 pub use bans::BanTable;
-pub use bindings::{IpPrefix, PortBinding, PrefixError};
+pub use bindings::{IpPrefix, PortBinding};
 pub use ebpf_common::{Counters, MOST_WORKERS};
 pub use error::SteerError;
 pub use link::AttachmentState;

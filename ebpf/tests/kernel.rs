@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map};
 use ebpf::{
-    AttachmentState, BanTable, Counters, PinDir, PinOwner, PortBinding, Role, RoleHolder,
+    AttachmentState, BanTable, Counters, IpPrefix, PinDir, PinOwner, PortBinding, Role, RoleHolder,
     RoleOrigin, SteerError, Steering,
 };
 use socket2::{Domain, Socket, Type};
@@ -72,8 +72,8 @@ fn serve_as(
     (steering, listeners, handle)
 }
 
-fn at(port: u16, prefix: &str) -> PortBinding {
-    PortBinding::At(port, prefix.parse().unwrap())
+fn at(port: u16, address: &str, length: u8) -> PortBinding {
+    PortBinding::At(port, IpPrefix::new(address.parse().unwrap(), length))
 }
 
 fn connect(address: &str) -> io::Result<TcpStream> {
@@ -94,8 +94,8 @@ fn rules_steer_their_destinations_and_nothing_else() {
     refused("127.0.0.1:5432");
     let rules = [
         PortBinding::Port(5432),
-        at(443, "192.0.2.0/24"),
-        at(443, "2001:db8::/32"),
+        at(443, "192.0.2.0", 24),
+        at(443, "2001:db8::", 32),
     ];
     let applied = steering.apply(rules.into()).unwrap();
     assert_eq!((applied.added, applied.removed), (3, 0));

@@ -26,6 +26,7 @@ mod freebind;
 mod gateway;
 mod generate;
 mod group;
+mod ip_prefix;
 mod name;
 mod parse;
 mod problem;
@@ -57,12 +58,13 @@ pub use group::{
     CheckPolicy, GroupPolicy, GroupTimeouts, HealthPolicy, OnDown, ProxyProtocol, UpstreamPolicy,
     UpstreamState, WhenAllDown,
 };
+pub use ip_prefix::{IpPrefix, IpPrefixError};
 pub use name::{SniName, SniNameError};
 pub(crate) use parse::LARGEST_FILE;
 pub use problem::{PolicyError, Problem};
 pub use size::MemoryLimit;
 pub use steer::{SteerMode, SteerPolicy};
-pub use workers::{WorkerAffinity, WorkerPolicy};
+pub use workers::{MOST_STEERED_WORKERS, WorkerAffinity, WorkerPolicy};
 
 /// One generation of the policy: the gateway's settings, groups and clients; immutable and cheap to
 /// clone.
@@ -94,6 +96,12 @@ impl Policy {
     /// Iterates over all groups, in no particular order.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<GroupPolicy>> {
         self.groups.values()
+    }
+
+    /// Iterates over the destination ports by which clients without SNI reach a group, in no
+    /// particular order.
+    pub fn group_ports(&self) -> impl Iterator<Item = u16> {
+        self.index.ports()
     }
 
     /// Returns the client with this name.

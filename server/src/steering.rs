@@ -12,6 +12,10 @@ use crate::inherited_listeners::InheritedListeners;
 use crate::listen_socket;
 use crate::policy::{Freebind, Policy, SteerMode};
 
+mod bindings;
+
+pub(crate) use bindings::bindings;
+
 /// Reason for which steering is not available.
 #[derive(Debug, Error)]
 pub enum SteeringUnavailable {
@@ -166,7 +170,7 @@ impl ActiveSteering {
     /// Makes the kernel steer what the policy names, from now on. If it cannot, that is logged, and
     /// the next reload tries again.
     pub(crate) fn apply(&mut self, policy: &Policy) {
-        let bindings = policy.bindings();
+        let bindings = bindings(policy);
         let all = bindings.len();
         match self.steering.apply(bindings) {
             Ok(BindingChanges {

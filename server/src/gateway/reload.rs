@@ -13,6 +13,7 @@ use crate::listeners::ListenError;
 use crate::loaded_policy::NextPolicy;
 use crate::policy::{OnRevoke, PolicyChange};
 use crate::snapshot::GatewaySnapshot;
+use crate::steering;
 
 /// Reason why a policy was not put in force. The policy that was in force stays in force; another
 /// attempt with the same policy may succeed.
@@ -72,7 +73,7 @@ impl Gateway {
         listeners.open(bound, &addresses);
         match self.steering.lock().as_mut() {
             Some(steered) => steered.apply(next.policy()),
-            None if next.policy().bindings().is_empty() || listeners.are_disabled() => {}
+            None if steering::bindings(next.policy()).is_empty() || listeners.are_disabled() => {}
             None => tracing::warn!("steering is not active; `steer` applies at the next start"),
         }
         if next.policy().gateway().workers != before.policy().gateway().workers {

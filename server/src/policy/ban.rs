@@ -4,13 +4,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ebpf::IpPrefix;
-
 use super::duration::duration;
 use super::fields::MappingFields;
 use super::fields::address::prefixes;
 use super::fields::number::count;
 use super::format::BAN;
+use super::ip_prefix::IpPrefix;
 use super::problem::ProblemList;
 use super::yaml::YamlNode;
 
@@ -31,8 +30,7 @@ impl BanPolicy {
     /// Returns true if `source` may be banned. It may not if the ban, which covers the 64-bit
     /// network of an IPv6 address, would include an address in [`BanPolicy::never`].
     pub fn concerns(&self, source: IpAddr) -> bool {
-        let met = IpPrefix::banned_with(source);
-        !self.never.iter().any(|prefix| prefix.overlaps(met))
+        !self.never.iter().any(|prefix| prefix.meets_ban_of(source))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 
-use ebpf::MOST_WORKERS;
 use serde_json::json;
 
 use super::fields::{self, MappingFields, number};
@@ -12,8 +11,11 @@ use super::steer::{SteerMode, SteerPolicy};
 use super::yaml::{YamlNode, YamlValue};
 
 /// Largest number of workers that a policy may ask for: more than machines have processors. With
-/// steering it is [`MOST_WORKERS`].
+/// steering it is [`MOST_STEERED_WORKERS`].
 const MOST: u32 = 1024;
+
+/// Largest number of workers that the kernel can steer to.
+pub const MOST_STEERED_WORKERS: u32 = 64;
 
 pub(super) static WORKER_COUNT: ScalarFormat = ScalarFormat {
     name: "WorkerCount",
@@ -47,7 +49,7 @@ pub(super) fn read(
     problems: &mut ProblemList,
 ) -> Option<WorkerPolicy> {
     let steers = steer.is_some_and(|steer| steer.mode != SteerMode::Off);
-    let most = if steers { MOST_WORKERS } else { MOST };
+    let most = if steers { MOST_STEERED_WORKERS } else { MOST };
     if let YamlValue::Flag(_) | YamlValue::Number(_) | YamlValue::Text(_) = node.value {
         let count = Some(count(node, most, problems)?);
         let affinity = WorkerAffinity::Off;
@@ -69,7 +71,7 @@ pub(super) fn read(
 fn count(node: &YamlNode<'_>, most: u32, problems: &mut ProblemList) -> Option<NonZeroU32> {
     let count = number::count(node, problems)?;
     if count.get() > most {
-        let why = if most == MOST_WORKERS {
+        let why = if most == MOST_STEERED_WORKERS {
             " with `steer`"
         } else {
             ""

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use ebpf::IpPrefix;
 use serde_json::json;
 
 use super::super::format::ScalarFormat;
+use super::super::ip_prefix::IpPrefix;
 use super::super::problem::ProblemList;
 use super::super::yaml::{YamlNode, YamlValue};
 use super::number::{number, positive, unquoted};

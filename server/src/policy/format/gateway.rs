@@ -1,6 +1,5 @@
 //! Keys of `gateway:` and of the sections in it.
 
-use ebpf::MOST_WORKERS;
 use serde_json::json;
 
 use super::super::duration::{DURATION, DURATION_LIMIT};
@@ -8,7 +7,7 @@ use super::super::fields::address::{LISTEN, PORT_RANGE, PREFIX};
 use super::super::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
 use super::super::fields::text::PATH;
 use super::super::size::SIZE;
-use super::super::workers::WORKER_COUNT;
+use super::super::workers::{MOST_STEERED_WORKERS, WORKER_COUNT};
 use super::ValueKind::{Either, List, Scalar, Words};
 use super::{FormatKey, FormatSection, ValueKind, may, need, or};
 
@@ -80,8 +79,7 @@ pub(in super::super) static GATEWAY: FormatSection = FormatSection {
     ],
     rule: Some(|| {
         let off = json!({"properties": {"mode": {"anyOf": [{"const": "off"}, {"const": false}]}}, "required": ["mode"], "type": "object"});
-        let few =
-            json!({"maximum": MOST_WORKERS, "properties": {"count": {"maximum": MOST_WORKERS}}});
+        let few = json!({"maximum": MOST_STEERED_WORKERS, "properties": {"count": {"maximum": MOST_STEERED_WORKERS}}});
         json!({
             "if": {"required": ["steer"], "properties": {"steer": {"not": off}}},
             "then": {"properties": {"workers": few}},
