@@ -408,3 +408,18 @@ async fn a_chain_that_is_too_large_to_be_taken_in_is_answered_by_an_alert() {
         assert!(matches!(told, Refusal::Alert(_)), "{length}: {told:?}");
     }
 }
+
+#[test]
+fn no_certificate_is_issued_for_a_name_that_the_gateway_refuses() {
+    let alike = |name: &str| {
+        let issued = certgen::check_common_name(name).is_ok();
+        assert_eq!(policy::ClientName::new(name).is_ok(), issued, "{name:?}");
+    };
+    for character in '\0'..=char::MAX {
+        alike(&format!("a{character}b"));
+        alike(&format!("{character}b"));
+    }
+    for name in ["", "a ", &"a".repeat(64), &"a".repeat(65)] {
+        alike(name);
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use certgen::{Authority, AuthoritySpec, Overwrite};
 use lb::LoadBalancer;
 use libfuzzer_sys::fuzz_target;
-use portcullis::policy::Policy;
+use policy::Policy;
 use portcullis::snapshot::GatewaySnapshot;
 use portcullis::tls::TlsSettings;
 use portcullis::tls_files::settings_files;

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use policy::ClientName;
 use portcullis::identity::Identity;
-use portcullis::policy::ClientName;
 use rustls_pki_types::CertificateDer;
 
 /// `UTF8String` and `PrintableString`.

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::policy::{Policy, difference, explain};
+use policy::{Policy, difference, explain};
 
 static BEFORE: LazyLock<Policy> = LazyLock::new(|| {
     Policy::parse("before.yaml", include_str!("../../policy.yaml")).expect("a valid policy")

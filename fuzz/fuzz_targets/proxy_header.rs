@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use portcullis::policy::ClientName;
-use portcullis::policy::SniName;
+use policy::ClientName;
+use policy::SniName;
 use portcullis::proxy_header::ProxyHeader;
 use ppp::v2::{Addresses, Header};
 

@@ -8,6 +8,7 @@ use host::{
     affinity, fd_limit, file, file_watch, inherited_listeners, log_writer, memory_gauge, priority,
     program, systemd,
 };
+pub use policy;
 
 pub mod access_record;
 mod address;
@@ -40,7 +41,6 @@ pub mod load;
 pub mod loaded_policy;
 mod own_certificate;
 pub mod pending_reload;
-pub mod policy;
 pub mod policy_warning;
 pub mod proxy_header;
 mod quota;

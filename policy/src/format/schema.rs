@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{DOCUMENT, FormatKey, FormatSection, KeyDefault, ScalarFormat, ValueKind};
-use crate::policy::yaml;
+use crate::yaml;
 
 /// Returns the JSON schema (draft 7) of the policy's file, in ASCII.
 pub fn schema() -> String {

@@ -137,21 +137,6 @@ mod tests {
     }
 
     #[test]
-    fn no_certificate_is_issued_for_a_name_that_is_refused_here() {
-        let alike = |name: &str| {
-            let issued = certgen::check_common_name(name).is_ok();
-            assert_eq!(ClientName::new(name).is_ok(), issued, "{name:?}");
-        };
-        for character in '\0'..=char::MAX {
-            alike(&format!("a{character}b"));
-            alike(&format!("{character}b"));
-        }
-        for name in ["", "a ", &"a".repeat(64), &"a".repeat(65)] {
-            alike(name);
-        }
-    }
-
-    #[test]
     fn names_that_look_alike_are_different_clients() {
         let latin = ClientName::new("paypal").unwrap();
         let cyrillic = ClientName::new("p\u{430}ypal").unwrap();

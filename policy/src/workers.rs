@@ -88,7 +88,7 @@ fn count(node: &YamlNode<'_>, most: u32, problems: &mut ProblemList) -> Option<N
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::tests::{GROUPS, assert_told, policy, with};
+    use crate::tests::{GROUPS, assert_told, policy, with};
 
     fn written(workers: &str) -> String {
         let rest = format!("{GROUPS}clients: {{}}\n");

@@ -20,9 +20,9 @@ use super::{
     gateway, group,
 };
 
-/// Largest size of a policy's text: 64 MiB, four times the size for 100,000 groups and 100,000
+/// Largest size of a policy's text in bytes: 64 MiB, four times the size for 100,000 groups and 100,000
 /// clients.
-pub(crate) const LARGEST_FILE: usize = 64 << 20;
+pub const LARGEST_FILE: usize = 64 << 20;
 
 impl Policy {
     /// Parses a policy and runs its tests; `file` is its name in messages.

@@ -35,7 +35,7 @@ impl Dice {
 
 #[test]
 fn the_policy_that_comes_with_the_project_is_valid_and_holds_its_own_tests() {
-    let policy = policy(include_str!("../../../policy.yaml"));
+    let policy = policy(include_str!("../../policy.yaml"));
     assert_eq!((policy.groups().count(), policy.clients().count()), (3, 3));
 }
 

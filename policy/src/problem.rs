@@ -56,20 +56,20 @@ impl PolicyError {
 
     /// Creates the error for a valid policy that names files that are not valid. It has no problems
     /// yet: [`PolicyError::with`] adds them.
-    pub(crate) fn of_files(file: &Arc<str>, files: &TlsFiles) -> Self {
+    pub fn of_files(file: &Arc<str>, files: &TlsFiles) -> Self {
         let mut problems = ProblemList::default();
         problems.name_files(files);
         problems.into_error(file)
     }
 
     /// Returns the files that the policy names; `None` if they are not known.
-    pub(crate) fn files(&self) -> Option<&TlsFiles> {
+    pub fn files(&self) -> Option<&TlsFiles> {
         self.files.as_deref()
     }
 
     /// Adds problems of the files, each at the position where the policy names its file.
     #[must_use]
-    pub(crate) fn with(mut self, faults: impl IntoIterator<Item = (TlsFile, String)>) -> Self {
+    pub fn with(mut self, faults: impl IntoIterator<Item = (TlsFile, String)>) -> Self {
         let positions = self.files.as_ref().map(|files| &files.positions);
         let faults = faults.into_iter().map(|(file, message)| {
             let TextPosition { line, column } =
@@ -89,7 +89,7 @@ impl PolicyError {
     }
 
     /// Returns the number of problems that were found, or may exist, beyond the reported ones.
-    pub(crate) fn unreported(&self) -> usize {
+    pub fn unreported(&self) -> usize {
         self.unreported
     }
 }

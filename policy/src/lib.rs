@@ -1,8 +1,13 @@
 //! The policy: the groups that each client may reach, how often, and with how many connections.
 //!
+//! This crate knows texts and values only: no socket, no clock, no file, no TLS and no eBPF. The same
+//! text always leads to the same policy, and the same question to the same answer.
+//!
 //! A text is parsed once into a [`Policy`], which never changes afterwards. The difference of two
 //! policies is a list of [`PolicyChange`]s. To apply it makes a new policy that shares everything
 //! else with the old one; the cost grows with the change and not with the size of the policy.
+
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -60,7 +65,7 @@ pub use group::{
 };
 pub use ip_prefix::{IpPrefix, IpPrefixError};
 pub use name::{SniName, SniNameError};
-pub(crate) use parse::LARGEST_FILE;
+pub use parse::LARGEST_FILE;
 pub use problem::{PolicyError, Problem};
 pub use size::MemoryLimit;
 pub use steer::{SteerMode, SteerPolicy};

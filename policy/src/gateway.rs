@@ -332,7 +332,7 @@ fn timeouts(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayTi
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::tests::*;
+    use crate::tests::*;
 
     #[test]
     fn each_mistake_in_the_gateways_settings_is_told_with_its_place() {

@@ -54,7 +54,7 @@ pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<St
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::tests::{assert_told, with};
+    use crate::tests::{assert_told, with};
 
     fn steering(steer: &str) -> String {
         let groups = "groups: {a: {ports: [8500], upstreams: ['10.0.0.1:1']}}\nclients: {}\n";

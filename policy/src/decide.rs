@@ -189,7 +189,7 @@ impl Policy {
     }
 
     /// Returns the group of a destination: by the name if there is one, else by the port.
-    pub(crate) fn leads_to(&self, sni: Option<&str>, port: u16) -> Option<&Arc<GroupPolicy>> {
+    pub fn leads_to(&self, sni: Option<&str>, port: u16) -> Option<&Arc<GroupPolicy>> {
         sni.map_or_else(|| self.index.by_port(port), |sni| self.index.by_name(sni))
     }
 

@@ -49,7 +49,7 @@ pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Ba
 mod tests {
     use std::time::Duration;
 
-    use crate::policy::tests::{assert_told, policy, with};
+    use crate::tests::{assert_told, policy, with};
 
     fn banning(ban: &str) -> String {
         let groups = "groups: {a: {upstreams: ['10.0.0.1:1']}}\nclients: {}\n";
