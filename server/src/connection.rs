@@ -18,12 +18,12 @@ use crate::client_stream::{ClientStream, reset};
 use crate::expiry::certificate_ended;
 use crate::first_bytes::FirstBytes;
 use crate::first_record;
-use crate::gateway::Gateway;
 use crate::handshake::{self, CompletedHandshake, HandshakeError, NoHello, ReceivedHello};
 use crate::limits::{ConnectionSlot, HandshakeSlot};
 use crate::policy::GatewayLimits;
 use crate::record_layer::{OVERHEAD, RecordLayer};
 use crate::rejection::Rejection;
+use crate::shared_state::SharedState;
 use crate::snapshot::Permit;
 use crate::verifier::{ClientRefusal, Verifier};
 use crate::worker_load::WorkerLoadGuard;
@@ -53,20 +53,20 @@ struct AuthenticatedClient {
 /// Dropping this future closes both sockets as resets and returns all slots. Large state is in
 /// allocations of its own, so that each phase of a connection uses no more memory than it needs.
 pub(crate) async fn handle(
-    gateway: Arc<Gateway>,
+    shared: Arc<SharedState>,
     socket: TcpStream,
     peer: SocketAddr,
     counted: (DrainGuard, Option<WorkerLoadGuard>),
 ) {
     let destination = socket.local_addr().map_or(peer, unmapped);
-    let mut record = gateway.recorder().begin(unmapped(peer), destination);
-    let outcome = match Box::pin(authenticate(&gateway, socket, &mut record)).await {
+    let mut record = shared.recorder().begin(unmapped(peer), destination);
+    let outcome = match Box::pin(authenticate(&shared, socket, &mut record)).await {
         Ok((authenticated, slot)) => {
-            Box::pin(serve(&gateway, authenticated, slot, &mut record)).await
+            Box::pin(serve(&shared, authenticated, slot, &mut record)).await
         }
         Err(rejection) => {
             if rejection.counts_towards_ban() {
-                gateway.handshake_failed(peer.ip());
+                shared.handshake_failed(peer.ip());
             }
             Outcome::Rejected(rejection)
         }
@@ -79,13 +79,13 @@ pub(crate) async fn handle(
 /// Takes the slots for a handshake, does the handshake and authorizes the client. The whole is
 /// bounded by the policy's handshake timeout.
 async fn authenticate(
-    gateway: &Arc<Gateway>,
+    shared: &SharedState,
     socket: TcpStream,
     record: &mut Record,
 ) -> Result<(AuthenticatedClient, ConnectionSlot), Rejection> {
-    let limit = gateway.snapshot().policy().gateway().timeouts.handshake;
+    let limit = shared.snapshot().policy().gateway().timeouts.handshake;
     let deadline = Instant::now() + limit;
-    let begun = await_hello(gateway, &socket, record.addresses().0.ip(), deadline).await;
+    let begun = await_hello(shared, &socket, record.addresses().0.ip(), deadline).await;
     let (slot, bytes) = begun.inspect_err(|why| {
         if !matches!(why, Rejection::HandshakeTimeout(_)) {
             reset(&socket);
@@ -96,7 +96,7 @@ async fn authenticate(
         // Large, and not needed by a client that stalls before its ClientHello is whole.
         let handshake = Box::pin(async {
             let (socket, hello) = read_client_hello(socket, bytes).await?;
-            finish_handshake(gateway, socket, hello, record).await
+            finish_handshake(shared, socket, hello, record).await
         });
         tokio::select! {
             authenticated = handshake => authenticated,
@@ -112,7 +112,7 @@ async fn authenticate(
         &authenticated.permit.group().name,
         authenticated.resumed,
     );
-    let opened = gateway.limits().take_connection_slot(&limits(gateway));
+    let opened = shared.limits().take_connection_slot(&limits(shared));
     let slot = opened.inspect_err(|_| lb::Downstream::abort(&mut *authenticated.client))?;
     Ok((authenticated, slot))
 }
@@ -121,12 +121,12 @@ async fn authenticate(
 /// once its `ClientHello` is whole, or can no longer become so. Returns that slot and the bytes
 /// that were read.
 async fn await_hello(
-    gateway: &Gateway,
+    shared: &SharedState,
     socket: &TcpStream,
     source: IpAddr,
     deadline: Instant,
 ) -> Result<(HandshakeSlot, Vec<u8>), Rejection> {
-    let (pre_auth, limits) = (gateway.limits(), limits(gateway));
+    let (pre_auth, limits) = (shared.limits(), limits(shared));
     let silent = pre_auth.take_silent_slot(source, &limits, Instant::now().into_std())?;
     let bytes = tokio::select! {
         begun = first_record::first_bytes(socket, deadline) => begun?,
@@ -158,20 +158,20 @@ async fn read_client_hello(
     }
 }
 
-fn limits(gateway: &Gateway) -> GatewayLimits {
-    gateway.snapshot().policy().gateway().limits
+fn limits(shared: &SharedState) -> GatewayLimits {
+    shared.snapshot().policy().gateway().limits
 }
 
 /// Completes the handshake after the `ClientHello`, and notes in the record what it found out. The
 /// result is a client that is authenticated and authorized.
 async fn finish_handshake(
-    gateway: &Gateway,
+    shared: &SharedState,
     mut socket: TcpStream,
     hello: Box<ReceivedHello>,
     record: &mut Record,
 ) -> Result<AuthenticatedClient, Rejection> {
     let port = record.addresses().1.port();
-    let verifier = Verifier::new(gateway.snapshot(), &hello.client_hello(), port);
+    let verifier = Verifier::new(shared.snapshot(), &hello.client_hello(), port);
     record.hello_read(verifier.generation(), verifier.destination().sni.clone());
     let config = verifier.configuration();
     match hello.finish(&mut socket, config).await {
@@ -290,7 +290,7 @@ async fn linger(mut socket: TcpStream) {
 /// Serves an authorized client: admission by its limits, then the relay, until one of the reasons
 /// in [`Outcome`] ends the connection.
 async fn serve(
-    gateway: &Arc<Gateway>,
+    shared: &SharedState,
     authenticated: AuthenticatedClient,
     _slot: ConnectionSlot,
     record: &mut Record,
@@ -303,7 +303,7 @@ async fn serve(
         chain,
         ..
     } = authenticated;
-    let entered = gateway
+    let entered = shared
         .admit_client(&mut client, permit, chain, record)
         .await;
     let guard = match entered {
@@ -320,7 +320,7 @@ async fn serve(
     };
     let (ends, connection) = (guard.permit().expires(), record.connection());
     let on_revoke = || {
-        let snapshot = gateway.snapshot();
+        let snapshot = shared.snapshot();
         let settings = snapshot.policy().gateway();
         (settings.on_revoke, settings.timeouts.drain)
     };
@@ -328,7 +328,7 @@ async fn serve(
         outcome = session.relay(&mut client, record) => outcome,
         () = guard.revoked() => Outcome::Revoked,
         () = certificate_ended(ends, connection, on_revoke) => Outcome::CertificateEnded,
-        () = gateway.drain().cut_off() => Outcome::CutOff,
+        () = shared.drain().cut_off() => Outcome::CutOff,
     };
     match outcome {
         Outcome::Finished | Outcome::ClientLeft => {}

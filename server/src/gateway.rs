@@ -1,55 +1,45 @@
-//! The gateway: what its workers share, its start, its changes and its end.
+//! The gateway: its start, its changes and its end.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use ebpf::{BanTable, PinDir, Role, WorkerLoads};
+use ebpf::{PinDir, Role};
 use lb::{Drain, LoadBalancer};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::access_record::Recorder;
-use crate::address::network;
 use crate::affinity;
 use crate::connection_table::ConnectionTable;
-use crate::handshake_failures::HandshakeFailures;
-use crate::heartbeat::WorkerHeartbeats;
 use crate::inherited_listeners::InheritedListeners;
 use crate::limits::PreAuthLimits;
 use crate::listeners::{BoundListeners, ListenError, Listeners};
 use crate::loaded_policy::LoadedPolicy;
-use crate::policy::{Policy, WorkerAffinity};
+use crate::policy::WorkerAffinity;
+use crate::shared_state::{QueuedConnections, SharedState};
 use crate::snapshot::GatewaySnapshot;
 use crate::steering::{self, ActiveSteering, SteeringUnavailable};
-use crate::tls::TlsSettings;
-use crate::worker;
+use crate::worker::{self, AcceptFailures};
 
-mod admission;
 mod handover;
 mod reload;
 #[cfg(test)]
 mod simulation;
-mod standby;
 mod workers;
 
 pub use reload::{ApplyError, ReloadReport};
-pub use workers::{QueuedConnections, WorkerThreads};
+pub use workers::WorkerThreads;
 
 /// Capacity of the queue of listeners that are assigned to one worker.
 const MOST_ASSIGNED: usize = 1024;
 /// Time limit for accepting the queued connections at the end: 5 seconds.
 const CLOSE: Duration = Duration::from_secs(5);
-/// Minimum interval between two reports of a failing accept.
-const REPORT_ACCEPT: Duration = Duration::from_secs(1);
 
 /// Reason why a gateway cannot start.
 #[derive(Debug, Error)]
@@ -65,80 +55,37 @@ pub enum GatewayStartError {
     Thread(#[source] io::Error),
 }
 
-/// The state that all workers of a gateway share: the [`GatewaySnapshot`] in force, the
-/// connections, limits, listeners and steering.
+/// A gateway: its workers' [`SharedState`], its listeners and its steering.
 #[derive(Debug)]
 pub struct Gateway {
-    snapshot: ArcSwap<GatewaySnapshot>,
-    balancer: LoadBalancer,
-    limits: PreAuthLimits,
-    connections: Arc<ConnectionTable>,
-    recorder: Arc<Recorder>,
-    closing: CancellationToken,
+    shared: Arc<SharedState>,
+    accept_failures: Arc<AcceptFailures>,
     listeners: Mutex<Listeners>,
     steering: Mutex<Option<ActiveSteering>>,
-    worker_loads: OnceLock<Arc<WorkerLoads>>,
-    standby: standby::StandbyState,
-    bans: OnceLock<BanTable>,
-    handshake_failures: HandshakeFailures,
-    acceptors: TaskTracker,
-    drain: Drain,
-    heartbeats: WorkerHeartbeats,
     /// True if the service manager keeps the listeners when this process ends.
     leaves_listeners: AtomicBool,
-    /// True if the connections that are still queued at the end belong to another process.
-    leaves_queues: AtomicBool,
-    accept_failures: AtomicU64,
-    accept_reported: Mutex<Option<Instant>>,
 }
 
 impl Gateway {
     /// Creates a gateway whose policy is in force, with generation 1. It has no listeners yet.
     pub fn new(loaded: LoadedPolicy, recorder: Recorder) -> Arc<Self> {
-        Self::after_generation(loaded, recorder, 0)
+        Self::after_generation(loaded, Arc::new(recorder), 0)
     }
 
     /// Does the same as [`Gateway::new`], but the first generation is the one after `generation`,
     /// that of another process.
     pub fn after_generation(
         loaded: LoadedPolicy,
-        recorder: Recorder,
-        generation: u64,
-    ) -> Arc<Self> {
-        let (policy, tls) = loaded.into_parts();
-        Self::with(policy, tls, Arc::new(recorder), generation)
-    }
-
-    fn with(
-        policy: Policy,
-        tls: Arc<TlsSettings>,
         recorder: Arc<Recorder>,
         generation: u64,
     ) -> Arc<Self> {
-        let balancer = LoadBalancer::default();
-        let snapshot = GatewaySnapshot::first(policy, tls, &balancer);
-        let snapshot = snapshot.after_generation(generation);
-        let closing = CancellationToken::new();
+        let shared = SharedState::new(loaded, recorder, generation);
         Arc::new(Self {
-            listeners: Mutex::new(Listeners::new(closing.clone())),
+            listeners: Mutex::new(Listeners::new(shared.closing_token().clone())),
+            shared: Arc::new(shared),
+            accept_failures: Arc::default(),
             steering: Mutex::new(None),
-            worker_loads: OnceLock::new(),
-            standby: standby::StandbyState::default(),
-            bans: OnceLock::new(),
-            handshake_failures: HandshakeFailures::default(),
-            closing,
-            snapshot: ArcSwap::from_pointee(snapshot),
-            balancer,
-            limits: PreAuthLimits::default(),
-            connections: Arc::new(ConnectionTable::default()),
-            recorder,
-            acceptors: TaskTracker::new(),
-            drain: Drain::new(),
-            heartbeats: WorkerHeartbeats::default(),
             leaves_listeners: AtomicBool::new(false),
-            leaves_queues: AtomicBool::new(false),
-            accept_failures: AtomicU64::new(0),
-            accept_reported: Mutex::new(None),
         })
     }
 
@@ -151,7 +98,7 @@ impl Gateway {
     /// An address cannot be bound (this may be called again then), steering is required but not
     /// available, or a thread cannot be started.
     pub fn prepare(
-        self: &Arc<Self>,
+        &self,
         workers: NonZeroUsize,
         instance: Option<&(PinDir, Role)>,
         inherited: &mut InheritedListeners,
@@ -166,7 +113,7 @@ impl Gateway {
         let snapshot = self.snapshot();
         if let Some((_, Role::Standby)) = instance {
             open_listeners.disable();
-            self.standby.begin();
+            self.shared.standby().begin();
         }
         let bound = open_listeners.bind(snapshot.policy().gateway(), inherited);
         let bound = bound.inspect_err(|_| open_listeners.dismiss())?;
@@ -184,7 +131,8 @@ impl Gateway {
         let start = |(number, queue)| {
             // Workers that outnumber the processors share them evenly.
             let processor = processors.iter().cycle().nth(number).copied();
-            worker::start(number, processor, Arc::clone(self), queue)
+            let shared = (Arc::clone(&self.shared), Arc::clone(&self.accept_failures));
+            worker::start(number, processor, shared, queue)
         };
         let threads = queues
             .into_iter()
@@ -219,10 +167,9 @@ impl Gateway {
         };
         let mut open_listeners = self.listeners.lock();
         if let Some((mut steered, listeners)) = steered {
-            self.worker_loads.get_or_init(|| steered.worker_loads());
             let bans = steered.bans().map_err(SteeringUnavailable::from);
             let bans = bans.inspect_err(|_| self.end_workers())?;
-            self.bans.get_or_init(|| bans);
+            self.shared.begin_steering(steered.worker_loads(), bans);
             open_listeners.open_steered(listeners);
             steered.apply(snapshot.policy());
             *self.steering.lock() = Some(steered);
@@ -235,8 +182,8 @@ impl Gateway {
 
     /// Ends the workers of a gateway that does not open.
     fn end_workers(&self) {
-        self.closing.cancel();
-        self.drain.begin();
+        self.shared.closing_token().cancel();
+        self.drain().begin();
     }
 
     /// Returns the addresses that the gateway listens on, with real ports.
@@ -244,34 +191,39 @@ impl Gateway {
         self.listeners.lock().addresses()
     }
 
+    /// Returns the state that the workers share.
+    pub fn shared(&self) -> &Arc<SharedState> {
+        &self.shared
+    }
+
     /// Returns the [`GatewaySnapshot`] that is in force now.
     pub fn snapshot(&self) -> Arc<GatewaySnapshot> {
-        self.snapshot.load_full()
+        self.shared.snapshot()
     }
 
     /// Returns the [`LoadBalancer`], which holds the live state of all groups.
     pub fn balancer(&self) -> &LoadBalancer {
-        &self.balancer
+        self.shared.balancer()
     }
 
     /// Returns the [`PreAuthLimits`]: the limits before authentication.
     pub fn limits(&self) -> &PreAuthLimits {
-        &self.limits
+        self.shared.limits()
     }
 
     /// Returns the [`ConnectionTable`]: the connections that hold a permit.
     pub fn connections(&self) -> &Arc<ConnectionTable> {
-        &self.connections
+        self.shared.connections()
     }
 
     /// Returns the [`Recorder`] of access records.
     pub fn recorder(&self) -> &Arc<Recorder> {
-        &self.recorder
+        self.shared.recorder()
     }
 
     /// Returns the [`Drain`], which ends the gateway's connections.
     pub fn drain(&self) -> &Drain {
-        &self.drain
+        self.shared.drain()
     }
 
     /// Stops accepting and begins the drain. Queued connections are accepted before, unless
@@ -283,15 +235,14 @@ impl Gateway {
         {
             steered.retire();
         }
-        self.leaves_queues
-            .store(queued == QueuedConnections::Theirs, Relaxed);
-        self.closing.cancel();
+        self.shared.stop_accepting(queued);
         // A reload must not open a listener that no worker accepts on.
         self.listeners.lock().disable();
-        self.acceptors.close();
+        let acceptors = self.shared.acceptors();
+        acceptors.close();
         // What is left of them is bounded by the kernel's queues. A worker that hangs must not
         // delay the others.
-        drop(timeout(CLOSE, self.acceptors.wait()).await);
+        drop(timeout(CLOSE, acceptors.wait()).await);
         self.close_listeners();
     }
 
@@ -299,13 +250,7 @@ impl Gateway {
     /// accepted.
     pub fn close_listeners(&self) {
         self.listeners.lock().close();
-        self.drain.begin();
-    }
-
-    /// Returns true if the connections that are queued at the listeners belong to another process
-    /// ([`QueuedConnections::Theirs`]).
-    pub(crate) fn leaves_queued_connections(&self) -> bool {
-        self.leaves_queues.load(Relaxed)
+        self.drain().begin();
     }
 
     /// Ends steering once the drain is over, unless the service manager keeps the listeners.
@@ -324,68 +269,10 @@ impl Gateway {
         self.leaves_listeners.store(true, Relaxed);
     }
 
-    /// Returns the [`WorkerHeartbeats`].
-    pub(crate) fn heartbeats(&self) -> &WorkerHeartbeats {
-        &self.heartbeats
-    }
-
     /// Returns true if steering is active: the kernel hands the gateway connections on ports that
     /// it does not listen on.
     pub fn is_steered_to(&self) -> bool {
-        self.worker_loads.get().is_some()
-    }
-
-    /// Returns the loads of the workers, which the kernel reads; `None` if steering is not active.
-    pub(crate) fn worker_loads(&self) -> Option<&Arc<WorkerLoads>> {
-        self.worker_loads.get()
-    }
-
-    /// Counts a failed handshake, and bans its source if it has reached the number that the
-    /// policy's rule allows.
-    pub(crate) fn handshake_failed(&self, source: IpAddr) {
-        let snapshot = self.snapshot();
-        let (Some(rule), Some(bans)) = (&snapshot.policy().gateway().ban, self.bans.get()) else {
-            return;
-        };
-        let source = network(source);
-        if !rule.concerns(source) || !self.handshake_failures.count(source, rule, Instant::now()) {
-            return;
-        }
-        let (failures, seconds) = (rule.failures, rule.duration.as_secs());
-        match bans.ban(source, rule.duration) {
-            Ok(()) => {
-                tracing::warn!(%source, failures, seconds, "source banned");
-                self.recorder.banned(source, failures.get(), seconds);
-            }
-            Err(error) => tracing::error!(%error, %source, "cannot ban a source"),
-        }
-    }
-
-    /// Waits until the gateway stops accepting. Cancel safe.
-    pub(crate) async fn closing(&self) {
-        self.closing.cancelled().await;
-    }
-
-    /// Returns the tracker of the accept loops, for which [`Gateway::close`] waits.
-    pub(crate) fn acceptors(&self) -> &TaskTracker {
-        &self.acceptors
-    }
-
-    /// Returns how many calls of `accept(2)` failed because of the system, for example for lack of
-    /// descriptors or memory.
-    pub fn accept_failures(&self) -> u64 {
-        self.accept_failures.load(Relaxed)
-    }
-
-    /// Counts a failed accept and reports it, at most once a second.
-    pub(crate) fn accept_failed(&self, error: &io::Error) {
-        let failures = self.accept_failures.fetch_add(1, Relaxed) + 1;
-        let mut reported = self.accept_reported.lock();
-        if reported.is_none_or(|at| at.elapsed() >= REPORT_ACCEPT) {
-            *reported = Some(Instant::now());
-            tracing::error!(%error, failures, "cannot accept connections; check the open-file \
-                                               limit");
-        }
+        self.shared.worker_loads().is_some()
     }
 }
 

@@ -33,7 +33,7 @@ impl HandshakeFailures {
     /// [`BanPolicy`]; its count begins at zero again then.
     pub(crate) fn count(&self, source: IpAddr, rule: &BanPolicy, now: Instant) -> bool {
         let mut sources = self.0.lock();
-        if !sources.has_room_for(source, rule.within, now) {
+        if !sources.make_room_for(source, rule.within, now) {
             return false;
         }
         let window = sources.windows.entry(source).or_insert(FailureWindow {
@@ -56,10 +56,10 @@ impl HandshakeFailures {
 }
 
 impl FailureSources {
-    /// Returns true if `source` can be counted. If the table is full, expired entries are removed
-    /// first, at most once in the rule's time: a scan of all entries for each new source would help
+    /// Makes room for `source`, and returns true if it can be counted. If the table is full, expired
+    /// entries are removed, at most once in the rule's time: a scan of all entries for each new source would help
     /// an attacker.
-    fn has_room_for(&mut self, source: IpAddr, within: Duration, now: Instant) -> bool {
+    fn make_room_for(&mut self, source: IpAddr, within: Duration, now: Instant) -> bool {
         if self.windows.len() < MOST_SOURCES || self.windows.contains_key(&source) {
             return true;
         }

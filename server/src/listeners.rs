@@ -55,14 +55,22 @@ fn not_there(source: &io::Error) -> &'static str {
     }
 }
 
+/// Kind of a listener, by how its connections come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListenerKind {
+    /// It listens at an address of the policy.
+    Address,
+    /// The kernel steers connections to it, and chooses the worker of each by its load.
+    Steered,
+}
+
 /// A listener that is assigned to a worker.
 #[derive(Debug)]
 pub(crate) struct AssignedListener {
     pub(crate) listener: TcpListener,
     /// Cancelled when nothing more is accepted here.
     pub(crate) closing: CancellationToken,
-    /// True if the kernel chooses the worker of each connection, by its load.
-    pub(crate) steered: bool,
+    pub(crate) kind: ListenerKind,
 }
 
 /// The open listeners, and the workers that accept on them.
@@ -196,7 +204,7 @@ impl Listeners {
     pub(crate) fn open(&mut self, bound: BoundListeners, addresses: &[SocketAddr]) {
         for (wanted, bound, listeners) in bound.0 {
             let closing = self.closing.child_token();
-            self.assign(&listeners, &closing, false);
+            self.assign(&listeners, &closing, ListenerKind::Address);
             let open = OpenAddress {
                 bound,
                 closing,
@@ -216,7 +224,7 @@ impl Listeners {
     /// Makes each worker accept on one of the listeners for steered connections, until all
     /// listeners close.
     pub(crate) fn open_steered(&mut self, listeners: Vec<TcpListener>) {
-        self.assign(&listeners, &self.closing, true);
+        self.assign(&listeners, &self.closing, ListenerKind::Steered);
         self.steered = listeners;
     }
 
@@ -247,14 +255,14 @@ impl Listeners {
 
     /// Makes every worker accept on one of the listeners, and at least one worker on each. If they
     /// were inherited, there may be more or fewer of them than workers.
-    fn assign(&self, listeners: &[TcpListener], closing: &CancellationToken, steered: bool) {
+    fn assign(&self, listeners: &[TcpListener], closing: &CancellationToken, kind: ListenerKind) {
         let posts = self.workers.len().max(listeners.len());
         let each = self.workers.iter().cycle().zip(listeners.iter().cycle());
         for (worker, listener) in each.take(posts) {
             let assigned = listener.try_clone().map(|listener| AssignedListener {
                 listener,
                 closing: closing.clone(),
-                steered,
+                kind,
             });
             let handed = assigned.map(|assigned| worker.try_send(assigned).is_ok());
             if !matches!(handed, Ok(true)) {

@@ -70,7 +70,7 @@ impl RemoteConnections {
 
     /// Counts a connection that the old process has, regardless of the limits.
     pub(crate) fn insert(&mut self, gateway: &Gateway, state: &ConnectionState) {
-        if let Some(here) = gateway.count_remote(state, &self.end_requests) {
+        if let Some(here) = gateway.shared().count_remote(state, &self.end_requests) {
             self.ids.insert(state.connection, here);
         }
     }
@@ -99,7 +99,7 @@ impl RemoteConnections {
                 upstream,
             } => {
                 if let Some(&here) = self.ids.get(&connection) {
-                    gateway.remote_dialed(here, upstream);
+                    gateway.shared().remote_dialed(here, upstream);
                 }
             }
             ConnectionEvent::Ended { connection } => {
@@ -124,7 +124,10 @@ impl RemoteConnections {
             connection: state.connection,
             admission: Box::pin(async move {
                 let mut wait = AdmissionWait::default();
-                let entering = gateway.admit_remote(&state, &end_requests, waited, &mut wait);
+                let entering =
+                    gateway
+                        .shared()
+                        .admit_remote(&state, &end_requests, waited, &mut wait);
                 (entering.await, wait.so_far())
             }),
         });

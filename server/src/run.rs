@@ -18,11 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{AdminSocket, PendingRequest, UpgradeRequest};
 use crate::fd_limit;
 use crate::file_watch::FileWatch;
-use crate::gateway::{Gateway, QueuedConnections, WorkerThreads};
+use crate::gateway::{Gateway, WorkerThreads};
 use crate::load::base;
 use crate::log_writer::Sink;
 use crate::policy::Policy;
 use crate::program;
+use crate::shared_state::QueuedConnections;
 use crate::systemd::{self, DescriptorStore, NotifyState};
 use crate::upgrade::{ForwardedCommands, InheritError, OldProcess, ParentLink};
 
@@ -200,7 +201,7 @@ impl GatewayProcess {
                 _ = signals.reload.recv() => self.reload(&reloads),
                 _ = signals.reopen.recv() => self.reopen(),
                 _ = report_suppressed.tick() => self.gateway.recorder().report_suppressed(),
-                () = watchdog.tick() => Watchdog::tell(self.gateway.heartbeats()),
+                () = watchdog.tick() => Watchdog::tell(self.gateway.shared().heartbeats()),
                 _ = signals.upgrade.recv() => self.try_upgrade(&mut pending_upgrade, UpgradeRequest::default(), None),
                 Some(request) = self.upgrade_requests.recv() => {
                     self.try_upgrade(&mut pending_upgrade, request.upgrade, Some(request.answer));

@@ -9,7 +9,7 @@ use std::process::abort;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,13 +21,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::affinity;
 use crate::connection::handle;
-use crate::gateway::Gateway;
 use crate::listen_socket::BACKLOG;
-use crate::listeners::AssignedListener;
+use crate::listeners::{AssignedListener, ListenerKind};
+use crate::shared_state::SharedState;
 use crate::worker_load::WorkerLoadGuard;
 
+mod accept_failures;
 mod tick;
 
+pub(crate) use accept_failures::AcceptFailures;
 use tick::WorkerTicks;
 
 /// Number of connections that are accepted before other tasks run. A connection that was evicted
@@ -44,7 +46,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) fn start(
     number: usize,
     processor: Option<usize>,
-    gateway: Arc<Gateway>,
+    (shared, accept_failures): (Arc<SharedState>, Arc<AcceptFailures>),
     assigned: mpsc::Receiver<AssignedListener>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = runtime::Builder::new_current_thread()
@@ -60,7 +62,8 @@ pub(crate) fn start(
                                                                     processor");
             }
             let acceptor = Acceptor {
-                gateway,
+                shared,
+                accept_failures,
                 worker: number,
                 ticks: Arc::default(),
             };
@@ -74,17 +77,18 @@ pub(crate) fn start(
         })
 }
 
-/// A worker's number, its gateway and its ticks.
+/// A worker's number, its ticks and the state that it shares with the other workers.
 #[derive(Debug, Clone)]
 struct Acceptor {
-    gateway: Arc<Gateway>,
+    shared: Arc<SharedState>,
+    accept_failures: Arc<AcceptFailures>,
     worker: usize,
     ticks: Arc<WorkerTicks>,
 }
 
 /// Serves until the end of the drain, and answers heartbeats meanwhile.
 async fn work(acceptor: Acceptor, assigned: mpsc::Receiver<AssignedListener>) {
-    let answering = acceptor.gateway.heartbeats().respond();
+    let answering = acceptor.shared.heartbeats().respond();
     let ticks = Arc::clone(&acceptor.ticks);
     tokio::select! {
         () = answering => {}
@@ -95,32 +99,26 @@ async fn work(acceptor: Acceptor, assigned: mpsc::Receiver<AssignedListener>) {
 
 async fn serve(acceptor: Acceptor, mut assigned: mpsc::Receiver<AssignedListener>) {
     let tasks = TaskTracker::new();
-    let gateway = Arc::clone(&acceptor.gateway);
+    let shared = Arc::clone(&acceptor.shared);
     loop {
         let assignment = tokio::select! {
             Some(assignment) = assigned.recv() => assignment,
-            () = gateway.closing() => break,
+            () = shared.closing() => break,
         };
         match listen(assignment.listener) {
             Ok(listener) => {
                 let (listener, own, of) = (Arc::new(listener), tasks.clone(), acceptor.clone());
                 let accepting = move || {
                     let (closing, listener) = (assignment.closing.clone(), Arc::clone(&listener));
-                    accept(
-                        of.clone(),
-                        listener,
-                        closing,
-                        assignment.steered,
-                        own.clone(),
-                    )
+                    accept(of.clone(), listener, closing, assignment.kind, own.clone())
                 };
                 let accepting = restart_on_panic(acceptor.worker, tasks.clone(), accepting);
-                tasks.spawn(gateway.acceptors().track_future(accepting));
+                tasks.spawn(shared.acceptors().track_future(accepting));
             }
             Err(error) => tracing::error!(%error, "cannot serve a listener"),
         }
     }
-    gateway.drain().begun().await;
+    shared.drain().begun().await;
     tasks.close();
     tasks.wait().await;
 }
@@ -154,7 +152,7 @@ async fn accept(
     acceptor: Acceptor,
     listener: Arc<TcpListener>,
     closing: CancellationToken,
-    steered: bool,
+    kind: ListenerKind,
     tasks: TaskTracker,
 ) {
     let mut pause = PAUSE;
@@ -165,21 +163,21 @@ async fn accept(
         let accepted = tokio::select! {
             biased;
             () = &mut closed => break,
-            accepted = next(&acceptor, &listener, steered) => accepted,
+            accepted = next(&listener, || acceptor.note_empty_queue(kind)) => accepted,
         };
         match accepted {
             Ok((socket, peer)) => {
                 pause = PAUSE;
-                if steered {
-                    acceptor.gateway.note_steered_client();
+                if kind == ListenerKind::Steered {
+                    acceptor.shared.standby().note_client(Instant::now());
                 }
                 acceptor.receive(&tasks, socket, peer);
                 turn.accepted().await;
             }
             Err(error) if is_the_clients(&error) => turn.accepted().await,
             Err(error) => {
-                acceptor.gateway.accept_failed(&error);
-                if acceptor.gateway.limits().evict_silent() {
+                acceptor.accept_failures.report(&error);
+                if acceptor.shared.limits().evict_silent() {
                     pause = PAUSE;
                 }
                 // The end cuts the pause short.
@@ -191,7 +189,7 @@ async fn accept(
             }
         }
     }
-    if acceptor.gateway.leaves_queued_connections() {
+    if acceptor.shared.leaves_queued_connections() {
         return;
     }
     // At most as many as the queue holds: further ones may arrive if another process has the
@@ -221,14 +219,24 @@ impl AcceptTurn {
 }
 
 impl Acceptor {
+    /// Notes that no connection is queued at a listener: if it is steered to, the worker has
+    /// accepted all that the kernel has given it, and reports that to the kernel.
+    fn note_empty_queue(&self, kind: ListenerKind) {
+        if kind == ListenerKind::Steered
+            && let Some(loads) = self.shared.worker_loads()
+        {
+            loads.reset_chosen(self.worker);
+        }
+    }
+
     fn receive(&self, tasks: &TaskTracker, socket: TcpStream, peer: SocketAddr) {
         self.ticks.note_connection();
-        let loads = self.gateway.worker_loads();
+        let loads = self.shared.worker_loads();
         let load_guard = loads.map(|loads| WorkerLoadGuard::new(loads, self.worker));
         // The drain begins after the last connection was accepted.
-        if let Some(stay) = self.gateway.drain().enter() {
+        if let Some(stay) = self.shared.drain().enter() {
             tasks.spawn(handle(
-                Arc::clone(&self.gateway),
+                Arc::clone(&self.shared),
                 socket,
                 peer,
                 (stay, load_guard),
@@ -237,20 +245,12 @@ impl Acceptor {
     }
 }
 
-/// Waits for the next connection. A worker that finds no connection waiting has accepted all that
-/// the kernel has given it, and reports that.
-async fn next(
-    acceptor: &Acceptor,
-    listener: &TcpListener,
-    steered: bool,
-) -> io::Result<(TcpStream, SocketAddr)> {
+/// Waits for the next connection. Calls `on_empty` whenever it finds none in the queue.
+async fn next(listener: &TcpListener, on_empty: impl Fn()) -> io::Result<(TcpStream, SocketAddr)> {
     poll_fn(|cx| {
         let accepted = listener.poll_accept(cx);
-        if steered
-            && accepted.is_pending()
-            && let Some(loads) = acceptor.gateway.worker_loads()
-        {
-            loads.reset_chosen(acceptor.worker);
+        if accepted.is_pending() {
+            on_empty();
         }
         accepted
     })

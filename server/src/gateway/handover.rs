@@ -1,75 +1,20 @@
-//! Handover from one process of a gateway to the next: listeners, health of upstreams, and the
-//! counting of connections.
+//! Handover from one process of a gateway to the next: listeners, health of upstreams, steering.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
-use lb::{ClientSlot, UpstreamHealth};
+use lb::UpstreamHealth;
 
 use super::Gateway;
-use crate::connection_event::ConnectionState;
-use crate::connection_table::{EndRequests, RemoteConnection, RemoteDetails};
-use crate::credentials::CredentialsMessage;
 use crate::inherited_listeners::ListenerPurpose;
 use crate::known_health::KnownHealth;
 use crate::steering::ActiveSteering;
 
 impl Gateway {
-    /// Counts a connection that an older process has, whatever the limits say. Returns its number
-    /// in this process.
-    pub(crate) fn count_remote(&self, state: &ConnectionState, cut: &EndRequests) -> Option<u64> {
-        let connection = self.recorder.number();
-        let _remote_admission = self.connections.remote_admission();
-        let client = self
-            .balancer
-            .limiter()
-            .admit_unlimited(&state.client.as_str().into());
-        self.insert_remote(connection, client, state, cut)?;
-        Some(connection)
-    }
-
-    pub(super) fn insert_remote(
-        &self,
-        connection: u64,
-        client: ClientSlot,
-        state: &ConnectionState,
-        cut: &EndRequests,
-    ) -> Option<()> {
-        let known = self.balancer.group(&state.group);
-        let remote = RemoteConnection {
-            client,
-            upstream: known
-                .zip(state.upstream)
-                .map(|(group, upstream)| group.adopt(upstream)),
-            details: Arc::new(RemoteDetails {
-                group: state.group.as_str().into(),
-                credentials: state
-                    .credentials
-                    .as_ref()
-                    .and_then(CredentialsMessage::read),
-                end_requests: cut.clone(),
-                connection: state.connection,
-            }),
-            _slot: self.limits.take_remote_slot()?,
-        };
-        self.connections.insert_remote(connection, remote);
-        Some(())
-    }
-
-    /// Notes that a connection of an older process has reached its upstream.
-    pub(crate) fn remote_dialed(&self, connection: u64, upstream: SocketAddr) {
-        self.connections
-            .remote_dialed(connection, upstream, |group| {
-                Some(self.balancer.group(group)?.adopt(upstream))
-            });
-    }
-
     /// Returns the health of all upstreams of which it is known.
     pub(crate) fn upstream_health(&self) -> Vec<KnownHealth> {
         let mut known = Vec::new();
-        for group in self.balancer.groups() {
+        for group in self.balancer().groups() {
             known.extend(group.upstreams().iter().filter_map(|upstream| {
                 let is_up = match upstream.health {
                     UpstreamHealth::Up => true,
@@ -89,7 +34,7 @@ impl Gateway {
     /// Adopts the health of an upstream that an older process reports, unless it is known here
     /// already.
     pub(crate) fn assume_health(&self, known: &KnownHealth) {
-        if let Some(group) = self.balancer.group(&known.group) {
+        if let Some(group) = self.balancer().group(&known.group) {
             group.assume(known.upstream, known.health());
         }
     }

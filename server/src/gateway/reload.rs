@@ -1,6 +1,5 @@
 //! Reload: the change to the next generation of the policy and of all that it names.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls_pki_types::UnixTime;
@@ -12,7 +11,6 @@ use crate::inherited_listeners::InheritedListeners;
 use crate::listeners::ListenError;
 use crate::loaded_policy::NextPolicy;
 use crate::policy::{OnRevoke, PolicyChange};
-use crate::snapshot::GatewaySnapshot;
 use crate::steering;
 
 /// Reason why a policy was not put in force. The policy that was in force stays in force; another
@@ -52,25 +50,17 @@ impl Gateway {
     ///
     /// An address cannot be bound, or a handover is under way. Nothing has changed then.
     pub fn apply(&self, next: NextPolicy) -> Result<ReloadReport, ApplyError> {
-        let NextPolicy {
-            policy,
-            changes,
-            tls,
-        } = next;
         let before = self.snapshot();
-        let trust_changed = !before.tls().trust().is_the_same(tls.trust());
-        let addresses = policy.gateway().listen.clone();
+        let trust_changed = !before.tls().trust().is_the_same(next.tls.trust());
         let mut listeners = self.listeners.lock();
         if listeners.are_handed_over() {
             return Err(ApplyError::HandingOver);
         }
-        let bound = listeners.bind(policy.gateway(), &mut InheritedListeners::default())?;
+        let bound = listeners.bind(next.policy.gateway(), &mut InheritedListeners::default())?;
         let start = Instant::now();
-        let next = Arc::new(before.next(policy, &changes, tls, &self.balancer));
-        self.snapshot.store(Arc::clone(&next));
-        self.connections.notify_changed();
-        GatewaySnapshot::retire(&changes, &self.balancer);
-        listeners.open(bound, &addresses);
+        let changes = next.changes;
+        let next = self.shared.replace_policy(next.policy, &changes, next.tls);
+        listeners.open(bound, &next.policy().gateway().listen);
         match self.steering.lock().as_mut() {
             Some(steered) => steered.apply(next.policy()),
             None if steering::bindings(next.policy()).is_empty() || listeners.are_disabled() => {}
@@ -81,7 +71,7 @@ impl Gateway {
         }
         let took = start.elapsed();
         let revoked = self
-            .connections
+            .connections()
             .revoked(&next, trust_changed, UnixTime::now());
         let gateway = next.policy().gateway();
         let on_revoke = (gateway.on_revoke, gateway.timeouts.drain);

@@ -8,15 +8,6 @@ use tokio::time::{sleep, timeout};
 /// Interval at which the workers are checked when they are to end.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Owner of the connections that are queued at the listeners when accepting stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueuedConnections {
-    /// This process: they are accepted, and drained as all others.
-    Ours,
-    /// The process that has the same listeners: they are left to it.
-    Theirs,
-}
-
 /// The worker threads of a gateway that serves.
 #[derive(Debug)]
 pub struct WorkerThreads {

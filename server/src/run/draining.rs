@@ -17,7 +17,7 @@ use super::hand_over::CompletedUpgrade;
 use super::reload::ReloadThread;
 use super::signals::ProcessSignals;
 use super::{GatewayProcess, REPORT_SUPPRESSED, RunEnd};
-use crate::gateway::QueuedConnections;
+use crate::shared_state::QueuedConnections;
 use crate::systemd::{self, NotifyState};
 use crate::upgrade::{OldProcessCommand, OldProcessNews, ParentProcess, Supervision};
 

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::gateway::{Gateway, QueuedConnections};
+use crate::gateway::Gateway;
+use crate::shared_state::QueuedConnections;
 
 /// The end of a gateway, if it has begun. It proceeds as a task of its own, which is aborted when
 /// this is dropped.
@@ -151,7 +152,7 @@ mod tests {
         ] {
             let (_dir, gateway) = gateway();
             let tasks = TaskTracker::new();
-            tasks.spawn(gateway.acceptors().track_future(pending::<()>()));
+            tasks.spawn(gateway.shared().acceptors().track_future(pending::<()>()));
             let mut ending = GatewayShutdown::default();
             ending.begin(&tasks, &gateway, QueuedConnections::Ours);
             let begin = Instant::now();

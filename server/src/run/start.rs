@@ -94,7 +94,7 @@ impl PreparedProcess {
         mut inherited: InheritedListeners,
         kind: StartKind,
     ) -> Result<Self, StartError> {
-        let recorder = Recorder::new(settings.records);
+        let recorder = Arc::new(Recorder::new(settings.records));
         let gateway = Gateway::after_generation(loaded, recorder, inherited.generation());
         let workers = match settings.workers {
             Some(workers) => workers,
@@ -260,7 +260,7 @@ impl GatewayProcess {
             loop {
                 tokio::select! {
                     () = sleep(REMIND) => log_warnings(&gateway),
-                    () = gateway.closing() => return,
+                    () = gateway.shared().closing() => return,
                 }
             }
         });

@@ -7,11 +7,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::access_record::Recorder;
-use crate::gateway::QueuedConnections;
+use crate::gateway::Gateway;
 use crate::listen_socket::bind;
 use crate::load;
 use crate::log_writer::{LogOutput, Sink};
 use crate::policy::Freebind;
+use crate::shared_state::QueuedConnections;
 
 const POLICY: &str = "
 version: 1
@@ -73,14 +74,22 @@ async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
     let closing = CancellationToken::new();
     closing.cancel();
     let acceptor = Acceptor {
-        gateway,
+        shared: Arc::clone(gateway.shared()),
+        accept_failures: Arc::default(),
         worker: 0,
         ticks: Arc::default(),
     };
     let listener = Arc::new(TcpListener::from_std(listener).unwrap());
     // As at any time during a flood, the runtime knows that somebody waits.
     drop(listener.accept().await.unwrap());
-    accept(acceptor, listener, closing, false, TaskTracker::new()).await;
+    accept(
+        acceptor,
+        listener,
+        closing,
+        ListenerKind::Address,
+        TaskTracker::new(),
+    )
+    .await;
 
     for _ in 0..WAITING {
         others.accept().expect("it is left to the other process");

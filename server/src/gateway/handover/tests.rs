@@ -2,7 +2,9 @@
 //! happens while the one process hands over to the other.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
@@ -71,9 +73,11 @@ async fn come_and_go(
             .snapshot()
             .authorize(identity, &destination)
             .unwrap();
-        let connection = gateway.recorder.number();
+        let connection = gateway.recorder().number();
         let mut wait = AdmissionWait::default();
-        let entering = gateway.admit(connection, permit, Vec::new(), &mut wait);
+        let entering = gateway
+            .shared()
+            .admit(connection, permit, Vec::new(), &mut wait);
         match entering.await {
             Ok(guard) => {
                 guard.dialed(upstream);
@@ -173,7 +177,7 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
             thread::yield_now();
             let (remote_admission, mut told) = RemoteAdmission::new();
             let states = gateway
-                .connections
+                .connections()
                 .admit_remotely(Arc::clone(&remote_admission));
             assert!(states.len() <= LIMIT as usize);
             let counted = states.iter().map(|one| (one.connection, one.upstream));
@@ -194,8 +198,8 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
                 .map(|visitor| visitor.join().unwrap())
                 .sum::<usize>();
         });
-        assert_eq!(gateway.balancer.limiter().clients(), 0);
-        gateway.connections.admit_locally();
+        assert_eq!(gateway.balancer().limiter().clients(), 0);
+        gateway.connections().admit_locally();
     }
     assert!(in_all > ROUNDS);
 }
@@ -205,13 +209,13 @@ async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
     let (_dir, gateway, alice) = gateway();
     let (remote_admission, told) = RemoteAdmission::new();
     gateway
-        .connections
+        .connections()
         .admit_remotely(Arc::clone(&remote_admission));
     let stop = AtomicBool::new(false);
     let visiting = come_and_go(&gateway, &alice, &stop);
     let ending = async {
         tokio::task::yield_now().await;
-        gateway.connections.admit_locally();
+        gateway.connections().admit_locally();
         drop(told);
         remote_admission.close();
         stop.store(true, SeqCst);
@@ -225,7 +229,7 @@ async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_e
     let (_dir, gateway, alice) = gateway();
     let (remote_admission, _told) = RemoteAdmission::new();
     gateway
-        .connections
+        .connections()
         .admit_remotely(Arc::clone(&remote_admission));
     let destination = Destination {
         sni: Some("db".to_owned()),
@@ -237,14 +241,16 @@ async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_e
             .snapshot()
             .authorize(identity, &destination)
             .unwrap();
-        let connection = gateway.recorder.number();
+        let connection = gateway.recorder().number();
         let mut wait = AdmissionWait::default();
-        let entering = gateway.admit(connection, permit, Vec::new(), &mut wait);
+        let entering = gateway
+            .shared()
+            .admit(connection, permit, Vec::new(), &mut wait);
         let deciding = async {
             // The two messages may be read before anybody who enters runs again.
             remote_admission.answer(answer(connection, AdmissionVerdict::Admitted));
             if is_cut {
-                gateway.connections.end(connection);
+                gateway.connections().end(connection);
             }
         };
         let (guard, ()) = tokio::join!(biased; entering, deciding);

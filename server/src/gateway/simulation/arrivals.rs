@@ -108,7 +108,10 @@ impl World<'_> {
         };
         let entering = async move {
             let mut wait = AdmissionWait::default();
-            gateway.admit(number, *permit, chain, &mut wait).await
+            gateway
+                .shared()
+                .admit(number, *permit, chain, &mut wait)
+                .await
         };
         arrival.waiting = Waiting::Asked(Box::pin(entering));
         arrival.patience = Instant::now() + WAIT;

@@ -12,6 +12,7 @@ use super::{CLIENTS, GROUPS, Random, Task, poll};
 use crate::connection_table::ConnectionGuard;
 use crate::gateway::Gateway;
 use crate::limits::ConnectionSlot;
+use crate::loaded_policy::LoadedPolicy;
 use crate::pending_reload::PendingReload;
 use crate::policy::{OnRevoke, Policy};
 use crate::rejection::Rejection;
@@ -91,7 +92,8 @@ impl Process {
     pub(super) fn new(id: usize, files: &Files, rules: &Rules, generation: u64) -> Self {
         let policy = Policy::parse("policy", &rules.text()).unwrap();
         let recorder = Arc::clone(&files.recorder);
-        let gateway = Gateway::with(policy, files.tls(rules), recorder, generation);
+        let loaded = LoadedPolicy::new(policy, files.tls(rules));
+        let gateway = Gateway::after_generation(loaded, recorder, generation);
         gateway.listeners.lock().disable();
         Self {
             id,
@@ -114,7 +116,7 @@ impl Process {
         let (mut remote, cuts) = RemoteConnections::new();
         let states = self
             .gateway
-            .connections
+            .connections()
             .admit_remotely(Arc::clone(&remote_admission));
         for one in &states {
             remote.insert(&next.gateway, one);
@@ -154,7 +156,7 @@ impl Process {
             carries,
             ..
         } = self.link.take().unwrap();
-        self.gateway.connections.admit_locally();
+        self.gateway.connections().admit_locally();
         drop(carries);
         remote_admission.close();
     }
@@ -182,13 +184,13 @@ impl Process {
         let Some(link) = &mut self.link else { return };
         assert!(poll(&mut link.carries).is_none());
         while let Ok(connection) = link.cuts.try_recv() {
-            self.gateway.connections.end(connection);
+            self.gateway.connections().end(connection);
         }
     }
 
     /// Sets some upstreams of unknown health up or down.
     pub(super) fn probe(&self, random: &mut Random) {
-        for group in self.gateway.balancer.groups() {
+        for group in self.gateway.balancer().groups() {
             for upstream in group.upstreams() {
                 if upstream.health == UpstreamHealth::Unknown && random.percent(60) {
                     let found = [UpstreamHealth::Up, UpstreamHealth::Up, UpstreamHealth::Down]

@@ -7,7 +7,7 @@ use crate::balancer_config;
 use crate::connection_event::ConnectionState;
 use crate::connection_table::{ConnectionGuard, EndRequests};
 use crate::credentials::{CredentialsMessage, is_granted, is_trusted};
-use crate::gateway::Gateway;
+use crate::shared_state::SharedState;
 use crate::snapshot::{GatewaySnapshot, Permit};
 
 /// A client to be admitted: its limits, its credentials and its insertion into the
@@ -27,7 +27,7 @@ pub(super) trait AdmissionCandidate {
 
 /// A client of this process.
 pub(super) struct LocalCandidate<'a> {
-    pub(super) gateway: &'a Gateway,
+    pub(super) shared: &'a SharedState,
     pub(super) connection: u64,
     pub(super) permit: Permit,
     pub(super) chain: Vec<CertificateDer<'static>>,
@@ -53,14 +53,14 @@ impl AdmissionCandidate for LocalCandidate<'_> {
     }
 
     fn insert(self, slot: ClientSlot) -> ConnectionGuard {
-        let connections = &self.gateway.connections;
+        let connections = self.shared.connections();
         connections.insert(self.connection, self.permit, self.chain, slot)
     }
 }
 
 /// A client of an older process.
 pub(super) struct RemoteCandidate<'a> {
-    pub(super) gateway: &'a Gateway,
+    pub(super) shared: &'a SharedState,
     pub(super) connection: u64,
     pub(super) state: &'a ConnectionState,
     pub(super) end_requests: &'a EndRequests,
@@ -87,7 +87,7 @@ impl AdmissionCandidate for RemoteCandidate<'_> {
     }
 
     fn insert(self, slot: ClientSlot) -> Option<()> {
-        self.gateway
+        self.shared
             .insert_remote(self.connection, slot, self.state, self.end_requests)
     }
 }

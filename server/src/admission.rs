@@ -11,7 +11,6 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::Gateway;
 use crate::access_record::{Outcome, Record};
 use crate::admission_wait::AdmissionWait;
 use crate::balancer_config;
@@ -22,9 +21,11 @@ use crate::expiry::certificate_ended;
 use crate::policy::OnRevoke;
 use crate::rejection::Rejection;
 use crate::remote_admission::RemoteAdmission;
+use crate::shared_state::SharedState;
 use crate::snapshot::Permit;
 
 mod candidate;
+mod remote;
 
 use candidate::{AdmissionCandidate, LocalCandidate, RemoteCandidate};
 
@@ -58,7 +59,7 @@ enum AdmissionStep<T> {
     AskRemote(Arc<RemoteAdmission>),
 }
 
-impl Gateway {
+impl SharedState {
     /// Admits a client, or returns the [`Outcome`] of its connection. While it waits, the wait ends
     /// if the client disconnects, if a certificate of its chain ends, or at the drain's deadline.
     pub(crate) async fn admit_client(
@@ -77,7 +78,7 @@ impl Gateway {
             }
             () = client.left() => Err(Outcome::Rejected(Rejection::LeftWaiting)),
             () = certificate_ended(ends, connection, at_once) => Err(Outcome::CertificateEnded),
-            () = self.drain.cut_off() => Err(Outcome::CutOff),
+            () = self.drain().cut_off() => Err(Outcome::CutOff),
         };
         record.wait().end();
         entered
@@ -103,7 +104,7 @@ impl Gateway {
             since: Some(Instant::now()),
         };
         let local = LocalCandidate {
-            gateway: self,
+            shared: self,
             connection,
             permit,
             chain,
@@ -128,9 +129,9 @@ impl Gateway {
         wait: &mut AdmissionWait,
     ) -> Result<u64, Rejection> {
         let snapshot = self.snapshot();
-        let connection = self.recorder.number();
+        let connection = self.recorder().number();
         let remote = RemoteCandidate {
-            gateway: self,
+            shared: self,
             connection,
             state: connection_state,
             end_requests,
@@ -149,7 +150,7 @@ impl Gateway {
         // A generation that came into force meanwhile may not have seen it.
         let latest = self.snapshot();
         if latest.generation() != snapshot.generation() {
-            self.connections.end_if_revoked(connection, &latest);
+            self.connections().end_if_revoked(connection, &latest);
         }
         Ok(connection)
     }
@@ -173,7 +174,7 @@ impl Gateway {
             let candidate = candidate.as_ref().ok_or(Rejection::Revoked)?;
             // A change before this subscription is seen by the next look.
             let is_new = changes.is_none();
-            let changes = changes.get_or_insert_with(|| self.connections.changes());
+            let changes = changes.get_or_insert_with(|| self.connections().changes());
             state = match step {
                 AdmissionStep::Queued(waiting) if is_new => AdmissionState::Queued(waiting),
                 AdmissionStep::Queued(waiting) => {
@@ -201,8 +202,8 @@ impl Gateway {
             let candidate = candidate.take().ok_or(Rejection::Revoked)?;
             Ok(AdmissionStep::Entered(candidate.insert(slot)))
         };
-        let limiter = self.balancer.limiter();
-        let remote_admission = self.connections.remote_admission();
+        let limiter = self.balancer().limiter();
+        let remote_admission = self.connections().remote_admission();
         let slot = match (&*remote_admission, state) {
             (Some(remote_admission), AdmissionState::AdmittedRemotely(by))
                 if Arc::ptr_eq(remote_admission, &by) =>
@@ -210,7 +211,7 @@ impl Gateway {
                 let entered = enter(limiter.admit_unlimited(request.client));
                 if by.confirm_entered(request.connection) {
                     // That process has denied it meanwhile.
-                    self.connections.end_entered(request.connection);
+                    self.connections().end_entered(request.connection);
                 }
                 return entered;
             }
@@ -222,7 +223,7 @@ impl Gateway {
             (None, AdmissionState::Granted(slot)) => slot,
             (None, AdmissionState::NotAsked | AdmissionState::AdmittedRemotely(_)) => {
                 // No client begins to wait in a gateway that drains.
-                let since = request.since.filter(|_| !self.drain.is_begun());
+                let since = request.since.filter(|_| !self.drain().is_begun());
                 let mut limits = request.limits;
                 if since.is_none() {
                     limits.wait = Duration::ZERO;
@@ -258,7 +259,7 @@ impl Gateway {
         (changes, wait): (&mut watch::Receiver<()>, &mut AdmissionWait),
     ) -> Result<AdmissionState, Rejection> {
         changes.mark_unchanged();
-        if self.connections.remote_admission().is_some() {
+        if self.connections().remote_admission().is_some() {
             return Ok(AdmissionState::NotAsked);
         }
         let limits = candidate
@@ -275,7 +276,7 @@ impl Gateway {
             biased;
             slot = waiting.granted() => Ok(AdmissionState::Granted(slot)),
             _ = changes.changed() => Ok(AdmissionState::Queued(waiting)),
-            () = self.drain.begun() => Err(full(limit)),
+            () = self.drain().begun() => Err(full(limit)),
             () = sleep_until(since + limits.wait) => Err(full(limit)),
         }
     }

@@ -5,36 +5,32 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::Gateway;
-
 /// Time without a client after which the next one is reported again: 1 minute.
 const QUIET: Duration = Duration::from_mins(1);
 
 /// The time when the kernel last handed this process a client, if it is a standby.
 #[derive(Debug, Default)]
-pub(super) struct StandbyState(OnceLock<Mutex<Option<Instant>>>);
+pub(crate) struct StandbyState(OnceLock<Mutex<Option<Instant>>>);
 
 impl StandbyState {
     /// Notes that this process is a standby.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.0.get_or_init(Mutex::default);
     }
 
-    /// Notes a client. Returns true if the standby has just begun to serve.
-    fn serves(&self, now: Instant) -> bool {
+    /// Notes that the kernel has handed this process a client. A standby logs that it serves.
+    pub(crate) fn note_client(&self, now: Instant) {
+        if self.begins_with_client(now) {
+            tracing::info!("the standby serves: there is no primary");
+        }
+    }
+
+    /// Notes a client. Returns true if a standby begins to serve with it.
+    fn begins_with_client(&self, now: Instant) -> bool {
         self.0.get().is_some_and(|last| {
             let last = last.lock().replace(now);
             last.is_none_or(|last| now.saturating_duration_since(last) >= QUIET)
         })
-    }
-}
-
-impl Gateway {
-    /// Notes that the kernel has handed this gateway a client. A standby logs that it serves.
-    pub(crate) fn note_steered_client(&self) {
-        if self.standby.serves(Instant::now()) {
-            tracing::info!("the standby serves: there is no primary");
-        }
     }
 }
 
@@ -45,7 +41,7 @@ mod tests {
     #[test]
     fn a_standby_begins_to_serve_with_the_first_client_after_a_quiet_time() {
         let (standby, begin) = (StandbyState::default(), Instant::now());
-        assert!(!standby.serves(begin), "it is a primary");
+        assert!(!standby.begins_with_client(begin), "it is a primary");
         standby.begin();
         for (seconds, is_news) in [
             (0, true),
@@ -55,7 +51,11 @@ mod tests {
             (121, false),
         ] {
             let now = begin + Duration::from_secs(seconds);
-            assert_eq!(standby.serves(now), is_news, "after {seconds} s");
+            assert_eq!(
+                standby.begins_with_client(now),
+                is_news,
+                "after {seconds} s"
+            );
         }
     }
 }
