@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use policy::ClientName;
-use portcullis::identity::Identity;
+use portcullis::client_identity::Identity;
 use rustls_pki_types::CertificateDer;
 
 /// `UTF8String` and `PrintableString`.

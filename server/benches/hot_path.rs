@@ -16,7 +16,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use host::log_writer::{LogOutput, Sink};
 use lb::LoadBalancer;
 use portcullis::access_record::{Outcome, Recorder, lost_line};
-use portcullis::identity::Identity;
+use portcullis::client_identity::Identity;
 use portcullis::policy::{Destination, Policy};
 use portcullis::record_layer::RecordLayer;
 use portcullis::snapshot::{GatewaySnapshot, Permit};

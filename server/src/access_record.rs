@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::address::network;
 use crate::admission_wait::AdmissionWait;
-use crate::identity::Identity;
+use crate::client_identity::Identity;
 use crate::log_writer::Sink;
 use crate::record_sampling::{RefusalSampler, RefusalSubject, SuppressedCounts};
 use crate::rejection::Rejection;

@@ -25,6 +25,7 @@ use crate::record_layer::{OVERHEAD, RecordLayer};
 use crate::rejection::Rejection;
 use crate::shared_state::SharedState;
 use crate::snapshot::Permit;
+use crate::tls::suites::registered_name;
 use crate::verifier::{ClientRefusal, Verifier};
 use crate::worker_load::WorkerLoadGuard;
 
@@ -213,14 +214,8 @@ async fn accept_client(
         .map(<[_]>::to_vec)
         .unwrap_or_default();
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
-    let cipher = session.negotiated_cipher_suite().map_or("", |suite| {
-        suite.suite().as_str().map_or("", |name| match name {
-            "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
-            "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
-            "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
-            _ => "",
-        })
-    });
+    let suite = session.negotiated_cipher_suite();
+    let cipher = suite.map_or("", |suite| registered_name(suite.suite()));
     let kind = session.handshake_kind().ok_or(Rejection::NoCertificate)?;
     let resumed = kind == HandshakeKind::Resumed;
     let mut session = RecordLayer::after(session).map_err(Rejection::Tls)?;

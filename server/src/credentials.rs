@@ -3,7 +3,7 @@
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Identity;
+use crate::client_identity::Identity;
 use crate::policy::Destination;
 use crate::snapshot::{GatewaySnapshot, Permit};
 

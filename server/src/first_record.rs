@@ -7,17 +7,28 @@ use std::io;
 use std::mem::MaybeUninit;
 
 use rustix::net::{RecvFlags, recv};
+use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::first_bytes::FirstBytes;
 use crate::hello_limits::HelloReader;
-use crate::rejection::Rejection;
 
 /// Maximum number of bytes that are waited for before the handshake starts. It is larger
 /// than a usual `ClientHello`, of which the key share of X25519MLKEM768 is the largest part.
 const LOOKAHEAD: usize = 4096;
+
+/// Failure to read a connection's first message, with what the connection began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum NoFirstRecord {
+    /// The socket failed.
+    #[error("the client left before its first message was whole")]
+    Abandoned(FirstBytes),
+    /// The deadline has passed.
+    #[error("the client's first message was not whole in time")]
+    Late(FirstBytes),
+}
 
 /// Reads a connection's first message, up to [`LOOKAHEAD`] bytes of it. If the connection ends
 /// earlier, the bytes so far are returned, and the handshake reports the end.
@@ -28,13 +39,13 @@ const LOOKAHEAD: usize = 4096;
 pub(crate) async fn first_bytes(
     socket: &TcpStream,
     deadline: Instant,
-) -> Result<Vec<u8>, Rejection> {
+) -> Result<Vec<u8>, NoFirstRecord> {
     let mut bytes = Vec::new();
     let begun = timeout_at(deadline, first_flight(socket, &mut bytes)).await;
     match begun {
         Ok(Ok(())) => Ok(bytes),
-        Ok(Err(_)) => Err(Rejection::HandshakeAbandoned(FirstBytes::of(&bytes))),
-        Err(_) => Err(Rejection::HandshakeTimeout(FirstBytes::of(&bytes))),
+        Ok(Err(_)) => Err(NoFirstRecord::Abandoned(FirstBytes::of(&bytes))),
+        Err(_) => Err(NoFirstRecord::Late(FirstBytes::of(&bytes))),
     }
 }
 
@@ -135,7 +146,11 @@ mod tests {
     }
 
     /// What a client begins with that sends these pieces one after another, and then ends or waits.
-    async fn begun(pieces: &[&[u8]], ends: bool, patience: Duration) -> Result<Vec<u8>, Rejection> {
+    async fn begun(
+        pieces: &[&[u8]],
+        ends: bool,
+        patience: Duration,
+    ) -> Result<Vec<u8>, NoFirstRecord> {
         let (mut client, socket) = connected().await;
         client.set_nodelay(true).unwrap();
         let sending = async {
@@ -176,7 +191,7 @@ mod tests {
         }
         for (sent, first) in [(0, FirstBytes::Nothing), (100, FirstBytes::Tls)] {
             let late = begun(&[&whole[..sent]], false, Duration::from_millis(50)).await;
-            let Err(Rejection::HandshakeTimeout(named)) = late else {
+            let Err(NoFirstRecord::Late(named)) = late else {
                 panic!("{late:?}");
             };
             assert_eq!(named, first);

@@ -1,10 +1,11 @@
-//! The client's name, read from its verified certificate.
+//! The common name of a client, read from its verified certificate.
 //!
 //! A certificate that the right authority signed can still carry a name that means two things to
-//! two readers: several common names, invisible characters, a string type that compares oddly. Only
+//! two readers: several common names, a string type that compares oddly, another encoding. Only
 //! one spelling is accepted; everything else is refused, never repaired.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -12,13 +13,11 @@ use x509_parser::der_parser::asn1_rs::{Any, Sequence, Tag, ToDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::AttributeTypeAndValue;
 
-use crate::policy::{ClientName, ClientNameError};
-
-/// Identity of a client: the [`ClientName`] in its verified certificate, and the certificate's
+/// Identity in a client's certificate: its common name as it is written, and the certificate's
 /// [`Fingerprint`].
 #[derive(Debug, Clone)]
-pub struct Identity {
-    name: ClientName,
+pub struct CertificateIdentity {
+    common_name: Arc<str>,
     fingerprint: Fingerprint,
 }
 
@@ -26,7 +25,8 @@ pub struct Identity {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
-/// Reason why a verified certificate does not identify a client ([`Identity::of`]).
+/// Reason why a verified certificate does not identify a client
+/// ([`CertificateIdentity::of`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum IdentityError {
     /// The DER is not exactly one X.509 certificate.
@@ -51,17 +51,18 @@ pub enum IdentityError {
     /// The bytes do not fit the string type, or are not DER.
     #[error("the common name's bytes do not fit its string type, or are not DER")]
     Encoding,
-    /// The text is not a valid name.
-    #[error(transparent)]
-    Name(#[from] ClientNameError),
 }
 
-impl Identity {
+impl CertificateIdentity {
     /// Reads the identity from a certificate.
     ///
     /// The caller has verified the chain. This checks only what the chain's verification does not:
     /// that the certificate is a client's leaf, and that it names exactly one client in exactly one
-    /// way.
+    /// way. Which texts are names is not decided here.
+    ///
+    /// # Errors
+    ///
+    /// The certificate is not a client's, or does not have one common name in its only encoding.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
         let (rest, parsed) =
             X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
@@ -70,14 +71,14 @@ impl Identity {
         }
         require_client_leaf(&parsed)?;
         Ok(Self {
-            name: common_name(&parsed)?,
+            common_name: common_name(&parsed)?,
             fingerprint: Fingerprint::of(certificate),
         })
     }
 
-    /// Returns the client's name.
-    pub fn name(&self) -> &ClientName {
-        &self.name
+    /// Returns the common name.
+    pub fn common_name(&self) -> &str {
+        &self.common_name
     }
 
     /// Returns the certificate's fingerprint.
@@ -88,8 +89,11 @@ impl Identity {
     /// Returns the same name with another fingerprint.
     #[cfg(test)]
     pub(crate) fn with_fingerprint(&self, fingerprint: Fingerprint) -> Self {
-        let name = self.name.clone();
-        Self { name, fingerprint }
+        let common_name = Arc::clone(&self.common_name);
+        Self {
+            common_name,
+            fingerprint,
+        }
     }
 }
 
@@ -115,13 +119,13 @@ fn require_client_leaf(certificate: &X509Certificate<'_>) -> Result<(), Identity
     }
 }
 
-fn common_name(certificate: &X509Certificate<'_>) -> Result<ClientName, IdentityError> {
+fn common_name(certificate: &X509Certificate<'_>) -> Result<Arc<str>, IdentityError> {
     let mut names = certificate.subject().iter_common_name();
     let only = names.next().ok_or(IdentityError::NoName)?;
     if names.next().is_some() {
         return Err(IdentityError::SeveralNames);
     }
-    let name = ClientName::new(text(only)?)?;
+    let name = Arc::from(text(only)?);
     if !is_written(certificate.subject().as_raw(), only) {
         return Err(IdentityError::Encoding);
     }
@@ -170,9 +174,7 @@ impl Fingerprint {
         let digest = hash.hash(der.as_ref());
         Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
-}
 
-impl Fingerprint {
     pub(crate) fn to_bytes(self) -> [u8; 32] {
         self.0
     }
@@ -198,7 +200,5 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-#[cfg(test)]
-mod small;
 #[cfg(test)]
 mod tests;

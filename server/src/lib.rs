@@ -18,6 +18,7 @@ mod admission_wait;
 pub mod balancer_config;
 pub mod budget;
 pub mod check;
+pub mod client_identity;
 pub mod client_stream;
 pub mod command;
 mod connection;

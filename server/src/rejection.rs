@@ -5,10 +5,13 @@ use std::io;
 use lb::{ClientDenied, DialError};
 use thiserror::Error;
 
+use crate::client_identity::ClientIdentityError;
 use crate::first_bytes::FirstBytes;
+use crate::first_record::NoFirstRecord;
 use crate::hello_limits::HelloExcess;
 use crate::identity::IdentityError;
 use crate::policy::DenyReason;
+use crate::tls::IdentifyError;
 use crate::tls_messages;
 use crate::trust::UntrustedChain;
 
@@ -71,7 +74,7 @@ pub enum Rejection {
     Untrusted(UntrustedChain),
     /// The certificate is trusted but does not identify a client.
     #[error(transparent)]
-    Identity(IdentityError),
+    Identity(ClientIdentityError),
     /// The policy denies access.
     #[error("{}", denial(*.0))]
     Policy(DenyReason),
@@ -149,9 +152,9 @@ impl Rejection {
             Self::NoCertificate => "no_certificate",
             Self::KeyNotProven => "key_not_proven",
             Self::Untrusted(untrusted) => untrusted.reason(),
-            Self::Identity(IdentityError::Authority | IdentityError::NotForClients) => {
-                "certificate_purpose"
-            }
+            Self::Identity(ClientIdentityError::Certificate(
+                IdentityError::Authority | IdentityError::NotForClients,
+            )) => "certificate_purpose",
             Self::Identity(_) => "bad_name",
             Self::Policy(DenyReason::UnknownClient) => "unknown_client",
             Self::Policy(DenyReason::UnknownName) => "unknown_sni",
@@ -166,6 +169,24 @@ impl Rejection {
             Self::Dial(DialError::AllFailed { .. }) => "dial_failed",
             Self::Revoked => "revoked",
             Self::Header(_) => "dial_failed",
+        }
+    }
+}
+
+impl From<IdentifyError> for Rejection {
+    fn from(error: IdentifyError) -> Self {
+        match error {
+            IdentifyError::Untrusted(untrusted) => Self::Untrusted(untrusted),
+            IdentifyError::Identity(error) => Self::Identity(error.into()),
+        }
+    }
+}
+
+impl From<NoFirstRecord> for Rejection {
+    fn from(error: NoFirstRecord) -> Self {
+        match error {
+            NoFirstRecord::Abandoned(first) => Self::HandshakeAbandoned(first),
+            NoFirstRecord::Late(first) => Self::HandshakeTimeout(first),
         }
     }
 }
@@ -223,7 +244,10 @@ mod tests {
             (Rejection::Tls(rustls::Error::DecryptError), true),
             (Rejection::NoCertificate, true),
             (Rejection::KeyNotProven, true),
-            (Rejection::Identity(IdentityError::NotForClients), true),
+            (
+                Rejection::Identity(IdentityError::NotForClients.into()),
+                true,
+            ),
             (Rejection::Policy(DenyReason::UnknownClient), true),
             (Rejection::Policy(DenyReason::UnknownName), false),
             (Rejection::Policy(DenyReason::NoName), false),

@@ -8,7 +8,7 @@ use lb::LoadBalancer;
 use rustls_pki_types::UnixTime;
 
 use crate::balancer_config;
-use crate::identity::Identity;
+use crate::client_identity::Identity;
 use crate::policy::{ClientPolicy, Decision, Destination, GroupPolicy, Policy, PolicyChange};
 use crate::rejection::Rejection;
 use crate::tls::TlsSettings;

@@ -5,27 +5,28 @@ use std::sync::Arc;
 
 use ring::hmac;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use thiserror::Error;
 
-use crate::identity::{Fingerprint, Identity};
+use crate::identity::{CertificateIdentity, Fingerprint, IdentityError};
 use crate::own_certificate::{OwnCertificate, private_key};
-use crate::rejection::Rejection;
 use crate::ticket::TicketKeys;
 use crate::trust::chain_cache::{CachedChain, VerifiedChainCache};
-use crate::trust::{self, ClientTrust};
-use crate::verifier::Verifier;
+use crate::trust::{self, ClientTrust, UntrustedChain};
 
 pub(crate) mod faults;
 pub mod files;
+pub(crate) mod suites;
 
 use faults::TlsFaults;
 pub use faults::{TlsError, TlsFault};
 use files::{SettingsFile, SettingsFiles, SettingsFinding};
+pub use suites::CipherOrder;
+use suites::provider;
 
 /// The gateway's own certificate and the client authorities that it trusts ([`ClientTrust`]), as
 /// loaded at one moment.
@@ -44,15 +45,26 @@ pub struct TlsSettings {
 /// certificate's key.
 #[derive(Debug)]
 pub(crate) struct IdentifiedClient {
-    identity: Identity,
+    identity: CertificateIdentity,
     certificates_end: UnixTime,
     /// Entry for the cache of verified chains; `None` if it came from there.
     fresh: Option<CachedChain>,
 }
 
+/// Reason why [`TlsSettings::identify`] names no client.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IdentifyError {
+    /// The certificate's chain is not trusted.
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedChain),
+    /// The certificate is trusted but does not identify a client.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
 impl IdentifiedClient {
     /// Returns the identity that the client claims.
-    pub(crate) fn claim(&self) -> &Identity {
+    pub(crate) fn claim(&self) -> &CertificateIdentity {
         &self.identity
     }
 
@@ -206,14 +218,13 @@ impl TlsSettings {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<IdentifiedClient, Rejection> {
-        trust::bound(leaf, intermediates).map_err(Rejection::Untrusted)?;
+    ) -> Result<IdentifiedClient, IdentifyError> {
+        trust::bound(leaf, intermediates)?;
         if let Some(known) = self.chain_cache.get_chain(leaf, intermediates, now) {
             return Ok(IdentifiedClient::known(known));
         }
-        let verified = self.trust.verify(leaf, intermediates, now);
-        let verified = verified.map_err(Rejection::Untrusted)?;
-        let identity = Identity::of(leaf).map_err(Rejection::Identity)?;
+        let verified = self.trust.verify(leaf, intermediates, now)?;
+        let identity = CertificateIdentity::of(leaf)?;
         let path = verified.intermediates.iter();
         let fresh = Some(CachedChain {
             identity: identity.clone(),
@@ -236,12 +247,11 @@ impl TlsSettings {
 
     /// Caches the chain of a client that has proven its identity. It must not be called before:
     /// certificates are not secret, and an attacker could fill the cache with those of others.
-    pub(crate) fn cache(&self, proven: IdentifiedClient) -> Identity {
+    pub(crate) fn cache(&self, proven: IdentifiedClient) {
         match proven.fresh {
             Some(known) => self.chain_cache.insert(known),
             None => self.chain_cache.touch(proven.identity.fingerprint()),
         }
-        proven.identity
     }
 
     /// Returns the number of cached chains.
@@ -282,28 +292,31 @@ impl TlsSettings {
         &self.provider.signature_verification_algorithms
     }
 
-    /// Creates the rustls configuration of one connection, with the [`Verifier`] that decides about
-    /// it.
+    /// Creates the rustls configuration of one connection, with the verifier of its client and the
+    /// application protocols of its destination.
     ///
-    /// The verifier issues and accepts the tickets as well, so that no connection bypasses it.
-    /// There is no other session storage and no early data.
-    pub(crate) fn configuration(&self, verifier: &Arc<Verifier>) -> ServerConfig {
-        let client_prefers_chacha = verifier.prefers_chacha();
+    /// `ticketer` issues and accepts the tickets. It has to ask the verifier, so that no connection
+    /// bypasses it. There is no other session storage and no early data.
+    pub(crate) fn configuration(
+        &self,
+        verifier: Arc<dyn ClientCertVerifier>,
+        ticketer: Arc<dyn ProducesTickets>,
+        protocols: Vec<Vec<u8>>,
+        order: CipherOrder,
+    ) -> ServerConfig {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the provider has suites for TLS 1.3")
-            .with_client_cert_verifier(Arc::clone(verifier) as Arc<dyn ClientCertVerifier>)
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::clone(&self.certificate) as Arc<dyn ResolvesServerCert>);
-        config.ticketer = Arc::clone(verifier) as Arc<dyn ProducesTickets>;
+        config.ticketer = ticketer;
         config.send_tls13_tickets = 1;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
         // For `record_layer`, which takes over after the handshake.
         config.enable_secret_extraction = true;
-        config.alpn_protocols = verifier.protocols().to_vec();
-        // In the order of `provider`, which begins with the suites that are fastest on most
-        // processors.
-        config.ignore_client_order = !client_prefers_chacha;
+        config.alpn_protocols = protocols;
+        config.ignore_client_order = order == CipherOrder::Gateway;
         config
     }
 }
@@ -327,26 +340,6 @@ fn alpn_key(key: &PrivateKeyDer<'_>) -> hmac::Key {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
     let secret = hmac::sign(&key, b"portcullis application protocols");
     hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())
-}
-
-/// Creates the provider of the supported suites and key exchanges. The first suite in its order
-/// that the client offers is chosen: processors have instructions for AES and SHA-256, and few have
-/// them for SHA-384, which half of the clients prefer.
-fn provider() -> CryptoProvider {
-    CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_128_GCM_SHA256,
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
-        kx_groups: vec![
-            kx_group::X25519MLKEM768,
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-        ],
-        ..default_provider()
-    }
 }
 
 #[cfg(test)]

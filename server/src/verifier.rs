@@ -9,25 +9,18 @@ use rustls::crypto::verify_tls13_signature;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ProducesTickets};
 use rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, HandshakeKind,
-    PeerIncompatible, ServerConfig, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, HandshakeKind, PeerIncompatible,
+    ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::identity::Identity;
+use crate::client_identity::Identity;
 use crate::policy::{DenyReason, Destination};
 use crate::rejection::Rejection;
 use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::ticket::TicketContents;
-use crate::tls::IdentifiedClient;
+use crate::tls::{CipherOrder, IdentifiedClient};
 use crate::trust;
-
-/// The supported cipher suites (RFC 9846, B.4).
-const SUITES: [CipherSuite; 3] = [
-    CipherSuite::TLS13_AES_128_GCM_SHA256,
-    CipherSuite::TLS13_AES_256_GCM_SHA384,
-    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
-];
 
 /// Maximum number of tickets of one hello that are opened. Clients present one or two; 16 KiB have
 /// room for hundreds, each of which costs a decryption.
@@ -45,10 +38,10 @@ const MOST_TICKETS: usize = 4;
 pub struct Verifier {
     snapshot: Arc<GatewaySnapshot>,
     destination: Destination,
+    /// The application protocols for rustls: only the common one if there is one, and otherwise all
+    /// of the group.
     protocols: Vec<Vec<u8>>,
-    /// True if the client's processor is faster with `ChaCha20` than with AES, as its order of
-    /// suites indicates.
-    prefers_chacha: bool,
+    cipher_order: CipherOrder,
     state: Mutex<VerifierState>,
     /// Number of tickets that the client has presented.
     tickets: AtomicUsize,
@@ -75,6 +68,7 @@ enum VerifierState {
 #[derive(Debug)]
 struct ClaimedClient {
     client: IdentifiedClient,
+    identity: Identity,
     proof: ProofKind,
     /// Time at which the client proved that it has the certificate's key: now if this handshake
     /// succeeds, or before it got its ticket.
@@ -115,11 +109,6 @@ impl Verifier {
     /// name's group supports. A name that leads to no group is answered as if it led to one.
     pub fn new(snapshot: Arc<GatewaySnapshot>, hello: &ClientHello<'_>, port: u16) -> Arc<Self> {
         let sni = hello.server_name().map(str::to_ascii_lowercase);
-        let first = hello
-            .cipher_suites()
-            .iter()
-            .find(|one| SUITES.contains(one));
-        let prefers_chacha = first == Some(&CipherSuite::TLS13_CHACHA20_POLY1305_SHA256);
         let destination = Destination { sni, port };
         let protocols = snapshot.protocols(&destination);
         let chosen = hello
@@ -132,7 +121,7 @@ impl Verifier {
             snapshot,
             destination,
             protocols,
-            prefers_chacha,
+            cipher_order: CipherOrder::of(hello),
             state: Mutex::default(),
             tickets: AtomicUsize::new(0),
         })
@@ -140,7 +129,11 @@ impl Verifier {
 
     /// Creates the rustls configuration that uses this verifier.
     pub fn configuration(self: &Arc<Self>) -> Arc<ServerConfig> {
-        Arc::new(self.snapshot.tls().configuration(self))
+        let tls = self.snapshot.tls();
+        let verifier: Arc<dyn ClientCertVerifier> = Arc::<Self>::clone(self);
+        let ticketer: Arc<dyn ProducesTickets> = Arc::<Self>::clone(self);
+        let protocols = self.protocols.clone();
+        Arc::new(tls.configuration(verifier, ticketer, protocols, self.cipher_order))
     }
 
     /// Returns the destination that the client requests.
@@ -153,12 +146,6 @@ impl Verifier {
         self.snapshot.generation()
     }
 
-    /// Returns the application protocols for rustls: only the common one if there is one, and
-    /// otherwise all of the group.
-    pub(crate) fn protocols(&self) -> &[Vec<u8>] {
-        &self.protocols
-    }
-
     /// Returns the reason why no application protocol was agreed on.
     pub(crate) fn no_protocol(&self) -> Rejection {
         let Destination { sni, port } = &self.destination;
@@ -167,11 +154,6 @@ impl Verifier {
             (None, Some(_)) => Rejection::Policy(DenyReason::UnknownName),
             (None, None) => Rejection::Policy(DenyReason::NoName),
         }
-    }
-
-    /// Returns true if the client's processor is faster with `ChaCha20` than with AES.
-    pub(crate) fn prefers_chacha(&self) -> bool {
-        self.prefers_chacha
     }
 
     /// Takes the client's [`Permit`] after a completed handshake of this kind. It can be taken
@@ -215,10 +197,7 @@ impl Verifier {
             VerifierState::Allowed { permit, .. } => {
                 (None, Some(NamedClient::Proven(permit.identity().clone())))
             }
-            VerifierState::Claimed(claim) => {
-                let named = claim.client.claim().clone();
-                (None, Some(NamedClient::Claimed(named)))
-            }
+            VerifierState::Claimed(claim) => (None, Some(NamedClient::Claimed(claim.identity))),
             VerifierState::Unknown => (None, None),
         };
         ClientRefusal { rejection, client }
@@ -229,11 +208,12 @@ impl Verifier {
     fn authorize(&self, claim: ClaimedClient) -> VerifierState {
         let ClaimedClient {
             client,
+            identity,
             proof,
             proven,
         } = claim;
         let certificates_end = client.certificates_end();
-        let identity = self.snapshot.tls().cache(client);
+        self.snapshot.tls().cache(client);
         let certificate = identity.fingerprint();
         match self.snapshot.authorize(identity.clone(), &self.destination) {
             Ok(permit) => VerifierState::Allowed {
@@ -281,9 +261,31 @@ impl Verifier {
         // expires.
         let client = self.snapshot.tls().cached(ticket.certificate, now)?;
         Some(ClaimedClient {
+            identity: Identity::named(client.claim()).ok()?,
             client,
             proof: ProofKind::Ticket,
             proven: ticket.proven,
+        })
+    }
+
+    /// Returns the claim of a client that presents these certificates.
+    ///
+    /// # Errors
+    ///
+    /// The chain is not trusted, or its leaf does not name a client.
+    fn claim_of(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClaimedClient, Rejection> {
+        let client = self.snapshot.tls().identify(leaf, intermediates, now)?;
+        let identity = Identity::named(client.claim());
+        Ok(ClaimedClient {
+            identity: identity.map_err(|error| Rejection::Identity(error.into()))?,
+            client,
+            proof: ProofKind::Certificate,
+            proven: now,
         })
     }
 
@@ -295,7 +297,7 @@ impl Verifier {
             let is_wrong = matches!(error, rustls::Error::InvalidCertificate(_));
             *state = VerifierState::Refused(ClientRefusal {
                 rejection: is_wrong.then_some(Rejection::KeyNotProven),
-                client: Some(NamedClient::Claimed(claim.client.claim().clone())),
+                client: Some(NamedClient::Claimed(claim.identity)),
             });
         }
     }
@@ -350,18 +352,11 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let (state, answer) = match self.snapshot.tls().identify(leaf, intermediates, now) {
-            Ok(client) => {
-                let claim = ClaimedClient {
-                    client,
-                    proof: ProofKind::Certificate,
-                    proven: now,
-                };
-                (
-                    VerifierState::Claimed(claim),
-                    Ok(ClientCertVerified::assertion()),
-                )
-            }
+        let (state, answer) = match self.claim_of(leaf, intermediates, now) {
+            Ok(claim) => (
+                VerifierState::Claimed(claim),
+                Ok(ClientCertVerified::assertion()),
+            ),
             Err(rejection) => {
                 let error = if let Rejection::Untrusted(untrusted) = &rejection {
                     untrusted.alert()

@@ -16,7 +16,7 @@ fn named(der: &[u8], bytes: &[u8], instead: &[u8]) -> Result<String, IdentityErr
         changed[at..][..bytes.len()].copy_from_slice(instead);
     }
     let der = changed;
-    Identity::of(&der.into()).map(|identity| identity.name().to_string())
+    CertificateIdentity::of(&der.into()).map(|identity| identity.common_name().to_owned())
 }
 
 #[test]

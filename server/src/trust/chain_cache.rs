@@ -5,7 +5,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::identity::{Fingerprint, Identity};
+use crate::identity::{CertificateIdentity, Fingerprint};
 
 /// Number of locks over which the cache is spread.
 const SHARDS: usize = 16;
@@ -25,7 +25,7 @@ pub(crate) struct VerifiedChainCache([Mutex<LruCache<Fingerprint, CachedChain>>;
 /// Cache entry of a verified chain.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedChain {
-    pub(crate) identity: Identity,
+    pub(crate) identity: CertificateIdentity,
     /// The intermediates on the path from the leaf to an authority.
     pub(crate) path: Vec<Fingerprint>,
     /// Time at which the chain was verified.
@@ -119,7 +119,7 @@ mod tests {
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         let leaf = authority.client("alice").unwrap().certificate_der();
         CachedChain {
-            identity: Identity::of(&leaf).unwrap(),
+            identity: CertificateIdentity::of(&leaf).unwrap(),
             path: Vec::new(),
             since: at(100),
             until: at(200),
@@ -159,7 +159,7 @@ mod tests {
         let [one, two, junk] = [1, 2, 3].map(|n| CertificateDer::from(vec![0x30, 1, n]));
         let cache = VerifiedChainCache::default();
         cache.insert(CachedChain {
-            identity: Identity::of(&leaf).unwrap(),
+            identity: CertificateIdentity::of(&leaf).unwrap(),
             path: vec![Fingerprint::of(&one), Fingerprint::of(&two)],
             since: at(100),
             until: at(200),

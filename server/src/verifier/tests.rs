@@ -47,7 +47,7 @@ fn verifier_of(snapshot: Arc<GatewaySnapshot>) -> Verifier {
             port: 8443,
         },
         protocols: Vec::new(),
-        prefers_chacha: false,
+        cipher_order: CipherOrder::Gateway,
         state: Mutex::default(),
         tickets: AtomicUsize::new(0),
     }

@@ -11,9 +11,9 @@ use super::rules::{WAIT, waits};
 use super::world::World;
 use super::{CLIENTS, GROUPS, poll};
 use crate::admission_wait::AdmissionWait;
+use crate::client_identity::Identity;
 use crate::credentials::is_trusted;
 use crate::expiry::certificate_ended;
-use crate::identity::Identity;
 use crate::policy::{Destination, OnRevoke};
 use crate::rejection::Rejection;
 

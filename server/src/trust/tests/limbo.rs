@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 
 use super::*;
-use crate::identity::Identity;
+use crate::identity::CertificateIdentity;
 
 /// Cases that should be refused and are not, with what is wrong with them.
 const ACCEPTED: [(&str, &str); 16] = [
@@ -129,7 +129,7 @@ fn outcome(case: &Value) -> Result<(), String> {
         });
     let verified = trust.verify(&leaf, &above, now);
     verified.map_err(|untrusted| format!("{untrusted:?}"))?;
-    let identity = Identity::of(&leaf);
+    let identity = CertificateIdentity::of(&leaf);
     identity.map(drop).map_err(|error| error.to_string())
 }
 
