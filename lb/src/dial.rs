@@ -2,6 +2,7 @@
 
 use std::{future::pending, io, net::SocketAddr, sync::Arc};
 
+use peer::Downstream;
 use thiserror::Error;
 use tokio::{
     net::TcpStream,
@@ -13,7 +14,7 @@ use crate::{
     group::UpstreamGroup,
     lease::{Lease, NoLease},
     limit::Limit,
-    relay::{Downstream, RelayEnd, RelayError, Traffic, relay_leased},
+    relay::{RelayEnd, RelayError, Traffic, relay_leased},
     tcp,
 };
 

@@ -65,8 +65,6 @@ pub mod limit;
 #[cfg(not(loom))]
 mod balancer;
 #[cfg(not(loom))]
-mod buffer;
-#[cfg(not(loom))]
 pub mod cause;
 #[cfg(not(loom))]
 pub mod client_slots;
@@ -89,8 +87,6 @@ pub mod health;
 #[cfg(not(loom))]
 pub mod lease;
 #[cfg(not(loom))]
-pub mod left;
-#[cfg(not(loom))]
 pub mod limiter;
 #[cfg(not(loom))]
 pub mod load_balancer;
@@ -108,7 +104,6 @@ pub use limit::{ClientLimits, Limit, Rate, SharedName};
 
 #[cfg(not(loom))]
 pub use {
-    buffer::{BufferUse, PooledBuffer},
     cause::{Excerpt, FailureCause},
     client_slots::{ClientSlot, QueuedSlot, SlotOutcome},
     config_error::{ConfigError, ConfigFault},
@@ -121,12 +116,12 @@ pub use {
     },
     health::UpstreamHealth,
     lease::{Lease, NoLease},
-    left::left,
     limiter::{ClientDenied, Limiter},
     load_balancer::{
         BalancerChange, LoadBalancer, LoadBalancerConfig, ProbeStartError, StreamEnd,
         StreamOutcome, StreamRejection,
     },
+    peer::{BufferUse, Downstream, PooledBuffer, left},
     probe::{Probe, ProbeKind},
-    relay::{Downstream, RelayEnd, RelayError, Traffic, relay},
+    relay::{RelayEnd, RelayError, Traffic, relay},
 };

@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use peer::{Downstream, left};
 use thiserror::Error;
 use tokio::{
     runtime::{Handle, TryCurrentError},
@@ -25,11 +26,10 @@ use crate::{
     drain::{Drain, DrainGuard, Drained},
     group::UpstreamGroup,
     group_config::{GroupConfig, UpstreamConfig},
-    left::left,
     limit::{ClientLimits, Limit, SharedName},
     limiter::{ClientDenied, Limiter},
     probe::Prober,
-    relay::{Downstream, RelayEnd, RelayError, Traffic},
+    relay::{RelayEnd, RelayError, Traffic},
 };
 use writer::GroupWriter;
 

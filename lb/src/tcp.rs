@@ -7,10 +7,7 @@ mod sock_diag;
 
 use std::{io, net::SocketAddr, os::fd::BorrowedFd, time::Duration};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{io::Interest, net::TcpStream};
 
@@ -28,38 +25,6 @@ const MOST_UNSENT: u32 = 128 * 1024;
 /// Most bytes that the kernel may hold of an upstream that sends faster than its client takes. The
 /// kernel doubles it for its own bookkeeping, and does not exceed `net.core.rmem_max`.
 const MOST_UNREAD: usize = 512 * 1024;
-
-/// State of a peer as far as it can be seen without reading.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum PeerPresence {
-    /// Its stream goes on.
-    Sending,
-    /// It has closed its write side: it may listen, or be gone.
-    Ended,
-    /// It has reset the connection, or does not answer any more.
-    Gone,
-}
-
-/// Returns the state of a peer without reading.
-pub(crate) fn presence(socket: BorrowedFd<'_>) -> PeerPresence {
-    let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut answer = poll(&mut asked, Some(&at_once));
-    while answer == Err(Errno::INTR) {
-        answer = poll(&mut asked, Some(&at_once));
-    }
-    let seen = asked[0].revents();
-    if seen.intersects(PollFlags::ERR | PollFlags::HUP) {
-        PeerPresence::Gone
-    } else if seen.contains(PollFlags::RDHUP) {
-        PeerPresence::Ended
-    } else {
-        PeerPresence::Sending
-    }
-}
 
 /// Connects with a socket that sends a reset when it is closed, even if this process is killed.
 /// [`end_in_order`] undoes that.
@@ -115,6 +80,7 @@ pub(crate) fn bound_unread(socket: BorrowedFd<'_>) {
 mod tests {
     use std::os::fd::AsFd;
 
+    use peer::{PeerPresence, presence};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -165,18 +131,6 @@ mod tests {
             Some(0),
             "nothing will arrive any more"
         );
-    }
-
-    #[tokio::test]
-    async fn a_peers_end_is_seen_without_reading_and_a_reset_behind_it_too() {
-        let (mut near, mut far) = pair().await;
-        assert_eq!(presence(near.as_fd()), PeerPresence::Sending);
-        far.write_all(b"unread").await.unwrap();
-        far.shutdown().await.unwrap();
-        until(|| presence(near.as_fd()) == PeerPresence::Ended).await;
-        drop(far);
-        near.write_all(b"nobody listens").await.unwrap();
-        until(|| presence(near.as_fd()) == PeerPresence::Gone).await;
     }
 
     #[tokio::test]

@@ -16,7 +16,6 @@ pub mod admin;
 mod admission;
 mod admission_wait;
 pub mod balancer_config;
-pub mod budget;
 pub mod check;
 pub mod client_identity;
 pub mod client_stream;
@@ -68,3 +67,5 @@ pub mod upgrade;
 pub mod verifier;
 pub mod worker;
 mod worker_load;
+
+pub use peer::budget;

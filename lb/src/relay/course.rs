@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use peer::Downstream;
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Downstream, RelayEnd, RelayError, SidesGuard, Traffic,
+    RelayEnd, RelayError, SidesGuard, Traffic,
     clock::RelayClock,
     pump::{Pump, PumpEvent, PumpProgress},
 };

@@ -7,9 +7,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use peer::{BufferUse, PooledBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::buffer::{BufferUse, PooledBuffer};
 
 /// Most buffers that a pump moves before other connections of its thread get a turn.
 pub(super) const BUFFERS_A_TURN: u32 = 16;

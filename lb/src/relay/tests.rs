@@ -15,7 +15,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex, repeat, sink},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, duplex, repeat, sink},
     net::TcpListener,
     task::JoinHandle,
     time::timeout,

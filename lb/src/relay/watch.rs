@@ -2,10 +2,11 @@
 
 use std::{io, os::fd::AsFd, task::Context, time::Duration};
 
+use peer::{Downstream, PeerPresence, presence};
 use tokio::time::Instant;
 
 use super::{
-    Downstream, RelayEnd, RelayError,
+    RelayEnd, RelayError,
     clock::{DeliveryProgress, DeliveryState, RelayClock, WakeReason},
     course::RelayCourse,
 };
@@ -13,7 +14,7 @@ use crate::{
     cause::FailureCause,
     dial::is_ours,
     ends::{MOST_DROPPED, PendingDelivery, RelayVerdict, StreamState},
-    tcp::{self, PeerPresence},
+    tcp,
 };
 
 /// Time after which written bytes count as taken if the kernel does not report its queue.
@@ -82,7 +83,7 @@ impl<D: Downstream> RelayCourse<'_, D> {
 
     fn client_presence(&self) -> PeerPresence {
         let socket = self.sides.downstream.socket();
-        socket.map_or(PeerPresence::Sending, tcp::presence)
+        socket.map_or(PeerPresence::Sending, presence)
     }
 
     fn client_taken(&self, taking: &mut DeliveryProgress, now: Instant) -> DeliveryState {

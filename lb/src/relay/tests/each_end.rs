@@ -1,6 +1,6 @@
 //! Each cell of the table of connection ends, over real sockets.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use tokio::{io::ReadBuf, time::sleep};
 

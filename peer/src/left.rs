@@ -9,8 +9,8 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
-    relay::Downstream,
-    tcp::{PeerPresence, presence},
+    downstream::Downstream,
+    presence::{PeerPresence, presence},
 };
 
 /// Interval between two checks of a client.
