@@ -18,7 +18,8 @@ use crate::{
     health::{Observation, UpstreamHealth},
     lease::{Lease, NoLease},
     limit::SharedName,
-    probe::{ProbeKind, Prober},
+    probe::Prober,
+    probe_kind::ProbeKind,
 };
 use first_verdict::FirstVerdict;
 use state::GroupState;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 use crate::{
     health::HealthThresholds,
     limit::{Limit, SharedName},
-    probe::ProbeKind,
+    probe_kind::ProbeKind,
 };
 
 const fn number(n: u32) -> NonZeroU32 {

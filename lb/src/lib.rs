@@ -91,7 +91,9 @@ pub mod limiter;
 #[cfg(not(loom))]
 pub mod load_balancer;
 #[cfg(not(loom))]
-pub mod probe;
+mod probe;
+#[cfg(not(loom))]
+pub mod probe_kind;
 #[cfg(not(loom))]
 mod probe_permits;
 #[cfg(not(loom))]
@@ -122,6 +124,6 @@ pub use {
         StreamOutcome, StreamRejection,
     },
     peer::{BufferUse, Downstream, PooledBuffer, left},
-    probe::{Probe, ProbeKind},
+    probe_kind::{Probe, ProbeKind},
     relay::{RelayEnd, RelayError, Traffic, relay},
 };

@@ -1,10 +1,8 @@
 //! Execution of probes: the timer, the dial and the question.
 
 use std::{
-    fmt::Debug,
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -29,6 +27,7 @@ use crate::{
     group_config::HealthConfig,
     health::UpstreamHealth,
     limit::SharedName,
+    probe_kind::ProbeKind,
     probe_permits::ProbePermits,
 };
 
@@ -44,54 +43,6 @@ const ANSWER_ROOM: usize = 128;
 /// Longest pause between two probes of an upstream whose health is unknown, and which thus serves
 /// nobody.
 const UNKNOWN_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Kind of a probe: the behavior that it requires of an upstream.
-#[derive(Clone, Debug)]
-pub enum ProbeKind {
-    /// No probes. The upstream counts as up; failed dials take it out for one interval.
-    Off,
-    /// The upstream accepts a connection.
-    Tcp,
-    /// The upstream sends an expected answer.
-    SendExpect {
-        /// Bytes to send.
-        send: Vec<u8>,
-        /// Bytes with which the answer must begin.
-        expect: Vec<u8>,
-    },
-    /// A probe that the embedding program defines.
-    Custom(Arc<dyn Probe>),
-}
-
-impl PartialEq for ProbeKind {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Off, Self::Off) | (Self::Tcp, Self::Tcp) => true,
-            (
-                Self::SendExpect { send, expect },
-                Self::SendExpect {
-                    send: other_send,
-                    expect: other_expect,
-                },
-            ) => send == other_send && expect == other_expect,
-            (Self::Custom(probe), Self::Custom(other)) => probe.key() == other.key(),
-            (Self::Off | Self::Tcp | Self::SendExpect { .. } | Self::Custom(_), _) => false,
-        }
-    }
-}
-
-/// A custom probe of an upstream.
-pub trait Probe: Send + Sync + Debug {
-    /// Returns the key of the probe: two probes with the same key ask the same.
-    fn key(&self) -> &str;
-
-    /// Probes over a fresh connection; an error is a failed probe, and so is a panic. The error's
-    /// message is logged, short and escaped, when the upstream goes down.
-    ///
-    /// The future is dropped when it takes longer than [`HealthConfig::timeout`].
-    fn probe(&self, stream: TcpStream)
-    -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>>;
-}
 
 /// Spawner of probe tasks.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     group_config::{DialConfig, GroupConfig, HealthConfig, UpstreamConfig},
     health::UpstreamHealth,
-    probe::ProbeKind,
+    probe_kind::ProbeKind,
 };
 
 async fn listening() -> (TcpListener, SocketAddr) {

@@ -7,7 +7,8 @@ use parking_lot::MutexGuard;
 use super::{UpstreamGroup, report::VacatedUpstream, state::GroupState};
 use crate::{
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
-    probe::{ProbeKind, Prober},
+    probe::Prober,
+    probe_kind::ProbeKind,
 };
 
 /// Number of upstreams that are changed before waiting leases get the lock.

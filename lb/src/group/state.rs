@@ -18,7 +18,7 @@ use crate::{
     health::{HealthState, UpstreamHealth},
     lease::NoLease,
     limit::Limit,
-    probe::ProbeKind,
+    probe_kind::ProbeKind,
 };
 
 mod upstream_entry;

@@ -1,9 +1,14 @@
 //! Who is asked what, and when.
 
+use std::pin::Pin;
+
 use tokio::{net::TcpListener, time::timeout};
 
 use super::*;
-use crate::group_config::{GroupConfig, UpstreamConfig, UpstreamState};
+use crate::{
+    group_config::{GroupConfig, UpstreamConfig, UpstreamState},
+    probe_kind::Probe,
+};
 
 const BOUND: Duration = Duration::from_secs(20);
 

@@ -34,7 +34,7 @@ use crate::{
     group::UpstreamGroup,
     group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig},
     health::UpstreamHealth,
-    probe::ProbeKind,
+    probe_kind::ProbeKind,
 };
 
 const BOUND: Duration = Duration::from_secs(20);

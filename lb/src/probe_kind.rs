@@ -1,0 +1,53 @@
+//! Kinds of probes, and the probes that an embedding program defines.
+
+use std::{fmt::Debug, io, pin::Pin, sync::Arc};
+
+use tokio::net::TcpStream;
+
+/// Kind of a probe: the behavior that it requires of an upstream.
+#[derive(Clone, Debug)]
+pub enum ProbeKind {
+    /// No probes. The upstream counts as up; failed dials take it out for one interval.
+    Off,
+    /// The upstream accepts a connection.
+    Tcp,
+    /// The upstream sends an expected answer.
+    SendExpect {
+        /// Bytes to send.
+        send: Vec<u8>,
+        /// Bytes with which the answer must begin.
+        expect: Vec<u8>,
+    },
+    /// A probe that the embedding program defines.
+    Custom(Arc<dyn Probe>),
+}
+
+impl PartialEq for ProbeKind {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Off, Self::Off) | (Self::Tcp, Self::Tcp) => true,
+            (
+                Self::SendExpect { send, expect },
+                Self::SendExpect {
+                    send: other_send,
+                    expect: other_expect,
+                },
+            ) => send == other_send && expect == other_expect,
+            (Self::Custom(probe), Self::Custom(other)) => probe.key() == other.key(),
+            (Self::Off | Self::Tcp | Self::SendExpect { .. } | Self::Custom(_), _) => false,
+        }
+    }
+}
+
+/// A custom probe of an upstream.
+pub trait Probe: Send + Sync + Debug {
+    /// Returns the key of the probe: two probes with the same key ask the same.
+    fn key(&self) -> &str;
+
+    /// Probes over a fresh connection; an error is a failed probe, and so is a panic. The error's
+    /// message is logged, short and escaped, when the upstream goes down.
+    ///
+    /// The future is dropped when it takes longer than [`HealthConfig::timeout`](crate::HealthConfig::timeout).
+    fn probe(&self, stream: TcpStream)
+    -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>>;
+}
