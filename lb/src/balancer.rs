@@ -7,7 +7,7 @@ use std::{
     num::NonZeroU32,
 };
 
-use crate::{group_config::WhenAllDown, lease::NoLease};
+use crate::{group_config::WhenAllDown, no_lease::NoLease};
 
 /// Position of an upstream in the order of choice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

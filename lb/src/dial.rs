@@ -12,8 +12,9 @@ use tokio::{
 use crate::{
     cause::FailureCause,
     group::UpstreamGroup,
-    lease::{Lease, NoLease},
+    lease::Lease,
     limit::Limit,
+    no_lease::NoLease,
     relay::{RelayEnd, RelayError, Traffic, relay_leased},
     tcp,
 };

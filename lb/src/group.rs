@@ -16,8 +16,9 @@ use crate::{
     config_error::ConfigError,
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
     health::{Observation, UpstreamHealth},
-    lease::{Lease, NoLease},
+    lease::Lease,
     limit::SharedName,
+    no_lease::NoLease,
     probe::Prober,
     probe_kind::ProbeKind,
 };

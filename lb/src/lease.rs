@@ -2,10 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cause::FailureCause, group::UpstreamGroup, limit::Limit};
+use crate::{cause::FailureCause, group::UpstreamGroup};
 
 /// Claim of one connection on one upstream.
 ///
@@ -74,22 +73,4 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.group.give_back(self.address);
     }
-}
-
-/// Error of [`UpstreamGroup::lease`]: no upstream was leased.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum NoLease {
-    /// The group has as many connections as
-    /// [`GroupConfig::max_connections`](crate::GroupConfig::max_connections) allows.
-    #[error("the group's limit of {limit} connections is reached")]
-    GroupFull {
-        /// Limit of connections of the group.
-        limit: Limit,
-    },
-    /// No upstream of the group takes connections.
-    #[error("no upstream of the group is healthy")]
-    NoneHealthy,
-    /// Every upstream that takes connections was tried already.
-    #[error("every healthy upstream of the group was tried")]
-    AllTried,
 }

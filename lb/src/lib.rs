@@ -91,6 +91,8 @@ pub mod limiter;
 #[cfg(not(loom))]
 pub mod load_balancer;
 #[cfg(not(loom))]
+pub mod no_lease;
+#[cfg(not(loom))]
 mod probe;
 #[cfg(not(loom))]
 pub mod probe_kind;
@@ -117,12 +119,13 @@ pub use {
         WhenAllDown,
     },
     health::UpstreamHealth,
-    lease::{Lease, NoLease},
+    lease::Lease,
     limiter::{ClientDenied, Limiter},
     load_balancer::{
         BalancerChange, LoadBalancer, LoadBalancerConfig, ProbeStartError, StreamEnd,
         StreamOutcome, StreamRejection,
     },
+    no_lease::NoLease,
     peer::{BufferUse, Downstream, PooledBuffer, left},
     probe_kind::{Probe, ProbeKind},
     relay::{RelayEnd, RelayError, Traffic, relay},

@@ -16,8 +16,8 @@ use crate::{
     cause::FailureCause,
     group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig, UpstreamState, WhenAllDown},
     health::{HealthState, UpstreamHealth},
-    lease::NoLease,
     limit::Limit,
+    no_lease::NoLease,
     probe_kind::ProbeKind,
 };
 
