@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use rustix::io::Errno;
+
 /// Most bytes of an answer or a message that an [`Excerpt`] keeps.
 const EXCERPT: usize = 64;
 
@@ -84,6 +86,18 @@ impl fmt::Display for FailureCause {
     }
 }
 
+/// Returns true if the error is one of this process and not of the upstream: out of file
+/// descriptors, of memory, or of local ports.
+pub(crate) fn is_ours(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory
+    ) || matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NFILE | Errno::MFILE | Errno::NOBUFS)
+    )
+}
+
 /// The first bytes of an answer or of an error's message, short and safe to log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Excerpt(Box<str>);
@@ -152,5 +166,19 @@ mod tests {
         words.sort();
         words.dedup();
         assert_eq!(words.len(), 9, "{words:?}");
+    }
+
+    #[test]
+    fn what_only_we_lack_is_not_held_against_an_upstream() {
+        assert!(
+            is_ours(&io::Error::from_raw_os_error(24)),
+            "too many open files"
+        );
+        assert!(
+            is_ours(&io::ErrorKind::AddrNotAvailable.into()),
+            "no local port left"
+        );
+        assert!(!is_ours(&io::ErrorKind::ConnectionRefused.into()));
+        assert!(!is_ours(&io::ErrorKind::TimedOut.into()));
     }
 }

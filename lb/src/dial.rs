@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    cause::FailureCause,
+    cause::{FailureCause, is_ours},
     group::UpstreamGroup,
     lease::Lease,
     limit::Limit,
@@ -166,18 +166,6 @@ async fn dial_by<F: Future<Output = io::Result<TcpStream>>>(
         tries: report.tries,
         last,
     })
-}
-
-/// Returns true if the error is one of this process and not of the upstream: out of file
-/// descriptors, of memory, or of local ports.
-pub(crate) fn is_ours(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory
-    ) || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
 #[cfg(test)]

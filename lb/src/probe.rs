@@ -21,8 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use crate::{
-    cause::{Excerpt, FailureCause},
-    dial::is_ours,
+    cause::{Excerpt, FailureCause, is_ours},
     group::UpstreamGroup,
     group_config::HealthConfig,
     health::UpstreamHealth,

@@ -234,17 +234,3 @@ async fn only_a_dial_that_was_given_its_time_is_held_against_the_upstream() {
         assert_eq!(group.health(upstream), Some(health), "{budget:?}");
     }
 }
-
-#[test]
-fn what_only_we_lack_is_not_held_against_an_upstream() {
-    assert!(
-        is_ours(&io::Error::from_raw_os_error(24)),
-        "too many open files"
-    );
-    assert!(
-        is_ours(&io::ErrorKind::AddrNotAvailable.into()),
-        "no local port left"
-    );
-    assert!(!is_ours(&io::ErrorKind::ConnectionRefused.into()));
-    assert!(!is_ours(&io::ErrorKind::TimedOut.into()));
-}

@@ -11,8 +11,7 @@ use super::{
     course::RelayCourse,
 };
 use crate::{
-    cause::FailureCause,
-    dial::is_ours,
+    cause::{FailureCause, is_ours},
     ends::{MOST_DROPPED, PendingDelivery, RelayVerdict, StreamState},
     tcp,
 };
