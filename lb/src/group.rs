@@ -10,13 +10,13 @@ use std::{collections::BTreeMap, fmt, mem, net::SocketAddr, num::NonZeroU32, syn
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cause::FailureCause,
     config_error::ConfigError,
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
     health::{Observation, UpstreamHealth},
-    lease::Lease,
     limit::SharedName,
     no_lease::NoLease,
     probe::Prober,
@@ -114,24 +114,6 @@ impl UpstreamGroup {
             .collect()
     }
 
-    /// Leases the upstream with the fewest connections over its weight among the healthy ones that
-    /// are not in `tried`; ties go in turn.
-    ///
-    /// # Errors
-    ///
-    /// The group is full, or has no further upstream that takes connections.
-    pub fn lease(self: &Arc<Self>, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
-        let (address, down) = self.state.lock().choose(tried)?;
-        Ok(Lease::counted(Arc::clone(self), address, down))
-    }
-
-    /// Counts a connection of another process to an upstream, regardless of limits and of whether
-    /// the upstream is configured here.
-    pub fn adopt(self: &Arc<Self>, upstream: SocketAddr) -> Lease {
-        self.state.lock().balancer.adopt(upstream);
-        Lease::counted(Arc::clone(self), upstream, None)
-    }
-
     /// Takes over the [`UpstreamHealth`] of an upstream from another process, if it is unknown
     /// here. Probes go on from there.
     pub fn assume(&self, upstream: SocketAddr, health: UpstreamHealth) {
@@ -140,6 +122,21 @@ impl UpstreamGroup {
         self.settle(&book);
     }
 
+    /// Chooses an upstream and counts a connection to it until [`UpstreamGroup::give_back`]. The
+    /// token is there if the connection is to end when the upstream goes down.
+    pub(crate) fn choose(
+        &self,
+        tried: &[SocketAddr],
+    ) -> Result<(SocketAddr, Option<CancellationToken>), NoLease> {
+        self.state.lock().choose(tried)
+    }
+
+    /// Counts a connection of another process until [`UpstreamGroup::give_back`].
+    pub(crate) fn count_adopted(&self, upstream: SocketAddr) {
+        self.state.lock().balancer.adopt(upstream);
+    }
+
+    /// Counts the end of a connection.
     pub(crate) fn give_back(&self, address: SocketAddr) {
         let vacated = self.state.lock().give_back(address);
         self.report_vacated(vacated);

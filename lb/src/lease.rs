@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{cause::FailureCause, group::UpstreamGroup};
+use crate::{cause::FailureCause, group::UpstreamGroup, no_lease::NoLease};
 
 /// Claim of one connection on one upstream.
 ///
@@ -20,20 +20,35 @@ pub struct Lease {
     down: Option<CancellationToken>,
 }
 
-impl Lease {
-    /// Makes the lease for a claim that the group has just counted. Only the group calls this.
-    pub(crate) fn counted(
-        group: Arc<UpstreamGroup>,
-        address: SocketAddr,
-        down: Option<CancellationToken>,
-    ) -> Self {
-        Self {
-            group,
+impl UpstreamGroup {
+    /// Leases the upstream with the fewest connections over its weight among the healthy ones that
+    /// are not in `tried`; ties go in turn.
+    ///
+    /// # Errors
+    ///
+    /// The group is full, or has no further upstream that takes connections.
+    pub fn lease(self: &Arc<Self>, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
+        let (address, down) = self.choose(tried)?;
+        Ok(Lease {
+            group: Arc::clone(self),
             address,
             down,
-        }
+        })
     }
 
+    /// Counts a connection of another process to an upstream, regardless of limits and of whether
+    /// the upstream is configured here.
+    pub fn adopt(self: &Arc<Self>, upstream: SocketAddr) -> Lease {
+        self.count_adopted(upstream);
+        Lease {
+            group: Arc::clone(self),
+            address: upstream,
+            down: None,
+        }
+    }
+}
+
+impl Lease {
     pub(crate) fn down(&self) -> Option<&CancellationToken> {
         self.down.as_ref()
     }

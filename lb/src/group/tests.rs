@@ -13,6 +13,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     group_config::{HealthConfig, WhenAllDown},
+    lease::Lease,
     limit::Limit,
 };
 
