@@ -2,27 +2,26 @@
 
 mod change;
 mod first_verdict;
+mod probe_tasks;
 mod report;
 mod state;
 
-use std::{collections::BTreeMap, fmt, mem, net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cause::FailureCause,
     config_error::ConfigError,
-    group_config::{GroupConfig, UpstreamConfig, UpstreamState},
+    group_config::{GroupConfig, UpstreamState},
     health::{Observation, UpstreamHealth},
     limit::SharedName,
     no_lease::NoLease,
-    probe::Prober,
-    probe_kind::ProbeKind,
 };
 use first_verdict::FirstVerdict;
+use probe_tasks::ProbeTasks;
 use state::GroupState;
 
 /// A named set of upstreams, with their health, their connections and their probes.
@@ -35,7 +34,7 @@ pub struct UpstreamGroup {
     config: ArcSwap<GroupConfig>,
     state: Mutex<GroupState>,
     first_verdict: FirstVerdict,
-    probes: Mutex<BTreeMap<SocketAddr, AbortHandle>>,
+    probes: ProbeTasks,
 }
 
 /// Current state of one upstream.
@@ -83,7 +82,7 @@ impl UpstreamGroup {
             config: ArcSwap::from_pointee(config),
             state: Mutex::new(book),
             first_verdict: FirstVerdict::default(),
-            probes: Mutex::default(),
+            probes: ProbeTasks::default(),
         }
     }
 
@@ -199,57 +198,16 @@ impl UpstreamGroup {
         self.state.lock().health(address)
     }
 
-    /// Starts and stops probes so that exactly the upstreams that should be probed are.
-    pub(crate) fn probe(self: &Arc<Self>, prober: &Prober) {
-        let config = self.config.load_full();
-        self.begin_probing();
-        let wanted: Vec<_> = match config.health.check {
-            ProbeKind::Off => Vec::new(),
-            ProbeKind::Tcp | ProbeKind::SendExpect { .. } | ProbeKind::Custom(_) => {
-                let asked = |upstream: &&UpstreamConfig| upstream.state != UpstreamState::Maint;
-                config
-                    .upstreams
-                    .iter()
-                    .filter(asked)
-                    .map(|upstream| upstream.address)
-                    .collect()
-            }
-        };
-        let mut running = self.probes.lock();
-        let mut kept = BTreeMap::new();
-        for address in wanted {
-            let started = running.remove(&address);
-            kept.entry(address)
-                .or_insert_with(|| started.unwrap_or_else(|| prober.spawn(self, address)));
-        }
-        for unwanted in mem::replace(&mut *running, kept).into_values() {
-            unwanted.abort();
-        }
-    }
-
     /// Stops the probes of a group that is removed. Its connections go on.
     pub(crate) fn retire(&self) {
         let vacated = self.state.lock().retire();
-        self.stop_probes();
+        self.probes.stop_all();
         self.report_vacated(vacated);
     }
 
-    /// Stops every probe.
-    pub(crate) fn stop_probes(&self) {
-        for probe in mem::take(&mut *self.probes.lock()).into_values() {
-            probe.abort();
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn probe_ids(&self) -> Vec<tokio::task::Id> {
-        self.probes.lock().values().map(AbortHandle::id).collect()
-    }
-}
-
-impl Drop for UpstreamGroup {
-    fn drop(&mut self) {
-        self.stop_probes();
+    /// Returns the tasks that probe the group's upstreams.
+    pub(crate) fn probes(&self) -> &ProbeTasks {
+        &self.probes
     }
 }
 

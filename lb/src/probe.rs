@@ -23,7 +23,7 @@ use tracing::debug;
 use crate::{
     cause::{Excerpt, FailureCause, is_ours},
     group::UpstreamGroup,
-    group_config::HealthConfig,
+    group_config::{HealthConfig, UpstreamConfig, UpstreamState},
     health::UpstreamHealth,
     limit::SharedName,
     probe_kind::ProbeKind,
@@ -67,7 +67,7 @@ impl Prober {
 
     /// Starts a task that probes the upstream until the group is gone, the task is aborted, or all
     /// probes are stopped.
-    pub(crate) fn spawn(&self, group: &Arc<UpstreamGroup>, address: SocketAddr) -> AbortHandle {
+    fn spawn(&self, group: &Arc<UpstreamGroup>, address: SocketAddr) -> AbortHandle {
         let before = self.starting.fetch_add(1, Relaxed);
         let starting = FirstProbeGuard(Arc::clone(&self.starting));
         let health = &group.config().health;
@@ -87,6 +87,38 @@ impl Prober {
         };
         self.tasks.spawn_on(task, &self.runtime).abort_handle()
     }
+}
+
+impl UpstreamGroup {
+    /// Starts and stops probes so that exactly the upstreams that should be probed are.
+    pub(crate) fn probe(self: &Arc<Self>, prober: &Prober) {
+        let config = self.config();
+        self.begin_probing();
+        let wanted = config
+            .upstreams
+            .iter()
+            .filter(|upstream| is_probed(&config.health, upstream))
+            .map(|upstream| upstream.address);
+        self.probes()
+            .keep(wanted, |address| prober.spawn(self, address));
+    }
+
+    /// Starts or stops the probe of this upstream, according to the configuration.
+    pub(crate) fn probe_one(self: &Arc<Self>, prober: &Prober, upstream: SocketAddr) {
+        let config = self.config();
+        let mut known = config.upstreams.iter();
+        let known = known.rfind(|known| known.address == upstream);
+        if known.is_some_and(|known| is_probed(&config.health, known)) {
+            self.probes()
+                .keep_one(upstream, || prober.spawn(self, upstream));
+        } else {
+            self.probes().stop_one(upstream);
+        }
+    }
+}
+
+fn is_probed(health: &HealthConfig, upstream: &UpstreamConfig) -> bool {
+    health.check != ProbeKind::Off && upstream.state != UpstreamState::Maint
 }
 
 /// Count of one upstream whose first probe has not ended.

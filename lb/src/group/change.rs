@@ -5,11 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use parking_lot::MutexGuard;
 
 use super::{UpstreamGroup, report::VacatedUpstream, state::GroupState};
-use crate::{
-    group_config::{GroupConfig, UpstreamConfig, UpstreamState},
-    probe::Prober,
-    probe_kind::ProbeKind,
-};
+use crate::group_config::{GroupConfig, UpstreamConfig};
 
 /// Number of upstreams that are changed before waiting leases get the lock.
 const STRETCH: usize = 64;
@@ -70,7 +66,7 @@ impl UpstreamGroup {
         }
         self.altered(book, config, vacated);
         if all_anew {
-            self.stop_probes();
+            self.probes.stop_all();
         }
     }
 
@@ -107,21 +103,5 @@ impl UpstreamGroup {
         self.settle(&book);
         drop(book);
         self.report_vacated(vacated);
-    }
-
-    /// Starts or stops the probe of this upstream, according to the configuration.
-    pub(crate) fn probe_one(self: &Arc<Self>, prober: &Prober, upstream: SocketAddr) {
-        let config = self.config.load_full();
-        let mut known = config.upstreams.iter();
-        let known = known.rfind(|known| known.address == upstream);
-        let is_wanted = config.health.check != ProbeKind::Off
-            && known.is_some_and(|known| known.state != UpstreamState::Maint);
-        let mut running = self.probes.lock();
-        if is_wanted {
-            let spawn = || prober.spawn(self, upstream);
-            running.entry(upstream).or_insert_with(spawn);
-        } else if let Some(unwanted) = running.remove(&upstream) {
-            unwanted.abort();
-        }
     }
 }

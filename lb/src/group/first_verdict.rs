@@ -48,7 +48,7 @@ impl UpstreamGroup {
     }
 
     /// Notes that upstreams are probed from now on, so that a verdict can be awaited.
-    pub(super) fn begin_probing(&self) {
+    pub(crate) fn begin_probing(&self) {
         let mut book = self.state.lock();
         if !book.is_probed {
             book.is_probed = true;

@@ -3,6 +3,8 @@
 mod each_upstream;
 
 use std::{
+    collections::BTreeMap,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
     time::Duration,
@@ -12,9 +14,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    group_config::{HealthConfig, WhenAllDown},
+    group_config::{HealthConfig, UpstreamConfig, WhenAllDown},
     lease::Lease,
     limit::Limit,
+    probe_kind::ProbeKind,
 };
 
 const RISE: u32 = 2;

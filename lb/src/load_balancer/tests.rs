@@ -22,15 +22,19 @@ async fn a_removed_group_is_probed_no_more_however_long_its_connections_last() {
         .unwrap();
     // As a connection does.
     let kept = balancer.group("ledger").unwrap();
-    assert_eq!(kept.probe_ids().len(), 1);
+    assert_eq!(kept.probes().ids().len(), 1);
     balancer
         .apply([BalancerChange::RemoveGroup("ledger".into())])
         .unwrap();
-    assert!(kept.probe_ids().is_empty());
+    assert!(kept.probes().ids().is_empty());
     balancer
         .apply([BalancerChange::PutGroup(probed("ledger"))])
         .unwrap();
-    assert_eq!(kept.probe_ids().len(), 1, "it came back, and is the same");
+    assert_eq!(
+        kept.probes().ids().len(),
+        1,
+        "it came back, and is the same"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,13 +153,13 @@ async fn an_upstream_that_is_added_is_probed_and_one_that_is_removed_is_not() {
         upstream,
     };
     balancer.apply([put(upstream)]).unwrap();
-    let before = live.probe_ids();
+    let before = live.probes().ids();
     assert_eq!(before.len(), 2);
     let state = UpstreamState::Maint;
     balancer
         .apply([put(UpstreamConfig { state, ..upstream })])
         .unwrap();
-    assert_eq!(live.probe_ids(), [before[0]], "the other one goes on");
+    assert_eq!(live.probes().ids(), [before[0]], "the other one goes on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -187,12 +187,12 @@ async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() 
     let other = UpstreamConfig::new(([127, 0, 0, 1], 1).into());
     let mut config = world.config(ProbeKind::Tcp);
     config.upstreams.push(other);
-    let before = group.probe_ids();
+    let before = group.probes().ids();
     group.alter(config.clone());
     group.probe(&world.prober);
-    assert_eq!(group.probe_ids().len(), 2);
+    assert_eq!(group.probes().ids().len(), 2);
     assert!(
-        before.iter().all(|id| group.probe_ids().contains(id)),
+        before.iter().all(|id| group.probes().ids().contains(id)),
         "the old probe goes on"
     );
 
@@ -201,12 +201,12 @@ async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() 
     group.alter(config);
     group.probe(&world.prober);
     assert!(
-        group.probe_ids().is_empty(),
+        group.probes().ids().is_empty(),
         "neither maintained nor removed ones are probed"
     );
     group.alter(world.config(ProbeKind::Off));
     group.probe(&world.prober);
-    assert!(group.probe_ids().is_empty());
+    assert!(group.probes().ids().is_empty());
     world.prober.tasks.close();
     timeout(BOUND, world.prober.tasks.wait()).await.unwrap();
 }
@@ -215,12 +215,12 @@ async fn only_those_are_probed_that_should_be_and_the_others_keep_their_phase() 
 async fn other_health_settings_begin_the_probes_anew() {
     let world = World::new().await;
     let group = world.group(ProbeKind::Tcp);
-    let before = group.probe_ids();
+    let before = group.probes().ids();
     let mut config = world.config(ProbeKind::Tcp);
     config.health.interval = Duration::from_secs(7);
     group.alter(config);
     group.probe(&world.prober);
-    let after = group.probe_ids();
+    let after = group.probes().ids();
     assert_eq!(after.len(), 1);
     assert_ne!(after, before, "it would wait for the old interval");
 }
@@ -446,7 +446,7 @@ async fn a_probe_that_takes_too_long_is_ended() {
     let group = Arc::new(UpstreamGroup::new(config));
     group.probe(&world.prober);
     world.becomes(&group, UpstreamHealth::Down).await;
-    group.stop_probes();
+    group.probes().stop_all();
     drop(group);
     let ended = async {
         while Arc::strong_count(&held) > 1 {
