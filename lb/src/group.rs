@@ -5,17 +5,18 @@ mod first_verdict;
 mod probe_tasks;
 mod report;
 mod state;
+mod status;
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cause::FailureCause,
     config_error::ConfigError,
-    group_config::{GroupConfig, UpstreamState},
+    group_config::GroupConfig,
     health::{Observation, UpstreamHealth},
     limit::SharedName,
     no_lease::NoLease,
@@ -23,6 +24,8 @@ use crate::{
 use first_verdict::FirstVerdict;
 use probe_tasks::ProbeTasks;
 use state::GroupState;
+
+pub use status::UpstreamStatus;
 
 /// A named set of upstreams, with their health, their connections and their probes.
 ///
@@ -35,26 +38,6 @@ pub struct UpstreamGroup {
     state: Mutex<GroupState>,
     first_verdict: FirstVerdict,
     probes: ProbeTasks,
-}
-
-/// Current state of one upstream.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct UpstreamStatus {
-    /// Address of the upstream.
-    pub address: SocketAddr,
-    /// Health of the upstream.
-    pub health: UpstreamHealth,
-    /// Cause of its last failed probe, dial or relay; a probe that passes clears it.
-    pub cause: Option<FailureCause>,
-    /// State that the operator has set.
-    pub state: UpstreamState,
-    /// Number of its connections, dials in flight included.
-    pub open: u32,
-    /// Share of the upstream: twice the weight, twice the connections.
-    pub weight: NonZeroU32,
-    /// True if it is chosen only when no healthy primary upstream is left to try.
-    pub backup: bool,
 }
 
 impl UpstreamGroup {
@@ -118,7 +101,7 @@ impl UpstreamGroup {
     pub fn assume(&self, upstream: SocketAddr, health: UpstreamHealth) {
         let mut book = self.state.lock();
         book.observe(upstream, |condition, _| condition.or(health));
-        self.settle(&book);
+        self.first_verdict.settle(&book);
     }
 
     /// Chooses an upstream and counts a connection to it until [`UpstreamGroup::give_back`]. The
@@ -138,7 +121,7 @@ impl UpstreamGroup {
     /// Counts the end of a connection.
     pub(crate) fn give_back(&self, address: SocketAddr) {
         let vacated = self.state.lock().give_back(address);
-        self.report_vacated(vacated);
+        report::vacated(&self.name, vacated);
     }
 
     /// Notes the result of a probe.
@@ -193,6 +176,22 @@ impl UpstreamGroup {
         self.report(book, address, moved);
     }
 
+    /// Waits for the first verdict of the probes: an upstream takes connections, or all that could
+    /// are known to be down. Returns true if there is a verdict, false if the time is over.
+    ///
+    /// A verdict is awaited when a group begins to be probed and when it gets upstreams that are
+    /// yet unknown, for at most 5 s from then on, however often this is called. Cancel safe.
+    pub async fn first_verdict(&self) -> bool {
+        self.first_verdict.wait(&self.state).await
+    }
+
+    /// Notes that upstreams are probed from now on, so that a verdict can be awaited.
+    pub(crate) fn begin_probing(&self) {
+        let mut book = self.state.lock();
+        book.begin_probing();
+        self.first_verdict.settle(&book);
+    }
+
     /// Returns the health of the upstream, or `None` if it is not in the group.
     pub(crate) fn health(&self, address: SocketAddr) -> Option<UpstreamHealth> {
         self.state.lock().health(address)
@@ -202,12 +201,28 @@ impl UpstreamGroup {
     pub(crate) fn retire(&self) {
         let vacated = self.state.lock().retire();
         self.probes.stop_all();
-        self.report_vacated(vacated);
+        report::vacated(&self.name, vacated);
     }
 
     /// Returns the tasks that probe the group's upstreams.
     pub(crate) fn probes(&self) -> &ProbeTasks {
         &self.probes
+    }
+
+    /// Logs that an upstream went up or down, if it did, after the lock was released.
+    fn report(
+        &self,
+        book: MutexGuard<'_, GroupState>,
+        upstream: SocketAddr,
+        moved: Option<(UpstreamHealth, UpstreamHealth)>,
+    ) {
+        let Some(moved) = moved else {
+            return;
+        };
+        self.first_verdict.settle(&book);
+        let cause = book.cause(upstream).cloned();
+        drop(book);
+        report::moved(&self.name, upstream, moved, cause.as_ref());
     }
 }
 

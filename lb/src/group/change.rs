@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use parking_lot::MutexGuard;
 
-use super::{UpstreamGroup, report::VacatedUpstream, state::GroupState};
+use super::{UpstreamGroup, report, state::GroupState, status::VacatedUpstream};
 use crate::group_config::{GroupConfig, UpstreamConfig};
 
 /// Number of upstreams that are changed before waiting leases get the lock.
@@ -100,8 +100,8 @@ impl UpstreamGroup {
     ) {
         book.await_verdict();
         self.config.store(Arc::new(config));
-        self.settle(&book);
+        self.first_verdict.settle(&book);
         drop(book);
-        self.report_vacated(vacated);
+        report::vacated(&self.name, vacated);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{UpstreamStatus, first_verdict::FIRST_VERDICT, report::VacatedUpstream};
+use super::status::{UpstreamStatus, VacatedUpstream};
 use crate::{
     balancer::{Balancer, STEPS, Tier},
     cause::FailureCause,
@@ -25,6 +25,9 @@ mod upstream_entry;
 
 use upstream_entry::UpstreamEntry;
 
+/// Longest wait for the first verdict; after it the group is used in the state that it has.
+pub(super) const FIRST_VERDICT: Duration = Duration::from_secs(5);
+
 /// State in logs of an upstream that its group no longer has.
 const REMOVED: &str = "removed";
 
@@ -33,6 +36,7 @@ const FAILED_COUNTS: Duration = Duration::from_secs(10);
 
 /// Most failed connections of a group that are counted at a time.
 const MOST_FAILED: usize = 1024;
+
 /// Most newcomers that one lease takes a step further.
 const EASED_AT_ONCE: usize = 16;
 
@@ -52,7 +56,7 @@ pub(super) struct GroupState {
     /// Time until which the first verdict is awaited, if it ever was.
     verdict_until: Option<Instant>,
     /// True if probes were started.
-    pub(super) is_probed: bool,
+    is_probed: bool,
     /// True if the group was removed.
     pub(super) retired: bool,
     health: HealthConfig,
@@ -220,6 +224,14 @@ impl GroupState {
     /// Returns the health of the upstream.
     pub(super) fn health(&self, upstream: SocketAddr) -> Option<UpstreamHealth> {
         Some(self.upstreams.get(&upstream)?.health.health())
+    }
+
+    /// Notes that upstreams are probed from now on, so that a verdict can be awaited.
+    pub(super) fn begin_probing(&mut self) {
+        if !self.is_probed {
+            self.is_probed = true;
+            self.await_verdict();
+        }
     }
 
     /// Begins to await the first verdict, if there is none and probes can give one.

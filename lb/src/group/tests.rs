@@ -5,6 +5,7 @@ mod each_upstream;
 use std::{
     collections::BTreeMap,
     mem,
+    num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
     time::Duration,
@@ -14,7 +15,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    group_config::{HealthConfig, UpstreamConfig, WhenAllDown},
+    group_config::{HealthConfig, UpstreamConfig, UpstreamState, WhenAllDown},
     lease::Lease,
     limit::Limit,
     probe_kind::ProbeKind,

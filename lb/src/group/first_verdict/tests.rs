@@ -1,12 +1,14 @@
 //! Who waits for the first verdict, and until when; who is told that an upstream is free.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
+use super::super::state::FIRST_VERDICT;
 use super::*;
 use crate::{
     cause::FailureCause,
+    group::UpstreamGroup,
     group_config::{GroupConfig, UpstreamConfig, UpstreamState},
 };
 
