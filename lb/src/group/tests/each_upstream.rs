@@ -1,6 +1,7 @@
 //! What becomes of single upstreams: newcomers, those that rest, those that failed, those that are free.
 
 use super::*;
+use crate::lease::Lease;
 
 fn slow(slow_start: Duration, ports: impl IntoIterator<Item = u16>) -> GroupConfig {
     GroupConfig {
