@@ -292,7 +292,7 @@ async fn answer(
     }
     let body = timeout(ASK, body(request.into_body()))
         .await
-        .map_err(|_| AdminError::Slow)??;
+        .map_err(|_| AdminError::Slow(ASK))??;
     let upgrade = if body.is_empty() {
         UpgradeRequest::default()
     } else {

@@ -1,7 +1,6 @@
 //! The command line: its subcommands and options, and the exit codes of the program.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::os::unix::process::ExitStatusExt;
@@ -26,14 +25,14 @@ mod help;
 mod json_events;
 mod log_filter;
 mod logging;
+mod output;
 mod steering;
 mod upgrade;
 
 use logging::LogArguments;
+use output::{FAILED, fail, print, say};
 use steering::{BansReport, BindingsReport};
 
-/// Exit code: failed, or not valid.
-const FAILED: u8 = 1;
 /// Exit code: `diff` found a difference, or `explain` says denied.
 const DIFFERS: u8 = 3;
 /// Exit code: the gateway was ended, and connections were cut off.
@@ -253,29 +252,6 @@ fn verdict(report: &check::CheckReport, json: bool) -> ExitCode {
     } else {
         ExitCode::from(FAILED)
     }
-}
-
-fn print(answer: &(impl fmt::Display + Serialize), json: bool) {
-    let text = if json {
-        serde_json::to_string_pretty(answer).expect("answers have only plain values") + "\n"
-    } else {
-        answer.to_string()
-    };
-    // A failure is ignored: a reader that has closed the pipe needs no more.
-    drop(io::stdout().write_all(text.as_bytes()));
-}
-
-fn say(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(FAILED),
-    }
-}
-
-fn fail(error: &dyn fmt::Display) -> ExitCode {
-    // There is no other place to report a failure.
-    drop(writeln!(io::stderr(), "portcullis: {error}"));
-    ExitCode::from(FAILED)
 }
 
 fn serve(arguments: RunArguments) -> ExitCode {

@@ -9,17 +9,21 @@
 //! that ends. As soon as the new one accepts, the old one accepts no more; it ends with its last
 //! connection. If the new one fails before that, the old one decides and serves as before.
 
+mod error;
 mod new_process;
 mod old_process;
 mod old_process_reports;
 mod protocol;
+mod supervision;
 
+pub use error::UpgradeError;
 pub use host::launcher::launch;
 pub(crate) use host::parent::ParentLink;
 pub use host::parent::ParentProcess;
 pub(crate) use new_process::ForwardedCommands;
 pub use new_process::{InheritError, OldProcess};
-pub use old_process::{CandidateProcess, Supervision, UpgradeError};
+pub use old_process::CandidateProcess;
 pub use old_process_reports::{ConnectionReports, NewProcess, OldProcessCommand, OldProcessNews};
 pub(crate) use protocol::MESSAGE_SET;
 pub use protocol::ReadySummary;
+pub use supervision::Supervision;

@@ -1,9 +1,10 @@
 //! Reasons to refuse a request at the admin socket, and their HTTP status codes.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use thiserror::Error;
 
-use super::ASK;
 use crate::upgrade::UpgradeError;
 
 /// Reason why a request at the admin socket was refused.
@@ -18,9 +19,9 @@ pub enum AdminError {
     /// The body is too long, or is not a valid request.
     #[error("invalid request body: {0}")]
     Body(String),
-    /// The body was not received in time.
-    #[error("the request body did not arrive within {ASK:?}")]
-    Slow,
+    /// The body was not received in this time.
+    #[error("the request body did not arrive within {0:?}")]
+    Slow(Duration),
     /// The gateway is about to end.
     #[error("the gateway is shutting down")]
     Ending,
@@ -35,7 +36,7 @@ impl AdminError {
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Body(_) => StatusCode::BAD_REQUEST,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upgrade(_) => StatusCode::CONFLICT,
         }

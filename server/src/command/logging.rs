@@ -13,7 +13,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{Registry, filter::Targets};
 
 use super::json_events::JsonEvents;
-use super::{fail, log_filter};
+use super::log_filter;
+use super::output::fail;
 use crate::log_writer::{LogOutput, Sink};
 
 /// The options of the commands that write log events.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{FAILED, fail, print, say};
+use super::output::{FAILED, fail, print, say};
 use crate::steering::other_programs_warning;
 use crate::table::{ColumnAlign, TextTable, terminal_width};
 

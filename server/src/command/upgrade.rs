@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{fail, print};
+use super::output::{fail, print};
 use crate::admin::{self, UpgradeRequest};
 use crate::load::{base, read_policy_only};
 

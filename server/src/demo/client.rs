@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use certgen::{Authority, IssuedCertificate};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -14,7 +15,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{DemoError, PATIENCE, ResultRow};
+use super::error::DemoError;
+use super::result_row::ResultRow;
+
+/// Longest wait for the demo's own upstreams, clients and records: 10 seconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A visit of one client, with the expected result and reason.
 #[derive(Debug)]

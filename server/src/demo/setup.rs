@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +16,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::{self, ClientResult, DemoClient, DemoVisit, ServedConnection, VisitOutcome};
-use super::{DemoArguments, DemoError, PATIENCE, ResultRow, WORKERS, upstream};
+use super::arguments::DemoArguments;
+use super::client::{
+    self, ClientResult, DemoClient, DemoVisit, PATIENCE, ServedConnection, VisitOutcome,
+};
+use super::error::DemoError;
+use super::result_row::ResultRow;
+use super::upstream;
 use crate::access_record;
 use crate::load;
 use crate::loaded_policy::LoadedPolicy;
@@ -30,6 +36,9 @@ use certificates::{issue_missing, stranger};
 
 /// Policy of the demo if there is no other.
 const BUILT_IN: &str = include_str!("../../../policy.yaml");
+/// Number of workers: enough to show that a client's limits hold across workers.
+const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+
 /// Usual mount point of a bpffs.
 const BPFFS: &str = "/sys/fs/bpf";
 /// Capacity of the queue of records that wait to be read; further records are dropped.

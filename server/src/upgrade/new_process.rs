@@ -66,7 +66,7 @@ pub struct OldProcess {
     sender: MessageSender,
     receiver: MessageReceiver,
     health: Vec<KnownHealth>,
-    /// The old process's [`MESSAGE_SET`](super::MESSAGE_SET).
+    /// The old process's [`MESSAGE_SET`](super::protocol::MESSAGE_SET).
     messages: u32,
     /// Connections of the old process that are to end, by the old process's numbers.
     end_requests: mpsc::UnboundedReceiver<u64>,

@@ -1,34 +1,29 @@
 //! The old process's part of an upgrade: it starts the new process and hands the gateway over.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use host::channel::{MOST_DESCRIPTORS, MessageReceiver, MessageSender, halves};
-use host::launcher::{LaunchRequest, LaunchedProcess};
-use host::parent::ParentProcess;
-use thiserror::Error;
+use host::launcher::LaunchedProcess;
 use tokio::time::timeout;
 
+use super::error::UpgradeError;
 use super::old_process_reports::NewProcess;
 use super::protocol::{
     DECIDES, HandoverAnswer, HandoverMessage, MESSAGE_SET, PROTOCOL, ReadySummary, SetupAnswer,
     SetupMessage,
 };
+use super::supervision::Supervision;
 use crate::connection_event::ConnectionState;
 use crate::gateway::Gateway;
 use crate::inherited_listeners::ListenerPurpose;
 use crate::known_health::KnownHealth;
 use crate::program::resolved;
 use crate::remote_admission::RemoteAdmission;
-use crate::systemd;
 
-/// Command line flag of a process that is to inherit from another.
-const INHERIT: &str = "--inherit";
 /// Time limit for the new process to serve after the order to: 10 s. Clients of the old process
 /// wait for its answers meanwhile.
 const SERVE: Duration = Duration::from_secs(10);
@@ -38,51 +33,6 @@ const DISMISS: Duration = Duration::from_secs(5);
 const GROUPS_A_MESSAGE: usize = 1000;
 /// Number of connections in one message: each comes with its client's certificates.
 const CONNECTIONS_A_MESSAGE: usize = 16;
-
-/// Reason why an upgrade failed: before the new process was started, in [`CandidateProcess::start`]
-/// or in [`CandidateProcess::hand_over`]. The old process still serves, and nothing has changed.
-#[derive(Debug, Error)]
-pub enum UpgradeError {
-    /// The program was given by a relative path.
-    #[error("the path of the program must be absolute: {}", .0.display())]
-    NotAbsolute(PathBuf),
-    /// Neither the first argument nor the kernel leads to the program that runs now.
-    #[error("the program of this process is unknown; name one")]
-    NoProgram,
-    /// The program cannot be started.
-    #[error("cannot start {binary}: {source}", binary = .binary.display())]
-    Start {
-        /// The program.
-        binary: PathBuf,
-        /// Error of the system call.
-        source: io::Error,
-    },
-    /// The new process reports that it cannot serve.
-    #[error("the new process cannot serve: {0}")]
-    Failed(String),
-    /// The new process ended before it was ready.
-    #[error("the new process ended before it was ready ({0}); is it portcullis?")]
-    Ended(ExitStatus),
-    /// The program that was started does not speak the upgrade protocol.
-    #[error("the new process does not speak the upgrade protocol; is it portcullis?")]
-    NotPortcullis,
-    /// The policy was reloaded after the new process was started, so that the new process may have
-    /// read an older one.
-    #[error("the policy was reloaded meanwhile; try again")]
-    PolicyChanged,
-    /// The new process was not ready, or did not serve, in time.
-    #[error("the new process was not ready within {0:?}")]
-    TimedOut(Duration),
-    /// Another upgrade is in progress.
-    #[error("an upgrade is already in progress")]
-    InProgress,
-    /// The gateway is about to end, or another process serves already.
-    #[error("this process is already draining")]
-    Draining,
-    /// The communication with the new process failed, or file descriptors are short.
-    #[error("cannot hand over the listeners: {0}")]
-    System(#[from] io::Error),
-}
 
 /// New process that is ready to serve. It is killed when this is dropped.
 #[derive(Debug)]
@@ -97,60 +47,6 @@ pub struct CandidateProcess {
     listeners: usize,
     /// Generation of the policy that was in force when the process was started.
     generation: u64,
-}
-
-/// Supervision of the process that serves: the parent that notices its end.
-#[derive(Debug)]
-pub enum Supervision {
-    /// A service manager, which is notified of the main process and can wait for it.
-    Manager,
-    /// This process, since its own parent knows no other process of the gateway.
-    ThisProcess(ParentProcess),
-    /// The process that was started first, given by the socket to it.
-    FirstProcess(OwnedFd),
-}
-
-impl Supervision {
-    /// Determines the supervision of the next process. `parent` is the socket to the process that
-    /// was started first, if that stays as the parent.
-    pub async fn of(parent: Option<OwnedFd>) -> io::Result<Self> {
-        match parent {
-            Some(parent) => Ok(Self::FirstProcess(parent)),
-            None if systemd::follows_the_main_process().await => Ok(Self::Manager),
-            None => Ok(Self::ThisProcess(ParentProcess::new()?)),
-        }
-    }
-
-    fn launch(&self, binary: &Path) -> LaunchRequest {
-        let arguments = std::env::args_os().skip(1);
-        let mut arguments: Vec<OsString> =
-            arguments.filter(|argument| argument != INHERIT).collect();
-        arguments.push(INHERIT.into());
-        // The watchdog is for the process that serves, whichever that is (sd_watchdog_enabled(3)).
-        let mut without = vec!["WATCHDOG_PID".to_owned()];
-        let own_group = match self {
-            Self::Manager => {
-                without.push(systemd::SYSTEMD_EXEC_PID.to_owned());
-                false
-            }
-            Self::ThisProcess(_) | Self::FirstProcess(_) => true,
-        };
-        LaunchRequest {
-            binary: binary.into(),
-            arguments,
-            without,
-            own_group,
-        }
-    }
-
-    /// Returns the socket to the parent, for a process that gets one.
-    fn socket(&mut self) -> Option<OwnedFd> {
-        match self {
-            Self::Manager => None,
-            Self::ThisProcess(parent) => parent.theirs(),
-            Self::FirstProcess(socket) => socket.try_clone().ok(),
-        }
-    }
 }
 
 impl CandidateProcess {

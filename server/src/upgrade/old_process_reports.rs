@@ -6,8 +6,8 @@ use std::sync::Arc;
 use host::channel::{MessageReceiver, MessageSender};
 use tokio::sync::{Notify, mpsc};
 
-use super::old_process::Supervision;
 use super::protocol::{CommandMessage, DECIDES, ENDS, EventMessage};
+use super::supervision::Supervision;
 use crate::connection_event::ConnectionEvent;
 use crate::gateway::Gateway;
 use crate::remote_admission::RemoteAdmission;
@@ -52,8 +52,7 @@ impl OldProcessNews {
     }
 }
 
-/// New process that serves, after
-/// [`CandidateProcess::hand_over`](super::CandidateProcess::hand_over).
+/// New process that serves, after the handover to it.
 #[derive(Debug)]
 pub struct NewProcess {
     pub(super) pid: u32,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use certgen::{Authority, AuthoritySpec, IssuedCertificate, Overwrite};
 
-use super::super::DemoError;
+use crate::demo::error::DemoError;
 use crate::policy::Policy;
 
 /// Issues the gateway's certificate and one for each client of the policy, unless they exist.
