@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection_event::ConnectionState;
-use crate::credentials::{ClientCredentials, CredentialsMessage, is_granted, is_trusted};
+use crate::credentials::{
+    ClientCredentials, CredentialsMessage, PermitCheck, is_granted, is_trusted,
+};
 use crate::remote_admission::RemoteAdmission;
 use crate::snapshot::{GatewaySnapshot, Permit};
 
@@ -188,27 +190,22 @@ impl ConnectionTable {
 
     /// Finds the connections whose permit `snapshot` would not give again, also those of older
     /// processes.
-    ///
-    /// With `trust_changed` their certificates are verified again too, which costs one signature
-    /// verification each.
-    pub fn revoked(
+    pub(crate) fn revoked(
         &self,
         snapshot: &GatewaySnapshot,
-        trust_changed: bool,
-        now: UnixTime,
+        check: PermitCheck,
     ) -> RevokedConnections {
         let entries: Vec<Arc<ConnectionEntry>> = self
             .shards
             .iter()
             .flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>())
             .collect();
-        let verify_at = trust_changed.then_some(now);
         let here = entries
             .iter()
-            .filter(|entry| !entry.holds(snapshot, verify_at))
+            .filter(|entry| !entry.holds(snapshot, check))
             .map(|entry| EndSignal::Local(entry.revoked.clone()));
         let mut connections: Vec<EndSignal> = here.collect();
-        connections.extend(self.revoked_remote(snapshot, verify_at).connections);
+        connections.extend(self.revoked_remote(snapshot, check).connections);
         RevokedConnections { connections }
     }
 
@@ -217,7 +214,7 @@ impl ConnectionTable {
     pub(crate) fn revoked_remote(
         &self,
         snapshot: &GatewaySnapshot,
-        verify_at: Option<UnixTime>,
+        check: PermitCheck,
     ) -> RevokedConnections {
         let remote: Vec<Arc<RemoteDetails>> = {
             let remote = self.remote.lock();
@@ -226,7 +223,7 @@ impl ConnectionTable {
         };
         let revoked = remote
             .into_iter()
-            .filter(|details| details.is_revoked(snapshot, verify_at));
+            .filter(|details| details.is_revoked(snapshot, check));
         RevokedConnections {
             connections: revoked.map(EndSignal::Remote).collect(),
         }
@@ -236,7 +233,7 @@ impl ConnectionTable {
     pub(crate) fn end_if_revoked(&self, connection: u64, snapshot: &GatewaySnapshot) {
         let details = self.remote_details(connection);
         if let Some(details) = details
-            && details.is_revoked(snapshot, Some(UnixTime::now()))
+            && details.is_revoked(snapshot, PermitCheck::WithChain(UnixTime::now()))
         {
             details.end();
         }
@@ -273,10 +270,10 @@ impl ConnectionTable {
 }
 
 impl ConnectionEntry {
-    fn holds(&self, snapshot: &GatewaySnapshot, verify_at: Option<UnixTime>) -> bool {
+    fn holds(&self, snapshot: &GatewaySnapshot, check: PermitCheck) -> bool {
         let permit = &self.permit;
         let (identity, destination) = (permit.identity(), permit.destination());
-        is_trusted(&self.chain, snapshot, verify_at)
+        is_trusted(&self.chain, snapshot, check)
             && is_granted(identity, destination, &permit.group().name, snapshot)
     }
 }
@@ -291,7 +288,7 @@ impl ConnectionGuard {
     /// force now.
     pub fn still_holds(&self, snapshot: &GatewaySnapshot, now: UnixTime) -> bool {
         snapshot.generation() == self.entry.permit.generation()
-            || self.entry.holds(snapshot, Some(now))
+            || self.entry.holds(snapshot, PermitCheck::WithChain(now))
     }
 
     /// Notes that the connection has reached its upstream, and reports it to the process that

@@ -57,15 +57,15 @@ impl CredentialsMessage {
 }
 
 impl ClientCredentials {
-    /// Returns true if the policy grants the client this group now. Its certificate chain is
-    /// verified again only if there is a time `at` for it.
+    /// Returns true if the policy grants the client this group now, and its certificate chain is
+    /// trusted as far as it is to be checked.
     pub(crate) fn are_valid(
         &self,
         snapshot: &GatewaySnapshot,
         group: &str,
-        at: Option<UnixTime>,
+        check: PermitCheck,
     ) -> bool {
-        is_trusted(&self.chain, snapshot, at)
+        is_trusted(&self.chain, snapshot, check)
             && is_granted(&self.identity, &self.destination, group, snapshot)
     }
 
@@ -75,15 +75,24 @@ impl ClientCredentials {
     }
 }
 
-/// Returns true if the chain is trusted at the time `at`; also if there is no time or no
-/// certificate. An expired revocation list alone does not make it untrusted
+/// Extent of a check of a connection's permit: with or without its certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PermitCheck {
+    /// The policy alone: authorities and revocation lists are the same as when the permit was given.
+    PolicyOnly,
+    /// The certificate chain is verified again, as of a time. It costs a signature verification for
+    /// each certificate.
+    WithChain(UnixTime),
+}
+
+/// Returns true if the chain is trusted; also if it is not to be checked, or has no certificate. An expired revocation list alone does not make it untrusted
 /// (`ClientTrust::still_holds`).
 pub(crate) fn is_trusted(
     chain: &[CertificateDer<'_>],
     snapshot: &GatewaySnapshot,
-    at: Option<UnixTime>,
+    check: PermitCheck,
 ) -> bool {
-    let (Some(now), [leaf, intermediates @ ..]) = (at, chain) else {
+    let (PermitCheck::WithChain(now), [leaf, intermediates @ ..]) = (check, chain) else {
         return true;
     };
     let trust = snapshot.tls().trust();

@@ -28,12 +28,11 @@ use crate::steering::{self, ActiveSteering, SteeringUnavailable};
 use crate::worker::{self, AcceptFailures};
 
 mod handover;
-mod reload;
+pub mod reload;
 #[cfg(test)]
 mod simulation;
 mod workers;
 
-pub use reload::{ApplyError, ReloadReport};
 pub use workers::WorkerThreads;
 
 /// Capacity of the queue of listeners that are assigned to one worker.

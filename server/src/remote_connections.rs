@@ -16,8 +16,8 @@ use crate::connection_event::{
     AdmissionAnswer, AdmissionVerdict, ConnectionEvent, ConnectionState,
 };
 use crate::connection_table::EndRequests;
-use crate::gateway::Gateway;
 use crate::rejection::Rejection;
+use crate::shared_state::SharedState;
 
 /// Limit of pending admissions up to which a client of the old process may wait for a slot. All of
 /// them are polled when one gets its slot.
@@ -69,14 +69,14 @@ impl RemoteConnections {
     }
 
     /// Counts a connection that the old process has, regardless of the limits.
-    pub(crate) fn insert(&mut self, gateway: &Gateway, state: &ConnectionState) {
-        if let Some(here) = gateway.shared().count_remote(state, &self.end_requests) {
+    pub(crate) fn insert(&mut self, shared: &SharedState, state: &ConnectionState) {
+        if let Some(here) = shared.count_remote(state, &self.end_requests) {
             self.ids.insert(state.connection, here);
         }
     }
 
     /// Handles an event of a connection of the old process.
-    pub(crate) fn handle(&mut self, gateway: &Arc<Gateway>, event: ConnectionEvent) {
+    pub(crate) fn handle(&mut self, shared: &Arc<SharedState>, event: ConnectionEvent) {
         match event {
             ConnectionEvent::Arrived {
                 connection,
@@ -92,21 +92,21 @@ impl RemoteConnections {
                     upstream: None,
                     credentials,
                 };
-                self.begin_admission(Arc::clone(gateway), state, waited);
+                self.begin_admission(Arc::clone(shared), state, waited);
             }
             ConnectionEvent::Dialed {
                 connection,
                 upstream,
             } => {
                 if let Some(&here) = self.ids.get(&connection) {
-                    gateway.shared().remote_dialed(here, upstream);
+                    shared.remote_dialed(here, upstream);
                 }
             }
             ConnectionEvent::Ended { connection } => {
                 // One that is not admitted yet withdraws its request.
                 self.pending.retain(|one| one.connection != connection);
                 if let Some(here) = self.ids.remove(&connection) {
-                    gateway.connections().remove_remote(here);
+                    shared.connections().remove_remote(here);
                 }
             }
         }
@@ -114,7 +114,7 @@ impl RemoteConnections {
 
     fn begin_admission(
         &mut self,
-        gateway: Arc<Gateway>,
+        shared: Arc<SharedState>,
         state: ConnectionState,
         waited: Option<Duration>,
     ) {
@@ -124,10 +124,7 @@ impl RemoteConnections {
             connection: state.connection,
             admission: Box::pin(async move {
                 let mut wait = AdmissionWait::default();
-                let entering =
-                    gateway
-                        .shared()
-                        .admit_remote(&state, &end_requests, waited, &mut wait);
+                let entering = shared.admit_remote(&state, &end_requests, waited, &mut wait);
                 (entering.await, wait.so_far())
             }),
         });
@@ -162,9 +159,9 @@ impl RemoteConnections {
     }
 
     /// Stops counting all of them: the old process has ended or drained.
-    pub(crate) fn release_all(self, gateway: &Gateway) {
+    pub(crate) fn release_all(self, shared: &SharedState) {
         for connection in self.ids.into_values() {
-            gateway.connections().remove_remote(connection);
+            shared.connections().remove_remote(connection);
         }
     }
 }

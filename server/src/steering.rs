@@ -40,6 +40,15 @@ pub(crate) struct ActiveSteering {
     is_own: bool,
 }
 
+/// Consequence of steering that is not available.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SteeringNeed {
+    /// The gateway does not start, as the policy says, or because it is a standby.
+    Required,
+    /// The gateway serves its `listen` addresses only.
+    Optional,
+}
+
 /// Steering that is prepared for this gateway, by [`prepare`]. Nothing has changed in the kernel
 /// yet.
 #[derive(Debug)]
@@ -49,7 +58,7 @@ pub(crate) struct PreparedSteering {
     listeners: Vec<TcpListener>,
     anchor: TcpListener,
     start: RoleOrigin,
-    is_required: bool,
+    need: SteeringNeed,
     /// True if the process that served before had loaded the steering programs.
     was_own: bool,
 }
@@ -68,11 +77,11 @@ pub(crate) fn prepare(
     inherited: &mut InheritedListeners,
 ) -> Result<Option<PreparedSteering>, SteeringUnavailable> {
     let mode = policy.gateway().steer.as_ref().map(|steer| steer.mode);
-    let is_required = match (mode, role) {
+    let need = match (mode, role) {
         (None | Some(SteerMode::Off), Role::Primary) => return Ok(None),
         (None | Some(SteerMode::Off), Role::Standby) => return Err(SteeringUnavailable::NoStandby),
-        (Some(SteerMode::Required), _) | (_, Role::Standby) => true,
-        (Some(SteerMode::Auto), Role::Primary) => false,
+        (Some(SteerMode::Required), _) | (_, Role::Standby) => SteeringNeed::Required,
+        (Some(SteerMode::Auto), Role::Primary) => SteeringNeed::Optional,
     };
     let was_own = inherited.owns_steering();
     let prepared = match inherited.take_steered() {
@@ -81,18 +90,15 @@ pub(crate) fn prepare(
             .map_err(SteeringUnavailable::from),
         None => group(pin_dir, role, workers),
     };
-    optional(
-        is_required,
-        prepared.map(|(listeners, anchor, start)| PreparedSteering {
-            pin_dir: pin_dir.clone(),
-            role,
-            listeners,
-            anchor,
-            start,
-            is_required,
-            was_own,
-        }),
-    )
+    need.result(prepared.map(|(listeners, anchor, start)| PreparedSteering {
+        pin_dir: pin_dir.clone(),
+        role,
+        listeners,
+        anchor,
+        start,
+        need,
+        was_own,
+    }))
 }
 
 impl PreparedSteering {
@@ -103,8 +109,8 @@ impl PreparedSteering {
         self,
         workers: usize,
     ) -> Result<Option<(ActiveSteering, Vec<TcpListener>)>, SteeringUnavailable> {
-        let is_required = self.is_required;
-        optional(is_required, self.take_role(workers))
+        let need = self.need;
+        need.result(self.take_role(workers))
     }
 
     fn take_role(
@@ -141,17 +147,19 @@ impl PreparedSteering {
     }
 }
 
-/// Returns an error only if steering is required; otherwise it is logged.
-fn optional<T>(
-    is_required: bool,
-    result: Result<T, SteeringUnavailable>,
-) -> Result<Option<T>, SteeringUnavailable> {
-    match result {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if is_required => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "steering is not active; serving the `listen` addresses only");
-            Ok(None)
+impl SteeringNeed {
+    /// Returns an error only if steering is required; otherwise it is logged.
+    fn result<T>(
+        self,
+        result: Result<T, SteeringUnavailable>,
+    ) -> Result<Option<T>, SteeringUnavailable> {
+        match (self, result) {
+            (_, Ok(done)) => Ok(Some(done)),
+            (Self::Required, Err(error)) => Err(error),
+            (Self::Optional, Err(error)) => {
+                tracing::warn!(%error, "steering is not active; serving the `listen` addresses only");
+                Ok(None)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use crate::balancer_config;
 use crate::connection_event::ConnectionState;
 use crate::connection_table::{ConnectionGuard, EndRequests};
-use crate::credentials::{CredentialsMessage, is_granted, is_trusted};
+use crate::credentials::{CredentialsMessage, PermitCheck, is_granted, is_trusted};
 use crate::shared_state::SharedState;
 use crate::snapshot::{GatewaySnapshot, Permit};
 
@@ -42,8 +42,11 @@ impl AdmissionCandidate for LocalCandidate<'_> {
             return Some(balancer_config::client(permit.client()));
         }
         let (identity, group) = (permit.identity(), &permit.group().name);
-        let may_come = is_trusted(&self.chain, snapshot, Some(UnixTime::now()))
-            && is_granted(identity, permit.destination(), group, snapshot);
+        let may_come = is_trusted(
+            &self.chain,
+            snapshot,
+            PermitCheck::WithChain(UnixTime::now()),
+        ) && is_granted(identity, permit.destination(), group, snapshot);
         let client = snapshot.policy().client(identity.name().as_str())?;
         may_come.then(|| balancer_config::client(client))
     }
@@ -76,9 +79,9 @@ impl AdmissionCandidate for RemoteCandidate<'_> {
             .credentials
             .as_ref()
             .and_then(CredentialsMessage::read);
-        let now = Some(UnixTime::now());
+        let check = PermitCheck::WithChain(UnixTime::now());
         let may_come = credentials
-            .is_none_or(|credentials| credentials.are_valid(snapshot, &self.state.group, now));
+            .is_none_or(|credentials| credentials.are_valid(snapshot, &self.state.group, check));
         may_come.then(|| balancer_config::client(client))
     }
 

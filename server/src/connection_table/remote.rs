@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use lb::{ClientSlot, Lease};
-use rustls_pki_types::UnixTime;
 use tokio::sync::mpsc;
 
-use crate::credentials::ClientCredentials;
+use crate::credentials::{ClientCredentials, PermitCheck};
 use crate::limits::ConnectionSlot;
 use crate::snapshot::GatewaySnapshot;
 
@@ -51,13 +50,9 @@ impl EndRequests {
 impl RemoteDetails {
     /// Returns true if `snapshot` does not allow the connection. Without credentials the other
     /// process decides, and the answer is false.
-    pub(super) fn is_revoked(
-        &self,
-        snapshot: &GatewaySnapshot,
-        verify_at: Option<UnixTime>,
-    ) -> bool {
+    pub(super) fn is_revoked(&self, snapshot: &GatewaySnapshot, check: PermitCheck) -> bool {
         let credentials = self.credentials.as_ref();
-        credentials.is_some_and(|shown| !shown.are_valid(snapshot, &self.group, verify_at))
+        credentials.is_some_and(|shown| !shown.are_valid(snapshot, &self.group, check))
     }
 
     pub(super) fn end(&self) {

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::Gateway;
 use crate::connection_table::RevokedConnections;
+use crate::credentials::PermitCheck;
 use crate::inherited_listeners::InheritedListeners;
 use crate::listeners::ListenError;
 use crate::loaded_policy::NextPolicy;
@@ -51,7 +52,11 @@ impl Gateway {
     /// An address cannot be bound, or a handover is under way. Nothing has changed then.
     pub fn apply(&self, next: NextPolicy) -> Result<ReloadReport, ApplyError> {
         let before = self.snapshot();
-        let trust_changed = !before.tls().trust().is_the_same(next.tls.trust());
+        let check = if before.tls().trust().is_the_same(next.tls.trust()) {
+            PermitCheck::PolicyOnly
+        } else {
+            PermitCheck::WithChain(UnixTime::now())
+        };
         let mut listeners = self.listeners.lock();
         if listeners.are_handed_over() {
             return Err(ApplyError::HandingOver);
@@ -70,9 +75,7 @@ impl Gateway {
             tracing::warn!("`workers` applies at the next start or upgrade");
         }
         let took = start.elapsed();
-        let revoked = self
-            .connections()
-            .revoked(&next, trust_changed, UnixTime::now());
+        let revoked = self.connections().revoked(&next, check);
         let gateway = next.policy().gateway();
         let on_revoke = (gateway.on_revoke, gateway.timeouts.drain);
         let generation = next.generation();

@@ -14,6 +14,7 @@ use super::pending_upgrade::{
     EndedPhase, HandingOver, PendingUpgrade, ReportSender, RequestedUpgrade,
 };
 use crate::admin::{AdminSocket, USUAL_TIMEOUT, UpgradeReport, UpgradeRequest};
+use crate::credentials::PermitCheck;
 use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
 use crate::upgrade::{CandidateProcess, NewProcess, ParentLink, Supervision, UpgradeError};
@@ -128,8 +129,8 @@ impl GatewayProcess {
     /// have failed to read it.
     pub(super) fn end_revoked_remote(&self) {
         let snapshot = self.gateway.snapshot();
-        let now = Some(UnixTime::now());
-        let revoked = self.gateway.connections().revoked_remote(&snapshot, now);
+        let check = PermitCheck::WithChain(UnixTime::now());
+        let revoked = self.gateway.connections().revoked_remote(&snapshot, check);
         if !revoked.is_empty() {
             let gateway = snapshot.policy().gateway();
             tracing::info!(

@@ -155,7 +155,7 @@ impl OldProcess {
             match self.receive().await? {
                 HandoverMessage::Connections(carried) => {
                     for carried in carried {
-                        self.connections.insert(gateway, &carried);
+                        self.connections.insert(gateway.shared(), &carried);
                     }
                 }
                 HandoverMessage::Parent => {
@@ -227,7 +227,7 @@ impl OldProcess {
                 }
             }
         }
-        self.connections.release_all(&gateway);
+        self.connections.release_all(gateway.shared());
         drop(stay);
     }
 
@@ -240,7 +240,9 @@ impl OldProcess {
         end: &Notify,
     ) -> ControlFlow<()> {
         match received {
-            Ok(Some(EventMessage::Connection(event))) => self.connections.handle(gateway, event),
+            Ok(Some(EventMessage::Connection(event))) => {
+                self.connections.handle(gateway.shared(), event);
+            }
             // It came too late for [`Self::report_serving`].
             Ok(Some(EventMessage::ListenersClosed)) => {}
             Ok(Some(EventMessage::Drain)) => end.notify_one(),

@@ -12,7 +12,7 @@ use super::world::World;
 use super::{CLIENTS, GROUPS, poll};
 use crate::admission_wait::AdmissionWait;
 use crate::client_identity::Identity;
-use crate::credentials::is_trusted;
+use crate::credentials::{PermitCheck, is_trusted};
 use crate::expiry::certificate_ended;
 use crate::policy::{Destination, OnRevoke};
 use crate::rejection::Rejection;
@@ -43,7 +43,7 @@ impl World<'_> {
         let is_trusted = is_trusted(
             std::slice::from_ref(certificate),
             &snapshot,
-            Some(UnixTime::now()),
+            PermitCheck::WithChain(UnixTime::now()),
         );
         let sni = Some(format!("g{group}"));
         let identity = Identity::of(certificate).unwrap();

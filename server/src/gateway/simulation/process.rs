@@ -119,9 +119,12 @@ impl Process {
             .connections()
             .admit_remotely(Arc::clone(&remote_admission));
         for one in &states {
-            remote.insert(&next.gateway, one);
+            remote.insert(next.gateway.shared(), one);
         }
-        let (gateway, answers) = (Arc::clone(&next.gateway), Arc::downgrade(&remote_admission));
+        let (shared, answers) = (
+            Arc::clone(next.gateway.shared()),
+            Arc::downgrade(&remote_admission),
+        );
         let carrying = async move {
             loop {
                 let answer = tokio::select! {
@@ -129,7 +132,7 @@ impl Process {
                     answer = remote.decided() => answer,
                     event = told.recv() => match event {
                         Some(event) => {
-                            remote.handle(&gateway, event);
+                            remote.handle(&shared, event);
                             continue;
                         }
                         None => break,
@@ -139,7 +142,7 @@ impl Process {
                     remote_admission.answer(answer);
                 }
             }
-            remote.release_all(&gateway);
+            remote.release_all(&shared);
         };
         self.link = Some(Link {
             remote_admission,

@@ -5,6 +5,7 @@ use rustls_pki_types::UnixTime;
 use super::poll;
 use super::process::Process;
 use super::world::World;
+use crate::credentials::PermitCheck;
 
 /// Maximum number of processes at a time.
 const PROCESSES: usize = 3;
@@ -77,7 +78,7 @@ impl World<'_> {
         let revoked = new
             .gateway
             .connections()
-            .revoked_remote(&snapshot, Some(UnixTime::now()));
+            .revoked_remote(&snapshot, PermitCheck::WithChain(UnixTime::now()));
         let (how, drain) = (new.rules.on_revoke, super::rules::DRAIN);
         let mut ending: super::Task<()> = Box::pin(revoked.end(how, drain));
         if poll(&mut ending).is_none() {
