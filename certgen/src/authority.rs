@@ -22,11 +22,12 @@ use crate::crl::{RevocationList, RevokedCertificate};
 use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
 use crate::issued::IssuedCertificate;
+use crate::paths::{self, CA_STEM};
 use crate::profile;
 use crate::sections;
 use crate::serial::CertificateSerial;
 use crate::spec::{AuthoritySpec, LeafSpec};
-use crate::store::{self, CA_STEM, DraftFile, FileAccess, Overwrite};
+use crate::store::{self, DraftFile, FileAccess, Overwrite};
 
 /// An authority's certificate, followed by those of the authorities above it that are known.
 #[derive(Debug)]
@@ -117,8 +118,8 @@ impl Authority {
     /// A file that cannot be read, or a certificate and key that do not belong together
     /// ([`CertgenError::KeyMismatch`]).
     pub fn load(dir: &Path) -> Result<Self, CertgenError> {
-        let certificate = store::certificate_path(dir, CA_STEM);
-        let key = store::key_path(dir, CA_STEM);
+        let certificate = paths::certificate_path(dir, CA_STEM);
+        let key = paths::key_path(dir, CA_STEM);
         let pem = store::read_file(&certificate)?;
         let pair = sections::key(&store::read_file(&key)?, &key)?;
         let chain = sections::certificates(&pem, &certificate)?;
@@ -142,8 +143,8 @@ impl Authority {
 
     /// Writes drafts of the key and the certificate for a directory.
     pub(crate) fn drafts(&self, dir: &Path) -> Result<(DraftFile, DraftFile), CertgenError> {
-        let certificate = store::certificate_path(dir, CA_STEM);
-        let key = store::key_path(dir, CA_STEM);
+        let certificate = paths::certificate_path(dir, CA_STEM);
+        let key = paths::key_path(dir, CA_STEM);
         let key_pem = self.issuer.key().serialize_pem();
         Ok((
             DraftFile::new(&key, &key_pem, FileAccess::Sealed)?,
@@ -161,8 +162,8 @@ impl Authority {
     pub fn load_or_create(dir: &Path) -> Result<Self, CertgenError> {
         let directory = AuthorityDirectory::lock_new(dir)?;
         let present = [
-            store::certificate_path(dir, CA_STEM),
-            store::key_path(dir, CA_STEM),
+            paths::certificate_path(dir, CA_STEM),
+            paths::key_path(dir, CA_STEM),
         ]
         .iter()
         .any(|path| store::refuse_existing(path).is_err());

@@ -12,10 +12,10 @@ use crate::authority::belongs;
 use crate::certificate_facts::{self, CertificateFacts, date};
 use crate::crl::CrlContents;
 use crate::error::CertgenError;
-use crate::renewal::key_beside;
+use crate::paths::{self, CA_STEM, key_beside};
 use crate::sections;
 use crate::spec::now;
-use crate::store::{self, CA_STEM};
+use crate::store;
 
 /// One check of a certificate and its result, from [`verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl fmt::Display for CertificateCheck {
 /// A certificate of a leaf or an authority, or an existing key, that cannot be read. Everything
 /// else is a [`CheckResult`].
 pub fn verify(dir: &Path, path: &Path) -> Result<Vec<CertificateCheck>, CertgenError> {
-    let authority_path = store::certificate_path(dir, CA_STEM);
+    let authority_path = paths::certificate_path(dir, CA_STEM);
     let (leaf_der, authority_der) = (
         certificate_facts::load(path)?,
         certificate_facts::load(&authority_path)?,
@@ -182,7 +182,7 @@ fn revocation(
     leaf: &CertificateFacts,
     now: OffsetDateTime,
 ) -> CheckResult {
-    let path = store::crl_path(dir);
+    let path = paths::crl_path(dir);
     match CrlContents::load(&path, authority) {
         Err(error) if error.is_not_found() => {
             CheckResult::Skipped(format!("{} does not exist", path.display()))

@@ -11,6 +11,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use crate::authority::Authority;
 use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
+use crate::paths;
 use crate::sections;
 use crate::serial::CertificateSerial;
 use crate::spec::now;
@@ -183,7 +184,7 @@ impl Authority {
         serials: &[CertificateSerial],
         lasting: Option<Duration>,
     ) -> Result<CrlContents, CertgenError> {
-        let path = store::crl_path(dir);
+        let path = paths::crl_path(dir);
         let mut all = match CrlContents::load(&path, self.certificate_der()) {
             Ok(all) => all,
             Err(error) if error.is_not_found() => CrlContents::default(),
@@ -217,7 +218,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         authority.save(dir.path(), Overwrite::Refuse).unwrap();
-        let path = store::crl_path(dir.path());
+        let path = paths::crl_path(dir.path());
         let mut lists = String::new();
         for _ in 0..2 {
             let gone = authority.client("gone").unwrap().serial().clone();

@@ -14,9 +14,10 @@ use crate::error::CertgenError;
 use crate::index::{self, CertificateIndex, IndexEntry};
 use crate::issued::IssuedCertificate;
 use crate::journal::{self, DirectoryChange};
+use crate::paths::{self, CA_STEM, PairPaths};
 use crate::serial::CertificateSerial;
 use crate::spec::LeafSpec;
-use crate::store::{self, CA_STEM, Overwrite};
+use crate::store::{self, Overwrite};
 use crate::{certificate_facts, check, lock};
 
 /// Directory of an authority, locked until this is dropped.
@@ -31,13 +32,6 @@ pub struct AuthorityDirectory {
     lock: File,
 }
 
-/// Paths of a certificate and its key.
-#[derive(Debug)]
-pub(crate) struct PairPaths {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-}
-
 impl AuthorityDirectory {
     /// Locks the directory of an authority; waits for other processes that hold the lock.
     ///
@@ -46,7 +40,7 @@ impl AuthorityDirectory {
     /// A directory without an authority, a lock that cannot be opened or may be another user's
     /// ([`CertgenError::NotOurs`]), or a change that cannot be finished.
     pub fn lock(path: &Path) -> Result<Self, CertgenError> {
-        let certificate = store::certificate_path(path, CA_STEM);
+        let certificate = paths::certificate_path(path, CA_STEM);
         if !journal::is_pending(path) {
             fs::metadata(&certificate).map_err(CertgenError::io("read", &certificate))?;
         }
@@ -95,7 +89,7 @@ impl AuthorityDirectory {
         let mut change = DirectoryChange::new(overwrite);
         change.pair(key, certificate);
         if overwrite == Overwrite::Replace {
-            change.remove(store::crl_path(&self.path));
+            change.remove(paths::crl_path(&self.path));
         }
         change.commit(&self.path)
     }
@@ -114,8 +108,8 @@ impl AuthorityDirectory {
     ) -> Result<Vec<IssuedCertificate>, CertgenError> {
         if overwrite == Overwrite::Refuse {
             for (stem, _) in leaves {
-                store::refuse_existing(&store::certificate_path(&self.path, stem))?;
-                store::refuse_existing(&store::key_path(&self.path, stem))?;
+                store::refuse_existing(&paths::certificate_path(&self.path, stem))?;
+                store::refuse_existing(&paths::key_path(&self.path, stem))?;
             }
         }
         let index = self.index_of(authority.certificate_der())?;
@@ -123,7 +117,12 @@ impl AuthorityDirectory {
         let mut issued = Vec::with_capacity(leaves.len());
         for (stem, spec) in leaves {
             let leaf = authority.issue(spec)?;
-            self.place(&mut change, &leaf, &self.files(stem), index.as_ref())?;
+            self.place(
+                &mut change,
+                &leaf,
+                &PairPaths::of_stem(&self.path, stem),
+                index.as_ref(),
+            )?;
             issued.push(leaf);
         }
         change.commit(&self.path)?;
@@ -139,7 +138,12 @@ impl AuthorityDirectory {
     ) -> Result<(), CertgenError> {
         let index = self.index_of(leaf.issuer())?;
         let mut change = DirectoryChange::new(overwrite);
-        self.place(&mut change, leaf, &self.files(stem), index.as_ref())?;
+        self.place(
+            &mut change,
+            leaf,
+            &PairPaths::of_stem(&self.path, stem),
+            index.as_ref(),
+        )?;
         change.commit(&self.path)
     }
 
@@ -187,20 +191,12 @@ impl AuthorityDirectory {
         Ok(())
     }
 
-    /// Paths of the two files of a stem.
-    fn files(&self, stem: &str) -> PairPaths {
-        PairPaths {
-            certificate: store::certificate_path(&self.path, stem),
-            key: store::key_path(&self.path, stem),
-        }
-    }
-
     /// Reads the index if `authority` is the one of this directory; `None` for any other.
     fn index_of(
         &self,
         authority: &CertificateDer<'_>,
     ) -> Result<Option<CertificateIndex>, CertgenError> {
-        match certificate_facts::load(&store::certificate_path(&self.path, CA_STEM)) {
+        match certificate_facts::load(&paths::certificate_path(&self.path, CA_STEM)) {
             Ok(here) if here == *authority => self.index(authority).map(Some),
             Ok(_) | Err(_) => Ok(None),
         }

@@ -18,10 +18,10 @@ use x509_parser::prelude::FromDer;
 use crate::certificate_facts::{self, CertificateFacts, date, printable};
 use crate::crl::CrlContents;
 use crate::error::CertgenError;
+use crate::paths::{self, CA_STEM};
 use crate::profile;
 use crate::serial::CertificateSerial;
 use crate::spec::now;
-use crate::store::{self, CA_STEM};
 
 pub(crate) use self::file::{append, append_missing, exists, lines};
 
@@ -114,7 +114,7 @@ impl CertificateIndex {
     ///
     /// A file that cannot be read, or a damaged line of the index. A missing index is an empty one.
     pub fn load(dir: &Path) -> Result<Self, CertgenError> {
-        let authority = certificate_facts::load(&store::certificate_path(dir, CA_STEM))?;
+        let authority = certificate_facts::load(&paths::certificate_path(dir, CA_STEM))?;
         Self::of(dir, &authority)
     }
 
@@ -122,7 +122,7 @@ impl CertificateIndex {
         let id = authority_id(authority).unwrap_or_default();
         let mut entries = file::read(dir)?;
         entries.retain(|entry| entry.authority == id);
-        let revoked = match CrlContents::load(&store::crl_path(dir), authority) {
+        let revoked = match CrlContents::load(&paths::crl_path(dir), authority) {
             Ok(list) => list
                 .entries()
                 .iter()

@@ -8,8 +8,9 @@ use rcgen::{Certificate, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::authority::IssuerChain;
-use crate::directory::{AuthorityDirectory, PairPaths};
+use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
+use crate::paths::PairPaths;
 use crate::serial::CertificateSerial;
 use crate::store::{DraftFile, FileAccess, Overwrite};
 

@@ -27,6 +27,7 @@ mod issued;
 mod journal;
 mod lock;
 mod name;
+mod paths;
 mod policy_file;
 mod profile;
 mod renewal;
@@ -49,10 +50,9 @@ pub use crate::error::CertgenError;
 pub use crate::index::{CertificateIndex, CertificateState, IndexEntry};
 pub use crate::issued::IssuedCertificate;
 pub use crate::name::{HostName, LONGEST_NAME, NameError, check_common_name, check_file_stem};
+pub use crate::paths::{CA_STEM, SERVER_STEM, certificate_path, crl_path, key_path};
 pub use crate::policy_file::{GrantAddition, GrantEdit, PolicyFileError, fragment};
 pub use crate::serial::CertificateSerial;
 pub use crate::spec::{AuthoritySpec, LeafSpec, LeafUsage};
-pub use crate::store::{
-    CA_STEM, Overwrite, SERVER_STEM, certificate_path, crl_path, key_path, read_text,
-};
+pub use crate::store::{Overwrite, read_text};
 pub use crate::target::{MatchCount, RevocationTarget};

@@ -9,7 +9,8 @@ use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
 use crate::error::CertgenError;
-use crate::store::{self, CA_STEM};
+use crate::paths::CA_STEM;
+use crate::store;
 
 /// Mode of the lock file: another user who can open it could block all commands.
 const LOCK_MODE: u32 = 0o600;

@@ -7,7 +7,7 @@ use rustls_pki_types::DnsName;
 use thiserror::Error;
 
 use crate::error::CertgenError;
-use crate::store::{CA_STEM, SERVER_STEM};
+use crate::paths::{CA_STEM, SERVER_STEM};
 
 /// Longest common name, in characters (X.520, `ub-common-name`).
 pub const LONGEST_NAME: usize = 64;

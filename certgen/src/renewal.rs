@@ -1,6 +1,6 @@
 //! Renewal: a new certificate with the same names and usage, a new key and a new validity.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rcgen::{DistinguishedName, DnType, DnValue, SanType};
 use time::Duration;
@@ -12,9 +12,10 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::authority::Authority;
 use crate::crl::CrlContents;
-use crate::directory::{AuthorityDirectory, PairPaths};
+use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
 use crate::issued::IssuedCertificate;
+use crate::paths::{self, PairPaths};
 use crate::profile;
 use crate::serial::CertificateSerial;
 use crate::spec::{BACKDATED, LeafUsage, now};
@@ -89,13 +90,7 @@ impl AuthorityDirectory {
         if new.subject().as_raw() != old.subject().as_raw() {
             return Err(refuse("its subject cannot be copied"));
         }
-        self.replace(
-            &renewed,
-            &PairPaths {
-                certificate: path.to_owned(),
-                key: key_beside(path),
-            },
-        )?;
+        self.replace(&renewed, &PairPaths::beside(path))?;
         Ok(renewed)
     }
 }
@@ -136,7 +131,7 @@ impl Authority {
     ) -> Result<(), CertgenError> {
         self.check_own(path, old)?;
         let serial = CertificateSerial::from_bytes(old.raw_serial());
-        match CrlContents::load(&store::crl_path(dir), self.certificate_der()) {
+        match CrlContents::load(&paths::crl_path(dir), self.certificate_der()) {
             Ok(list) if list.contains(&serial) => Err(CertgenError::Revoked {
                 path: path.to_owned(),
                 serial,
@@ -145,20 +140,6 @@ impl Authority {
             Ok(_) | Err(_) => Ok(()),
         }
     }
-}
-
-/// Path of the key beside a certificate: `.crt`, `.pem` or `.cer` becomes `.key`, and to any other
-/// name `.key` is added.
-pub(crate) fn key_beside(certificate: &Path) -> PathBuf {
-    let extension = certificate
-        .extension()
-        .and_then(|extension| extension.to_str());
-    if let Some("crt" | "pem" | "cer") = extension {
-        return certificate.with_extension("key");
-    }
-    let mut path = certificate.as_os_str().to_owned();
-    path.push(".key");
-    path.into()
 }
 
 fn usage(certificate: &X509Certificate<'_>) -> Option<LeafUsage> {

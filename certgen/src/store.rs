@@ -13,12 +13,6 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::error::CertgenError;
 
-/// Stem of the authority's files: `ca.crt`, `ca.key`, `ca.crl`.
-pub const CA_STEM: &str = "ca";
-
-/// Default stem of a server's files: `server.crt`, `server.key`.
-pub const SERVER_STEM: &str = "server";
-
 /// Prefix of the temporary names of drafts.
 const DRAFT_PREFIX: &str = ".certgen-";
 
@@ -64,21 +58,6 @@ impl FileAccess {
             Self::Mode(mode) => mode,
         })
     }
-}
-
-/// Path of the certificate with this stem: `<stem>.crt`.
-pub fn certificate_path(dir: &Path, stem: &str) -> PathBuf {
-    dir.join(format!("{stem}.crt"))
-}
-
-/// Path of the private key with this stem: `<stem>.key`.
-pub fn key_path(dir: &Path, stem: &str) -> PathBuf {
-    dir.join(format!("{stem}.key"))
-}
-
-/// Path of the authority's revocation list: `ca.crl`.
-pub fn crl_path(dir: &Path) -> PathBuf {
-    dir.join(format!("{CA_STEM}.crl"))
 }
 
 /// A file that is written under a temporary name beside its final one.

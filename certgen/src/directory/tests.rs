@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use rustix::process::geteuid;
 
 use super::*;
-use crate::store::crl_path;
+use crate::paths::crl_path;
 use crate::{AuthoritySpec, CertificateState, MatchCount};
 
 fn stage() -> (tempfile::TempDir, Authority) {

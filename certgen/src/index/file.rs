@@ -15,8 +15,9 @@ use crate::certificate_facts::date;
 use crate::error::CertgenError;
 use crate::index::IndexEntry;
 use crate::lock;
+use crate::paths::CA_STEM;
 use crate::serial::CertificateSerial;
-use crate::store::{self, CA_STEM};
+use crate::store;
 
 /// One line of the file; dates are RFC 3339, serials hexadecimal.
 #[derive(Debug, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use super::*;
 use crate::authority::belongs;
 use crate::certificate_facts;
 use crate::directory::AuthorityDirectory;
+use crate::paths;
 use crate::{Authority, AuthoritySpec, CertificateIndex, IssuedCertificate};
 
 /// A directory with an authority and its client `a`, and a second certificate of that client's.
@@ -25,11 +26,11 @@ fn change(
     stem: &str,
     overwrite: Overwrite,
 ) -> DirectoryChange {
-    let file = store::certificate_path(dir, stem);
+    let file = paths::certificate_path(dir, stem);
     let draft = |path: &Path, text: &str| DraftFile::new(path, text, FileAccess::Owner).unwrap();
     let mut change = DirectoryChange::new(overwrite);
     change.pair(
-        draft(&store::key_path(dir, stem), leaf.key_pem()),
+        draft(&paths::key_path(dir, stem), leaf.key_pem()),
         draft(&file, leaf.certificate_pem()),
     );
     change.index(IndexEntry::of(
@@ -43,8 +44,8 @@ fn change(
 }
 
 fn is_pair(dir: &Path, stem: &str) -> bool {
-    let key = fs::read_to_string(store::key_path(dir, stem)).unwrap();
-    let certificate = certificate_facts::load(&store::certificate_path(dir, stem)).unwrap();
+    let key = fs::read_to_string(paths::key_path(dir, stem)).unwrap();
+    let certificate = certificate_facts::load(&paths::certificate_path(dir, stem)).unwrap();
     belongs(&certificate, &KeyPair::from_pem(&key).unwrap())
 }
 
@@ -102,7 +103,7 @@ fn a_change_that_was_cut_off_anywhere_is_finished_by_the_next_command() {
             drop(AuthorityDirectory::lock(dir).unwrap());
 
             assert!(is_pair(dir, stem), "{overwrite:?} after {taken}");
-            let there = certificate_facts::load(&store::certificate_path(dir, stem)).unwrap();
+            let there = certificate_facts::load(&paths::certificate_path(dir, stem)).unwrap();
             assert_eq!(there, leaf.certificate_der());
             let index = CertificateIndex::load(dir).unwrap();
             let serials = index.entries().iter().map(|entry| &entry.serial);
