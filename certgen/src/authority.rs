@@ -5,10 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use pem::{Pem, encode};
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair,
-    PublicKeyData, RevokedCertParams,
+    RevokedCertParams,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -17,68 +16,18 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
 use crate::certificate_facts::date;
-use crate::check::signed_by;
 use crate::crl::{RevocationList, RevokedCertificate};
 use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
 use crate::issued::IssuedCertificate;
+use crate::issuer_chain::IssuerChain;
 use crate::paths::{self, CA_STEM};
 use crate::profile;
 use crate::sections;
 use crate::serial::CertificateSerial;
+use crate::signature::belongs;
 use crate::spec::{AuthoritySpec, LeafSpec};
 use crate::store::{self, DraftFile, FileAccess, Overwrite};
-
-/// An authority's certificate, followed by those of the authorities above it that are known.
-#[derive(Debug)]
-pub(crate) struct IssuerChain {
-    certificates: Vec<CertificateDer<'static>>,
-}
-
-impl IssuerChain {
-    /// Makes a chain of the first certificate and those of the others that issued it, in order; the
-    /// rest are dropped.
-    fn upwards(mut certificates: Vec<CertificateDer<'static>>) -> Self {
-        let mut path: Vec<_> = certificates.drain(..1).collect();
-        while let Some(issuer) = path
-            .last()
-            .and_then(|last| certificates.iter().position(|other| issued(other, last)))
-        {
-            path.push(certificates.remove(issuer));
-        }
-        Self { certificates: path }
-    }
-
-    /// The authority's own certificate.
-    pub(crate) fn own(&self) -> &CertificateDer<'static> {
-        &self.certificates[0]
-    }
-
-    /// The certificates that are sent after a leaf, as PEM: all but a root, which peers either have
-    /// or do not trust.
-    pub(crate) fn intermediates_pem(&self) -> String {
-        let sent = self.certificates.iter().filter(|der| !is_root(der));
-        sent.map(|der| encode(&Pem::new("CERTIFICATE", der.as_ref())))
-            .collect()
-    }
-}
-
-/// Returns true if the first certificate is the issuer of the second; see [`signed_by`].
-fn issued(issuer: &CertificateDer<'_>, der: &CertificateDer<'_>) -> bool {
-    match (
-        X509Certificate::from_der(issuer),
-        X509Certificate::from_der(der),
-    ) {
-        (Ok((_, issuer)), Ok((_, below))) => signed_by(&below, &issuer),
-        _ => false,
-    }
-}
-
-/// Returns true if the certificate names itself as its issuer.
-fn is_root(der: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(der)
-        .is_ok_and(|(_, parsed)| parsed.issuer().as_raw() == parsed.subject().as_raw())
-}
 
 /// A certificate authority with its private key, which signs leaves, intermediate authorities and
 /// revocation lists.
@@ -285,7 +234,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?;
         let mut chain = vec![certificate.der().clone()];
-        chain.extend_from_slice(&self.chain.certificates);
+        chain.extend_from_slice(self.chain.certificates());
         Self::of(chain, certificate.pem(), key, Path::new("the certificate"))
     }
 
@@ -364,12 +313,6 @@ impl fmt::Debug for Authority {
             .field("issuer", &self.issuer)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns true if the certificate's public key is that of this key pair.
-pub(crate) fn belongs(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
-    X509Certificate::from_der(certificate)
-        .is_ok_and(|(_, parsed)| parsed.public_key().raw == key.subject_public_key_info())
 }
 
 fn entry(revocation: &RevokedCertificate) -> RevokedCertParams {

@@ -8,12 +8,12 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::authority::belongs;
 use crate::certificate_facts::{self, CertificateFacts, date};
 use crate::crl::CrlContents;
 use crate::error::CertgenError;
 use crate::paths::{self, CA_STEM, key_beside};
 use crate::sections;
+use crate::signature::{belongs, signed_by};
 use crate::spec::now;
 use crate::store;
 
@@ -95,12 +95,6 @@ pub fn verify(dir: &Path, path: &Path) -> Result<Vec<CertificateCheck>, CertgenE
         .into_iter()
         .map(|(subject, finding)| CertificateCheck { subject, finding })
         .collect())
-}
-
-/// Returns true if the leaf names this authority as its issuer and has its signature.
-pub(crate) fn signed_by(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> bool {
-    leaf.issuer().as_raw() == authority.subject().as_raw()
-        && leaf.verify_signature(Some(authority.public_key())).is_ok()
 }
 
 fn signature(leaf: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> CheckResult {

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
 use time::Duration;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use crate::authority::Authority;
 use crate::crl::CrlContents;
@@ -16,9 +14,10 @@ use crate::issued::IssuedCertificate;
 use crate::journal::{self, DirectoryChange};
 use crate::paths::{self, CA_STEM, PairPaths};
 use crate::serial::CertificateSerial;
+use crate::signature::signed_leaf;
 use crate::spec::LeafSpec;
 use crate::store::{self, Overwrite};
-use crate::{certificate_facts, check, lock};
+use crate::{certificate_facts, lock};
 
 /// Directory of an authority, locked until this is dropped.
 ///
@@ -178,7 +177,7 @@ impl AuthorityDirectory {
         let (issuer, file) = (leaf.issuer(), self.indexed_path(&files.certificate));
         let old = certificate_facts::load(&files.certificate)
             .ok()
-            .filter(|old| signed(old, issuer))
+            .filter(|old| signed_leaf(old, issuer))
             .and_then(|old| IndexEntry::of(&old, issuer, &file, None));
         let replaces = old.as_ref().map(|old| old.serial.clone());
         change.index(old.filter(|old| index.get(&old.serial).is_none()));
@@ -227,7 +226,7 @@ impl AuthorityDirectory {
             let Ok(der) = certificate_facts::load(&path) else {
                 continue;
             };
-            if signed(&der, authority) {
+            if signed_leaf(&der, authority) {
                 found.extend(IndexEntry::of(
                     &der,
                     authority,
@@ -264,18 +263,6 @@ impl AuthorityDirectory {
         lasting: Option<Duration>,
     ) -> Result<CrlContents, CertgenError> {
         authority.revoke_in(&self.path, serials, lasting)
-    }
-}
-
-/// Returns true if the authority with this certificate signed the leaf; false for an authority's
-/// certificate.
-fn signed(leaf: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
-    match (
-        X509Certificate::from_der(leaf),
-        X509Certificate::from_der(authority),
-    ) {
-        (Ok((_, leaf)), Ok((_, authority))) => !leaf.is_ca() && check::signed_by(&leaf, &authority),
-        _ => false,
     }
 }
 

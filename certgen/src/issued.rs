@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rcgen::{Certificate, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::authority::IssuerChain;
 use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
+use crate::issuer_chain::IssuerChain;
 use crate::paths::PairPaths;
 use crate::serial::CertificateSerial;
 use crate::store::{DraftFile, FileAccess, Overwrite};

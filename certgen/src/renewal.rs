@@ -11,6 +11,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::authority::Authority;
+use crate::certificate_facts;
 use crate::crl::CrlContents;
 use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
@@ -18,9 +19,9 @@ use crate::issued::IssuedCertificate;
 use crate::paths::{self, PairPaths};
 use crate::profile;
 use crate::serial::CertificateSerial;
+use crate::signature::signed_by;
 use crate::spec::{BACKDATED, LeafUsage, now};
 use crate::store;
-use crate::{certificate_facts, check};
 
 impl Authority {
     /// Renews the leaf in a file: same subject, names and usage, a new key and a new validity.
@@ -116,7 +117,7 @@ impl Authority {
         }
         let (_, own) = X509Certificate::from_der(self.certificate_der())
             .map_err(|_| certificate_facts::unreadable(path))?;
-        if check::signed_by(leaf, &own) {
+        if signed_by(leaf, &own) {
             Ok(())
         } else {
             Err(CertgenError::Foreign(path.to_owned()))

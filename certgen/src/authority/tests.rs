@@ -4,7 +4,7 @@ use x509_parser::extensions::KeyUsage;
 use super::*;
 use crate::LeafUsage;
 use crate::certificate_facts::CertificateFacts;
-use crate::check::signed_by;
+use crate::signature::signed_by;
 use crate::spec::now;
 
 fn authority() -> Authority {

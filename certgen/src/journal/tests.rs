@@ -2,10 +2,10 @@ use rcgen::KeyPair;
 use tempfile::TempDir;
 
 use super::*;
-use crate::authority::belongs;
 use crate::certificate_facts;
 use crate::directory::AuthorityDirectory;
 use crate::paths;
+use crate::signature::belongs;
 use crate::{Authority, AuthoritySpec, CertificateIndex, IssuedCertificate};
 
 /// A directory with an authority and its client `a`, and a second certificate of that client's.
