@@ -17,7 +17,6 @@ use x509_parser::prelude::FromDer;
 
 use crate::certificate_facts::date;
 use crate::crl::{RevocationList, RevokedCertificate};
-use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
 use crate::issued::IssuedCertificate;
 use crate::issuer_chain::IssuerChain;
@@ -27,7 +26,7 @@ use crate::sections;
 use crate::serial::CertificateSerial;
 use crate::signature::belongs;
 use crate::spec::{AuthoritySpec, LeafSpec};
-use crate::store::{self, DraftFile, FileAccess, Overwrite};
+use crate::store::{self, DraftFile, FileAccess};
 
 /// A certificate authority with its private key, which signs leaves, intermediate authorities and
 /// revocation lists.
@@ -78,18 +77,6 @@ impl Authority {
         Self::of(chain, pem, pair, &certificate)
     }
 
-    /// Writes `ca.crt`, readable by all, and `ca.key`, readable by its owner alone.
-    ///
-    /// With [`Overwrite::Replace`] the revocation list of the old authority is removed.
-    ///
-    /// # Errors
-    ///
-    /// A file that exists and may not be replaced ([`CertgenError::Exists`]), or that cannot be
-    /// written.
-    pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
-        AuthorityDirectory::lock_new(dir)?.create(self, overwrite)
-    }
-
     /// Writes drafts of the key and the certificate for a directory.
     pub(crate) fn drafts(&self, dir: &Path) -> Result<(DraftFile, DraftFile), CertgenError> {
         let certificate = paths::certificate_path(dir, CA_STEM);
@@ -99,29 +86,6 @@ impl Authority {
             DraftFile::new(&key, &key_pem, FileAccess::Sealed)?,
             DraftFile::new(&certificate, &self.certificate_pem, FileAccess::Public)?,
         ))
-    }
-
-    /// Reads the authority of a directory, or makes and saves a default one if there is none.
-    ///
-    /// Of two concurrent calls one makes the authority, and both return it.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read or written.
-    pub fn load_or_create(dir: &Path) -> Result<Self, CertgenError> {
-        let directory = AuthorityDirectory::lock_new(dir)?;
-        let present = [
-            paths::certificate_path(dir, CA_STEM),
-            paths::key_path(dir, CA_STEM),
-        ]
-        .iter()
-        .any(|path| store::refuse_existing(path).is_err());
-        if present {
-            return Self::load(dir);
-        }
-        let authority = Self::new(&AuthoritySpec::default())?;
-        directory.create(&authority, Overwrite::Refuse)?;
-        Ok(authority)
     }
 
     /// The authority's certificate as PEM.

@@ -1,5 +1,6 @@
 //! Revocation lists of an authority (RFC 5280, 5): reading, signing and their entries.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rustls_pki_types::CertificateRevocationListDer;
@@ -8,14 +9,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use crate::authority::Authority;
-use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
-use crate::paths;
 use crate::sections;
 use crate::serial::CertificateSerial;
-use crate::spec::now;
-use crate::store::{self, DraftFile, FileAccess};
+use crate::store;
 
 /// Default validity of a revocation list: 30 days.
 const LIST_LASTS: Duration = Duration::days(30);
@@ -121,6 +118,35 @@ impl CrlContents {
         self.entries.iter().any(|entry| entry.serial == *serial)
     }
 
+    /// How long the list that follows this one is valid: `wanted`, or else as long as this one, or
+    /// [`LIST_LASTS`].
+    pub(crate) fn next_lasts(&self, wanted: Option<Duration>) -> Duration {
+        wanted.or(self.lasts).unwrap_or(LIST_LASTS)
+    }
+
+    /// The contents of the list that follows this one and is valid for `updates`: these serials are
+    /// revoked too, at its start.
+    ///
+    /// # Errors
+    ///
+    /// A list that has the highest number ([`CertgenError::CrlNumber`]).
+    pub(crate) fn next(
+        mut self,
+        serials: &[CertificateSerial],
+        updates: &Range<OffsetDateTime>,
+    ) -> Result<Self, CertgenError> {
+        for serial in serials {
+            if !self.contains(serial) {
+                let entry = RevokedCertificate::new(serial.clone(), updates.start);
+                self.entries.push(entry);
+            }
+        }
+        self.number = self.number.checked_add(1).ok_or(CertgenError::CrlNumber)?;
+        self.next_update = Some(updates.end);
+        self.lasts = Some(updates.end - updates.start);
+        Ok(self)
+    }
+
     fn parse(der: &[u8], authority: &[u8]) -> Result<Self, CrlFault> {
         let (_, list) =
             CertificateRevocationList::from_der(der).map_err(|_| CrlFault::Unreadable)?;
@@ -155,82 +181,4 @@ impl CrlContents {
 enum CrlFault {
     Unreadable,
     Foreign,
-}
-
-impl Authority {
-    /// Revokes certificates permanently: adds them to the `ca.crl` of a directory and signs it
-    /// again, valid for `lasting`. Without a serial it only signs the list.
-    ///
-    /// It waits for the directory's lock, so concurrent calls do not lose entries.
-    ///
-    /// # Errors
-    ///
-    /// A list that cannot be read, is not this authority's, or cannot be written.
-    pub fn revoke(
-        &self,
-        dir: &Path,
-        serials: &[CertificateSerial],
-        lasting: Duration,
-    ) -> Result<CrlContents, CertgenError> {
-        AuthorityDirectory::lock(dir)?.revoke(self, serials, Some(lasting))
-    }
-
-    /// Revokes as [`Authority::revoke`] does, in a directory whose lock the caller holds.
-    ///
-    /// Without `lasting` the list is valid for as long as the one before, or for [`LIST_LASTS`].
-    pub(crate) fn revoke_in(
-        &self,
-        dir: &Path,
-        serials: &[CertificateSerial],
-        lasting: Option<Duration>,
-    ) -> Result<CrlContents, CertgenError> {
-        let path = paths::crl_path(dir);
-        let mut all = match CrlContents::load(&path, self.certificate_der()) {
-            Ok(all) => all,
-            Err(error) if error.is_not_found() => CrlContents::default(),
-            Err(error) => return Err(error),
-        };
-        let now = now();
-        for serial in serials {
-            if !all.contains(serial) {
-                all.entries
-                    .push(RevokedCertificate::new(serial.clone(), now));
-            }
-        }
-        all.number = all.number.checked_add(1).ok_or(CertgenError::CrlNumber)?;
-        let lasting = lasting.or(all.lasts).unwrap_or(LIST_LASTS);
-        let next_update = now.checked_add(lasting).ok_or(CertgenError::Validity)?;
-        (all.next_update, all.lasts) = (Some(next_update), Some(lasting));
-        let list = self.sign_crl(&all.entries, now..next_update, all.number)?;
-        DraftFile::new(&path, list.pem(), FileAccess::Public)?.replace()?;
-        Ok(all)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::AuthoritySpec;
-    use crate::store::Overwrite;
-
-    #[test]
-    fn a_list_beside_another_is_not_lost_when_one_is_signed_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-        authority.save(dir.path(), Overwrite::Refuse).unwrap();
-        let path = paths::crl_path(dir.path());
-        let mut lists = String::new();
-        for _ in 0..2 {
-            let gone = authority.client("gone").unwrap().serial().clone();
-            authority.revoke(dir.path(), &[gone], LIST_LASTS).unwrap();
-            lists += &std::fs::read_to_string(&path).unwrap();
-        }
-        let both = format!("{lists}{}", authority.certificate_pem());
-        for text in [lists, both] {
-            std::fs::write(&path, &text).unwrap();
-            let refused = authority.revoke(dir.path(), &[], LIST_LASTS).unwrap_err();
-            assert!(matches!(refused, CertgenError::NotAlone(_)), "{refused}");
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        }
-    }
 }

@@ -4,18 +4,15 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
-use time::Duration;
 
 use crate::authority::Authority;
-use crate::crl::CrlContents;
 use crate::error::CertgenError;
 use crate::index::{self, CertificateIndex, IndexEntry};
 use crate::issued::IssuedCertificate;
 use crate::journal::{self, DirectoryChange};
 use crate::paths::{self, CA_STEM, PairPaths};
-use crate::serial::CertificateSerial;
 use crate::signature::signed_leaf;
-use crate::spec::LeafSpec;
+use crate::spec::{AuthoritySpec, LeafSpec};
 use crate::store::{self, Overwrite};
 use crate::{certificate_facts, lock};
 
@@ -54,7 +51,7 @@ impl AuthorityDirectory {
     /// A lock that cannot be opened or may be another user's ([`CertgenError::NotOurs`]), or a
     /// change that cannot be finished.
     pub fn lock_new(path: &Path) -> Result<Self, CertgenError> {
-        fs::create_dir_all(path).map_err(CertgenError::io("create the directory", path))?;
+        fs::create_dir_all(path).map_err(CertgenError::io("make the directory", path))?;
         let directory = Self {
             path: path.to_owned(),
             lock: lock::take(path)?,
@@ -249,20 +246,57 @@ impl AuthorityDirectory {
             _ => file.to_owned(),
         }
     }
+}
 
-    /// Revokes certificates permanently: adds them to `ca.crl` and signs it again, valid for
-    /// `lasting`, or else for as long as the list before, at first 30 days.
+impl Authority {
+    /// Writes `ca.crt`, readable by all, and `ca.key`, readable by its owner alone.
+    ///
+    /// With [`Overwrite::Replace`] the revocation list of the old authority is removed.
     ///
     /// # Errors
     ///
-    /// A list that cannot be read, is not this authority's, or cannot be written.
-    pub fn revoke(
-        &self,
-        authority: &Authority,
-        serials: &[CertificateSerial],
-        lasting: Option<Duration>,
-    ) -> Result<CrlContents, CertgenError> {
-        authority.revoke_in(&self.path, serials, lasting)
+    /// A file that exists and may not be replaced ([`CertgenError::Exists`]), or that cannot be
+    /// written.
+    pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), CertgenError> {
+        AuthorityDirectory::lock_new(dir)?.create(self, overwrite)
+    }
+
+    /// Reads the authority of a directory, or makes and saves a default one if there is none.
+    ///
+    /// Of two concurrent calls one makes the authority, and both return it.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or written.
+    pub fn load_or_create(dir: &Path) -> Result<Self, CertgenError> {
+        let directory = AuthorityDirectory::lock_new(dir)?;
+        let present = [
+            paths::certificate_path(dir, CA_STEM),
+            paths::key_path(dir, CA_STEM),
+        ]
+        .iter()
+        .any(|path| store::refuse_existing(path).is_err());
+        if present {
+            return Self::load(dir);
+        }
+        let authority = Self::new(&AuthoritySpec::default())?;
+        directory.create(&authority, Overwrite::Refuse)?;
+        Ok(authority)
+    }
+}
+
+impl IssuedCertificate {
+    /// Writes `<stem>.crt`, readable by all, and `<stem>.key`, readable by its owner alone.
+    ///
+    /// The certificate's file also has the intermediate authorities that peers need. In the
+    /// directory of its authority the certificate is added to the index.
+    ///
+    /// # Errors
+    ///
+    /// A file that exists and may not be replaced ([`CertgenError::Exists`]), or that cannot be
+    /// written.
+    pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
+        AuthorityDirectory::lock_new(dir)?.save(self, stem, overwrite)
     }
 }
 

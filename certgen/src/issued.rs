@@ -1,18 +1,16 @@
 //! A leaf that an authority signed, with its private key.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{Certificate, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::directory::AuthorityDirectory;
 use crate::error::CertgenError;
 use crate::issuer_chain::IssuerChain;
 use crate::paths::PairPaths;
 use crate::serial::CertificateSerial;
-use crate::store::{DraftFile, FileAccess, Overwrite};
+use crate::store::{DraftFile, FileAccess};
 
 /// A signed certificate and its private key, as [`Authority::issue`](crate::Authority::issue)
 /// makes them. `Debug` does not show the key.
@@ -74,19 +72,6 @@ impl IssuedCertificate {
             self.certificate_pem,
             self.issuer.intermediates_pem()
         )
-    }
-
-    /// Writes `<stem>.crt`, readable by all, and `<stem>.key`, readable by its owner alone.
-    ///
-    /// The certificate's file also has the intermediate authorities that peers need. In the
-    /// directory of its authority the certificate is added to the index.
-    ///
-    /// # Errors
-    ///
-    /// A file that exists and may not be replaced ([`CertgenError::Exists`]), or that cannot be
-    /// written.
-    pub fn save(&self, dir: &Path, stem: &str, overwrite: Overwrite) -> Result<(), CertgenError> {
-        AuthorityDirectory::lock_new(dir)?.save(self, stem, overwrite)
     }
 
     /// Writes drafts of the key and the certificate for these two files.

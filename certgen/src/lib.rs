@@ -32,6 +32,7 @@ mod paths;
 mod policy_file;
 mod profile;
 mod renewal;
+mod revocation;
 mod sections;
 mod serial;
 mod signature;

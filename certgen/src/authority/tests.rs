@@ -6,6 +6,7 @@ use crate::LeafUsage;
 use crate::certificate_facts::CertificateFacts;
 use crate::signature::signed_by;
 use crate::spec::now;
+use crate::store::Overwrite;
 
 fn authority() -> Authority {
     Authority::new(&AuthoritySpec::default()).unwrap()

@@ -2,9 +2,11 @@ use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use rustix::process::geteuid;
+use time::Duration;
 
 use super::*;
 use crate::paths::crl_path;
+use crate::serial::CertificateSerial;
 use crate::{AuthoritySpec, CertificateState, MatchCount};
 
 fn stage() -> (tempfile::TempDir, Authority) {
