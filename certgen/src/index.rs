@@ -3,6 +3,7 @@
 //! `ca.index` has one line of JSON for each certificate, and only ever grows. Revocations are
 //! recorded in `ca.crl` alone, so the two cannot contradict each other.
 
+mod entry;
 mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,66 +13,16 @@ use std::path::Path;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
-use crate::certificate_facts::{self, CertificateFacts, date, printable};
+use crate::certificate_facts::{self, date, printable};
 use crate::crl::CrlContents;
 use crate::error::CertgenError;
 use crate::paths::{self, CA_STEM};
-use crate::profile;
 use crate::serial::CertificateSerial;
 use crate::spec::now;
 
+pub use self::entry::IndexEntry;
 pub(crate) use self::file::{append, append_missing, exists, lines};
-
-/// Record of one issued certificate, written when it was issued.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IndexEntry {
-    pub(crate) serial: CertificateSerial,
-    pub(crate) name: String,
-    pub(crate) kind: String,
-    pub(crate) file: String,
-    pub(crate) from: OffsetDateTime,
-    pub(crate) until: OffsetDateTime,
-    pub(crate) authority: String,
-    pub(crate) replaces: Option<CertificateSerial>,
-}
-
-impl IndexEntry {
-    /// Makes the entry of a certificate that this authority signed; `None` if one of the two
-    /// certificates cannot be parsed.
-    pub(crate) fn of(
-        der: &CertificateDer<'_>,
-        authority: &CertificateDer<'_>,
-        file: &Path,
-        replaces: Option<CertificateSerial>,
-    ) -> Option<Self> {
-        let facts = CertificateFacts::parse(der)?;
-        let kind = match facts.usages() {
-            [only] if only == "serverAuth" => "server",
-            [only] if only == "clientAuth" => "client",
-            _ => "other",
-        };
-        Some(Self {
-            serial: facts.serial().clone(),
-            name: facts.common_name().unwrap_or_default().to_owned(),
-            kind: kind.to_owned(),
-            file: file.display().to_string(),
-            from: facts.not_before(),
-            until: facts.not_after(),
-            authority: authority_id(authority)?,
-            replaces,
-        })
-    }
-}
-
-/// Identifies an authority by the hash of its public key, so that the entries of an earlier
-/// authority in the same directory can be told apart.
-fn authority_id(certificate: &CertificateDer<'_>) -> Option<String> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Some(profile::spki_hash(parsed.public_key().raw))
-}
 
 /// State of an issued certificate, as [`CertificateIndex::state`] determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +70,7 @@ impl CertificateIndex {
     }
 
     pub(crate) fn of(dir: &Path, authority: &CertificateDer<'_>) -> Result<Self, CertgenError> {
-        let id = authority_id(authority).unwrap_or_default();
+        let id = entry::authority_id(authority).unwrap_or_default();
         let mut entries = file::read(dir)?;
         entries.retain(|entry| entry.authority == id);
         let revoked = match CrlContents::load(&paths::crl_path(dir), authority) {

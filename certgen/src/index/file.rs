@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::certificate_facts::date;
 use crate::error::CertgenError;
-use crate::index::IndexEntry;
+use crate::index::entry::IndexEntry;
 use crate::lock;
 use crate::paths::CA_STEM;
 use crate::serial::CertificateSerial;
