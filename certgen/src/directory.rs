@@ -51,7 +51,7 @@ impl AuthorityDirectory {
     /// A lock that cannot be opened or may be another user's ([`CertgenError::NotOurs`]), or a
     /// change that cannot be finished.
     pub fn lock_new(path: &Path) -> Result<Self, CertgenError> {
-        fs::create_dir_all(path).map_err(CertgenError::io("make the directory", path))?;
+        fs::create_dir_all(path).map_err(CertgenError::io("create the directory", path))?;
         let directory = Self {
             path: path.to_owned(),
             lock: lock::take(path)?,

@@ -7,7 +7,7 @@ use strict_pem::PemError;
 use thiserror::Error;
 
 use crate::name::NameError;
-use crate::serial::CertificateSerial;
+use crate::serial::{CertificateSerial, RandomError};
 
 /// Errors of making, reading and changing certificates, lists and their files.
 #[derive(Debug, Error)]
@@ -153,8 +153,8 @@ pub enum CertgenError {
     #[error("the number of the revocation list has reached its maximum")]
     CrlNumber,
     /// The random number generator failed.
-    #[error("cannot get random bytes from the system")]
-    Random,
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// The signing library reported an error.
     #[error("signing failed")]
     Sign(#[from] rcgen::Error),
@@ -174,6 +174,14 @@ impl CertgenError {
     /// Returns true if this is [`CertgenError::Io`] for a file that does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Returns a function that adds the name to the rule that it breaks.
+    pub(crate) fn name(name: &str) -> impl FnOnce(NameError) -> Self {
+        move |source| Self::Name {
+            name: name.to_owned(),
+            source,
+        }
     }
 
     /// Returns a function that adds the operation and the file to an I/O error.

@@ -1,12 +1,7 @@
 //! Rules for the names of certificates and their files.
 
-use std::net::IpAddr;
-
-use rcgen::SanType;
-use rustls_pki_types::DnsName;
 use thiserror::Error;
 
-use crate::error::CertgenError;
 use crate::paths::{CA_STEM, SERVER_STEM};
 
 /// Longest common name, in characters (X.520, `ub-common-name`).
@@ -87,14 +82,6 @@ pub fn check_file_stem(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Returns a function that adds the name to the rule that it breaks.
-pub(crate) fn refuse(name: &str) -> impl FnOnce(NameError) -> CertgenError {
-    move |source| CertgenError::Name {
-        name: name.to_owned(),
-        source,
-    }
-}
-
 /// Returns true for a character that a reader cannot see, or that changes how others are shown.
 ///
 /// The gateway refuses the same characters, so no certificate is issued that it would not accept.
@@ -105,42 +92,6 @@ pub(crate) fn is_invisible(character: char) -> bool {
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
             | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
-
-/// A name by which clients reach and verify a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostName {
-    /// A DNS name, possibly with `*` as its first label; in lower case.
-    Dns(String),
-    /// An IPv4 or IPv6 address.
-    Ip(IpAddr),
-}
-
-impl HostName {
-    /// Parses a DNS name, a wildcard such as `*.example.test`, or an IP address.
-    ///
-    /// # Errors
-    ///
-    /// [`CertgenError::Name`] with [`NameError::NotAHost`].
-    pub fn parse(text: &str) -> Result<Self, CertgenError> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Ip(address));
-        }
-        let name = text.to_ascii_lowercase();
-        let parent = name.strip_prefix("*.").unwrap_or(&name);
-        if parent.ends_with('.') || DnsName::try_from(parent).is_err() {
-            return Err(refuse(text)(NameError::NotAHost));
-        }
-        Ok(Self::Dns(name))
-    }
-
-    /// Converts the name to a subject alternative name.
-    pub(crate) fn san(self) -> Result<SanType, CertgenError> {
-        Ok(match self {
-            Self::Dns(name) => SanType::DnsName(name.try_into()?),
-            Self::Ip(address) => SanType::IpAddress(address),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -184,18 +135,5 @@ mod tests {
         assert_eq!(check_file_stem("ca"), Err(NameError::Reserved));
         assert_eq!(check_file_stem("Server"), Err(NameError::Reserved));
         assert_eq!(check_file_stem("server-2"), Ok(()));
-    }
-
-    #[test]
-    fn a_host_is_a_dns_name_a_wildcard_or_an_address() {
-        assert!(
-            matches!(HostName::parse("*.Example.test"), Ok(HostName::Dns(name)) if name == "*.example.test")
-        );
-        assert!(matches!(HostName::parse("::1"), Ok(HostName::Ip(_))));
-        for bad in [
-            "", "*", "a b", "a..b", "a.*.b", "a.", "1.2.3", "*.", "-a", "ü.test",
-        ] {
-            assert!(HostName::parse(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::error::CertgenError;
-use crate::name::{check_common_name, refuse};
+use crate::name::check_common_name;
 use crate::store::{self, DraftFile, FileAccess};
 use crate::yaml;
 
@@ -102,7 +102,7 @@ impl GrantEdit {
     /// A file that is not a policy, does not define the group, or cannot be added to safely.
     pub fn plan(path: &Path, clients: &[&str], group: &str) -> Result<Self, PolicyFileError> {
         for name in clients.iter().chain([&group]) {
-            check_common_name(name).map_err(refuse(name))?;
+            check_common_name(name).map_err(CertgenError::name(name))?;
         }
         // A link keeps pointing to the file; the file is what changes.
         let path = fs::canonicalize(path).map_err(CertgenError::io("read", path))?;

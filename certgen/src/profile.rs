@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 
 use crate::certificate_facts;
 use crate::error::CertgenError;
-use crate::name::{HostName, check_common_name, refuse};
+use crate::host_name::HostName;
+use crate::name::check_common_name;
 use crate::serial::CertificateSerial;
 use crate::spec::{AuthoritySpec, LeafSpec, LeafUsage};
 
@@ -29,7 +30,7 @@ pub(crate) fn authority(
         let hash = spki_hash(&key.subject_public_key_info());
         format!("Portcullis Authority {}", &hash[..NAME_DIGITS])
     });
-    check_common_name(&common_name).map_err(refuse(&common_name))?;
+    check_common_name(&common_name).map_err(CertgenError::name(&common_name))?;
     let mut params = fresh(spec.not_before, spec.not_after)?;
     params.distinguished_name = named(&common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(spec.path_len));
@@ -44,7 +45,7 @@ pub(crate) fn spki_hash(spki: &[u8]) -> String {
 
 /// Parameters of a leaf with its common name and subject alternative names.
 pub(crate) fn leaf(spec: &LeafSpec) -> Result<CertificateParams, CertgenError> {
-    check_common_name(&spec.common_name).map_err(refuse(&spec.common_name))?;
+    check_common_name(&spec.common_name).map_err(CertgenError::name(&spec.common_name))?;
     let mut params = nameless_leaf(spec.usage, spec.not_before, spec.not_after)?;
     params.distinguished_name = named(&spec.common_name);
     params.subject_alt_names = spec

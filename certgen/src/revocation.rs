@@ -1,4 +1,4 @@
-//! Revocation: certificates are added to the list of their authority, which is signed afresh.
+//! Revocation: certificates are added to the list of their authority, which is signed again.
 
 use std::path::Path;
 

@@ -2,13 +2,18 @@
 
 use std::fmt;
 
-use crate::error::CertgenError;
+use thiserror::Error;
 
 /// Octets of a fresh serial: 128 bits, well within the 20 octets of RFC 5280.
 const FRESH_OCTETS: usize = 16;
 
 /// Octets of the longest serial that RFC 5280 allows.
 const LONGEST_OCTETS: usize = 20;
+
+/// The random number generator failed, so that no serial can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("cannot get random bytes from the system")]
+pub struct RandomError;
 
 /// Serial number of a certificate: an unsigned number without leading zeros.
 ///
@@ -24,9 +29,9 @@ impl CertificateSerial {
     }
 
     /// Makes an unpredictable serial of 128 bits, long enough to be unique.
-    pub(crate) fn random() -> Result<Self, CertgenError> {
+    pub(crate) fn random() -> Result<Self, RandomError> {
         let mut octets = [0; FRESH_OCTETS];
-        aws_lc_rs::rand::fill(&mut octets).map_err(|_| CertgenError::Random)?;
+        aws_lc_rs::rand::fill(&mut octets).map_err(|_| RandomError)?;
         // Zero is not a serial, and a first octet of zero would make it shorter.
         octets[0] |= 1;
         Ok(Self::from_bytes(&octets))

@@ -5,7 +5,8 @@ use std::fmt;
 use time::{Duration, OffsetDateTime};
 
 use crate::error::CertgenError;
-use crate::name::HostName;
+use crate::host_name::HostName;
+use crate::name::LONGEST_NAME;
 
 /// Time before now at which a validity starts, for verifiers whose clock is slow: 5 minutes.
 pub(crate) const BACKDATED: Duration = Duration::minutes(5);
@@ -95,7 +96,7 @@ impl LeafSpec {
         let common_name = match sans.first() {
             None => return Err(CertgenError::NoNames),
             // Verifiers look at the alternative names; the common name is for people.
-            Some(HostName::Dns(name)) if name.len() > crate::LONGEST_NAME => "server".to_owned(),
+            Some(HostName::Dns(name)) if name.len() > LONGEST_NAME => "server".to_owned(),
             Some(HostName::Dns(name)) => name.clone(),
             Some(HostName::Ip(address)) => address.to_string(),
         };
