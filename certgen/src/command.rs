@@ -1,22 +1,22 @@
 //! Commands of `certgen`: the arguments, their dispatch and the exit codes.
 
+mod error;
 mod issue;
 mod revoke;
+mod span;
 mod usage;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use certgen::{
-    AuthorityDirectory, CertgenError, CertificateIndex, NameError, PemFacts, PolicyFileError,
-    certificate_path, crl_path,
-};
+use certgen::{AuthorityDirectory, CertificateIndex, PemFacts, crl_path};
 use clap::{Parser, Subcommand};
-use thiserror::Error;
 use time::Duration;
 
+use crate::command::error::CommandError;
 use crate::command::issue::{NewAuthority, NewClients, NewServer};
 use crate::command::revoke::RevokeArguments;
+use crate::command::span::span;
 
 /// Issue, renew and revoke the certificates of a private authority.
 #[derive(Debug, Parser)]
@@ -88,28 +88,6 @@ enum CertgenCommand {
         #[arg(long, value_name = "SPAN", value_parser = span)]
         within: Option<Duration>,
     },
-}
-
-/// Failures of a command.
-#[derive(Debug, Error)]
-pub(crate) enum CommandError {
-    #[error(transparent)]
-    Certgen(#[from] CertgenError),
-    #[error(transparent)]
-    Policy(#[from] PolicyFileError),
-    #[error("the name {name:?} cannot be a file name")]
-    FileName { name: String, source: NameError },
-    #[error("{0:?} is given twice")]
-    Twice(String),
-    #[error("no client name is given")]
-    NoClient,
-    #[error("{0:?} is not a serial number; expected hexadecimal digits, with or without colons")]
-    Serial(String),
-    #[error("{} is not the revocation list of {}; only that list can be signed",
-        .file.display(), .dir.display())]
-    OtherList { file: PathBuf, dir: PathBuf },
-    #[error("cannot write the output")]
-    Output(#[from] io::Error),
 }
 
 /// Exit code of `needs-renewal`: renew.
@@ -213,47 +191,9 @@ fn renew(
     Ok(())
 }
 
-/// Prints the paths of a new certificate and key.
-fn announce(dir: &Path, stem: &str, out: &mut dyn Write) -> io::Result<()> {
-    let (certificate, key) = (certificate_path(dir, stem), certgen::key_path(dir, stem));
-    writeln!(out, "wrote {} and {}", certificate.display(), key.display())
-}
-
-/// Parses a span like `30d`: a positive number and one of `w`, `d`, `h`, `m`, `s`.
-fn span(text: &str) -> Result<Duration, String> {
-    let units = [
-        ('w', 604_800),
-        ('d', 86_400),
-        ('h', 3600),
-        ('m', 60),
-        ('s', 1),
-    ];
-    let wrong = || "expected a number with one of w, d, h, m, s, such as 30d".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let (_, seconds) = units
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or_else(wrong)?;
-    let digits = &text[..text.len() - unit.len_utf8()];
-    let count: u32 = digits.parse().map_err(|_| wrong())?;
-    if count == 0 {
-        return Err("zero is too short; expected a duration such as 30d".to_owned());
-    }
-    Ok(Duration::seconds(i64::from(count) * seconds))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_span_is_a_number_with_its_unit() {
-        assert_eq!(span("30d"), Ok(Duration::days(30)));
-        assert_eq!(span("90m"), Ok(Duration::minutes(90)));
-        for bad in ["", "d", "30", "0d", "-1d", "1.5h", "30ü", "99999999999d"] {
-            assert!(span(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn the_command_line_is_sound() {

@@ -12,7 +12,8 @@ use certgen::{
 use clap::Args;
 use time::{Duration, OffsetDateTime};
 
-use crate::command::{CommandError, announce, usage};
+use crate::command::error::CommandError;
+use crate::command::usage::{self, announce};
 
 /// Placeholder for the group in printed examples if `--group` is absent.
 const ANY_GROUP: &str = "GROUP";

@@ -7,7 +7,8 @@ use certgen::{AuthorityDirectory, CertificateSerial, MatchCount, RevocationTarge
 use clap::Args;
 use time::Duration;
 
-use crate::command::{CommandError, span};
+use crate::command::error::CommandError;
+use crate::command::span::span;
 
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArguments {

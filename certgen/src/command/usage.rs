@@ -64,6 +64,12 @@ pub(crate) fn commands(
     )
 }
 
+/// Prints the paths of a new certificate and key.
+pub(crate) fn announce(dir: &Path, stem: &str, out: &mut dyn Write) -> io::Result<()> {
+    let (certificate, key) = (certificate_path(dir, stem), key_path(dir, stem));
+    writeln!(out, "wrote {} and {}", certificate.display(), key.display())
+}
+
 /// Quotes a word so that a shell passes it on unchanged.
 fn shell(word: &str) -> String {
     let safe =
