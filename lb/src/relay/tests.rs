@@ -7,9 +7,13 @@ mod times;
 mod upstreams;
 
 use std::{
+    io,
     num::NonZeroU32,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -35,6 +39,7 @@ use crate::{
     group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig},
     health::UpstreamHealth,
     probe_kind::ProbeKind,
+    tcp,
 };
 
 const BOUND: Duration = Duration::from_secs(20);

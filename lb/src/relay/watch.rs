@@ -1,4 +1,4 @@
-//! Checks that a relay makes when its alarm rings, and reports about its upstream.
+//! Checks that a relay makes when its alarm rings or a side ends.
 
 use std::{io, os::fd::AsFd, task::Context, time::Duration};
 
@@ -6,13 +6,13 @@ use peer::{Downstream, PeerPresence, presence};
 use tokio::time::Instant;
 
 use super::{
-    RelayEnd, RelayError,
     clock::{DeliveryProgress, DeliveryState, RelayClock, WakeReason},
     course::RelayCourse,
+    end::{RelayEnd, RelayError},
 };
 use crate::{
-    cause::{FailureCause, is_ours},
-    ends::{MOST_DROPPED, PendingDelivery, RelayVerdict, StreamState},
+    cause::FailureCause,
+    ends::{self, EndCondition, MOST_DROPPED, PendingDelivery, RelayVerdict, StreamState},
     tcp,
 };
 
@@ -96,12 +96,7 @@ impl<D: Downstream> RelayCourse<'_, D> {
     }
 
     /// Returns true if everything has arrived that has to, or will not arrive any more.
-    pub(super) fn is_taken(
-        &self,
-        rest: PendingDelivery,
-        clock: &mut RelayClock,
-        now: Instant,
-    ) -> bool {
+    fn is_taken(&self, rest: PendingDelivery, clock: &mut RelayClock, now: Instant) -> bool {
         if clock.is_overdue(now) {
             return true;
         }
@@ -176,45 +171,19 @@ impl<D: Downstream> RelayCourse<'_, D> {
         None
     }
 
-    pub(super) fn upstream_serves(&self, clock: &mut RelayClock) {
-        clock.proved();
-        if let Some(lease) = self.lease {
-            lease.served();
+    /// Applies the rule for the ends so far. Returns the result if the connection is over.
+    pub(super) fn judge(&mut self, clock: &mut RelayClock) -> Option<Result<RelayEnd, RelayError>> {
+        let rule = ends::rule(self.client, self.upstream);
+        let now = Instant::now();
+        if rule != clock.rule() {
+            clock.enter(rule, now);
         }
-    }
-
-    /// Reports to the group that the upstream's stream ended, if that says something about its
-    /// health.
-    pub(super) fn observe_end(&mut self, ended: &io::Result<()>, clock: &mut RelayClock) {
-        let Some(lease) = self.lease else {
-            return;
-        };
-        if ended.as_ref().is_err_and(is_ours) || self.client.stream != StreamState::Open {
-            return;
-        }
-        if clock.awaits_proof() && self.traffic.sent() == 0 {
-            clock.proved();
-            lease.fell_short(
-                ended
-                    .as_ref()
-                    .err()
-                    .map_or(FailureCause::Closed, FailureCause::of),
-            );
-            // Nothing else is reported, also if the relay ends in order now.
-            self.lease = None;
-        } else if let (Err(error), false) = (ended, self.upstream.gone) {
-            lease.broke(FailureCause::of(error));
-        }
-    }
-
-    /// Reports to the group that the upstream takes no more, if that says something about its
-    /// health.
-    pub(super) fn observe_loss(&self, error: &io::Error) {
-        let is_its_own = self.upstream.stream == StreamState::Open
-            && self.client.stream == StreamState::Open
-            && !is_ours(error);
-        if let (true, Some(lease)) = (is_its_own, self.lease) {
-            lease.broke(FailureCause::of(error));
+        match rule.over {
+            EndCondition::Now => Some(self.conclude(rule.verdict)),
+            EndCondition::WhenTaken(rest) if self.is_taken(rest, clock, now) => {
+                Some(self.conclude(rule.verdict))
+            }
+            EndCondition::WhenTaken(_) | EndCondition::ByPeers => None,
         }
     }
 }

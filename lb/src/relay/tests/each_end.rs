@@ -8,7 +8,6 @@ use super::*;
 use crate::{
     ends::LINGER,
     relay::clock::{DeliveryProgress, DeliveryState},
-    tcp,
 };
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(200));
