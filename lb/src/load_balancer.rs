@@ -1,83 +1,39 @@
 //! The main interface of the crate: start, handle, apply, stop.
 
+mod change;
+mod outcome;
+mod stream;
 mod writer;
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use peer::{Downstream, left};
-use thiserror::Error;
-use tokio::{
-    runtime::{Handle, TryCurrentError},
-    time::sleep,
-};
+use tokio::{runtime::Handle, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     client_slots::ClientSlot,
     config_error::ConfigError,
-    counter::{Claim, Counter},
-    dial::{DialError, DialReport, Dialed, dial},
-    drain::{Drain, DrainGuard, Drained},
+    counter::Counter,
+    drain::{Drain, Drained},
     group::UpstreamGroup,
-    group_config::{GroupConfig, UpstreamConfig},
     limit::{ClientLimits, Limit, SharedName},
     limiter::{ClientDenied, Limiter},
     probe::Prober,
-    relay::{RelayEnd, RelayError, Traffic},
 };
 use writer::GroupWriter;
 
+pub use {
+    change::{BalancerChange, LoadBalancerConfig},
+    outcome::{ProbeStartError, StreamEnd, StreamOutcome, StreamRejection},
+};
+
 /// Interval at which idle clients are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-
-/// Configuration of a [`LoadBalancer`].
-#[derive(Clone, Debug, Default)]
-pub struct LoadBalancerConfig {
-    /// Limit of all connections together.
-    pub connections: Limit,
-    /// Limits of each client of [`LoadBalancer::handle`].
-    pub client: ClientLimits,
-    /// Groups of upstreams.
-    pub groups: Vec<GroupConfig>,
-}
-
-/// One change of a running load balancer.
-#[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most changes are of groups, and none is kept"
-)]
-pub enum BalancerChange {
-    /// Adds a group, or alters the one of that [name](GroupConfig::name).
-    PutGroup(GroupConfig),
-    /// Removes a group; its open connections go on.
-    RemoveGroup(SharedName),
-    /// Adds an upstream to a group, or alters the one of that address. A source of upstreams need
-    /// not know the others of the group, and removes none that another source adds meanwhile.
-    PutUpstream {
-        /// Name of the group.
-        group: SharedName,
-        /// Configuration of the upstream.
-        upstream: UpstreamConfig,
-    },
-    /// Removes an upstream from a group, if it is there; its open connections go on.
-    RemoveUpstream {
-        /// Name of the group.
-        group: SharedName,
-        /// Address of the upstream.
-        upstream: SocketAddr,
-    },
-    /// Replaces the limit of all connections together.
-    Connections(Limit),
-    /// Replaces the limits of each client of [`LoadBalancer::handle`].
-    Client(ClientLimits),
-}
 
 /// Balances streams over groups of upstreams.
 ///
@@ -101,84 +57,12 @@ struct BalancerSnapshot {
     client: ClientLimits,
 }
 
-/// Result of a connection that reached an upstream.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct StreamEnd {
-    /// Address of the upstream.
-    pub upstream: SocketAddr,
-    /// Bytes that were written to the client.
-    pub sent: u64,
-    /// Bytes of the client that were written to the upstream.
-    pub received: u64,
-    /// Reason for the end.
-    pub outcome: StreamOutcome,
-}
-
-/// Reason for the end of a connection that reached an upstream.
-#[derive(Debug)]
-pub enum StreamOutcome {
-    /// Both sides ended their streams.
-    Finished,
-    /// The client ended its stream, and was gone before the upstream ended its own.
-    ClientLeft,
-    /// The relay broke off.
-    Broken(RelayError),
-    /// The load balancer stopped, and the connection was open at the deadline.
-    CutOff,
-}
-
-/// Error of [`LoadBalancer::start`]: nothing is probed.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ProbeStartError {
-    /// The call was not made on a tokio runtime, where probes would run.
-    #[error("no tokio runtime; start the load balancer on one")]
-    NoRuntime(#[from] TryCurrentError),
-    /// The load balancer was stopped, and cannot be started again.
-    #[error("the load balancer was stopped")]
-    Stopped,
-}
-
-/// Error of a stream that was refused, in the order in which the reasons are checked.
-#[derive(Debug, Error)]
-pub enum StreamRejection {
-    /// The load balancer is stopping.
-    #[error("the load balancer is stopping")]
-    Stopping,
-    /// As many connections are open as [`LoadBalancerConfig::connections`] allows.
-    #[error("the limit of {limit} connections is reached")]
-    Full {
-        /// Limit of all connections together.
-        limit: Limit,
-    },
-    /// No group of that name is configured.
-    #[error("the group does not exist")]
-    UnknownGroup,
-    /// The limits of the client do not allow the connection.
-    #[error(transparent)]
-    Denied(#[from] ClientDenied),
-    /// The client was gone before its connection was admitted.
-    #[error("the client disconnected while it waited")]
-    Left,
-    /// No upstream could be reached.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-}
-
-/// Counts of one connection on the load balancer itself: in the drain and in all connections.
-#[derive(Debug)]
-struct BalancerSlot {
-    _stay: DrainGuard,
-    _claim: Claim,
-}
-
 impl LoadBalancer {
     /// Makes a load balancer that probes nothing yet.
     ///
     /// # Errors
     ///
-    /// The configuration of a group does not pass [`GroupConfig::check`].
+    /// The configuration of a group does not pass [`GroupConfig::check`](crate::GroupConfig::check).
     pub fn new(config: LoadBalancerConfig) -> Result<Self, ConfigError> {
         let LoadBalancerConfig {
             connections,
@@ -335,45 +219,6 @@ impl LoadBalancer {
         self.limiter.admit_within(client, limits).await
     }
 
-    /// Handles a stream from its arrival to its end.
-    ///
-    /// A client that has all of its connections open waits for as long as its limits say. A stream
-    /// that is refused is aborted. Dropping the future aborts both sides and returns everything
-    /// that was counted.
-    pub async fn handle<S: Downstream>(
-        &self,
-        client: &str,
-        group: &str,
-        stream: S,
-    ) -> Result<StreamEnd, StreamRejection> {
-        let mut downstream = StreamAbortGuard {
-            stream,
-            armed: true,
-        };
-        let _place = self.take_slot()?;
-        let group = self.known(group)?;
-        let _admission = self.admitted(client, &mut downstream.stream).await?;
-        let mut dialed = self.dial(&group).await?;
-        let traffic = Traffic::new();
-        let relayed = dialed.relay(&mut downstream.stream, &traffic);
-        let outcome = match self.drain.cutoff().run_until_cancelled(relayed).await {
-            Some(Ok(RelayEnd::Both)) => {
-                downstream.armed = false;
-                StreamOutcome::Finished
-            }
-            Some(Ok(RelayEnd::ClientLeft)) => StreamOutcome::ClientLeft,
-            Some(Err(error)) => StreamOutcome::Broken(error),
-            None => StreamOutcome::CutOff,
-        };
-        let (sent, received) = (traffic.sent(), traffic.received());
-        Ok(StreamEnd {
-            upstream: dialed.lease.address(),
-            sent,
-            received,
-            outcome,
-        })
-    }
-
     /// Refuses new streams, waits for the others, cuts off those that are left after `deadline`,
     /// and ends the probes.
     pub async fn stop(&self, deadline: Duration) -> Drained {
@@ -382,64 +227,6 @@ impl LoadBalancer {
         self.background.close();
         self.background.wait().await;
         drained
-    }
-
-    async fn dial(&self, group: &Arc<UpstreamGroup>) -> Result<Dialed, StreamRejection> {
-        let mut report = DialReport::default();
-        let dialed = self
-            .drain
-            .cutoff()
-            .run_until_cancelled(dial(group, &mut report))
-            .await;
-        Ok(dialed.ok_or(StreamRejection::Stopping)??)
-    }
-
-    fn take_slot(&self) -> Result<BalancerSlot, StreamRejection> {
-        let stay = self.drain.enter().ok_or(StreamRejection::Stopping)?;
-        let limit = self.snapshot.load().connections;
-        let claim = self
-            .open
-            .claim(limit)
-            .ok_or(StreamRejection::Full { limit })?;
-        Ok(BalancerSlot {
-            _stay: stay,
-            _claim: claim,
-        })
-    }
-
-    fn known(&self, group: &str) -> Result<Arc<UpstreamGroup>, StreamRejection> {
-        let snapshot = self.snapshot.load();
-        let group = snapshot.groups.get(group);
-        group.map(Arc::clone).ok_or(StreamRejection::UnknownGroup)
-    }
-
-    /// Counts a connection of the client, or lets it wait until it is admitted, leaves, or the load
-    /// balancer stops.
-    async fn admitted<S: Downstream>(
-        &self,
-        client: &str,
-        stream: &mut S,
-    ) -> Result<ClientSlot, StreamRejection> {
-        let (client, limits) = (client.into(), self.snapshot.load().client);
-        tokio::select! {
-            biased;
-            admitted = self.admit_within(&client, &limits) => Ok(admitted?),
-            () = left(stream) => Err(StreamRejection::Left),
-            () = self.drain.begun() => Err(StreamRejection::Stopping),
-        }
-    }
-}
-
-impl BalancerChange {
-    fn check(&self) -> Result<(), ConfigError> {
-        match self {
-            Self::PutGroup(config) => config.check(),
-            Self::RemoveGroup(_)
-            | Self::PutUpstream { .. }
-            | Self::RemoveUpstream { .. }
-            | Self::Connections(_)
-            | Self::Client(_) => Ok(()),
-        }
     }
 }
 
@@ -463,20 +250,6 @@ async fn forget_idle_clients(limiter: Weak<Limiter>) {
             return;
         };
         limiter.forget_idle();
-    }
-}
-
-/// A stream that is aborted on drop, unless both sides ended in order.
-struct StreamAbortGuard<S: Downstream> {
-    stream: S,
-    armed: bool,
-}
-
-impl<S: Downstream> Drop for StreamAbortGuard<S> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.stream.abort();
-        }
     }
 }
 

@@ -47,7 +47,8 @@ pub trait Probe: Send + Sync + Debug {
     /// Probes over a fresh connection; an error is a failed probe, and so is a panic. The error's
     /// message is logged, short and escaped, when the upstream goes down.
     ///
-    /// The future is dropped when it takes longer than [`HealthConfig::timeout`](crate::HealthConfig::timeout).
+    /// The future is dropped when it takes longer than
+    /// [`HealthConfig::timeout`](crate::HealthConfig::timeout).
     fn probe(&self, stream: TcpStream)
     -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>>;
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::{
-    group_config::{HealthConfig, UpstreamConfig, UpstreamState},
+    group_config::{GroupConfig, HealthConfig, UpstreamConfig, UpstreamState},
     limit::Rate,
 };
 

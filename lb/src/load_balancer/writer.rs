@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::BalancerChange;
+use super::change::BalancerChange;
 use crate::{
     config_error::{ConfigError, ConfigFault},
     group::UpstreamGroup,

@@ -30,10 +30,12 @@ pub enum RelayError {
     /// [`RelayConfig::half_closed`](crate::RelayConfig::half_closed).
     #[error("the connection was half-closed and silent for too long")]
     HalfClosed,
-    /// Bytes waited for the client, and it took none for longer than [`RelayConfig::stall`](crate::RelayConfig::stall).
+    /// Bytes waited for the client, and it took none for longer than
+    /// [`RelayConfig::stall`](crate::RelayConfig::stall).
     #[error("the client did not read for too long")]
     ClientStalled,
-    /// Bytes waited for the upstream, and it took none for longer than [`RelayConfig::stall`](crate::RelayConfig::stall).
+    /// Bytes waited for the upstream, and it took none for longer than
+    /// [`RelayConfig::stall`](crate::RelayConfig::stall).
     #[error("the upstream did not read for too long")]
     UpstreamStalled,
     /// The connection reached the end of its [lifetime](crate::RelayConfig::lifetime).

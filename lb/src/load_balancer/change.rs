@@ -1,0 +1,66 @@
+//! Configuration of a load balancer, and the changes of a running one.
+
+use std::net::SocketAddr;
+
+use crate::{
+    config_error::ConfigError,
+    group_config::{GroupConfig, UpstreamConfig},
+    limit::{ClientLimits, Limit, SharedName},
+};
+
+/// Configuration of a [`LoadBalancer`](crate::LoadBalancer).
+#[derive(Clone, Debug, Default)]
+pub struct LoadBalancerConfig {
+    /// Limit of all connections together.
+    pub connections: Limit,
+    /// Limits of each client of [`LoadBalancer::handle`](crate::LoadBalancer::handle).
+    pub client: ClientLimits,
+    /// Groups of upstreams.
+    pub groups: Vec<GroupConfig>,
+}
+
+/// One change of a running load balancer.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most changes are of groups, and none is kept"
+)]
+pub enum BalancerChange {
+    /// Adds a group, or alters the one of that [name](GroupConfig::name).
+    PutGroup(GroupConfig),
+    /// Removes a group; its open connections go on.
+    RemoveGroup(SharedName),
+    /// Adds an upstream to a group, or alters the one of that address. A source of upstreams need
+    /// not know the others of the group, and removes none that another source adds meanwhile.
+    PutUpstream {
+        /// Name of the group.
+        group: SharedName,
+        /// Configuration of the upstream.
+        upstream: UpstreamConfig,
+    },
+    /// Removes an upstream from a group, if it is there; its open connections go on.
+    RemoveUpstream {
+        /// Name of the group.
+        group: SharedName,
+        /// Address of the upstream.
+        upstream: SocketAddr,
+    },
+    /// Replaces the limit of all connections together.
+    Connections(Limit),
+    /// Replaces the limits of each client of [`LoadBalancer::handle`](crate::LoadBalancer::handle).
+    Client(ClientLimits),
+}
+
+impl BalancerChange {
+    /// Checks the configuration that the change brings.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::PutGroup(config) => config.check(),
+            Self::RemoveGroup(_)
+            | Self::PutUpstream { .. }
+            | Self::RemoveUpstream { .. }
+            | Self::Connections(_)
+            | Self::Client(_) => Ok(()),
+        }
+    }
+}
