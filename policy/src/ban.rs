@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::duration::duration;
-use super::fields::MappingFields;
-use super::fields::address::prefixes;
-use super::fields::number::count;
-use super::format::BAN;
-use super::ip_prefix::IpPrefix;
-use super::problem::ProblemList;
-use super::yaml::YamlNode;
+use crate::duration::duration;
+use crate::fields::MappingFields;
+use crate::fields::address::prefixes;
+use crate::fields::number::count;
+use crate::format::BAN;
+use crate::ip_prefix::IpPrefix;
+use crate::problem::ProblemList;
+use crate::yaml::YamlNode;
 
 /// Rule by which sources are banned that fail the handshake repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl BanPolicy {
 }
 
 /// Reads `ban:`. `None` means that a problem was reported.
-pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<BanPolicy> {
+pub(crate) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<BanPolicy> {
     let fields = MappingFields::of(node, &BAN, problems)?;
     Some(BanPolicy {
         failures: fields.value("failures", problems, count),
@@ -49,7 +49,7 @@ pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Ba
 mod tests {
     use std::time::Duration;
 
-    use crate::tests::{assert_told, policy, with};
+    use crate::test_support::{assert_told, policy, with};
 
     fn banning(ban: &str) -> String {
         let groups = "groups: {a: {upstreams: ['10.0.0.1:1']}}\nclients: {}\n";

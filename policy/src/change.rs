@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::client_name::ClientName;
-use super::{ClientPolicy, GatewayPolicy, GroupPolicy, Policy};
+use crate::client::ClientPolicy;
+use crate::client_name::ClientName;
+use crate::gateway::GatewayPolicy;
+use crate::group::GroupPolicy;
+use crate::policy::Policy;
 
 /// One change of a policy; see [`Policy::changes`] and [`Policy::apply`].
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +59,7 @@ impl Policy {
     /// Returns the changes from this policy to one with these parts, in the order of
     /// [`Policy::changes`]. Each part is looked up in this policy once; a search for removed parts
     /// is made only if there are any.
-    pub(super) fn changes_to(
+    pub(crate) fn changes_to(
         &self,
         gateway: &Arc<GatewayPolicy>,
         groups: &[Arc<GroupPolicy>],
@@ -112,7 +115,7 @@ impl Policy {
         next
     }
 
-    pub(super) fn put_group(&mut self, group: &Arc<GroupPolicy>) {
+    pub(crate) fn put_group(&mut self, group: &Arc<GroupPolicy>) {
         self.remove_group(&group.name);
         self.index.insert(group);
         *self
@@ -123,7 +126,7 @@ impl Policy {
             .insert(Arc::clone(&group.name), Arc::clone(group));
     }
 
-    pub(super) fn put_client(&mut self, client: &Arc<ClientPolicy>) {
+    pub(crate) fn put_client(&mut self, client: &Arc<ClientPolicy>) {
         self.clients
             .insert(Arc::clone(client.name.shared()), Arc::clone(client));
     }
@@ -165,8 +168,8 @@ fn forget(protocols: &mut OrdMap<Arc<[Vec<u8>]>, usize>, list: &[Vec<u8>]) {
 mod tests {
     use std::fmt::Write as _;
 
-    use super::super::tests::{Dice, policy, with};
     use super::*;
+    use crate::test_support::{Dice, policy, with};
 
     /// A small random policy, so that two of them meet in names, SNI, ports and protocols.
     fn random(dice: &mut Dice) -> Policy {

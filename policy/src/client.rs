@@ -1,34 +1,19 @@
 //! Settings of a client: the groups that it may reach, and its limits.
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-
-use super::client_name::ClientName;
-use super::duration::duration;
-use super::fields::number::{positive, positive_pattern, quota};
-use super::fields::{self, MappingFields, quote};
-use super::format::{CLIENT, ScalarFormat, WAIT};
-use super::problem::{ProblemList, TextPosition};
-use super::yaml::{YamlNode, YamlValue};
-use super::{Quota, SourceLine};
-
-/// Units of time of a rate, each with its length in seconds.
-const PER: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 60 * 60)];
-/// Largest number of digits of the number of a rate.
-const RATE_DIGITS: usize = 9;
-
-pub(super) static RATE: ScalarFormat = ScalarFormat {
-    name: "Rate",
-    doc: "A rate such as `5/s`, `300/m` or `1000/h`.",
-    schema: || {
-        let (events, per) = (positive_pattern(RATE_DIGITS), PER.map(|(unit, _)| unit));
-        json!({"type": "string", "pattern": format!("^{events}/({})$", per.join("|"))})
-    },
-};
+use crate::client_name::ClientName;
+use crate::duration::duration;
+use crate::fields::number::quota;
+use crate::fields::{self, MappingFields, quote};
+use crate::format::{CLIENT, WAIT};
+use crate::position::{SourceLine, TextPosition};
+use crate::problem::ProblemList;
+use crate::quota::Quota;
+use crate::rate::{RatePolicy, rate};
+use crate::yaml::{YamlNode, YamlValue};
 
 /// Settings of one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,15 +50,6 @@ impl fmt::Display for WhenFull {
     }
 }
 
-/// Number of events in a period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RatePolicy {
-    /// Largest number of events in the period.
-    pub events: NonZeroU32,
-    /// Length of the period: one second, minute or hour.
-    pub per: Duration,
-}
-
 impl ClientPolicy {
     /// Returns true if the client may reach the group with this name.
     pub fn is_granted(&self, group: &str) -> bool {
@@ -85,7 +61,7 @@ impl ClientPolicy {
 
 /// Reads the client `name`. `group` returns a group's shared name, or reports that the group does
 /// not exist. `None` means that a problem was reported.
-pub(super) fn read(
+pub(crate) fn read(
     (name, at): (&str, TextPosition),
     node: &YamlNode<'_>,
     problems: &mut ProblemList,
@@ -126,27 +102,6 @@ pub(super) fn read(
     })
 }
 
-/// Reads a rate: a number for each second, minute or hour. `None` means that a problem was
-/// reported.
-fn rate(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<RatePolicy> {
-    let said = fields::text::scalar(node, problems)?;
-    let rate = said.split_once('/').and_then(|(events, unit)| {
-        let (_, seconds) = PER.iter().find(|(known, _)| *known == unit)?;
-        let events = u32::try_from(positive(events, RATE_DIGITS)?).ok()?;
-        Some(RatePolicy {
-            events: NonZeroU32::new(events)?,
-            per: Duration::from_secs(*seconds),
-        })
-    });
-    if rate.is_none() {
-        problems.report(
-            node.at,
-            format!("{} is not a rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit", quote(said)),
-        );
-    }
-    rate
-}
-
 fn when_full(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<WhenFull> {
     match &node.value {
         YamlValue::Map(_) => {
@@ -172,8 +127,8 @@ fn when_full(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<WhenFull
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{assert_told, policy, with};
     use super::*;
+    use crate::test_support::{assert_told, policy, with};
 
     fn one(rules: &str) -> String {
         with(&format!(

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 /// Maximum length of a name in characters: the upper bound of X.520 (`ub-common-name`, RFC 5280,
 /// A.1).
-pub(super) const LONGEST_NAME: usize = 64;
+pub(crate) const LONGEST_NAME: usize = 64;
 
 /// A client's name: 1 to 64 characters, all visible, no blanks at either end.
 ///
@@ -78,7 +78,7 @@ impl fmt::Display for ClientName {
 /// Characters besides control characters that a reader cannot see, or that change how their
 /// neighbours are read: the bidi controls of UAX #9, zero-width and filler characters, line and
 /// paragraph separators, variation selectors, tags.
-pub(super) const INVISIBLE: [RangeInclusive<char>; 15] = [
+pub(crate) const INVISIBLE: [RangeInclusive<char>; 15] = [
     '\u{ad}'..='\u{ad}',
     '\u{34f}'..='\u{34f}',
     '\u{61c}'..='\u{61c}',

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Policy, PolicyChange};
+use crate::change::PolicyChange;
+use crate::policy::Policy;
 
 /// Difference between two policies, in lines of text; made by [`difference`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -177,8 +178,8 @@ impl fmt::Display for PolicyDifference {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{policy, with};
     use super::*;
+    use crate::test_support::{policy, with};
 
     #[test]
     fn a_difference_says_who_gains_and_who_loses_access() {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::fields::number::{positive, positive_pattern};
-use super::fields::quote;
-use super::fields::text::scalar;
-use super::format::ScalarFormat;
-use super::problem::ProblemList;
-use super::yaml::YamlNode;
+use crate::fields::number::{positive, positive_pattern};
+use crate::fields::quote;
+use crate::fields::text::scalar;
+use crate::format::kinds::ScalarFormat;
+use crate::problem::ProblemList;
+use crate::yaml::YamlNode;
 
 /// Units, each with its length in milliseconds and the largest number of digits before it. So no
 /// duration is longer than 32 years, and a sum of two does not overflow.
@@ -21,13 +21,13 @@ const UNITS: [(&str, u64, usize); 5] = [
     ("d", 24 * 60 * 60 * 1_000, 4),
 ];
 
-pub(super) static DURATION: ScalarFormat = ScalarFormat {
+pub(crate) static DURATION: ScalarFormat = ScalarFormat {
     name: "Duration",
     doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`.",
     schema: || json!({"type": "string", "pattern": format!("^({})$", pattern())}),
 };
 
-pub(super) static DURATION_LIMIT: ScalarFormat = ScalarFormat {
+pub(crate) static DURATION_LIMIT: ScalarFormat = ScalarFormat {
     name: "DurationLimit",
     doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`, or `unlimited`.",
     schema: || json!({"type": "string", "pattern": format!("^({}|unlimited)$", pattern())}),
@@ -49,7 +49,7 @@ enum ParsedDuration {
 
 /// Reads a duration that must have an end: neither zero nor `unlimited`. `None` means that a
 /// problem was reported.
-pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Duration> {
+pub(crate) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Duration> {
     let text = scalar(node, problems)?;
     let said = quote(text);
     let message = match parse(text) {
@@ -78,7 +78,7 @@ pub(super) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Optio
     clippy::option_option,
     reason = "a wrong text is not the same as no limit"
 )]
-pub(super) fn limit(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Option<Duration>> {
+pub(crate) fn limit(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Option<Duration>> {
     let text = scalar(node, problems)?;
     if text == "unlimited" {
         return Some(None);

@@ -4,8 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::client_name::ClientName;
-use super::{ClientPolicy, Decision, GroupPolicy, Policy, Quota, RatePolicy, WhenFull};
+use crate::client::{ClientPolicy, WhenFull};
+use crate::client_name::ClientName;
+use crate::decide::Decision;
+use crate::group::GroupPolicy;
+use crate::policy::Policy;
+use crate::quota::Quota;
 
 /// [`Decision`] of the policy about a client and a destination, with the line of the policy that
 /// leads to it and the limits that apply; made by [`explain`].
@@ -125,22 +129,10 @@ impl fmt::Display for Explanation {
     }
 }
 
-impl fmt::Display for RatePolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, per } = self;
-        match per.as_secs() {
-            1 => write!(f, "{events}/s"),
-            60 => write!(f, "{events}/m"),
-            3600 => write!(f, "{events}/h"),
-            _ => write!(f, "{events} in {per:?}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{policy, with};
     use super::*;
+    use crate::test_support::{policy, with};
 
     #[test]
     fn an_explanation_says_verdict_rule_and_limits() {
@@ -162,7 +154,7 @@ clients: {one: {groups: [a], max_connections: 2, rate: 5/s}}
 clients: {one: {groups: [a], max_connections: 2, when_full: {wait: 1500ms}}}
 ",
         );
-        let waits = explain(&super::super::tests::policy(&waits), "one", Some("a"), None);
+        let waits = explain(&crate::test_support::policy(&waits), "one", Some("a"), None);
         let said = "client 2 connections (one more waits up to 1.5 s), rate unlimited";
         assert!(waits.to_string().contains(said), "{waits}");
         assert_eq!(serde_json::to_value(&waits).unwrap()["wait_seconds"], 1.5);

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::duration::duration;
-use super::fields::MappingFields;
-use super::fields::number::flag;
-use super::problem::ProblemList;
+use crate::duration::duration;
+use crate::fields::MappingFields;
+use crate::fields::number::flag;
+use crate::problem::ProblemList;
 
 /// Permission to listen on addresses that no interface has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Freebind {
 
 /// Reads the time for which a start tries again, and the permission to listen on addresses that no
 /// interface has.
-pub(super) fn read(
+pub(crate) fn read(
     fields: &MappingFields<'_, '_>,
     problems: &mut ProblemList,
 ) -> (Option<Duration>, Freebind) {

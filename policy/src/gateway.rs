@@ -4,20 +4,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Quota;
-use super::ban::{self, BanPolicy};
-use super::duration::{duration, limit};
-use super::fields::address::address;
-use super::fields::number::{percent, quota};
-use super::fields::text::filled;
-use super::fields::{self, MappingFields};
-use super::format::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
-use super::freebind::{self, Freebind};
-use super::problem::{ProblemList, TextPosition};
-use super::size::{self, MemoryLimit};
-use super::steer::{self, SteerPolicy};
-use super::workers::{self, WorkerPolicy};
-use super::yaml::{YamlNode, YamlValue};
+use crate::ban::{self, BanPolicy};
+use crate::duration::{duration, limit};
+use crate::fields::address::address;
+use crate::fields::number::{percent, quota};
+use crate::fields::text::filled;
+use crate::fields::{self, MappingFields};
+use crate::format::{ADMIN, GATEWAY, LIMITS, TIMEOUTS, TLS};
+use crate::freebind::{self, Freebind};
+use crate::problem::ProblemList;
+use crate::quota::Quota;
+use crate::size::{self, MemoryLimit};
+use crate::steer::{self, SteerPolicy};
+use crate::tls_files::{ExpiredCrl, TlsFiles, TlsPositions};
+use crate::workers::{self, WorkerPolicy};
+use crate::yaml::{YamlNode, YamlValue};
 
 /// Settings of the gateway as a whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,94 +47,6 @@ pub struct GatewayPolicy {
     pub on_revoke: OnRevoke,
     /// Number of workers and their processors; fixed for the lifetime of a process.
     pub workers: WorkerPolicy,
-}
-
-/// Files for mutual TLS. The paths are as written; relative ones start at the policy's directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The gateway's certificate with its chain, PEM.
-    pub certificate: PathBuf,
-    /// The certificate's private key, PEM.
-    pub key: PathBuf,
-    /// The authorities that sign clients' certificates, PEM.
-    pub client_ca: PathBuf,
-    /// Certificate revocation lists, PEM; may be empty.
-    pub crl: Vec<PathBuf>,
-    /// Treatment of clients while a revocation list is out of date.
-    pub expired_crl: ExpiredCrl,
-    /// Positions in the policy where the files are named.
-    pub positions: TlsPositions,
-}
-
-/// One of the files for mutual TLS, identified by the key that names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsFile {
-    /// The gateway's certificate.
-    Certificate,
-    /// The certificate's private key.
-    Key,
-    /// The authorities that sign clients' certificates.
-    ClientCa,
-    /// The revocation list with this index in [`TlsFiles::crl`].
-    Crl(usize),
-}
-
-impl TlsFile {
-    /// Returns the key of the policy that names the file.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Certificate => "gateway.tls.certificate",
-            Self::Key => "gateway.tls.key",
-            Self::ClientCa => "gateway.tls.client_ca",
-            Self::Crl(_) => "gateway.tls.crl",
-        }
-    }
-}
-
-/// Positions in the policy where the files for mutual TLS are named.
-///
-/// All values are equal, as with [`SourceLine`](super::SourceLine): a line that has moved is not a
-/// change of the policy.
-#[derive(Debug, Clone, Default)]
-pub struct TlsPositions {
-    certificate: TextPosition,
-    key: TextPosition,
-    client_ca: TextPosition,
-    crl: Vec<TextPosition>,
-}
-
-impl TlsPositions {
-    pub(super) fn at(&self, file: TlsFile) -> TextPosition {
-        match file {
-            TlsFile::Certificate => self.certificate,
-            TlsFile::Key => self.key,
-            TlsFile::ClientCa => self.client_ca,
-            TlsFile::Crl(index) => self.crl.get(index).copied().unwrap_or_default(),
-        }
-    }
-
-    /// Returns the line and the column of a file's name in the policy, both counted from 1.
-    pub fn position(&self, file: TlsFile) -> (u32, u32) {
-        let TextPosition { line, column } = self.at(file);
-        (line, column)
-    }
-}
-
-impl PartialEq for TlsPositions {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for TlsPositions {}
-
-/// Treatment of clients while a revocation list is out of date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpiredCrl {
-    /// Clients of the list's authority are refused until there is a new list.
-    Refuse,
-    /// The list stays in effect.
-    Accept,
 }
 
 /// Upper bounds of what clients may use of the gateway, before and after they are identified.
@@ -189,7 +102,7 @@ pub enum OnRevoke {
 }
 
 /// Reads `gateway:`. `None` means that a problem was reported.
-pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayPolicy> {
+pub(crate) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayPolicy> {
     let fields = MappingFields::of(node, &GATEWAY, problems)?;
     let listen = fields
         .need("listen", problems)
@@ -332,7 +245,7 @@ fn timeouts(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GatewayTi
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::*;
+    use crate::test_support::*;
 
     #[test]
     fn each_mistake_in_the_gateways_settings_is_told_with_its_place() {

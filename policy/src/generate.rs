@@ -45,8 +45,8 @@ fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::policy;
     use super::*;
+    use crate::test_support::policy;
 
     #[test]
     fn what_is_generated_is_a_policy_with_as_much_as_was_asked_for() {

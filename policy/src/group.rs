@@ -5,21 +5,18 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use serde_json::json;
-
-use super::duration::{duration, limit};
-use super::fields::address::connectable;
-use super::fields::number::{count, flag, percent, port, quota};
-use super::fields::text::{bytes, filled};
-use super::fields::{self, MappingFields, quote};
-use super::format::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, ScalarFormat, UPSTREAM};
-use super::name::sni;
-use super::problem::{ProblemList, TextPosition};
-use super::yaml::{YamlNode, YamlValue};
-use super::{Quota, SniName, SourceLine};
-
-/// Longest name of an application protocol in ALPN, in bytes (RFC 7301 3.1).
-const LONGEST_PROTOCOL: usize = 255;
+use crate::duration::{duration, limit};
+use crate::fields::address::connectable;
+use crate::fields::number::{count, flag, port, quota};
+use crate::fields::protocol::protocol;
+use crate::fields::{self, MappingFields, quote};
+use crate::format::{GROUP, GROUP_TIMEOUTS, UPSTREAM};
+use crate::health::{self, HealthPolicy};
+use crate::name::{SniName, sni};
+use crate::position::{SourceLine, TextPosition};
+use crate::problem::ProblemList;
+use crate::quota::Quota;
+use crate::yaml::{YamlNode, YamlValue};
 
 /// Named set of interchangeable upstreams with its settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +40,7 @@ pub struct GroupPolicy {
     pub max_connections: Quota,
     /// Treatment of clients while no upstream is healthy.
     pub when_all_down: WhenAllDown,
-    /// Timeouts that replace the [`GatewayTimeouts`](super::GatewayTimeouts).
+    /// Timeouts that replace the [`GatewayTimeouts`](crate::GatewayTimeouts).
     pub timeouts: GroupTimeouts,
     /// Largest number of upstreams that are dialed for one connection.
     pub tries: NonZeroU32,
@@ -76,56 +73,6 @@ pub enum UpstreamState {
     Maint,
 }
 
-/// Probes of the upstreams of a group.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HealthPolicy {
-    /// Kind of probe.
-    pub check: CheckPolicy,
-    /// Name that a TLS probe sends as SNI, not a wildcard; `None` is the first of the group's names
-    /// that is not a wildcard.
-    pub sni: Option<SniName>,
-    /// Time from one probe to the next.
-    pub interval: Duration,
-    /// Longest duration of one probe.
-    pub timeout: Duration,
-    /// Number of successes in a row after which an upstream is up. One is enough if its state is
-    /// not yet known.
-    pub rise: NonZeroU32,
-    /// Number of failures in a row after which an upstream is down.
-    pub fall: NonZeroU32,
-    /// Share (0 to 1) by which intervals differ.
-    pub jitter: f64,
-    /// Treatment of the connections of an upstream that goes down.
-    pub on_down: OnDown,
-}
-
-/// Treatment of the connections of an upstream that goes down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDown {
-    /// The connections continue as long as they can.
-    Keep,
-    /// The connections are reset.
-    Cut,
-}
-
-/// Kind of probe: the condition under which it succeeds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckPolicy {
-    /// No probe; upstreams count as healthy.
-    Off,
-    /// The upstream accepts a connection.
-    Tcp,
-    /// The upstream completes a TLS handshake.
-    Tls,
-    /// The upstream answers as expected.
-    SendExpect {
-        /// Bytes that are sent; may be empty.
-        send: Vec<u8>,
-        /// Bytes that the answer must begin with; never empty.
-        expect: Vec<u8>,
-    },
-}
-
 /// Form of the PROXY protocol by which upstreams learn the client's address and identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyProtocol {
@@ -142,7 +89,7 @@ pub enum WhenAllDown {
     TryAll,
 }
 
-/// Timeouts of a group that replace the [`GatewayTimeouts`](super::GatewayTimeouts); `None` is the
+/// Timeouts of a group that replace the [`GatewayTimeouts`](crate::GatewayTimeouts); `None` is the
 /// gateway's value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GroupTimeouts {
@@ -162,14 +109,8 @@ pub struct GroupTimeouts {
     pub lifetime: Option<Option<Duration>>,
 }
 
-pub(super) static PROTOCOL: ScalarFormat = ScalarFormat {
-    name: "Protocol",
-    doc: "The name of an application protocol, such as `h2`; at most 255 bytes.",
-    schema: || json!({"type": "string", "minLength": 1, "maxLength": LONGEST_PROTOCOL}),
-};
-
 /// Reads the group `name`. `None` means that a problem was reported.
-pub(super) fn read(
+pub(crate) fn read(
     name: &str,
     at: TextPosition,
     node: &YamlNode<'_>,
@@ -202,7 +143,7 @@ pub(super) fn read(
         ("try_all", WhenAllDown::TryAll),
     ];
     let health = fields.or("health", None, problems, |node, problems| {
-        health(node, problems).map(Some)
+        health::read(node, problems).map(Some)
     });
     Some(GroupPolicy {
         name: Arc::from(name),
@@ -224,18 +165,6 @@ pub(super) fn read(
         tries: fields.value("tries", problems, count),
         line: SourceLine::of(at),
     })
-}
-
-fn protocol(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<u8>> {
-    let protocol = filled(node, problems)?;
-    if protocol.len() > LONGEST_PROTOCOL {
-        problems.report(
-            node.at,
-            format!("the protocol's name has more than {LONGEST_PROTOCOL} bytes"),
-        );
-        return None;
-    }
-    Some(protocol.as_bytes().to_vec())
 }
 
 fn upstreams(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<UpstreamPolicy>> {
@@ -285,73 +214,6 @@ fn described(
             fields::word(node, &states, problems)
         }),
     }
-}
-
-impl Default for HealthPolicy {
-    fn default() -> Self {
-        static USUAL: LazyLock<HealthPolicy> = LazyLock::new(|| fields::usual(health));
-        USUAL.clone()
-    }
-}
-
-fn health(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<HealthPolicy> {
-    let fields = MappingFields::of(node, &HEALTH, problems)?;
-    let check = fields.value("check", problems, check);
-    let asks_for_a_name = check == CheckPolicy::Tls;
-    Some(HealthPolicy {
-        check,
-        sni: fields.or("sni", None, problems, |node, problems| {
-            probed_name(asks_for_a_name, node, problems).map(Some)
-        }),
-        interval: fields.value("interval", problems, duration),
-        timeout: fields.value("timeout", problems, duration),
-        rise: fields.value("rise", problems, count),
-        fall: fields.value("fall", problems, count),
-        jitter: fields.value("jitter", problems, percent),
-        on_down: fields.value("on_down", problems, |node, problems| {
-            let words = [("keep", OnDown::Keep), ("cut", OnDown::Cut)];
-            fields::word(node, &words, problems)
-        }),
-    })
-}
-
-fn probed_name(
-    is_asked_for: bool,
-    node: &YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<SniName> {
-    let name = sni(node, problems)?;
-    if let SniName::Below(_) = name {
-        let message = "a probe asks for one name; expected one without `*.`";
-        problems.report(node.at, message);
-        return None;
-    }
-    if !is_asked_for {
-        let message = "only `check: tls` asks for a name; leave `sni` out of `health`";
-        problems.report(node.at, message);
-        return None;
-    }
-    Some(name)
-}
-
-fn check(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<CheckPolicy> {
-    if matches!(node.value, YamlValue::Map(_)) {
-        let fields = MappingFields::of(node, &SEND_EXPECT, problems)?;
-        let send = fields
-            .need("send", problems)
-            .and_then(|node| bytes(node, problems));
-        let expect = fields.need("expect", problems).and_then(|node| {
-            filled(node, problems)?;
-            bytes(node, problems)
-        });
-        return Some(CheckPolicy::SendExpect {
-            send: send?,
-            expect: expect?,
-        });
-    }
-    let words = [("tcp", 0), ("tls", 1), ("off", 2)];
-    fields::word(node, &words, problems)
-        .map(|word| [CheckPolicy::Tcp, CheckPolicy::Tls, CheckPolicy::Off][word].clone())
 }
 
 fn timeouts(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<GroupTimeouts> {

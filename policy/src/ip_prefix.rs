@@ -82,7 +82,7 @@ impl IpPrefix {
 
     /// Returns true if a ban of `source` concerns an address in this prefix. A ban covers an IPv4
     /// address, or all IPv6 addresses with the same first 64 bits.
-    pub(super) fn meets_ban_of(self, source: IpAddr) -> bool {
+    pub(crate) fn meets_ban_of(self, source: IpAddr) -> bool {
         let source = source.to_canonical();
         let banned = if source.is_ipv4() {
             width(source)

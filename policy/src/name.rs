@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::fields::address::ipv4_pattern;
-use super::fields::{self, quote};
-use super::format::ScalarFormat;
-use super::problem::ProblemList;
-use super::yaml::YamlNode;
+use crate::fields::address::ipv4_pattern;
+use crate::fields::{self, quote};
+use crate::format::kinds::ScalarFormat;
+use crate::problem::ProblemList;
+use crate::yaml::YamlNode;
 
 /// Largest number of characters of a DNS name as text (RFC 1035 2.3.4).
 const LONGEST_NAME: usize = 253;
@@ -74,13 +74,13 @@ impl fmt::Display for SniName {
     }
 }
 
-pub(super) static SNI_NAME: ScalarFormat = ScalarFormat {
+pub(crate) static SNI_NAME: ScalarFormat = ScalarFormat {
     name: "SniName",
     doc: "A DNS name such as `ui.example.test`, or `*.example.test` for all names below one.",
     schema: || schema(r"(\*\.)?"),
 };
 
-pub(super) static PROBED_NAME: ScalarFormat = ScalarFormat {
+pub(crate) static PROBED_NAME: ScalarFormat = ScalarFormat {
     name: "ProbedName",
     doc: "A DNS name such as `ui.example.test`.",
     schema: || schema(""),
@@ -98,7 +98,7 @@ fn schema(prefix: &str) -> Value {
 }
 
 /// Reads a name, or `*.` and a name. `None` means that a problem was reported.
-pub(super) fn sni(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SniName> {
+pub(crate) fn sni(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SniName> {
     let said = fields::text::text(node, problems)?;
     match SniName::new(said) {
         Ok(name) => Some(name),

@@ -5,27 +5,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::gateway::{TlsFile, TlsFiles};
+use crate::position::TextPosition;
+use crate::tls_files::{TlsFile, TlsFiles};
 
 /// Largest number of problems that are reported; further ones are only counted.
 const MOST_PROBLEMS: usize = 20;
-
-/// Line and column of the policy's file, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct TextPosition {
-    pub(super) line: u32,
-    pub(super) column: u32,
-}
-
-impl TextPosition {
-    pub(super) fn new(line: usize, column: usize) -> Self {
-        let bounded = |n| u32::try_from(n).unwrap_or(u32::MAX);
-        Self {
-            line: bounded(line),
-            column: bounded(column),
-        }
-    }
-}
 
 /// One problem with its position in the policy's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,39 +101,39 @@ impl fmt::Display for PolicyError {
 
 /// Problems that were found while a text is read.
 #[derive(Debug, Default)]
-pub(super) struct ProblemList {
+pub(crate) struct ProblemList {
     found: Vec<(TextPosition, String)>,
     skipped: usize,
     files: Option<Box<TlsFiles>>,
 }
 
 impl ProblemList {
-    pub(super) fn report(&mut self, at: TextPosition, message: impl Into<String>) {
+    pub(crate) fn report(&mut self, at: TextPosition, message: impl Into<String>) {
         self.found.push((at, message.into()));
     }
 
     /// Records the files that the policy names, also if the policy has other problems.
-    pub(super) fn name_files(&mut self, files: &TlsFiles) {
+    pub(crate) fn name_files(&mut self, files: &TlsFiles) {
         self.files = Some(Box::new(files.clone()));
     }
 
     /// Counts places that are no longer checked because there are enough problems.
-    pub(super) fn skip(&mut self, count: usize) {
+    pub(crate) fn skip(&mut self, count: usize) {
         self.skipped += count;
     }
 
     /// Returns true if there are more problems than are reported, so that the positions of further
     /// ones need not be computed.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.found.len() > MOST_PROBLEMS
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
     /// Creates the error with these problems, in the order of the file.
-    pub(super) fn into_error(mut self, file: &Arc<str>) -> PolicyError {
+    pub(crate) fn into_error(mut self, file: &Arc<str>) -> PolicyError {
         self.found.sort_by_key(|(at, _)| *at);
         let untold = self.found.len().saturating_sub(MOST_PROBLEMS) + self.skipped;
         self.found.truncate(MOST_PROBLEMS);
@@ -173,7 +157,7 @@ impl ProblemList {
 
 /// Returns `; did you mean …?` with the most similar of the `known` words, or an empty text if none
 /// is similar to `word`.
-pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+pub(crate) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let near = known
         .into_iter()
         .filter(|known| known.len().abs_diff(word.len()) <= 4)

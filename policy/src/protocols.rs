@@ -1,6 +1,6 @@
 //! Application protocols (ALPN) that a client may choose from, before its identity is known.
 
-use super::Policy;
+use crate::policy::Policy;
 
 impl Policy {
     /// Returns the application protocols of a destination: those of its group. An empty list means
@@ -30,7 +30,7 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{policy, with};
+    use crate::test_support::{policy, with};
 
     const GROUPS: &str = "groups:
   plain: {sni: [plain, '*.plain'], upstreams: ['10.0.0.1:1']}

@@ -4,18 +4,18 @@ use std::num::NonZeroU64;
 
 use serde_json::json;
 
-use super::fields::number::{positive, positive_pattern};
-use super::fields::quote;
-use super::fields::text::scalar;
-use super::format::ScalarFormat;
-use super::problem::ProblemList;
-use super::yaml::YamlNode;
+use crate::fields::number::{positive, positive_pattern};
+use crate::fields::quote;
+use crate::fields::text::scalar;
+use crate::format::kinds::ScalarFormat;
+use crate::problem::ProblemList;
+use crate::yaml::YamlNode;
 
 /// Units, each with the number of bits by which it shifts the number before it, and the largest
 /// number of digits of that number. So no size is larger than a petabyte.
 const UNITS: [(&str, u32, usize); 3] = [("KiB", 10, 12), ("MiB", 20, 9), ("GiB", 30, 6)];
 
-pub(super) static SIZE: ScalarFormat = ScalarFormat {
+pub(crate) static SIZE: ScalarFormat = ScalarFormat {
     name: "Size",
     doc: "A size such as `512MiB` or `4GiB`, or `unlimited`.",
     schema: || {
@@ -36,7 +36,7 @@ pub enum MemoryLimit {
 }
 
 /// Reads a size or `unlimited`. `None` means that a problem was reported.
-pub(super) fn memory(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<MemoryLimit> {
+pub(crate) fn memory(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<MemoryLimit> {
     let said = scalar(node, problems)?;
     if said == "unlimited" {
         return Some(MemoryLimit::Unlimited);

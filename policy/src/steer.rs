@@ -2,12 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use super::fields::address::{ports, prefixes};
-use super::fields::{self, MappingFields};
-use super::format::STEER;
-use super::ip_prefix::IpPrefix;
-use super::problem::ProblemList;
-use super::yaml::YamlNode;
+use crate::fields::address::{ports, prefixes};
+use crate::fields::{self, MappingFields};
+use crate::format::STEER;
+use crate::ip_prefix::IpPrefix;
+use crate::problem::ProblemList;
+use crate::yaml::YamlNode;
 
 /// Ports that the kernel steers to the gateway, in addition to those that it listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum SteerMode {
 }
 
 /// Reads `steer:`. `None` means that a problem was reported.
-pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SteerPolicy> {
+pub(crate) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SteerPolicy> {
     let fields = MappingFields::of(node, &STEER, problems)?;
     let words = [
         ("required", SteerMode::Required),
@@ -54,7 +54,7 @@ pub(super) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<St
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{assert_told, with};
+    use crate::test_support::{assert_told, with};
 
     fn steering(steer: &str) -> String {
         let groups = "groups: {a: {ports: [8500], upstreams: ['10.0.0.1:1']}}\nclients: {}\n";

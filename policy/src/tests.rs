@@ -1,53 +1,16 @@
-//! What the policy's tests share, and what they promise about whole texts.
+//! Promises about whole texts.
 
 use std::fmt::Write as _;
 
-use super::*;
+use crate::test_support::{GROUPS, assert_told, policy, refused, with};
+use crate::*;
 
 mod parts;
-
-/// Four lines, so that `groups:` is line 5.
-pub(super) const HEAD: &str = "version: 1
-gateway: {listen: ['[::]:8443'],
-  tls: {certificate: s.crt, key: s.key, client_ca: ca.crt}}
-# The rest is the test's.
-";
-
-pub(super) fn with(rest: &str) -> String {
-    format!("{HEAD}{rest}")
-}
-
-pub(super) fn policy(text: &str) -> Policy {
-    Policy::parse("p.yaml", text).unwrap_or_else(|error| panic!("{error}\n{text}"))
-}
-
-/// Numbers that look random and are the same in every run.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % bound
-    }
-}
 
 #[test]
 fn the_policy_that_comes_with_the_project_is_valid_and_holds_its_own_tests() {
     let policy = policy(include_str!("../../policy.yaml"));
     assert_eq!((policy.groups().count(), policy.clients().count()), (3, 3));
-}
-
-pub(super) const GROUPS: &str =
-    "groups: {web: {upstreams: ['10.0.0.1:1']}, ledger: {upstreams: ['10.0.0.1:1']}}\n";
-
-/// What `text` is refused for.
-fn refused(text: &str) -> String {
-    Policy::parse("p.yaml", text)
-        .map(|_| text)
-        .expect_err("no policy")
-        .to_string()
 }
 
 #[test]
@@ -254,14 +217,6 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
 }
 
 /// Asserts that `text` is refused for `message`, perhaps among others.
-pub(super) fn assert_told(text: &str, message: &str) {
-    let told = refused(text);
-    assert!(
-        told.lines().any(|line| line == format!("p.yaml:{message}")),
-        "{message}\n{told}"
-    );
-}
-
 #[test]
 fn all_problems_are_told_at_once_in_the_order_of_the_file_but_no_more_than_twenty() {
     let mut text = with(GROUPS) + "clients:\n";

@@ -2,26 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use serde_json::json;
-
-use super::fields::{self, MappingFields, number};
-use super::format::{ScalarFormat, WORKERS};
-use super::problem::ProblemList;
-use super::steer::{SteerMode, SteerPolicy};
-use super::yaml::{YamlNode, YamlValue};
-
-/// Largest number of workers that a policy may ask for: more than machines have processors. With
-/// steering it is [`MOST_STEERED_WORKERS`].
-const MOST: u32 = 1024;
-
-/// Largest number of workers that the kernel can steer to.
-pub const MOST_STEERED_WORKERS: u32 = 64;
-
-pub(super) static WORKER_COUNT: ScalarFormat = ScalarFormat {
-    name: "WorkerCount",
-    doc: "A number from 1 to 1024.",
-    schema: || json!({"type": "integer", "minimum": 1, "maximum": MOST}),
-};
+use crate::fields::{self, MappingFields};
+use crate::format::WORKERS;
+use crate::problem::ProblemList;
+use crate::steer::{SteerMode, SteerPolicy};
+use crate::worker_count::{MOST, MOST_STEERED_WORKERS, count};
+use crate::yaml::{YamlNode, YamlValue};
 
 /// Number of workers, and their binding to processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +29,7 @@ pub enum WorkerAffinity {
 }
 
 /// Reads `workers:`, a number or a mapping. `None` means that a problem was reported.
-pub(super) fn read(
+pub(crate) fn read(
     node: &YamlNode<'_>,
     steer: Option<&SteerPolicy>,
     problems: &mut ProblemList,
@@ -66,29 +52,10 @@ pub(super) fn read(
     Some(WorkerPolicy { count, affinity })
 }
 
-/// Reads a number of workers, at most `most`: with steering, the kernel must be able to steer to
-/// all of them.
-fn count(node: &YamlNode<'_>, most: u32, problems: &mut ProblemList) -> Option<NonZeroU32> {
-    let count = number::count(node, problems)?;
-    if count.get() > most {
-        let why = if most == MOST_STEERED_WORKERS {
-            " with `steer`"
-        } else {
-            ""
-        };
-        problems.report(
-            node.at,
-            format!("`{count}` workers are too many; expected at most {most}{why}"),
-        );
-        return None;
-    }
-    Some(count)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{GROUPS, assert_told, policy, with};
+    use crate::test_support::{GROUPS, assert_told, policy, with};
 
     fn written(workers: &str) -> String {
         let rest = format!("{GROUPS}clients: {{}}\n");

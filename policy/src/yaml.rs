@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::problem::{ProblemList, TextPosition};
+use crate::position::TextPosition;
+use crate::problem::ProblemList;
 
 /// Largest number of values in one file, including keys and the values of aliases: about ten for
 /// each group and six for each client.
@@ -21,15 +22,15 @@ const DEEPEST: usize = 16;
 
 /// One value with the position of its beginning.
 #[derive(Debug, Clone)]
-pub(super) struct YamlNode<'t> {
-    pub(super) at: TextPosition,
-    pub(super) value: YamlValue<'t>,
+pub(crate) struct YamlNode<'t> {
+    pub(crate) at: TextPosition,
+    pub(crate) value: YamlValue<'t>,
 }
 
 /// Value as it is written. A scalar has the type that YAML 1.2 gives it (core schema, 10.3); a key
 /// is text.
 #[derive(Debug, Clone)]
-pub(super) enum YamlValue<'t> {
+pub(crate) enum YamlValue<'t> {
     /// No text, `~` or `null`.
     Nothing,
     /// `true` or `false`, as written.
@@ -43,7 +44,7 @@ pub(super) enum YamlValue<'t> {
 }
 
 /// Reads the only document of `text`. `None` means that a problem was reported.
-pub(super) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<YamlNode<'t>> {
+pub(crate) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<YamlNode<'t>> {
     match tree(text, 0) {
         Ok(Some(root)) => Some(root),
         Ok(None) => {
@@ -59,7 +60,7 @@ pub(super) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<Yaml
 }
 
 /// Reads a piece of a file's text that follows `lines_before` lines. `Ok(None)` if it has no value.
-pub(super) fn tree(text: &str, lines_before: usize) -> Result<Option<YamlNode<'_>>, YamlRefusal> {
+pub(crate) fn tree(text: &str, lines_before: usize) -> Result<Option<YamlNode<'_>>, YamlRefusal> {
     let mut tree = TreeBuilder::default();
     for event in Parser::new_from_str(text) {
         match event {
@@ -77,7 +78,7 @@ pub(super) fn tree(text: &str, lines_before: usize) -> Result<Option<YamlNode<'_
     Ok(tree.root)
 }
 
-pub(super) type YamlRefusal = (TextPosition, String);
+pub(crate) type YamlRefusal = (TextPosition, String);
 
 /// List or mapping whose end has not been reached.
 #[derive(Debug)]
@@ -217,7 +218,7 @@ impl<'t> TreeBuilder<'t> {
 }
 
 /// Returns the value of a scalar without quotes.
-pub(super) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
+pub(crate) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
     let text = text.into();
     if is_nothing(&text) {
         YamlValue::Nothing
@@ -279,7 +280,7 @@ fn number(text: &str) -> serde_json::Value {
 impl YamlNode<'_> {
     /// Returns the text of a scalar, without quotes; `None` for an absent value, a list or a
     /// mapping.
-    pub(super) fn scalar(&self) -> Option<&str> {
+    pub(crate) fn scalar(&self) -> Option<&str> {
         match &self.value {
             YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => Some(text),
             YamlValue::Nothing | YamlValue::List(_) | YamlValue::Map(_) => None,
@@ -289,7 +290,7 @@ impl YamlNode<'_> {
 
 impl YamlValue<'_> {
     /// Converts the value to JSON, as editors see it.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Nothing => serde_json::Value::Null,
             Self::Flag(text) => text.eq_ignore_ascii_case("true").into(),

@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::thread;
 
-use super::yaml::{self, YamlNode, YamlValue};
+use crate::yaml::{self, YamlNode, YamlValue};
 
 /// Smallest size in bytes of a text that is read in pieces: 1 MiB. A smaller one is read faster in
 /// one piece.
@@ -35,7 +35,7 @@ enum ChunkKind {
 
 /// Reads a large text in pieces. Returns `None` if it is not large, has an unusual form or an
 /// error; it is then to be read in one piece.
-pub(super) fn read(text: &str) -> Option<YamlNode<'_>> {
+pub(crate) fn read(text: &str) -> Option<YamlNode<'_>> {
     // An alias in another piece could refer to an anchor.
     if text.len() < LARGE || text.contains('&') {
         return None;
@@ -151,9 +151,9 @@ fn cut(text: &str, size: usize) -> Option<Vec<YamlChunk>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::problem::ProblemList;
-    use super::super::{Policy, generate};
     use super::*;
+    use crate::problem::ProblemList;
+    use crate::{Policy, generate};
 
     fn positions(node: &YamlNode<'_>, found: &mut Vec<(u32, u32, String)>) {
         let TextPosition { line, column } = node.at;
@@ -179,7 +179,7 @@ mod tests {
         found.push((line, column, text));
     }
 
-    use super::super::problem::TextPosition;
+    use crate::position::TextPosition;
 
     #[test]
     fn a_text_in_pieces_is_the_text_in_one_to_the_last_place() {

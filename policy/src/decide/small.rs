@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::super::tests::with;
 use super::*;
+use crate::test_support::with;
 
 /// The ways by which a group may be reached: names and ports.
 const WAYS: [(&[&str], &[u16]); 5] = [

@@ -5,13 +5,14 @@ use std::ops::RangeInclusive;
 
 use serde_json::json;
 
-use super::super::format::ScalarFormat;
-use super::super::ip_prefix::IpPrefix;
-use super::super::problem::ProblemList;
-use super::super::yaml::{YamlNode, YamlValue};
+use super::list::list;
 use super::number::{number, positive, unquoted};
+use super::quote::{describe, quote};
 use super::text::scalar;
-use super::{describe, list, quote};
+use crate::format::kinds::ScalarFormat;
+use crate::ip_prefix::IpPrefix;
+use crate::problem::ProblemList;
+use crate::yaml::{YamlNode, YamlValue};
 
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 /// Approximate pattern of an IPv6 address: the number of its groups is left to the parser.
@@ -20,7 +21,7 @@ const IPV6: &str = "[0-9a-fA-F:.]*:[0-9a-fA-F:.]*";
 const PORT: &str =
     "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})";
 
-pub(in super::super) fn ipv4_pattern() -> String {
+pub(crate) fn ipv4_pattern() -> String {
     format!("{OCTET}(\\.{OCTET}){{3}}")
 }
 
@@ -29,13 +30,13 @@ fn with_port(port: &str) -> String {
     format!("^({ipv4}|\\[{IPV6}(%[0-9]+)?\\]):0*{port}$")
 }
 
-pub(in super::super) static LISTEN: ScalarFormat = ScalarFormat {
+pub(crate) static LISTEN: ScalarFormat = ScalarFormat {
     name: "Listen",
     doc: "An IP address with a port, such as `192.0.2.1:8443` or `[::]:8443`. With port 0 the kernel chooses one.",
     schema: || json!({"type": "string", "pattern": with_port(&format!("({PORT}|0)"))}),
 };
 
-pub(in super::super) static UPSTREAM_ADDRESS: ScalarFormat = ScalarFormat {
+pub(crate) static UPSTREAM_ADDRESS: ScalarFormat = ScalarFormat {
     name: "UpstreamAddress",
     doc: "An IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`.",
     schema: || {
@@ -45,7 +46,7 @@ pub(in super::super) static UPSTREAM_ADDRESS: ScalarFormat = ScalarFormat {
     },
 };
 
-pub(in super::super) static PREFIX: ScalarFormat = ScalarFormat {
+pub(crate) static PREFIX: ScalarFormat = ScalarFormat {
     name: "Prefix",
     doc: "An IP address, or a prefix such as `192.0.2.0/24` or `2001:db8::/32`.",
     schema: || {
@@ -59,17 +60,14 @@ pub(in super::super) static PREFIX: ScalarFormat = ScalarFormat {
     },
 };
 
-pub(in super::super) static PORT_RANGE: ScalarFormat = ScalarFormat {
+pub(crate) static PORT_RANGE: ScalarFormat = ScalarFormat {
     name: "PortRange",
     doc: "The first and the last of several ports, such as `7000-7100`.",
     schema: || json!({"type": "string", "pattern": format!("^{PORT}-{PORT}$")}),
 };
 
 /// Reads an IP address with a port. `None` means that a problem was reported.
-pub(in super::super) fn address(
-    node: &YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<SocketAddr> {
+pub(crate) fn address(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SocketAddr> {
     let said = scalar(node, problems)?;
     let address = said.parse::<SocketAddr>().ok();
     if address.is_none() && said.contains('%') {
@@ -88,10 +86,7 @@ pub(in super::super) fn address(
 
 /// Reads an address that can be connected to: port and IP address are not zero. `None` means that a
 /// problem was reported.
-pub(in super::super) fn connectable(
-    node: &YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<SocketAddr> {
+pub(crate) fn connectable(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<SocketAddr> {
     let address = address(node, problems)?;
     if address.port() == 0 || address.ip().is_unspecified() {
         let said = describe(node);
@@ -105,7 +100,7 @@ pub(in super::super) fn connectable(
 }
 
 /// Reads a port, or a range such as `7000-7100`. `None` means that a problem was reported.
-pub(in super::super) fn ports(
+pub(crate) fn ports(
     node: &YamlNode<'_>,
     problems: &mut ProblemList,
 ) -> Option<RangeInclusive<u16>> {
@@ -134,10 +129,7 @@ pub(in super::super) fn ports(
 }
 
 /// Reads a list of addresses and prefixes. `None` means that a problem was reported.
-pub(in super::super) fn prefixes(
-    node: &YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<Vec<IpPrefix>> {
+pub(crate) fn prefixes(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<IpPrefix>> {
     list(node, "addresses or prefixes", problems, prefix)
 }
 

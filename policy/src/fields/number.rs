@@ -4,29 +4,29 @@ use std::num::NonZeroU32;
 
 use serde_json::json;
 
-use super::super::Quota;
-use super::super::format::ScalarFormat;
-use super::super::problem::ProblemList;
-use super::super::yaml::{YamlNode, YamlValue};
-use super::quote;
+use super::quote::quote;
 use super::text::scalar;
+use crate::format::kinds::ScalarFormat;
+use crate::problem::ProblemList;
+use crate::quota::Quota;
+use crate::yaml::{YamlNode, YamlValue};
 
 /// Version of the file's format.
 const VERSION_NUMBER: u32 = 1;
 
-pub(in super::super) static VERSION: ScalarFormat = ScalarFormat {
+pub(crate) static VERSION: ScalarFormat = ScalarFormat {
     name: "Version",
     doc: "The version of this format.",
     schema: || json!({"type": "integer", "const": VERSION_NUMBER}),
 };
 
-pub(in super::super) static COUNT: ScalarFormat = ScalarFormat {
+pub(crate) static COUNT: ScalarFormat = ScalarFormat {
     name: "Count",
     doc: "A number from 1.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": u32::MAX}),
 };
 
-pub(in super::super) static QUOTA: ScalarFormat = ScalarFormat {
+pub(crate) static QUOTA: ScalarFormat = ScalarFormat {
     name: "Quota",
     doc: "A number from 1, or `unlimited`.",
     schema: || {
@@ -37,26 +37,26 @@ pub(in super::super) static QUOTA: ScalarFormat = ScalarFormat {
     },
 };
 
-pub(in super::super) static PORT: ScalarFormat = ScalarFormat {
+pub(crate) static PORT: ScalarFormat = ScalarFormat {
     name: "Port",
     doc: "A number from 1 to 65535.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": u16::MAX}),
 };
 
-pub(in super::super) static FLAG: ScalarFormat = ScalarFormat {
+pub(crate) static FLAG: ScalarFormat = ScalarFormat {
     name: "Flag",
     doc: "`true` or `false`.",
     schema: || json!({"type": "boolean"}),
 };
 
-pub(in super::super) static PERCENT: ScalarFormat = ScalarFormat {
+pub(crate) static PERCENT: ScalarFormat = ScalarFormat {
     name: "Percent",
     doc: "A share from `0%` to `100%`.",
     schema: || json!({"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
 };
 
 /// Checks the version of the file's format. `None` means that a problem was reported.
-pub(in super::super) fn version(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<()> {
+pub(crate) fn version(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<()> {
     let said = scalar(node, problems)?;
     let is_known = number(node) == Some(VERSION_NUMBER);
     if !is_known {
@@ -70,10 +70,7 @@ pub(in super::super) fn version(node: &YamlNode<'_>, problems: &mut ProblemList)
 }
 
 /// Reads a number from 1. `None` means that a problem was reported.
-pub(in super::super) fn count(
-    node: &YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<NonZeroU32> {
+pub(crate) fn count(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<NonZeroU32> {
     let said = scalar(node, problems)?;
     let count = number(node).and_then(NonZeroU32::new);
     if count.is_none() {
@@ -87,7 +84,7 @@ pub(in super::super) fn count(
 }
 
 /// Reads a number from 1, or `unlimited`. `None` means that a problem was reported.
-pub(in super::super) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Quota> {
+pub(crate) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Quota> {
     let said = scalar(node, problems)?;
     if said == "unlimited" {
         return Some(Quota::Unlimited);
@@ -113,7 +110,7 @@ pub(in super::super) fn quota(node: &YamlNode<'_>, problems: &mut ProblemList) -
 }
 
 /// Reads a port from 1. `None` means that a problem was reported.
-pub(in super::super) fn port(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<u16> {
+pub(crate) fn port(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<u16> {
     let said = scalar(node, problems)?;
     let port = number(node).and_then(|port| u16::try_from(port).ok());
     let port = port.filter(|port| *port != 0);
@@ -163,7 +160,7 @@ pub(super) fn unquoted(node: &YamlNode<'_>) -> &'static str {
 }
 
 /// Reads `true` or `false`. `None` means that a problem was reported.
-pub(in super::super) fn flag(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<bool> {
+pub(crate) fn flag(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<bool> {
     if let YamlValue::Flag(said) = &node.value {
         return Some(said.eq_ignore_ascii_case("true"));
     }
@@ -184,7 +181,7 @@ pub(in super::super) fn flag(node: &YamlNode<'_>, problems: &mut ProblemList) ->
 
 /// Reads a percentage from `0%` to `100%` and returns it as a share from 0 to 1. `None` means that
 /// a problem was reported.
-pub(in super::super) fn percent(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<f64> {
+pub(crate) fn percent(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<f64> {
     let said = scalar(node, problems)?;
     let percent = said.strip_suffix('%').and_then(plain_digits);
     let percent = percent.filter(|percent| *percent <= 100);
@@ -199,12 +196,12 @@ pub(in super::super) fn percent(node: &YamlNode<'_>, problems: &mut ProblemList)
 }
 
 /// Parses a number from 1 in plain digits, at most `digits` of them.
-pub(in super::super) fn positive(text: &str, digits: usize) -> Option<u64> {
+pub(crate) fn positive(text: &str, digits: usize) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     (is_plain && text.len() <= digits).then(|| text.parse().ok())?
 }
 
 /// Returns the regular expression of the numbers that [`positive`] accepts.
-pub(in super::super) fn positive_pattern(digits: usize) -> String {
+pub(crate) fn positive_pattern(digits: usize) -> String {
     format!("[1-9][0-9]{{0,{}}}", digits - 1)
 }

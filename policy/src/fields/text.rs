@@ -4,25 +4,25 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::super::client_name::{INVISIBLE, LONGEST_NAME};
-use super::super::format::ScalarFormat;
-use super::super::problem::ProblemList;
-use super::super::yaml::{YamlNode, YamlValue};
-use super::{describe, quote};
+use super::quote::{describe, quote};
+use crate::client_name::{INVISIBLE, LONGEST_NAME};
+use crate::format::kinds::ScalarFormat;
+use crate::problem::ProblemList;
+use crate::yaml::{YamlNode, YamlValue};
 
-pub(in super::super) static TEXT: ScalarFormat = ScalarFormat {
+pub(crate) static TEXT: ScalarFormat = ScalarFormat {
     name: "Text",
     doc: "A text that is not empty.",
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
-pub(in super::super) static PATH: ScalarFormat = ScalarFormat {
+pub(crate) static PATH: ScalarFormat = ScalarFormat {
     name: "Path",
     doc: "The path of a file. A relative one starts at the policy's folder.",
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
-pub(in super::super) static NAME: ScalarFormat = ScalarFormat {
+pub(crate) static NAME: ScalarFormat = ScalarFormat {
     name: "Name",
     doc: "A name: 1 to 64 visible characters without a blank at either end.",
     schema: || {
@@ -42,13 +42,13 @@ pub(in super::super) static NAME: ScalarFormat = ScalarFormat {
     },
 };
 
-pub(in super::super) static BYTES: ScalarFormat = ScalarFormat {
+pub(crate) static BYTES: ScalarFormat = ScalarFormat {
     name: "Bytes",
     doc: "Bytes, one for each character up to `\"\\xff\"`.",
     schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]*$"}),
 };
 
-pub(in super::super) static FILLED_BYTES: ScalarFormat = ScalarFormat {
+pub(crate) static FILLED_BYTES: ScalarFormat = ScalarFormat {
     name: "FilledBytes",
     doc: "At least one byte, one for each character up to `\"\\xff\"`.",
     schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]+$"}),
@@ -56,10 +56,7 @@ pub(in super::super) static FILLED_BYTES: ScalarFormat = ScalarFormat {
 
 /// Returns a scalar as it is written, whatever type it has in YAML. `None` means that a problem was
 /// reported.
-pub(in super::super) fn scalar<'n>(
-    node: &'n YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<&'n str> {
+pub(crate) fn scalar<'n>(node: &'n YamlNode<'_>, problems: &mut ProblemList) -> Option<&'n str> {
     let scalar = node.scalar();
     if scalar.is_none() {
         let found = describe(node);
@@ -73,10 +70,7 @@ pub(in super::super) fn scalar<'n>(
 
 /// Reads a text. A number or a boolean of YAML must be in quotes, so that every reader of the file
 /// finds the same value. `None` means that a problem was reported.
-pub(in super::super) fn text<'n>(
-    node: &'n YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<&'n str> {
+pub(crate) fn text<'n>(node: &'n YamlNode<'_>, problems: &mut ProblemList) -> Option<&'n str> {
     let said = scalar(node, problems)?;
     let kind = match node.value {
         YamlValue::Number(_) => "number",
@@ -94,10 +88,7 @@ pub(in super::super) fn text<'n>(
 }
 
 /// Reads a text with at least one character. `None` means that a problem was reported.
-pub(in super::super) fn filled<'n>(
-    node: &'n YamlNode<'_>,
-    problems: &mut ProblemList,
-) -> Option<&'n str> {
+pub(crate) fn filled<'n>(node: &'n YamlNode<'_>, problems: &mut ProblemList) -> Option<&'n str> {
     let text = text(node, problems)?;
     if text.is_empty() {
         problems.report(node.at, "the text is empty");
@@ -108,7 +99,7 @@ pub(in super::super) fn filled<'n>(
 
 /// Reads bytes, one for each character up to U+00FF, so that `"\xd2"` is the byte 0xd2. `None`
 /// means that a problem was reported.
-pub(in super::super) fn bytes(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<u8>> {
+pub(crate) fn bytes(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Vec<u8>> {
     let said = text(node, problems)?;
     let bytes: Result<Vec<u8>, _> = said.chars().map(u8::try_from).collect();
     if bytes.is_err() {

@@ -2,14 +2,16 @@
 
 use serde_json::json;
 
-use super::super::client::RATE;
-use super::super::duration::DURATION;
-use super::super::fields::number::{PORT, QUOTA, VERSION};
-use super::super::fields::text::{NAME, TEXT};
-use super::ValueKind::{Either, List, Named, Scalar, Words};
-use super::{FormatSection, GATEWAY, GROUP, ValueKind, may, need, or};
+use super::gateway::GATEWAY;
+use super::group::GROUP;
+use super::kinds::ValueKind::{Either, List, Named, Scalar, Words};
+use super::kinds::{FormatSection, ValueKind, may, need, or};
+use crate::duration::DURATION;
+use crate::fields::number::{PORT, QUOTA, VERSION};
+use crate::fields::text::{NAME, TEXT};
+use crate::rate::RATE;
 
-pub(in super::super) static DOCUMENT: FormatSection = FormatSection {
+pub(crate) static DOCUMENT: FormatSection = FormatSection {
     name: "Document",
     called: "the policy",
     doc: "A policy of Portcullis: who may reach what, how often and how fast.",
@@ -43,7 +45,7 @@ pub(in super::super) static DOCUMENT: FormatSection = FormatSection {
     rule: None,
 };
 
-pub(in super::super) static CLIENT: FormatSection = FormatSection {
+pub(crate) static CLIENT: FormatSection = FormatSection {
     name: "Client",
     called: "a client",
     doc: "What one client is granted, and how much of it.",
@@ -90,7 +92,7 @@ const WHEN_FULL: ValueKind = Either(&[
     ValueKind::Section(&WAIT),
 ]);
 
-pub(in super::super) static WAIT: FormatSection = FormatSection {
+pub(crate) static WAIT: FormatSection = FormatSection {
     name: "Wait",
     called: "`when_full`",
     doc: "It waits for one of the client's connections to end.",
@@ -102,7 +104,7 @@ pub(in super::super) static WAIT: FormatSection = FormatSection {
     rule: None,
 };
 
-pub(in super::super) static TEST: FormatSection = FormatSection {
+pub(crate) static TEST: FormatSection = FormatSection {
     name: "Test",
     called: "a test",
     doc: "One promise about the policy.",

@@ -2,19 +2,19 @@
 
 use serde_json::json;
 
-use super::super::duration::{DURATION, DURATION_LIMIT};
-use super::super::fields::address::{LISTEN, PORT_RANGE, PREFIX};
-use super::super::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
-use super::super::fields::text::PATH;
-use super::super::size::SIZE;
-use super::super::workers::{MOST_STEERED_WORKERS, WORKER_COUNT};
-use super::ValueKind::{Either, List, Scalar, Words};
-use super::{FormatKey, FormatSection, ValueKind, may, need, or};
+use super::kinds::ValueKind::{Either, List, Scalar, Words};
+use super::kinds::{FormatKey, FormatSection, ValueKind, may, need, or};
+use crate::duration::{DURATION, DURATION_LIMIT};
+use crate::fields::address::{LISTEN, PORT_RANGE, PREFIX};
+use crate::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
+use crate::fields::text::PATH;
+use crate::size::SIZE;
+use crate::worker_count::{MOST_STEERED_WORKERS, WORKER_COUNT};
 
 const TIME: ValueKind = Scalar(&DURATION);
 const TIME_LIMIT: ValueKind = Scalar(&DURATION_LIMIT);
 
-pub(in super::super) static GATEWAY: FormatSection = FormatSection {
+pub(crate) static GATEWAY: FormatSection = FormatSection {
     name: "Gateway",
     called: "`gateway`",
     doc: "What holds for the whole gateway.",
@@ -87,7 +87,7 @@ pub(in super::super) static GATEWAY: FormatSection = FormatSection {
     }),
 };
 
-pub(in super::super) static WORKERS: FormatSection = FormatSection {
+pub(crate) static WORKERS: FormatSection = FormatSection {
     name: "Workers",
     called: "`workers`",
     doc: "Threads, each with a listener and connections of its own.",
@@ -118,7 +118,7 @@ const ON_REVOKE: ValueKind = Words(&[
     ("keep", "It stays."),
 ]);
 
-pub(in super::super) static TLS: FormatSection = FormatSection {
+pub(crate) static TLS: FormatSection = FormatSection {
     name: "Tls",
     called: "`tls`",
     doc: "The files behind mutual TLS. Relative paths start at the policy's folder.",
@@ -154,7 +154,7 @@ const EXPIRED_CRL: ValueKind = Words(&[
     ("accept", "It still counts."),
 ]);
 
-pub(in super::super) static STEER: FormatSection = FormatSection {
+pub(crate) static STEER: FormatSection = FormatSection {
     name: "Steer",
     called: "`steer`",
     doc: "What the kernel steers to the gateway: these ports and those that groups own.",
@@ -188,7 +188,7 @@ const STEER_MODE: ValueKind = Words(&[
     ("off", "It does not try."),
 ]);
 
-pub(in super::super) static BAN: FormatSection = FormatSection {
+pub(crate) static BAN: FormatSection = FormatSection {
     name: "Ban",
     called: "`ban`",
     doc: "Sources that fail the handshake over and over are banned: an IPv4 address, or the 64-bit network of an IPv6 address.",
@@ -210,7 +210,7 @@ pub(in super::super) static BAN: FormatSection = FormatSection {
     rule: None,
 };
 
-pub(in super::super) static ADMIN: FormatSection = FormatSection {
+pub(crate) static ADMIN: FormatSection = FormatSection {
     name: "Admin",
     called: "`admin`",
     doc: "Where operators reach the running gateway.",
@@ -222,7 +222,7 @@ pub(in super::super) static ADMIN: FormatSection = FormatSection {
     rule: None,
 };
 
-pub(in super::super) static LIMITS: FormatSection = FormatSection {
+pub(crate) static LIMITS: FormatSection = FormatSection {
     name: "Limits",
     called: "`limits`",
     doc: "How much of the gateway may be in use. Over a limit, whoever comes is turned away; only silent connections give way.",
@@ -256,7 +256,7 @@ const fn quota(name: &'static str, default: &'static str, doc: &'static str) -> 
     or(name, default, Scalar(&QUOTA), doc)
 }
 
-pub(in super::super) static TIMEOUTS: FormatSection = FormatSection {
+pub(crate) static TIMEOUTS: FormatSection = FormatSection {
     name: "Timeouts",
     called: "`timeouts`",
     doc: "How long things may take.",

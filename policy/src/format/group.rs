@@ -2,19 +2,19 @@
 
 use serde_json::json;
 
-use super::super::duration::{DURATION, DURATION_LIMIT};
-use super::super::fields::address::UPSTREAM_ADDRESS;
-use super::super::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
-use super::super::fields::text::{BYTES, FILLED_BYTES};
-use super::super::group::PROTOCOL;
-use super::super::name::{PROBED_NAME, SNI_NAME};
-use super::ValueKind::{Either, List, Scalar, Words};
-use super::{FormatSection, ValueKind, may, need, or};
+use super::kinds::ValueKind::{Either, List, Scalar, Words};
+use super::kinds::{FormatSection, ValueKind, may, need, or};
+use crate::duration::{DURATION, DURATION_LIMIT};
+use crate::fields::address::UPSTREAM_ADDRESS;
+use crate::fields::number::{COUNT, FLAG, PERCENT, PORT, QUOTA};
+use crate::fields::protocol::PROTOCOL;
+use crate::fields::text::{BYTES, FILLED_BYTES};
+use crate::name::{PROBED_NAME, SNI_NAME};
 
 const TIME: ValueKind = Scalar(&DURATION);
 const TIME_LIMIT: ValueKind = Scalar(&DURATION_LIMIT);
 
-pub(in super::super) static GROUP: FormatSection = FormatSection {
+pub(crate) static GROUP: FormatSection = FormatSection {
     name: "Group",
     called: "a group",
     doc: "A set of interchangeable upstreams. A connection goes to the one with the fewest connections over its weight among those that are healthy.",
@@ -87,7 +87,7 @@ const WHEN_ALL_DOWN: ValueKind = Words(&[
     ("try_all", "All are tried as if they were healthy."),
 ]);
 
-pub(in super::super) static UPSTREAM: FormatSection = FormatSection {
+pub(crate) static UPSTREAM: FormatSection = FormatSection {
     name: "Upstream",
     called: "an upstream",
     doc: "An address and what else there is to say about it.",
@@ -120,7 +120,7 @@ const STATE: ValueKind = Words(&[
     ("maint", "It gets no new connection and no probe."),
 ]);
 
-pub(in super::super) static HEALTH: FormatSection = FormatSection {
+pub(crate) static HEALTH: FormatSection = FormatSection {
     name: "Health",
     called: "`health`",
     doc: "How upstreams are probed.",
@@ -175,7 +175,7 @@ const ON_DOWN: ValueKind = Words(&[
     ("cut", "They are reset."),
 ]);
 
-pub(in super::super) static SEND_EXPECT: FormatSection = FormatSection {
+pub(crate) static SEND_EXPECT: FormatSection = FormatSection {
     name: "SendExpect",
     called: "`check`",
     doc: "That an upstream answers. Each character is one byte, so `\"\\xd2\"` is the byte 0xd2.",
@@ -190,7 +190,7 @@ pub(in super::super) static SEND_EXPECT: FormatSection = FormatSection {
     rule: None,
 };
 
-pub(in super::super) static GROUP_TIMEOUTS: FormatSection = FormatSection {
+pub(crate) static GROUP_TIMEOUTS: FormatSection = FormatSection {
     name: "GroupTimeouts",
     called: "`timeouts` of a group",
     doc: "What a group has instead of the gateway's timeouts.",

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::{DOCUMENT, FormatKey, FormatSection, KeyDefault, ScalarFormat, ValueKind};
+use super::client::DOCUMENT;
+use super::kinds::{FormatKey, FormatSection, KeyDefault, ScalarFormat, ValueKind};
 use crate::yaml;
 
 /// Returns the JSON schema (draft 7) of the policy's file, in ASCII.

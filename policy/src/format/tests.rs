@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
+use super::kinds::{FormatSection, KeyDefault, ValueKind};
 use super::schema::schema;
 use super::*;
 use crate::Policy;
@@ -354,6 +355,6 @@ fn the_committed_schema_is_current() {
     let committed = include_str!("../../schema/policy.schema.json");
     assert!(
         committed == schema(),
-        "run `portcullis schema > server/schema/policy.schema.json`"
+        "run `portcullis schema > policy/schema/policy.schema.json`"
     );
 }
