@@ -21,7 +21,11 @@ async fn what_cannot_serve_changes_nothing() {
     let no_program = world.path("nowhere");
     for (binary, more, expected) in [
         (&hangs, ["--timeout", "1"], "was not ready within 1s"),
-        (&ends, ["--timeout", "9"], "ended with exit status: 7"),
+        (
+            &ends,
+            ["--timeout", "9"],
+            "before it was ready (exit status: 7)",
+        ),
         (
             &chatters,
             ["--timeout", "9"],

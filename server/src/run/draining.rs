@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::end::RunEnd;
 use super::hand_over::CompletedUpgrade;
+use super::process::{GatewayProcess, REPORT_SUPPRESSED};
 use super::reload::ReloadThread;
 use super::signals::ProcessSignals;
-use super::{GatewayProcess, REPORT_SUPPRESSED, RunEnd};
 use crate::shared_state::QueuedConnections;
 use crate::systemd::{self, NotifyState};
 use crate::upgrade::{OldProcessCommand, OldProcessNews, ParentProcess, Supervision};

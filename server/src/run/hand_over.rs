@@ -1,20 +1,14 @@
 //! The handover of a running gateway from its process to the next one.
 
-use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Signal, getpid, kill_process};
-use rustls_pki_types::UnixTime;
-
-use super::GatewayProcess;
 use super::pending_upgrade::{
     EndedPhase, HandingOver, PendingUpgrade, ReportSender, RequestedUpgrade,
 };
+use super::process::GatewayProcess;
 use crate::admin::{AdminSocket, USUAL_TIMEOUT, UpgradeReport, UpgradeRequest};
-use crate::credentials::PermitCheck;
 use crate::inherited_listeners::ListenerPurpose;
 use crate::program::resolved;
 use crate::upgrade::{CandidateProcess, NewProcess, ParentLink, Supervision, UpgradeError};
@@ -123,41 +117,5 @@ impl GatewayProcess {
             },
             taking,
         );
-    }
-
-    /// Ends connections of older processes that this process's policy would not permit: they may
-    /// have failed to read it.
-    pub(super) fn end_revoked_remote(&self) {
-        let snapshot = self.gateway.snapshot();
-        let check = PermitCheck::WithChain(UnixTime::now());
-        let revoked = self.gateway.connections().revoked_remote(&snapshot, check);
-        if !revoked.is_empty() {
-            let gateway = snapshot.policy().gateway();
-            tracing::info!(
-                revoked = revoked.len(),
-                "connections of the old process were revoked"
-            );
-            self.tasks
-                .spawn(revoked.end(gateway.on_revoke, gateway.timeouts.drain));
-        }
-    }
-
-    /// Attaches this process to the one that was started first, if that stays as the parent of all
-    /// later ones. The end of the parent counts as SIGTERM: the supervisor of the gateway knows no
-    /// other process that it could end.
-    pub(super) fn attach_parent(&mut self, socket: Option<OwnedFd>) -> io::Result<()> {
-        let Some(socket) = socket else {
-            return Ok(());
-        };
-        let (child, tie) = ParentLink::new(socket)?;
-        self.parent = Some(child);
-        self.tasks.spawn(async move {
-            tie.closed().await;
-            tracing::error!("the gateway's first process, the parent of this one, has ended");
-            if let Err(error) = kill_process(getpid(), Signal::TERM) {
-                tracing::error!(%error, "cannot end this process");
-            }
-        });
-        Ok(())
     }
 }

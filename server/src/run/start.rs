@@ -13,11 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
+use super::files::{admin_path, files};
 use super::first_verdicts::first_verdicts;
 use super::listen_retry::prepare;
-use super::reload::{log_warnings, number};
+use super::process::GatewayProcess;
+use super::reload_report::{log_warnings, number};
+use super::settings::RunSettings;
 use super::shutdown::GatewayShutdown;
-use super::{GatewayProcess, RunSettings, admin_path, files};
 use crate::access_record::Recorder;
 use crate::admin::AdminSocket;
 use crate::fd_limit;

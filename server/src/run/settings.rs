@@ -1,0 +1,23 @@
+//! Settings of a gateway process.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use ebpf::{PinDir, Role};
+
+use crate::log_writer::Sink;
+
+/// Settings of a gateway process, as the command line gives them.
+#[derive(Debug)]
+pub struct RunSettings {
+    /// Path of the policy's file.
+    pub policy: PathBuf,
+    /// Number of workers; if absent the policy's, and without that one for each processor that the
+    /// process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// Output of the access records.
+    pub records: Sink,
+    /// Directory where the steering programs are pinned, and the gateway's role there; if absent,
+    /// nothing is steered.
+    pub instance: Option<(PinDir, Role)>,
+}
