@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
 
-use crate::Fallible;
+use crate::fallible::Fallible;
 
 /// The name of the client, and of the group that it may reach.
 pub(crate) const CLIENT: &str = "client";

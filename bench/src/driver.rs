@@ -7,11 +7,12 @@ use std::process::{Child, Command, Stdio};
 
 use clap::ValueEnum;
 
+use crate::fallible::Fallible;
 use crate::load::{Mode, Outcome};
 use crate::peers::{Peer, Place, Running, free_address};
 use crate::plan::{Measure, Plan};
 use crate::report::{Metric, Report};
-use crate::{Fallible, certs, usage};
+use crate::{certs, usage};
 
 const GIBIBYTE: f64 = (1 << 30) as f64;
 

@@ -18,8 +18,9 @@ use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::certs;
+use crate::fallible::Fallible;
 use crate::upstream::{BOTH, ECHO, SINK, SOURCE};
-use crate::{Fallible, certs};
 
 const MESSAGE: usize = 64;
 const BLOCK: usize = 64 << 10;

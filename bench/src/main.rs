@@ -11,6 +11,7 @@
 
 mod certs;
 mod driver;
+mod fallible;
 mod load;
 mod peers;
 mod plan;
@@ -20,15 +21,13 @@ mod upstream;
 mod usage;
 mod yardstick;
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// What goes wrong ends the run.
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use fallible::Fallible;
 
 /// Measures portcullis beside haproxy, nginx, envoy and a plain relay of tokio and rustls.
 #[derive(Debug, Parser)]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Fallible, certs};
+use crate::certs;
+use crate::fallible::Fallible;
 
 /// How long a gateway may take to listen.
 const START: Duration = Duration::from_secs(30);

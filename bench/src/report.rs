@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::Fallible;
+use crate::fallible::Fallible;
 use crate::peers::Peer;
 
 /// What was measured.

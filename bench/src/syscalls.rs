@@ -9,9 +9,10 @@ use std::process::{Child, Command, Stdio};
 use clap::Args;
 use tokio::runtime;
 
+use crate::fallible::Fallible;
 use crate::load::Client;
 use crate::peers::{Peer, Place, Running, free_address};
-use crate::{Fallible, certs, upstream};
+use crate::{certs, upstream};
 
 /// Number of connections by which the larger count exceeds the smaller one. The difference of the
 /// two counts has only calls that belong to connections.

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::task::JoinSet;
 
-use crate::Fallible;
+use crate::fallible::Fallible;
 
 /// It sends back what it gets.
 pub(crate) const ECHO: u8 = b'e';

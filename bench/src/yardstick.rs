@@ -11,8 +11,9 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::certs;
+use crate::fallible::Fallible;
 use crate::upstream::listen;
-use crate::{Fallible, certs};
 
 /// Relays until it is killed.
 pub(crate) fn run(
