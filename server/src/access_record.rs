@@ -14,10 +14,10 @@ use time::format_description::well_known::Rfc3339;
 use crate::address::network;
 use crate::admission_wait::AdmissionWait;
 use crate::client_identity::Identity;
+use crate::client_refusal::NamedClient;
 use crate::log_writer::Sink;
 use crate::record_sampling::{RefusalSampler, RefusalSubject, SuppressedCounts};
 use crate::rejection::Rejection;
-use crate::verifier::NamedClient;
 
 mod outcome;
 

@@ -14,6 +14,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::access_record::{Outcome, Record};
 use crate::address::unmapped;
+use crate::client_refusal::ClientRefusal;
 use crate::client_stream::{ClientStream, reset};
 use crate::expiry::certificate_ended;
 use crate::first_bytes::FirstBytes;
@@ -26,7 +27,7 @@ use crate::rejection::Rejection;
 use crate::shared_state::SharedState;
 use crate::snapshot::Permit;
 use crate::tls::suites::registered_name;
-use crate::verifier::{ClientRefusal, Verifier};
+use crate::verifier::Verifier;
 use crate::worker_load::WorkerLoadGuard;
 
 mod relay_session;

@@ -18,6 +18,7 @@ mod admission_wait;
 pub mod balancer_config;
 pub mod check;
 pub mod client_identity;
+pub mod client_refusal;
 pub mod client_stream;
 pub mod command;
 mod connection;
@@ -57,6 +58,8 @@ mod source_bans;
 mod standby;
 pub mod steering;
 mod table;
+#[cfg(test)]
+mod test_support;
 mod ticket;
 pub mod tls;
 pub mod tls_files;

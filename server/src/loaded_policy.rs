@@ -50,6 +50,18 @@ impl LoadedPolicy {
     }
 }
 
+#[cfg(test)]
+impl LoadedPolicy {
+    /// Loads the policy of `files`.
+    pub(crate) fn of_files(files: &crate::test_support::GatewayFiles) -> Self {
+        let text = std::fs::read_to_string(files.policy()).unwrap();
+        let policy = Policy::parse("policy.yaml", &text).unwrap();
+        let settings = crate::tls_files::settings_files(&policy.gateway().tls, files.dir());
+        let tls = TlsSettings::load(&settings, rustls_pki_types::UnixTime::now()).unwrap();
+        Self::new(policy, tls)
+    }
+}
+
 impl NextPolicy {
     /// Creates it from the result of [`Policy::parse_next`] and the contents of the files that the
     /// policy names.

@@ -30,6 +30,8 @@ mod shutdown;
 mod signals;
 mod start;
 mod take_over;
+#[cfg(test)]
+mod test_support;
 
 pub use end::RunEnd;
 pub use process::GatewayProcess;

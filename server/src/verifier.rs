@@ -15,12 +15,17 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::client_identity::Identity;
+use crate::client_refusal::{ClientRefusal, NamedClient};
 use crate::policy::{DenyReason, Destination};
 use crate::rejection::Rejection;
 use crate::snapshot::{GatewaySnapshot, Permit};
 use crate::ticket::TicketContents;
-use crate::tls::{CipherOrder, IdentifiedClient};
+use crate::tls::CipherOrder;
 use crate::trust;
+
+mod state;
+
+use state::{ClaimedClient, ProofKind, VerifierState};
 
 /// Maximum number of tickets of one hello that are opened. Clients present one or two; 16 KiB have
 /// room for hundreds, each of which costs a decryption.
@@ -45,61 +50,6 @@ pub struct Verifier {
     state: Mutex<VerifierState>,
     /// Number of tickets that the client has presented.
     tickets: AtomicUsize,
-}
-
-/// Progress of the verification of a connection's client.
-#[derive(Debug, Default)]
-enum VerifierState {
-    #[default]
-    Unknown,
-    /// The client claims an identity: by a certificate with a trusted chain, or by a ticket that
-    /// was sealed here. Nothing is decided until it has proven the claim.
-    Claimed(ClaimedClient),
-    /// The client has proven its identity and is authorized.
-    Allowed {
-        permit: Permit,
-        proof: ProofKind,
-        ticket: TicketContents,
-    },
-    Refused(ClientRefusal),
-}
-
-/// Identity that a client claims, with the kind of its proof.
-#[derive(Debug)]
-struct ClaimedClient {
-    client: IdentifiedClient,
-    identity: Identity,
-    proof: ProofKind,
-    /// Time at which the client proved that it has the certificate's key: now if this handshake
-    /// succeeds, or before it got its ticket.
-    proven: UnixTime,
-}
-
-/// Kind of a client's proof of its identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ProofKind {
-    Certificate,
-    Ticket,
-}
-
-/// Refusal of a client, and the identity in its certificate: the result of
-/// [`Verifier::take_permit`] or [`Verifier::take_refusal`].
-#[derive(Debug)]
-pub struct ClientRefusal {
-    /// Reason for the refusal; `None` if it was not the verifier that refused.
-    pub rejection: Option<Rejection>,
-    /// Identity of the client, proven or claimed.
-    pub client: Option<NamedClient>,
-}
-
-/// Identity in a certificate, with or without proof.
-#[derive(Debug, Clone)]
-pub enum NamedClient {
-    /// The client presented the certificate, or a ticket for it, and has not proven that it has the
-    /// key.
-    Claimed(Identity),
-    /// The client has proven that it has the certificate's key, or the secret of a ticket for it.
-    Proven(Identity),
 }
 
 impl Verifier {

@@ -281,4 +281,4 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

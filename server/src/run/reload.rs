@@ -232,7 +232,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::worker::tests::gateway;
+    use crate::run::test_support::gateway;
 
     #[test]
     fn what_keeps_the_files_in_force_begins_again_after_a_panic() {
@@ -246,12 +246,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_files_are_read_again_when_it_is_not_known_what_was_seen_of_them() {
-        let (dir, gateway) = gateway();
+        let (files, gateway) = gateway();
         let (reporting, mut reports) = mpsc::channel(REPORTS);
         let (_ask, mut asked) = mpsc::channel(1);
         let reloader = Reloader {
             gateway,
-            policy: dir.path().join("policy.yaml"),
+            policy: files.policy(),
             reporting,
         };
         let keeping = reloader.keep_in_force(None, &mut asked);

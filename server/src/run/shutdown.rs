@@ -141,7 +141,7 @@ async fn passed(limited: &mut watch::Receiver<Option<Instant>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::tests::gateway;
+    use crate::run::test_support::gateway;
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_holds_while_a_worker_goes_on_accepting_and_can_be_shortened() {
@@ -150,7 +150,7 @@ mod tests {
             (vec![900, 300], 300),
             (vec![300, 900], 300),
         ] {
-            let (_dir, gateway) = gateway();
+            let (_files, gateway) = gateway();
             let tasks = TaskTracker::new();
             tasks.spawn(gateway.shared().acceptors().track_future(pending::<()>()));
             let mut ending = GatewayShutdown::default();
@@ -168,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn the_second_signal_ends_at_once_and_what_was_passed_on_and_came_by_signal_too_counts_once()
      {
-        let (_dir, gateway) = gateway();
+        let (_files, gateway) = gateway();
         let tasks = TaskTracker::new();
         let usual = Duration::from_secs(30);
         for is_passed_on in [false, true] {

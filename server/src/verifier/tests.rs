@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use certgen::{Authority, AuthoritySpec, IssuedCertificate, Overwrite};
+use certgen::IssuedCertificate;
 use lb::LoadBalancer;
-use tempfile::TempDir;
 
 use super::*;
 use crate::identity::Fingerprint;
-use crate::policy::{Destination, Policy};
-use crate::tls::TlsSettings;
-use crate::tls_files::settings_files;
+use crate::loaded_policy::LoadedPolicy;
+use crate::policy::Destination;
+use crate::test_support::GatewayFiles;
 
 const POLICY: &str = "version: 1
 gateway:
@@ -23,20 +22,14 @@ clients:
 ";
 
 /// A verifier for a connection to `db`, and alice, who has been there.
-fn verifier() -> (TempDir, Verifier, IssuedCertificate) {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-    authority.save(dir.path(), Overwrite::Refuse).unwrap();
-    let own = authority.server(&["gateway"]).unwrap();
-    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
-    let policy = Policy::parse("policy.yaml", POLICY).unwrap();
+fn verifier() -> (GatewayFiles, Verifier, IssuedCertificate) {
+    let files = GatewayFiles::new(POLICY);
+    let (policy, tls) = LoadedPolicy::of_files(&files).into_parts();
+    let alice = files.authority().client("alice").unwrap();
     let now = UnixTime::now();
-    let tls = TlsSettings::load(&settings_files(&policy.gateway().tls, dir.path()), now).unwrap();
-    let alice = authority.client("alice").unwrap();
     tls.cache(tls.identify(&alice.certificate_der(), &[], now).unwrap());
-    let balancer = LoadBalancer::default();
-    let snapshot = Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer));
-    (dir, verifier_of(snapshot), alice)
+    let snapshot = GatewaySnapshot::first(policy, tls, &LoadBalancer::default());
+    (files, verifier_of(Arc::new(snapshot)), alice)
 }
 
 fn verifier_of(snapshot: Arc<GatewaySnapshot>) -> Verifier {
@@ -62,7 +55,7 @@ fn ticket(alice: &IssuedCertificate) -> TicketContents {
 
 #[test]
 fn tickets_of_resumed_clients_end_with_the_first() {
-    let (_dir, verifier, alice) = verifier();
+    let (_files, verifier, alice) = verifier();
     let first = ticket(&alice);
     let after = |seconds| {
         let since = Duration::from_secs(first.proven.as_secs() + seconds);
@@ -75,7 +68,7 @@ fn tickets_of_resumed_clients_end_with_the_first() {
 
 #[test]
 fn a_permit_is_worth_nothing_after_a_handshake_that_proved_something_else() {
-    let (_dir, verifier, alice) = verifier();
+    let (_files, verifier, alice) = verifier();
     let claimed = || {
         let claim = verifier.claim(ticket(&alice), UnixTime::now());
         *verifier.state.lock() = VerifierState::Claimed(claim.unwrap());
@@ -95,7 +88,7 @@ fn a_permit_is_worth_nothing_after_a_handshake_that_proved_something_else() {
 
 #[test]
 fn a_ticket_that_is_refused_leaves_nothing_of_the_one_before_it() {
-    let (_dir, verifier, alice) = verifier();
+    let (_files, verifier, alice) = verifier();
     let sealed = verifier.snapshot.tls().tickets().seal(ticket(&alice), b"");
     assert!(verifier.decrypt(&sealed.unwrap()).is_some());
     assert!(verifier.decrypt(b"another").is_none());
@@ -104,7 +97,7 @@ fn a_ticket_that_is_refused_leaves_nothing_of_the_one_before_it() {
 
 #[test]
 fn so_many_tickets_of_a_hello_are_opened_and_no_more() {
-    let (_dir, verifier, alice) = verifier();
+    let (_files, verifier, alice) = verifier();
     let good = verifier.snapshot.tls().tickets().seal(ticket(&alice), b"");
     let good = good.unwrap();
     for (before, is_taken) in [(MOST_TICKETS - 1, true), (MOST_TICKETS, false)] {
@@ -122,8 +115,8 @@ fn so_many_tickets_of_a_hello_are_opened_and_no_more() {
 
 #[test]
 fn whoever_shows_certificates_without_their_keys_leaves_no_trace() {
-    let (dir, verifier, alice) = verifier();
-    let authority = Authority::load(dir.path()).unwrap();
+    let (files, verifier, alice) = verifier();
+    let authority = files.authority();
     let others: Vec<_> = (0..3)
         .map(|_| authority.client("alice").unwrap().certificate_der())
         .collect();

@@ -2,17 +2,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use certgen::{Authority, AuthoritySpec, Overwrite};
-use tempfile::TempDir;
-
 use super::*;
 use crate::access_record::Recorder;
 use crate::gateway::Gateway;
 use crate::listen_socket::bind;
-use crate::load;
-use crate::log_writer::{LogOutput, Sink};
+use crate::loaded_policy::LoadedPolicy;
 use crate::policy::Freebind;
 use crate::shared_state::QueuedConnections;
+use crate::test_support::GatewayFiles;
 
 const POLICY: &str = "
 version: 1
@@ -26,18 +23,12 @@ clients: {}
 /// How many connections wait at a listener.
 const WAITING: usize = 3;
 
-/// A gateway that listens nowhere, and the directory of its files.
-pub(crate) fn gateway() -> (TempDir, Arc<Gateway>) {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-    authority.save(dir.path(), Overwrite::Refuse).unwrap();
-    let own = authority.server(&["localhost"]).unwrap();
-    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
-    let policy = dir.path().join("policy.yaml");
-    std::fs::write(&policy, POLICY).unwrap();
-    let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
-    let gateway = Gateway::new(load::read(&policy).unwrap(), Recorder::new(sink));
-    (dir, gateway)
+/// A gateway that listens nowhere, and its files.
+fn gateway() -> (GatewayFiles, Arc<Gateway>) {
+    let files = GatewayFiles::new(POLICY);
+    let recorder = Recorder::new(files.sink());
+    let gateway = Gateway::new(LoadedPolicy::of_files(&files), recorder);
+    (files, gateway)
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,7 +53,7 @@ async fn a_connection_sends_each_segment_at_once() {
 
 #[tokio::test]
 async fn the_end_of_accepting_comes_before_who_waits_at_the_listener() {
-    let (_dir, gateway) = gateway();
+    let (_files, gateway) = gateway();
     gateway.close(QueuedConnections::Theirs).await;
 
     let listener = bind("127.0.0.1:0".parse().unwrap(), Freebind::Off).unwrap();

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use certgen::{Authority, AuthoritySpec, Overwrite};
-use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -20,11 +18,11 @@ use crate::access_record::Recorder;
 use crate::admission_wait::AdmissionWait;
 use crate::client_identity::Identity;
 use crate::connection_event::{AdmissionAnswer, AdmissionVerdict, ConnectionEvent};
-use crate::load;
-use crate::log_writer::{LogOutput, Sink};
+use crate::loaded_policy::LoadedPolicy;
 use crate::policy::Destination;
 use crate::rejection::Rejection;
 use crate::remote_admission::RemoteAdmission;
+use crate::test_support::GatewayFiles;
 
 const ROUNDS: usize = 100;
 const THREADS: usize = 4;
@@ -40,19 +38,13 @@ clients:
   alice: {groups: [db], max_connections: 2}
 ";
 
-/// A gateway with one client, and the client's certificate.
-fn gateway() -> (TempDir, Arc<Gateway>, CertificateDer<'static>) {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-    authority.save(dir.path(), Overwrite::Refuse).unwrap();
-    let own = authority.server(&["localhost"]).unwrap();
-    own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
-    let policy = dir.path().join("policy.yaml");
-    std::fs::write(&policy, POLICY).unwrap();
-    let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
-    let gateway = Gateway::new(load::read(&policy).unwrap(), Recorder::new(sink));
-    let alice = authority.client("alice").unwrap().certificate_der();
-    (dir, gateway, alice)
+/// A gateway with one client, its files, and the client's certificate.
+fn gateway() -> (GatewayFiles, Arc<Gateway>, CertificateDer<'static>) {
+    let files = GatewayFiles::new(POLICY);
+    let recorder = Recorder::new(files.sink());
+    let gateway = Gateway::new(LoadedPolicy::of_files(&files), recorder);
+    let alice = files.authority().client("alice").unwrap();
+    (files, gateway, alice.certificate_der())
 }
 
 /// Comes in, reaches an upstream, leaves, until told to stop. Says how often it came in.
@@ -158,7 +150,7 @@ impl Other {
 
 #[test]
 fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
-    let (_dir, gateway, alice) = gateway();
+    let (_files, gateway, alice) = gateway();
     let mut in_all = 0;
     for _ in 0..ROUNDS {
         let (stop, left) = (AtomicBool::new(false), AtomicUsize::new(THREADS));
@@ -206,7 +198,7 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
 
 #[tokio::test]
 async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
-    let (_dir, gateway, alice) = gateway();
+    let (_files, gateway, alice) = gateway();
     let (remote_admission, told) = RemoteAdmission::new();
     gateway
         .connections()
@@ -226,7 +218,7 @@ async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
 
 #[tokio::test]
 async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_ends() {
-    let (_dir, gateway, alice) = gateway();
+    let (_files, gateway, alice) = gateway();
     let (remote_admission, _told) = RemoteAdmission::new();
     gateway
         .connections()

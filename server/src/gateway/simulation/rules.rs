@@ -4,17 +4,16 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certgen::{Authority, AuthoritySpec, CertificateSerial, Overwrite};
-use rustls_pki_types::{CertificateDer, UnixTime};
-use tempfile::TempDir;
+use certgen::CertificateSerial;
+use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::{CLIENTS, GROUPS, Random};
 use crate::access_record::Recorder;
-use crate::log_writer::{LogOutput, Sink};
-use crate::policy::{OnRevoke, Policy};
+use crate::loaded_policy::LoadedPolicy;
+use crate::policy::OnRevoke;
+use crate::test_support::GatewayFiles;
 use crate::tls::TlsSettings;
-use crate::tls_files::settings_files;
 
 /// Time that connections may stay when they are drained.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
@@ -29,7 +28,7 @@ pub(super) fn waits(client: usize) -> bool {
 
 /// Fixtures that are made once and used by all histories.
 pub(super) struct Files {
-    _dir: TempDir,
+    _on_disk: GatewayFiles,
     /// TLS settings, indexed by the set of clients whose certificates are revoked.
     tls: Vec<Arc<TlsSettings>>,
     pub(super) certificates: Vec<CertificateDer<'static>>,
@@ -38,14 +37,10 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
-        authority.save(dir.path(), Overwrite::Refuse).unwrap();
-        let own = authority.server(&["localhost"]).unwrap();
-        own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+        let files = GatewayFiles::new(&Rules::default().text());
+        let authority = files.authority();
         let clients = (0..CLIENTS).map(|client| authority.client(&format!("c{client}")).unwrap());
         let clients: Vec<_> = clients.collect();
-        let policy = Policy::parse("policy", &Rules::default().text()).unwrap();
         let now = OffsetDateTime::now_utc();
         let load = |revoked: usize| {
             let revoked = (0..CLIENTS).filter(|client| revoked & 1 << client != 0);
@@ -53,24 +48,18 @@ impl Files {
                 .map(|client| clients[client].serial().clone())
                 .collect();
             let list = authority.crl(&serials, now, now + time::Duration::DAY, 1);
-            std::fs::write(dir.path().join("all.crl"), list.unwrap().pem()).unwrap();
-            Arc::new(
-                TlsSettings::load(
-                    &settings_files(&policy.gateway().tls, dir.path()),
-                    UnixTime::now(),
-                )
-                .unwrap(),
-            )
+            std::fs::write(files.dir().join("all.crl"), list.unwrap().pem()).unwrap();
+            let (_, tls) = LoadedPolicy::of_files(&files).into_parts();
+            tls
         };
-        let sink = Sink::open(LogOutput::File(dir.path().join("log")), |_| String::new()).unwrap();
         Self {
             tls: (0..1 << CLIENTS).map(load).collect(),
             certificates: clients
                 .iter()
                 .map(certgen::IssuedCertificate::certificate_der)
                 .collect(),
-            recorder: Arc::new(Recorder::new(sink)),
-            _dir: dir,
+            recorder: Arc::new(Recorder::new(files.sink())),
+            _on_disk: files,
         }
     }
 

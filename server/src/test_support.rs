@@ -1,0 +1,46 @@
+//! Files of a gateway for tests: an authority, the gateway's certificate, and a policy.
+
+use std::path::{Path, PathBuf};
+
+use certgen::{Authority, AuthoritySpec, Overwrite};
+use host::log_writer::{LogOutput, Sink};
+use tempfile::TempDir;
+
+/// A directory with `ca.crt`, `server.crt`, `server.key` and `policy.yaml`, which is removed on
+/// drop.
+pub(crate) struct GatewayFiles {
+    dir: TempDir,
+    authority: Authority,
+}
+
+impl GatewayFiles {
+    pub(crate) fn new(policy: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new(&AuthoritySpec::default()).unwrap();
+        authority.save(dir.path(), Overwrite::Refuse).unwrap();
+        let own = authority.server(&["localhost"]).unwrap();
+        own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
+        std::fs::write(dir.path().join("policy.yaml"), policy).unwrap();
+        Self { dir, authority }
+    }
+
+    /// Returns the directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Returns the path of the policy.
+    pub(crate) fn policy(&self) -> PathBuf {
+        self.dir().join("policy.yaml")
+    }
+
+    /// Returns the authority that the gateway trusts.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Returns an output for access records, in the file `log`.
+    pub(crate) fn sink(&self) -> Sink {
+        Sink::open(LogOutput::File(self.dir().join("log")), |_| String::new()).unwrap()
+    }
+}
