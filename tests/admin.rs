@@ -83,7 +83,7 @@ async fn what_is_asked_wrongly_is_answered_with_what_is_wrong() {
         (
             post("{\"binary\": \"/bin/false\"}"),
             "409",
-            "ended with exit status: 1",
+            "(exit status: 1)",
         ),
         (post("{\"dry_run\": true}"), "200", "\"dry_run\":true"),
         (post(""), "200", "\"dry_run\":false"),

@@ -65,7 +65,7 @@ async fn check_passes_what_can_be_served_and_names_what_cannot() {
     let place = place(&world.policy(), "server.key");
     assert!(
         said(&mismatch).contains(&format!(
-            "policy.yaml:{place}: error: server.key: is not the key of"
+            "policy.yaml:{place}: error: server.key is not the key of"
         )),
         "{}",
         said(&mismatch)
@@ -372,7 +372,7 @@ async fn check_reads_the_standard_input() {
     let wrong = wrong.replace("server.crt", "absent.crt");
     let own = place(&world.policy(), "server.crt");
     for (text, code, told) in [
-        (world.policy(), 0, "-: fine: 2 groups"),
+        (world.policy(), 0, "-: valid: 2 groups"),
         (
             world.policy(),
             0,

@@ -314,7 +314,7 @@ async fn a_name_that_the_certificate_does_not_have_is_said() {
     let (valid, said) = check(&world);
     assert!(valid, "{said}");
     for name in [
-        "is not for ",
+        "is not valid for ",
         " *.ledger.test",
         " ledger.test",
         "; clients that ask for",
@@ -341,7 +341,7 @@ async fn a_chain_that_stops_below_the_root_is_said() {
     let (valid, said) = check(&world);
     assert!(valid, "{said}");
     assert!(
-        said.contains("the certificate of CN=middle is missing behind it"),
+        said.contains("the certificate of CN=middle does not follow it"),
         "{said}"
     );
     world.write("server.crt", &(leaf.clone() + middle.certificate_pem()));

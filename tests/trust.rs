@@ -388,7 +388,7 @@ async fn no_slip_in_a_file_makes_the_gateway_believe_anybody() {
 async fn no_slip_in_a_list_brings_anybody_back() {
     let (world, _upstream, list) = world_with_a_list().await;
     let lists = [
-        (String::new(), "holds no revocation list"),
+        (String::new(), "contains no revocation list"),
         (
             list[..list.len() / 2].to_owned(),
             "truncated PEM: the END line of the X509 CRL is missing",

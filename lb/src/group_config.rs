@@ -134,7 +134,7 @@ pub struct HealthConfig {
 /// Fate of the open connections of an upstream that goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OnDown {
-    /// They go on as long as they can.
+    /// They go on.
     #[default]
     Keep,
     /// They are reset at once. If the upstream went down only by the ends of connections, which a

@@ -162,9 +162,27 @@ pub(crate) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k s
         .into_iter()
         .filter(|known| known.len().abs_diff(word.len()) <= 4)
         .map(|known| (strsim::osa_distance(word, known), known))
-        .filter(|(distance, known)| *distance <= (known.chars().count() / 3).clamp(1, 4))
+        .filter(|(distance, known)| {
+            let longer = known.chars().count().max(word.chars().count());
+            *distance <= (known.chars().count() / 3).clamp(1, 4) && 2 * distance < longer
+        })
         .min();
     near.map_or_else(String::new, |(_, known)| {
         format!("; did you mean `{known}`?")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::did_you_mean;
+
+    #[test]
+    fn only_a_word_that_is_more_alike_than_not_is_suggested() {
+        let ledger = "; did you mean `ledger`?";
+        assert_eq!(did_you_mean("lodger", ["ledger", "web"]), ledger);
+        assert_eq!(did_you_mean("of", ["on", "off"]), "; did you mean `off`?");
+        for (word, known) in [("c", "a"), ("bd", "db"), ("", "a"), ("xy", "xz")] {
+            assert_eq!(did_you_mean(word, [known]), "", "{word} and {known}");
+        }
+    }
 }

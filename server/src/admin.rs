@@ -101,8 +101,9 @@ impl fmt::Display for UpgradeReport {
             writeln!(
                 f,
                 "{program} ({version}) can serve: {groups} groups, {clients} clients, {listeners} \
-                 listeners to hand over\n{connections} connections would stay with process \
-                 {old_pid} until they end\nnothing has changed"
+                 listeners to hand over\n\
+                 {connections} connections would stay with process {old_pid} until they end\n\
+                 nothing has changed"
             )
         } else {
             writeln!(

@@ -164,7 +164,11 @@ impl fmt::Display for CheckReport {
                 revocation_lists: lists,
             }) if self.is_valid() => {
                 let lists = lists.len();
-                write!(f, "{}: fine: {groups} groups, {clients} clients", self.file)?;
+                write!(
+                    f,
+                    "{}: valid: {groups} groups, {clients} clients",
+                    self.file
+                )?;
                 writeln!(f, ", {authorities} authorities, {lists} revocation lists")
             }
             Some(_) | None => writeln!(f, "{}: not valid", self.file),

@@ -38,7 +38,8 @@ const DIFFERS: u8 = 3;
 /// Exit code: the gateway was ended, and connections were cut off.
 const CUT_OFF: u8 = 4;
 
-/// A gateway for TCP services: certificates say who, SNI says where, the policy says whether.
+/// A gateway for TCP services: clients authenticate by certificate, SNI names the service, a policy
+/// decides.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, max_term_width = 100, after_help = help::EXIT_CODES)]
 pub struct CommandLine {
@@ -48,9 +49,9 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum PortcullisCommand {
-    /// Serve a policy until SIGTERM or SIGINT.
+    /// Run the gateway until SIGTERM or SIGINT.
     ///
-    /// It notices changed files by itself.
+    /// The policy is reloaded when its file, or a file that it names, changes.
     #[command(after_help = help::SIGNALS)]
     Run {
         #[command(flatten)]
@@ -58,10 +59,10 @@ enum PortcullisCommand {
         #[command(flatten)]
         logging: LogArguments,
     },
-    /// Show all of it in one minute, without any preparation.
+    /// Show the gateway at work, without any preparation.
     ///
     /// Issues certificates, starts three upstreams and a gateway on loopback, connects as several
-    /// clients and shows what becomes of each, then serves until Ctrl-C.
+    /// clients and shows the result of each, then serves until Ctrl-C.
     Demo {
         #[command(flatten)]
         arguments: DemoArguments,
@@ -70,56 +71,57 @@ enum PortcullisCommand {
     },
     /// Check a policy and every file that it names.
     Check {
-        /// The policy's file; `-` is the standard input.
+        /// File of the policy; `-` is standard input.
         #[arg(default_value = "policy.yaml")]
         file: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Tell whether a client may reach a name, which line of the policy says so, and within which limits.
+    /// Explain whether a client may reach a name, by which line of the policy, and within which
+    /// limits.
     Explain {
-        /// The client's name, as its certificate's CN has it.
+        /// Name of the client: the common name (CN) of its certificate.
         client: String,
-        /// The SNI name; `-` for a client that sends none.
+        /// Name that the client asks for (SNI); `-` for none.
         sni: String,
-        /// The port that the client connects to, which matters to clients without SNI.
+        /// Port that the client connects to; it decides for a client without SNI.
         #[arg(long)]
         port: Option<u16>,
-        /// The policy's file.
+        /// File of the policy.
         #[arg(long, default_value = "policy.yaml")]
         policy: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Tell what changes from one policy to another, and who gains and who loses access.
+    /// Show what changes from one policy to another, and who gains or loses access.
     Diff {
-        /// The policy that is in force.
+        /// File of the policy in force.
         old: PathBuf,
-        /// The policy that is to follow.
+        /// File of the policy that replaces it.
         new: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Have a new process of the same or another program take the running gateway's place, without the
-    /// loss of a connection.
+    /// Replace the running gateway by a new process of the same or another program, without losing
+    /// a connection.
     ///
-    /// The new process gets the listeners, what the probes have found out, and the counts of
-    /// connections. Not before the new one has loaded the policy and serves does the old one stop
-    /// accepting; it keeps its connections until they end. If the new process does not get ready, nothing
-    /// changes. Needs `gateway.admin.socket` in the policy; without it, SIGUSR2 does the same.
+    /// The new process receives the listeners, the results of probes and the counts of
+    /// connections. When it has loaded the policy and serves, the old process stops accepting, and
+    /// keeps its connections until they end. If the new process does not become ready, nothing
+    /// changes. Needs `gateway.admin.socket` in the policy; without it, send SIGUSR2 to the gateway.
     Upgrade(upgrade::UpgradeArguments),
-    /// Load, inspect or unload the steering programs, which hand ports to a gateway.
+    /// Load, inspect or unload the programs in the kernel that steer ports to a gateway.
     Steer {
         #[command(flatten)]
         instance: steering::InstanceArguments,
         #[command(subcommand)]
         action: steering::SteerCommand,
     },
-    /// List what the kernel steers, and how many connections came to each port: `steered` to the
-    /// gateway, or `unserved` because there was none.
+    /// List the steered ports, and the number of connections to each: `steered` to a gateway, or
+    /// `unserved` because there was none.
     Bindings {
         #[command(flatten)]
         instance: steering::InstanceArguments,
@@ -127,7 +129,7 @@ enum PortcullisCommand {
         #[arg(long)]
         json: bool,
     },
-    /// List the sources that are banned.
+    /// List the banned sources.
     Bans {
         #[command(flatten)]
         instance: steering::InstanceArguments,
@@ -135,14 +137,14 @@ enum PortcullisCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Lift the ban of a source, if it is banned.
+    /// Lift the ban of a source.
     Unban {
         /// An address of the source.
         source: IpAddr,
         #[command(flatten)]
         instance: steering::InstanceArguments,
     },
-    /// Print the JSON schema of the policy's file, for editors.
+    /// Print the JSON schema of the policy, for editors.
     Schema,
     /// Start a program for the process at standard input.
     #[command(hide = true)]
@@ -150,26 +152,28 @@ enum PortcullisCommand {
     /// Print a large policy, for measuring.
     #[command(hide = true)]
     Generate {
-        /// How many groups.
+        /// Number of groups.
         groups: usize,
-        /// How many clients.
+        /// Number of clients.
         clients: usize,
     },
 }
 
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// The policy's file.
+    /// File of the policy.
     #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
     policy: PathBuf,
-    /// How many workers, each with a thread and a listener of its own [default: what the policy says, else one a processor, 64 at most with steering].
+    /// Number of workers, each with a thread and a listener of its own [default: that of the policy,
+    /// else one for each processor, at most 64 with steering].
     #[arg(long, env = "PORTCULLIS_WORKERS")]
     workers: Option<NonZeroUsize>,
-    /// Where access records are appended, one JSON object a line; `-` is standard output.
+    /// File that access records are appended to, one JSON object on each line; `-` is standard
+    /// output.
     #[arg(long, env = "PORTCULLIS_ACCESS_LOG", default_value = "-")]
     access_log: PathBuf,
-    /// Stand by for the gateway of the same instance, and serve what is steered while there is none.
-    /// Needs `portcullis steer load`, and opens none of the policy's `listen` addresses.
+    /// Stand by for the gateway of the same instance, and serve the steered ports while there is
+    /// none. Needs `portcullis steer load`. The policy's `listen` addresses are not opened.
     #[arg(long, env = "PORTCULLIS_STANDBY")]
     standby: bool,
     #[command(flatten)]

@@ -221,7 +221,7 @@ clients: {}
     }
 
     fn missing(line: u32, column: u32, file: &str) -> (u32, u32, String) {
-        let message = format!("cannot read {file}: No such file or directory (os error 2)");
+        let message = format!("{file}: No such file or directory (os error 2)");
         (line, column, message)
     }
 
@@ -233,7 +233,7 @@ clients: {}
             missing(5, 18, "own.crt"),
             missing(6, 10, "own.key"),
             missing(8, 11, "one.crl"),
-            (8, 20, "two.crl: holds no revocation list".to_owned()),
+            (8, 20, "two.crl: contains no revocation list".to_owned()),
         ];
         assert_eq!(told(&path), expected);
         fs::remove_file(dir.path().join("ca.crt")).unwrap();

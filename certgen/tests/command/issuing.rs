@@ -170,7 +170,7 @@ fn inspecting_says_it_to_people_and_to_scripts() {
     assert_eq!(json["extended_key_usage"][0], "clientAuth");
     assert!(
         desk.refused(&["inspect", "certs/billing.key"])
-            .contains("no readable certificate")
+            .contains("no valid certificate")
     );
 }
 

@@ -18,13 +18,13 @@ pub(crate) static TEXT: ScalarFormat = ScalarFormat {
 
 pub(crate) static PATH: ScalarFormat = ScalarFormat {
     name: "Path",
-    doc: "The path of a file. A relative one starts at the policy's folder.",
+    doc: "The path of a file. A relative path starts at the policy's directory.",
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
 pub(crate) static NAME: ScalarFormat = ScalarFormat {
     name: "Name",
-    doc: "A name: 1 to 64 visible characters without a blank at either end.",
+    doc: "A name: 1 to 64 visible characters without whitespace at either end.",
     schema: || {
         // Implementations of regular expressions disagree on characters beyond U+FFFF.
         let mut invisible = String::from("\\u0000-\\u001f\\u007f-\\u009f");

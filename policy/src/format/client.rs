@@ -14,7 +14,7 @@ use crate::rate::RATE;
 pub(crate) static DOCUMENT: FormatSection = FormatSection {
     name: "Document",
     called: "the policy",
-    doc: "A policy of Portcullis: who may reach what, how often and how fast.",
+    doc: "Policy of Portcullis: which client may reach which group, and within which limits.",
     keys: &[
         need(
             "version",
@@ -24,7 +24,7 @@ pub(crate) static DOCUMENT: FormatSection = FormatSection {
         need(
             "gateway",
             ValueKind::Section(&GATEWAY),
-            "What holds for the whole gateway.",
+            "Settings of the whole gateway.",
         ),
         need(
             "groups",
@@ -34,12 +34,13 @@ pub(crate) static DOCUMENT: FormatSection = FormatSection {
         need(
             "clients",
             Named(&NAME, &CLIENT),
-            "Who may come, by the common name of the certificate. What is not granted is refused.",
+            "The clients, by the common name of their certificates. What is not granted is \
+             refused.",
         ),
         may(
             "tests",
             ValueKind::Sections(&TEST),
-            "What must be true of this policy. One that breaks its own tests is not applied.",
+            "Tests of this policy. A policy whose tests fail is not applied.",
         ),
     ],
     rule: None,
@@ -48,7 +49,7 @@ pub(crate) static DOCUMENT: FormatSection = FormatSection {
 pub(crate) static CLIENT: FormatSection = FormatSection {
     name: "Client",
     called: "a client",
-    doc: "What one client is granted, and how much of it.",
+    doc: "Grants and limits of one client.",
     keys: &[
         need(
             "groups",
@@ -59,18 +60,19 @@ pub(crate) static CLIENT: FormatSection = FormatSection {
             "max_connections",
             "unlimited",
             Scalar(&QUOTA),
-            "Open connections.",
+            "Limit of open connections.",
         ),
         or(
             "when_full",
             "reset",
             WHEN_FULL,
-            "What happens to one more connection than these.",
+            "What happens to a connection over this limit.",
         ),
         may(
             "rate",
             Scalar(&RATE),
-            "How often it may come, whatever `when_full` says. Without it: as often as it likes.",
+            "Limit of new connections per time, which holds for those that wait, too. Without it: \
+             no limit.",
         ),
     ],
     rule: Some(|| {
@@ -99,7 +101,7 @@ pub(crate) static WAIT: FormatSection = FormatSection {
     keys: &[need(
         "wait",
         Scalar(&DURATION),
-        "How long, at most. As many connections wait as may be open; further ones are reset.",
+        "Longest wait. As many connections may wait as may be open; further ones are reset.",
     )],
     rule: None,
 };
@@ -107,7 +109,7 @@ pub(crate) static WAIT: FormatSection = FormatSection {
 pub(crate) static TEST: FormatSection = FormatSection {
     name: "Test",
     called: "a test",
-    doc: "One promise about the policy.",
+    doc: "One test of the policy.",
     keys: &[
         need(
             "client",
@@ -117,14 +119,14 @@ pub(crate) static TEST: FormatSection = FormatSection {
         may(
             "sni",
             Scalar(&TEXT),
-            "The name that it asks for. Without it: none, so that the port decides.",
+            "The name that it asks for (SNI). Without it: none; the port decides.",
         ),
         may(
             "port",
             Scalar(&PORT),
             "The destination port. Without it: the first that the gateway listens on.",
         ),
-        need("expect", EXPECT, "What the policy must say."),
+        need("expect", EXPECT, "The decision that the policy must make."),
         may(
             "group",
             Scalar(&TEXT),
@@ -139,4 +141,7 @@ pub(crate) static TEST: FormatSection = FormatSection {
     }),
 };
 
-const EXPECT: ValueKind = Words(&[("allow", "It gets in."), ("deny", "It does not.")]);
+const EXPECT: ValueKind = Words(&[
+    ("allow", "The client is admitted."),
+    ("deny", "The client is refused."),
+]);

@@ -17,17 +17,18 @@ const TIME_LIMIT: ValueKind = Scalar(&DURATION_LIMIT);
 pub(crate) static GATEWAY: FormatSection = FormatSection {
     name: "Gateway",
     called: "`gateway`",
-    doc: "What holds for the whole gateway.",
+    doc: "Settings of the whole gateway.",
     keys: &[
         need(
             "listen",
             List(&Scalar(&LISTEN)),
-            "Where the gateway listens: IP addresses with ports.",
+            "The addresses that the gateway listens on: IP addresses with ports.",
         ),
         may(
             "listen_retry",
             TIME,
-            "How long a start tries again while an address of `listen` is in use or not there. Without it: it fails at once.",
+            "Time for which a start tries again while an address of `listen` is in use or not \
+             available. Without it: a start fails at once.",
         ),
         or(
             "freebind",
@@ -35,46 +36,40 @@ pub(crate) static GATEWAY: FormatSection = FormatSection {
             Scalar(&FLAG),
             "Whether `listen` may have addresses that no interface has yet.",
         ),
-        need(
-            "tls",
-            ValueKind::Section(&TLS),
-            "The files behind mutual TLS.",
-        ),
+        need("tls", ValueKind::Section(&TLS), "The files for mutual TLS."),
         may(
             "steer",
             ValueKind::Section(&STEER),
-            "The ports that the kernel is to hand to the gateway besides. Without it: none.",
+            "Further ports, which the kernel steers to the gateway. Without it: none.",
         ),
         may(
             "ban",
             ValueKind::Section(&BAN),
-            "Which sources the kernel turns away for a while, on steered ports. Without it: none.",
+            "Bans: sources that the kernel refuses for a while, on steered ports. Without it: \
+             none.",
         ),
         may(
             "admin",
             ValueKind::Section(&ADMIN),
-            "Where operators reach the running gateway. Without it: nowhere.",
+            "Interface for operators of the running gateway. Without it: none.",
         ),
         may(
             "limits",
             ValueKind::Section(&LIMITS),
-            "How much of the gateway may be in use.",
+            "Limits of the gateway.",
         ),
-        may(
-            "timeouts",
-            ValueKind::Section(&TIMEOUTS),
-            "How long things may take.",
-        ),
+        may("timeouts", ValueKind::Section(&TIMEOUTS), "Time limits."),
         or(
             "on_revoke",
             "cut",
             ON_REVOKE,
-            "What happens to a connection whose client, grant or certificate is no longer good.",
+            "What happens to a connection whose client, grant or certificate is no longer valid.",
         ),
         may(
             "workers",
             Either(&[Scalar(&WORKER_COUNT), ValueKind::Section(&WORKERS)]),
-            "How many workers there are, and on which processors they run. Without it: one for each processor.",
+            "Number of workers, and the processors that they run on. Without it: one for each \
+             processor.",
         ),
     ],
     rule: Some(|| {
@@ -95,13 +90,13 @@ pub(crate) static WORKERS: FormatSection = FormatSection {
         may(
             "count",
             Scalar(&WORKER_COUNT),
-            "How many. Without it: one for each processor that the process may use.",
+            "Number of workers. Without it: one for each processor that the process may use.",
         ),
         or(
             "affinity",
             "off",
             AFFINITY,
-            "Whether each stays on one processor of those that the process may use.",
+            "Whether each worker stays on one of the processors that the process may use.",
         ),
     ],
     rule: None,
@@ -109,19 +104,22 @@ pub(crate) static WORKERS: FormatSection = FormatSection {
 
 const AFFINITY: ValueKind = Words(&[
     ("on", "Each worker stays on one processor."),
-    ("off", "The kernel moves workers as it does other threads."),
+    (
+        "off",
+        "The kernel moves workers between processors, like other threads.",
+    ),
 ]);
 
 const ON_REVOKE: ValueKind = Words(&[
     ("cut", "It ends at once."),
-    ("drain", "It ends within the drain's time."),
-    ("keep", "It stays."),
+    ("drain", "It ends within the time of a drain."),
+    ("keep", "It stays open."),
 ]);
 
 pub(crate) static TLS: FormatSection = FormatSection {
     name: "Tls",
     called: "`tls`",
-    doc: "The files behind mutual TLS. Relative paths start at the policy's folder.",
+    doc: "The files for mutual TLS. Relative paths start at the policy's directory.",
     keys: &[
         need(
             "certificate",
@@ -143,27 +141,30 @@ pub(crate) static TLS: FormatSection = FormatSection {
             "expired_crl",
             "refuse",
             EXPIRED_CRL,
-            "What a revocation list that is out of date means.",
+            "What happens when a revocation list has expired.",
         ),
     ],
     rule: None,
 };
 
 const EXPIRED_CRL: ValueKind = Words(&[
-    ("refuse", "Nobody gets in before there is a new one."),
-    ("accept", "It still counts."),
+    (
+        "refuse",
+        "Clients of its authority are refused until there is a newer list.",
+    ),
+    ("accept", "The expired list is used."),
 ]);
 
 pub(crate) static STEER: FormatSection = FormatSection {
     name: "Steer",
     called: "`steer`",
-    doc: "What the kernel steers to the gateway: these ports and those that groups own.",
+    doc: "Ports that the kernel steers to the gateway: these, and the `ports` of groups.",
     keys: &[
         or(
             "mode",
             "auto",
             STEER_MODE,
-            "What it means that the kernel cannot.",
+            "What happens if the kernel cannot steer.",
         ),
         may(
             "ports",
@@ -173,7 +174,8 @@ pub(crate) static STEER: FormatSection = FormatSection {
         may(
             "addresses",
             List(&Scalar(&PREFIX)),
-            "At which addresses: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: at every one.",
+            "Destination addresses: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: \
+             all.",
         ),
     ],
     rule: None,
@@ -183,28 +185,30 @@ const STEER_MODE: ValueKind = Words(&[
     ("required", "The gateway does not start."),
     (
         "auto",
-        "It says so and serves the addresses that it listens on.",
+        "The gateway logs a warning, and serves only the addresses that it listens on.",
     ),
-    ("off", "It does not try."),
+    ("off", "The gateway does not steer."),
 ]);
 
 pub(crate) static BAN: FormatSection = FormatSection {
     name: "Ban",
     called: "`ban`",
-    doc: "Sources that fail the handshake over and over are banned: an IPv4 address, or the 64-bit network of an IPv6 address.",
+    doc: "A source whose handshakes fail repeatedly is banned: an IPv4 address, or the 64-bit \
+          network of an IPv6 address.",
     keys: &[
         or(
             "failures",
             "20",
             Scalar(&COUNT),
-            "How many failed handshakes it takes.",
+            "Number of failed handshakes that leads to a ban.",
         ),
-        or("within", "10s", TIME, "Within which time."),
-        or("for", "60s", TIME, "How long the ban lasts."),
+        or("within", "10s", TIME, "Time within which they fail."),
+        or("for", "60s", TIME, "Duration of a ban."),
         may(
             "never",
             List(&Scalar(&PREFIX)),
-            "Whom it never concerns: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: it concerns all.",
+            "Sources that are never banned: IP addresses, or prefixes such as `192.0.2.0/24`. \
+             Without it: none.",
         ),
     ],
     rule: None,
@@ -213,11 +217,12 @@ pub(crate) static BAN: FormatSection = FormatSection {
 pub(crate) static ADMIN: FormatSection = FormatSection {
     name: "Admin",
     called: "`admin`",
-    doc: "Where operators reach the running gateway.",
+    doc: "Interface for operators of the running gateway.",
     keys: &[need(
         "socket",
         Scalar(&PATH),
-        "The path of a unix socket that speaks HTTP. A relative one starts at the policy's folder.",
+        "The path of a unix socket that speaks HTTP. A relative path starts at the policy's \
+         directory.",
     )],
     rule: None,
 };
@@ -225,28 +230,35 @@ pub(crate) static ADMIN: FormatSection = FormatSection {
 pub(crate) static LIMITS: FormatSection = FormatSection {
     name: "Limits",
     called: "`limits`",
-    doc: "How much of the gateway may be in use. Over a limit, whoever comes is turned away; only silent connections give way.",
+    doc: "Limits of the gateway. Over a limit, a new connection is refused; for a new silent \
+          connection, an older one is closed.",
     keys: &[
-        quota("connections", "100000", "Open connections."),
+        quota("connections", "100000", "Limit of open connections."),
         quota(
             "silent",
             "20000",
-            "Connections that have not sent a whole `ClientHello`. Over it, the oldest of the source that has most gives way; when descriptors run out, too.",
+            "Limit of connections that have not sent a complete `ClientHello`. Over it, and when \
+             file descriptors run out, the oldest connection of the source that has most is \
+             closed.",
         ),
         quota(
             "handshakes",
             "2000",
-            "Handshakes in flight, from a whole `ClientHello` on. When there are as many, one that is older than a second gives way to a source that has fewer.",
+            "Limit of handshakes in flight; a handshake begins with a complete `ClientHello`. At \
+             the limit, one that is older than a second is closed for a source that has fewer.",
         ),
         quota(
             "handshakes_per_source",
             "100",
-            "Handshakes in flight from one IPv4 address or IPv6 network of 64 bits.",
+            "Limit of handshakes in flight from one IPv4 address or 64-bit network of IPv6.",
         ),
         may(
             "memory",
             Scalar(&SIZE),
-            "What the process may have in memory; over it, silent connections give way and further clients are reset. In any case a tenth of its control group's limit and a fiftieth of the machine's memory are left, unless it is `unlimited`. Without it: no more than that.",
+            "Limit of the process's memory. Over it, silent connections are closed and new clients \
+             are reset. Unless it is `unlimited`, a tenth of the control group's limit and a \
+             fiftieth of the machine's memory always stay free. Without it: only these shares stay \
+             free.",
         ),
     ],
     rule: None,
@@ -259,7 +271,7 @@ const fn quota(name: &'static str, default: &'static str, doc: &'static str) -> 
 pub(crate) static TIMEOUTS: FormatSection = FormatSection {
     name: "Timeouts",
     called: "`timeouts`",
-    doc: "How long things may take.",
+    doc: "Time limits.",
     keys: &[
         or(
             "handshake",
@@ -278,19 +290,21 @@ pub(crate) static TIMEOUTS: FormatSection = FormatSection {
             "half_closed",
             "1m",
             TIME_LIMIT,
-            "Without a byte, of a connection of which one side has ended and the other is not known to be gone. When it is the upstream that has ended, a third of it.",
+            "Without a byte, after one side has ended its direction, if the other is not known to \
+             be gone. If the upstream has ended, a third of it.",
         ),
         or(
             "stall",
             "5m",
             TIME_LIMIT,
-            "Without a side taking anything while bytes wait for it.",
+            "Without progress, while bytes wait for a side that does not read.",
         ),
         or(
             "keepalive",
             "1m",
             TIME,
-            "Before a silent peer is asked whether it is still there; without an answer for as long again the connection ends. No group may ask less often.",
+            "Silence after which a peer is probed (TCP keepalive). The connection ends after as \
+             long again without an answer. The value of a group may not be longer.",
         ),
         or("lifetime", "unlimited", TIME_LIMIT, "A whole connection."),
         or(
@@ -303,7 +317,7 @@ pub(crate) static TIMEOUTS: FormatSection = FormatSection {
             "drain",
             "5m",
             TIME,
-            "Between the order to stop and the end of what is still open.",
+            "From the start of a drain until connections that are still open are cut off.",
         ),
     ],
     rule: None,

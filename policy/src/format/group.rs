@@ -17,7 +17,8 @@ const TIME_LIMIT: ValueKind = Scalar(&DURATION_LIMIT);
 pub(crate) static GROUP: FormatSection = FormatSection {
     name: "Group",
     called: "a group",
-    doc: "A set of interchangeable upstreams. A connection goes to the one with the fewest connections over its weight among those that are healthy.",
+    doc: "A set of interchangeable upstreams. A connection goes to the healthy upstream that has \
+          the fewest connections for its weight.",
     keys: &[
         may(
             "sni",
@@ -35,28 +36,29 @@ pub(crate) static GROUP: FormatSection = FormatSection {
                 Scalar(&UPSTREAM_ADDRESS),
                 ValueKind::Section(&UPSTREAM),
             ])),
-            "Where its connections go.",
+            "Its upstreams.",
         ),
         may(
             "health",
             ValueKind::Section(&HEALTH),
-            "How its upstreams are probed.",
+            "Health checks of its upstreams.",
         ),
         may(
             "proxy_protocol",
             PROXY_PROTOCOL,
-            "Whether upstreams are told who the client is. Without it they are not.",
+            "The header that names the client to upstreams. Without it: none.",
         ),
         may(
             "alpn",
             List(&Scalar(&PROTOCOL)),
-            "The application protocols (ALPN) that clients may choose from. Without it none is agreed on, and no client is refused for what it offers.",
+            "The application protocols (ALPN) that clients may choose from. Without it: none is \
+             chosen, and no client is refused for what it offers.",
         ),
         or(
             "max_connections",
             "unlimited",
             Scalar(&QUOTA),
-            "Connections of all clients together.",
+            "Limit of open connections of all clients together.",
         ),
         or(
             "when_all_down",
@@ -67,30 +69,30 @@ pub(crate) static GROUP: FormatSection = FormatSection {
         may(
             "timeouts",
             ValueKind::Section(&GROUP_TIMEOUTS),
-            "What it has instead of the gateway's timeouts.",
+            "Time limits that replace those of the gateway.",
         ),
         or(
             "tries",
             "3",
             Scalar(&COUNT),
-            "How many upstreams are dialed for one connection.",
+            "Number of upstreams that are dialed for one connection.",
         ),
     ],
     rule: None,
 };
 
 const PROXY_PROTOCOL: ValueKind =
-    Words(&[("v2", "By the binary header of PROXY protocol version 2.")]);
+    Words(&[("v2", "The binary header of PROXY protocol version 2.")]);
 
 const WHEN_ALL_DOWN: ValueKind = Words(&[
-    ("refuse", "Clients are turned away."),
+    ("refuse", "Clients are refused."),
     ("try_all", "All are tried as if they were healthy."),
 ]);
 
 pub(crate) static UPSTREAM: FormatSection = FormatSection {
     name: "Upstream",
     called: "an upstream",
-    doc: "An address and what else there is to say about it.",
+    doc: "An address with further settings.",
     keys: &[
         need(
             "address",
@@ -109,7 +111,7 @@ pub(crate) static UPSTREAM: FormatSection = FormatSection {
             Scalar(&FLAG),
             "Whether it serves only when no other is healthy.",
         ),
-        or("state", "ready", STATE, "What the operator wants of it."),
+        or("state", "ready", STATE, "The state that the operator sets."),
     ],
     rule: None,
 };
@@ -123,23 +125,30 @@ const STATE: ValueKind = Words(&[
 pub(crate) static HEALTH: FormatSection = FormatSection {
     name: "Health",
     called: "`health`",
-    doc: "How upstreams are probed.",
+    doc: "Health checks of upstreams.",
     keys: &[
-        or("check", "tcp", CHECK, "What a probe asks."),
+        or("check", "tcp", CHECK, "What a probe tests."),
         may(
             "sni",
             Scalar(&PROBED_NAME),
             "The name that a `tls` check asks for. Without it: the group's first name that is not a wildcard.",
         ),
-        or("interval", "5s", TIME, "From one probe to the next."),
-        or("timeout", "1s", TIME, "How long one probe may take."),
+        or("interval", "5s", TIME, "Time from one probe to the next."),
+        or("timeout", "1s", TIME, "Time limit of one probe."),
         or(
             "rise",
             "2",
             Scalar(&COUNT),
-            "Passes to come up again; the first one suffices for an upstream of which nothing is known yet.",
+            "Probes that must pass in a row before an upstream is up again. For an upstream that \
+             was not probed yet, one is enough.",
         ),
-        or("fall", "3", Scalar(&COUNT), "Failures to go down."),
+        or(
+            "fall",
+            "3",
+            Scalar(&COUNT),
+            "Probes that must fail in a row before an upstream is \
+                                         down.",
+        ),
         or(
             "jitter",
             "10%",
@@ -150,7 +159,7 @@ pub(crate) static HEALTH: FormatSection = FormatSection {
             "on_down",
             "keep",
             ON_DOWN,
-            "What becomes of the connections of an upstream that goes down.",
+            "What happens to the connections of an upstream that goes down.",
         ),
     ],
     rule: Some(|| {
@@ -170,21 +179,18 @@ const CHECK: ValueKind = Either(&[
     ValueKind::Section(&SEND_EXPECT),
 ]);
 
-const ON_DOWN: ValueKind = Words(&[
-    ("keep", "They go on as long as they can."),
-    ("cut", "They are reset."),
-]);
+const ON_DOWN: ValueKind = Words(&[("keep", "They go on."), ("cut", "They are reset.")]);
 
 pub(crate) static SEND_EXPECT: FormatSection = FormatSection {
     name: "SendExpect",
     called: "`check`",
     doc: "That an upstream answers. Each character is one byte, so `\"\\xd2\"` is the byte 0xd2.",
     keys: &[
-        need("send", Scalar(&BYTES), "What is sent; may be empty."),
+        need("send", Scalar(&BYTES), "Bytes to send; may be empty."),
         need(
             "expect",
             Scalar(&FILLED_BYTES),
-            "What the answer must begin with.",
+            "Bytes that the answer must begin with.",
         ),
     ],
     rule: None,
@@ -193,24 +199,24 @@ pub(crate) static SEND_EXPECT: FormatSection = FormatSection {
 pub(crate) static GROUP_TIMEOUTS: FormatSection = FormatSection {
     name: "GroupTimeouts",
     called: "`timeouts` of a group",
-    doc: "What a group has instead of the gateway's timeouts.",
+    doc: "Time limits of a group, which replace those of the gateway.",
     keys: &[
         may("connect", TIME, "One dial to an upstream."),
         may("idle", TIME_LIMIT, "Without a byte in either direction."),
         may(
             "half_closed",
             TIME_LIMIT,
-            "Without a byte, of a connection of which one side has ended.",
+            "Without a byte, after one side has ended its direction.",
         ),
         may(
             "stall",
             TIME_LIMIT,
-            "Without a side taking anything while bytes wait for it.",
+            "Without progress, while bytes wait for a side that does not read.",
         ),
         may(
             "keepalive",
             TIME,
-            "Before a silent peer is asked whether it is still there; at most what the gateway has.",
+            "Silence after which a peer is probed (TCP keepalive); at most the gateway's value.",
         ),
         may("lifetime", TIME_LIMIT, "A whole connection."),
     ],

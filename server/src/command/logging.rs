@@ -20,20 +20,20 @@ use crate::log_writer::{LogOutput, Sink};
 /// The options of the commands that write log events.
 #[derive(Debug, Args)]
 pub(super) struct LogArguments {
-    /// How log events are written to standard error [default: human on a terminal, else json].
+    /// Format of log events on standard error [default: human on a terminal, else json].
     #[arg(long, env = "PORTCULLIS_LOG_FORMAT")]
     log_format: Option<LogFormat>,
-    /// Which log events are written: error, warn, info, debug, trace or off, and directives for
-    /// parts of the program such as `lb=debug`, separated by commas [default: info; `demo`: off].
+    /// Filter of log events: error, warn, info, debug, trace or off, and directives for parts of
+    /// the program such as `lb=debug`, separated by commas [default: info; `demo`: off].
     #[arg(long, env = "PORTCULLIS_LOG")]
     log: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// For reading.
+    /// Text for people.
     Human,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 

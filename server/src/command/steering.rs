@@ -20,10 +20,10 @@ use crate::table::{ColumnAlign, TextTable, terminal_width};
 /// Which steering instance is meant.
 #[derive(Debug, Args)]
 pub(super) struct InstanceArguments {
-    /// The name that steering is pinned under; gateways with different names share a machine.
+    /// Name under which steering is pinned; each gateway of a machine needs its own.
     #[arg(long, default_value = "default", value_parser = instance, global = true)]
     instance: String,
-    /// Where a bpffs is mounted.
+    /// Directory where a bpffs is mounted.
     #[arg(long, default_value = "/sys/fs/bpf", global = true)]
     bpffs: PathBuf,
 }
@@ -43,22 +43,22 @@ fn instance(name: &str) -> Result<String, String> {
 /// What can be done with the steering programs.
 #[derive(Debug, Subcommand)]
 pub(super) enum SteerCommand {
-    /// Load it into this network namespace, or exchange the programs of one that is loaded.
+    /// Load the programs into this network namespace, or replace those that are loaded.
     ///
-    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`, and a gateway that runs as `--user` needs no privileges
-    /// afterwards. Bindings and counters that are there are kept.
+    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`. A gateway that runs as `--user` needs no privileges
+    /// afterwards. Existing bindings and counters are kept.
     Load {
-        /// The user that gateways run as, by name or number.
+        /// User that the gateways run as, by name or number.
         #[arg(long, value_parser = owner)]
         user: Option<PinOwner>,
     },
-    /// Tell whether it is loaded, and which processes are its primary and its standby.
+    /// Show whether the programs are loaded, and which processes are the primary and the standby.
     Status {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Take it out of the kernel: connections go where they went without it.
+    /// Remove the programs from the kernel; connections then go where they went without them.
     Unload,
 }
 

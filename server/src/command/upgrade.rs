@@ -11,19 +11,21 @@ use crate::load::{base, read_policy_only};
 
 #[derive(Debug, Args)]
 pub(super) struct UpgradeArguments {
-    /// The program of the new process [default: the path that the gateway was started from, with its links as they are now].
+    /// Program of the new process [default: the path that the gateway was started from; symbolic
+    /// links are resolved again].
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Only tell whether it would succeed, and what it would come to.
+    /// Only report whether the upgrade would succeed, and what it would hand over.
     #[arg(long)]
     dry_run: bool,
-    /// How many seconds the new process may take to be ready [default: 60].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Longest time for the new process to become ready, such as `90s` or `2m`; a number without a
+    /// unit is in seconds [default: 60s].
+    #[arg(long, value_parser = seconds)]
     timeout: Option<u64>,
-    /// The gateway's admin socket [default: the policy's].
+    /// Admin socket of the gateway [default: that of the policy].
     #[arg(long)]
     socket: Option<PathBuf>,
-    /// The policy's file.
+    /// File of the policy.
     #[arg(long, default_value = "policy.yaml")]
     policy: PathBuf,
     /// Print JSON.
@@ -69,6 +71,33 @@ pub(super) fn upgrade(arguments: &UpgradeArguments) -> ExitCode {
     }
 }
 
+/// Parses a time from 1 second to 1 day, such as `90s`, `2m` or `1h`, or a number of seconds.
+///
+/// # Errors
+///
+/// The time is not of this form, or out of range.
+fn seconds(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        _ => None,
+    };
+    let number = digits
+        .bytes()
+        .all(|digit| digit.is_ascii_digit())
+        .then(|| digits.parse::<u64>().ok())
+        .flatten();
+    let seconds = number
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit));
+    seconds
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .ok_or_else(|| "expected a time from `1s` to `1d`, such as `90s` or `2m`".to_owned())
+}
+
 /// Returns the path of the admin socket by the policy in the file `policy`.
 ///
 /// # Errors
@@ -84,4 +113,38 @@ fn policys_socket(policy: &Path) -> Result<PathBuf, String> {
         )
     })?;
     Ok(base(policy).join(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn a_timeout_is_a_time_with_a_unit_or_a_number_of_seconds() {
+        for (text, expected) in [
+            ("60", 60),
+            ("60s", 60),
+            ("2m", 120),
+            ("1h", 3600),
+            ("1d", 86_400),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "0",
+            "0s",
+            "2d",
+            "86401",
+            "1.5m",
+            "-1",
+            "+1",
+            "1ms",
+            "1 s",
+            "99999999999999999999h",
+        ] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }

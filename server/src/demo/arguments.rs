@@ -7,17 +7,18 @@ use clap::Args;
 /// What `portcullis demo` takes.
 #[derive(Debug, Args)]
 pub struct DemoArguments {
-    /// Where certificates are issued if they are missing. Another directory than the policy's own
-    /// gets a copy of the policy too, for `portcullis run --policy DIR/policy.yaml`.
+    /// Directory of the certificates, which are issued if they are missing. If it is not the
+    /// policy's own directory, the policy is copied to it, for `portcullis run --policy
+    /// DIR/policy.yaml`.
     #[arg(long, default_value = "certs")]
     pub(super) dir: PathBuf,
-    /// The policy [default: policy.yaml if there is one, else the one that is built in].
+    /// File of the policy [default: policy.yaml if it exists, else a built-in policy].
     #[arg(long)]
     pub(super) policy: Option<PathBuf>,
-    /// Let the kernel choose every port instead of taking those of the policy.
+    /// Let the kernel choose all ports, instead of those of the policy.
     #[arg(long)]
     pub(super) free_ports: bool,
-    /// End after the table: exit code 0 only if every line is as expected.
+    /// Exit after the table; the exit code is 0 only if every line is as expected.
     #[arg(long)]
     pub(super) once: bool,
 }

@@ -149,7 +149,7 @@ fn assert_plain(said: &str, debug: &str) {
         name.is_none_or(|name| name.len() < 8 || !said.contains(name)),
         "{said}"
     );
-    let known = ["ClientHello", "ClientHellos"];
+    let known = ["ClientHello", "ChangeCipherSpec"];
     for word in said.split(|c: char| !c.is_alphanumeric()) {
         let humps = word.matches(char::is_lowercase).count() > 3
             && word.matches(char::is_uppercase).count() > 1;
