@@ -7,8 +7,9 @@ use aya::maps::{HashMap, Map, MapData};
 use ebpf_common::{Source, mapped, network};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::steering::map;
-use crate::{PinDir, SteerError};
+use crate::error::SteerError;
+use crate::maps::map;
+use crate::pin_dir::PinDir;
 
 /// Table of an instance's bans, shared with the kernel.
 ///

@@ -9,6 +9,8 @@ use aya::pin::PinError;
 use aya::programs::ProgramError;
 use thiserror::Error;
 
+use crate::role::Role;
+
 /// Errors of loading, using and unloading steering.
 #[derive(Debug, Error)]
 pub enum SteerError {
@@ -75,7 +77,7 @@ pub enum SteerError {
         /// The directory of the instance.
         path: PathBuf,
         /// The role that is taken.
-        role: crate::Role,
+        role: Role,
     },
     /// There are more workers than [`MOST_WORKERS`](crate::MOST_WORKERS).
     #[error(

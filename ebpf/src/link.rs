@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::os::linux::fs::MetadataExt;
 
-use crate::object::LINK;
-use crate::{PinDir, SteerError, sys};
+use crate::error::SteerError;
+use crate::maps::LINK;
+use crate::pin_dir::PinDir;
+use crate::sys;
 
 /// Path of the network namespace of the calling thread.
 pub(crate) const NAMESPACE: &str = "/proc/thread-self/ns/net";

@@ -6,39 +6,20 @@ use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
-use aya::maps::{MapData, MapInfo};
 use aya::programs::links::FdLink;
 use aya::programs::{SkLookup, SkReuseport};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::fs::{Gid, Uid, chown};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use ebpf_common::{MOST_WORKERS, ROLES};
-
+use crate::error::SteerError;
 use crate::link::{AttachmentState, NAMESPACE};
-use crate::{PinDir, SteerError, sys};
+use crate::maps::{CHOOSE, LINK, MAPS, STEER, check_maps};
+use crate::pin_dir::PinDir;
+use crate::sys;
 
 /// Object file with the programs, as `ebpf/regen` built it.
 static OBJECT: &[u8] = include_bytes_aligned!("../objects/portcullis.o");
-
-pub(crate) const LINK: &str = "link";
-pub(crate) const STEER: &str = "steer";
-pub(crate) const CHOOSE: &str = "choose";
-
-/// Maps of an instance: name, sizes of key and value in bytes, and greatest number of entries.
-pub(crate) const MAPS: [(&str, usize, usize, u32); 11] = [
-    ("PORTS", 2, 1, 65_536),
-    ("PREFIXES", crate::bindings::PREFIX_KEY, 1, 1 << 20),
-    ("COUNTERS", 2, size_of::<crate::Counters>(), 65_536),
-    ("BANS", size_of::<ebpf_common::Source>(), 8, 65_536),
-    ("HANDLES", 4, 4, ROLES),
-    ("LISTENERS", 4, 4, ROLES * MOST_WORKERS),
-    ("LOADS", 4, size_of::<ebpf_common::Loads>(), ROLES),
-    ("WORKERS", 4, 4, ROLES),
-    ("GROUP", 4, 4, 1),
-    ("PROCESSES", 4, size_of::<ebpf_common::RoleEntry>(), ROLES),
-    ("TURN", 4, 8, 1),
-];
 
 /// User and group to which [`load`] gives the maps of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,48 +116,6 @@ fn require_capabilities() -> Result<(), SteerError> {
         }
     }
     Ok(())
-}
-
-/// Checks that the pinned maps have the layout of this version; missing ones are ignored.
-pub(crate) fn check_maps(pin_dir: &PinDir) -> Result<(), SteerError> {
-    for (name, key, value, most) in MAPS {
-        let path = pin_dir.pin(name);
-        if !path.exists() {
-            continue;
-        }
-        let info = MapData::from_pin(&path).and_then(|map| map.info());
-        let info = info.map_err(|error| denied(&path, error))?;
-        check_map(&path, &info, (key, value, most))?;
-    }
-    Ok(())
-}
-
-fn check_map(path: &Path, info: &MapInfo, wanted: (usize, usize, u32)) -> Result<(), SteerError> {
-    let sizes = (info.key_size() as usize, info.value_size() as usize);
-    let found = (sizes.0, sizes.1, info.max_entries());
-    if found == wanted {
-        return Ok(());
-    }
-    Err(SteerError::Incompatible {
-        path: path.to_owned(),
-        what: format!(
-            "sizes of key and value and number of entries are {found:?}, expected {wanted:?}"
-        ),
-    })
-}
-
-/// Converts the error of opening a pin: [`SteerError::NotOurs`] if the process may not read and
-/// write it.
-pub(crate) fn denied(path: &Path, error: aya::maps::MapError) -> SteerError {
-    if rustix::fs::access(
-        path,
-        rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK,
-    )
-    .is_ok()
-    {
-        return error.into();
-    }
-    SteerError::NotOurs(path.to_owned())
 }
 
 /// Loads the object with its maps pinned: those that exist, or new ones.

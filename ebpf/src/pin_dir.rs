@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::SteerError;
+use crate::error::SteerError;
 
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPFFS: u64 = 0xcafe_4a11;

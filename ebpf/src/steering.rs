@@ -5,19 +5,22 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use aya::maps::{
-    Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, ReusePortSockArray, SockMap,
+    HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, ReusePortSockArray, SockMap,
 };
 use aya::programs::SkReuseport;
 use aya::programs::sk_reuseport::SkReuseportAttachType;
 use ebpf_common::{Counters, MOST_WORKERS, RoleEntry, slot};
 
 use crate::bindings::{PREFIX_KEY, PortBinding, from_key, key};
-use crate::object::{CHOOSE, check_maps, denied};
-use crate::role::{note, own_entry};
-use crate::{PinDir, Role, SteerError, sys};
+use crate::error::SteerError;
+use crate::maps::{CHOOSE, check_maps, map, numbers};
+use crate::pin_dir::PinDir;
+use crate::role::Role;
+use crate::role_holder::{note, own_entry};
+use crate::sys;
+use crate::worker_loads::WorkerLoads;
 
 /// `BPF_ANY`: sets an entry, existing or not.
 const ANY: u64 = 0;
@@ -92,11 +95,7 @@ impl Steering {
             ports: map(pin_dir, "PORTS")?,
             prefixes: map(pin_dir, "PREFIXES")?,
             bindings: BTreeSet::new(),
-            loads: Arc::new(WorkerLoads {
-                shared: loads,
-                role,
-                left: AtomicBool::new(false),
-            }),
+            loads: Arc::new(WorkerLoads::new(loads, role)),
             role,
             entry: RoleEntry::default(),
             workers: 0,
@@ -158,11 +157,7 @@ impl Steering {
                 put => put?,
             }
         }
-        for worker in 0..MOST_WORKERS {
-            let load = self.loads.slot(worker as usize);
-            load.open.store(0, Relaxed);
-            load.chosen.store(0, Relaxed);
-        }
+        self.loads.clear();
         self.entry = own_entry();
         note(&self.pin_dir, self.role, self.entry)?;
         numbers(&self.pin_dir, "WORKERS")?.set(role, workers, 0)?;
@@ -221,7 +216,7 @@ impl Steering {
     /// From then on this process does not count its loads; [`Steering::restore`] undoes it.
     pub fn release(&mut self) {
         self.serving = false;
-        self.loads.left.store(true, Relaxed);
+        self.loads.hand_over();
     }
 
     /// Takes back the role that [`Steering::release`] handed to a process which has ended, even if
@@ -230,7 +225,7 @@ impl Steering {
     /// The next [`Steering::apply`] corrects the bindings.
     pub fn restore(&mut self) -> Result<(), SteerError> {
         self.serving = true;
-        self.loads.left.store(false, Relaxed);
+        self.loads.take_back();
         self.bindings = stored(&self.pin_dir)?;
         note(&self.pin_dir, self.role, self.entry)?;
         Ok(numbers(&self.pin_dir, "WORKERS")?.set(self.role.number(), self.workers, 0)?)
@@ -278,20 +273,8 @@ impl Steering {
     }
 }
 
-pub(crate) fn map(pin_dir: &PinDir, name: &str) -> Result<MapData, SteerError> {
-    let path = pin_dir.pin(name);
-    if !path.exists() {
-        return Err(SteerError::NotLoaded(pin_dir.path().to_owned()));
-    }
-    MapData::from_pin(&path).map_err(|error| denied(&path, error))
-}
-
 fn handles(pin_dir: &PinDir) -> Result<SockMap<MapData>, SteerError> {
     Ok(Map::SockMap(map(pin_dir, "HANDLES")?).try_into()?)
-}
-
-pub(crate) fn numbers(pin_dir: &PinDir, name: &str) -> Result<Array<MapData, u32>, SteerError> {
-    Ok(Map::Array(map(pin_dir, name)?).try_into()?)
 }
 
 fn taken(pin_dir: &PinDir, role: Role, error: MapError) -> SteerError {
@@ -337,52 +320,4 @@ fn keys(bindings: &[PortBinding]) -> (Vec<[u8; 2]>, Vec<[u8; PREFIX_KEY]>) {
         }
     }
     (ports, prefixes)
-}
-
-/// Loads of the workers of one process, shared with the kernel, which gives a connection to the
-/// worker with the least load.
-///
-/// Workers are counted from 0, below [`MOST_WORKERS`].
-#[derive(Debug)]
-pub struct WorkerLoads {
-    shared: sys::SharedLoads,
-    role: Role,
-    /// True after the role was handed to another process, which counts in the same slots.
-    left: AtomicBool,
-}
-
-impl WorkerLoads {
-    fn slot(&self, worker: usize) -> &sys::LoadSlot {
-        let first = slot(self.role.number(), 0) as usize;
-        &self.shared.slots()[first + worker]
-    }
-
-    /// Adds a connection to a worker's load.
-    pub fn increment(&self, worker: usize) {
-        if !self.left.load(Relaxed) {
-            self.slot(worker).open.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Removes a connection from a worker's load; a load of 0 remains 0.
-    pub fn decrement(&self, worker: usize) {
-        if !self.left.load(Relaxed) {
-            // A connection from before the count was reset is not counted.
-            let less = |open: u64| open.checked_sub(1);
-            self.slot(worker)
-                .open
-                .fetch_update(Relaxed, Relaxed, less)
-                .ok();
-        }
-    }
-
-    /// Sets to 0 the number of connections that a worker was given and has yet to accept.
-    pub fn reset_chosen(&self, worker: usize) {
-        self.slot(worker).chosen.store(0, Relaxed);
-    }
-
-    /// The number of a worker's open connections.
-    pub fn open(&self, worker: usize) -> u64 {
-        self.slot(worker).open.load(Relaxed)
-    }
 }
