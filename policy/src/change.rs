@@ -50,6 +50,22 @@ impl Policy {
     /// Returns the changes from this policy to `new`, always in the same order: the gateway, groups
     /// that are added or altered, clients that are added or altered, clients that are removed,
     /// groups that are removed; each sorted by name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use policy::{Policy, generate};
+    ///
+    /// // Two groups and two clients, then three clients.
+    /// let old = Policy::parse("policy.yaml", &generate(2, 2))?;
+    /// let new = Policy::parse("policy.yaml", &generate(2, 3))?;
+    ///
+    /// let changes = old.changes(&new);
+    /// assert_eq!(changes.len(), 1);
+    /// assert_eq!(changes[0].to_string(), "put client `client-2`, granted `group-0`");
+    /// assert_eq!(old.apply(&changes), new);
+    /// # Ok::<(), policy::PolicyError>(())
+    /// ```
     pub fn changes(&self, new: &Self) -> Vec<PolicyChange> {
         let groups: Vec<_> = new.groups.values().cloned().collect();
         let clients: Vec<_> = new.clients.values().cloned().collect();

@@ -16,6 +16,16 @@ pub(crate) const LONGEST_NAME: usize = 64;
 /// A client's name: 1 to 64 characters, all visible, no blanks at either end.
 ///
 /// Names compare byte for byte; there is no folding of case and no normalization.
+///
+/// # Examples
+///
+/// ```
+/// use policy::{ClientName, ClientNameError};
+///
+/// assert_ne!(ClientName::new("billing")?, ClientName::new("Billing")?);
+/// assert_eq!(ClientName::new("billing "), Err(ClientNameError::OuterBlank));
+/// # Ok::<(), ClientNameError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ClientName(Arc<str>);
 

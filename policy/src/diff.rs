@@ -35,6 +35,20 @@ impl PolicyDifference {
 }
 
 /// Returns the difference from `old` to `new`.
+///
+/// # Examples
+///
+/// ```
+/// use policy::{Policy, difference, generate};
+///
+/// let old = Policy::parse("old.yaml", &generate(2, 2))?;
+/// let new = Policy::parse("new.yaml", &generate(2, 3))?;
+/// assert_eq!(
+///     difference(&old, &new).to_string(),
+///     "add client `client-2`\n+ client `client-2` may reach `group-0`\n"
+/// );
+/// # Ok::<(), policy::PolicyError>(())
+/// ```
 pub fn difference(old: &Policy, new: &Policy) -> PolicyDifference {
     let changes = old.changes(new);
     // Access depends only on grants: a grant cannot outlive its group, and names and ports grant

@@ -41,6 +41,20 @@ impl Explanation {
 /// port is that of the first address that the gateway listens on.
 ///
 /// A text that cannot be the name of a client is explained as a denial.
+///
+/// # Examples
+///
+/// ```
+/// use policy::{Policy, explain, generate};
+///
+/// let policy = Policy::parse("policy.yaml", &generate(2, 2))?;
+/// let granted = explain(&policy, "client-0", Some("group-0.example.test"), None);
+/// assert!(granted.allowed());
+/// let other = explain(&policy, "client-0", Some("group-1.example.test"), None);
+/// assert!(!other.allowed());
+/// assert!(other.to_string().starts_with("deny: client `client-0`"));
+/// # Ok::<(), policy::PolicyError>(())
+/// ```
 pub fn explain(policy: &Policy, client: &str, sni: Option<&str>, port: Option<u16>) -> Explanation {
     let port = port.unwrap_or_else(|| policy.gateway().listen[0].port());
     let denied = |rule: String| Explanation {

@@ -4,6 +4,16 @@ use std::fmt::Write;
 
 /// Returns the text of a policy with these numbers of groups and clients, all different. Clients
 /// are assigned to groups in turn; without groups there are no clients.
+///
+/// # Examples
+///
+/// ```
+/// use policy::{Policy, generate};
+///
+/// let policy = Policy::parse("large.yaml", &generate(100, 1_000))?;
+/// assert_eq!(policy.clients().count(), 1_000);
+/// # Ok::<(), policy::PolicyError>(())
+/// ```
 pub fn generate(groups: usize, clients: usize) -> String {
     let mut text = String::from(
         "version: 1

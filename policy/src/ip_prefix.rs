@@ -13,6 +13,17 @@ const SITE: u8 = 64;
 /// Prefix of IP addresses, such as `192.0.2.0/24`, or a single address.
 ///
 /// The bits behind its length are zero.
+///
+/// # Examples
+///
+/// ```
+/// use policy::{IpPrefix, IpPrefixError};
+///
+/// let network: IpPrefix = "192.0.2.0/24".parse()?;
+/// assert!(network.contains([192, 0, 2, 9].into()));
+/// assert_eq!("192.0.2.9/24".parse::<IpPrefix>(), Err(IpPrefixError::Behind(24)));
+/// # Ok::<(), IpPrefixError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IpPrefix {
     address: IpAddr,

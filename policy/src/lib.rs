@@ -6,6 +6,27 @@
 //! A text is parsed once into a [`Policy`], which never changes afterwards. The difference of two
 //! policies is a list of [`PolicyChange`]s. To apply it makes a new policy that shares everything
 //! else with the old one; the cost grows with the change and not with the size of the policy.
+//!
+//! ```
+//! use policy::{ClientName, Decision, Policy};
+//!
+//! let text = r#"
+//! version: 1
+//! gateway:
+//!   listen: ["[::]:8443"]
+//!   tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
+//! groups:
+//!   ledger.example.test: {upstreams: ["10.0.0.11:5432"]}
+//! clients:
+//!   billing: {groups: [ledger.example.test], max_connections: 10}
+//! "#;
+//! let policy = Policy::parse("policy.yaml", text)?;
+//!
+//! let billing = ClientName::new("billing")?;
+//! let decision = policy.decide(&billing, Some("ledger.example.test"), 8443);
+//! assert!(matches!(decision, Decision::Allow { .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -19,6 +19,17 @@ const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
 /// DNS name in lower case, or a wildcard for all names below one.
+///
+/// # Examples
+///
+/// ```
+/// use policy::{SniName, SniNameError};
+///
+/// assert_eq!(SniName::new("UI.example.test")?, SniName::Exact("ui.example.test".into()));
+/// assert_eq!(SniName::new("*.example.test")?, SniName::Below("example.test".into()));
+/// assert_eq!(SniName::new("192.0.2.1"), Err(SniNameError::Address));
+/// # Ok::<(), SniNameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SniName {
     /// This name only.

@@ -31,6 +31,18 @@ impl Policy {
     /// # Errors
     ///
     /// A [`PolicyError`] with the problems of the whole text, or with the failed tests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use policy::Policy;
+    ///
+    /// let error = Policy::parse("policy.yaml", "version: 2\n").expect_err("not a version");
+    /// let first = &error.problems()[0];
+    /// assert_eq!((first.line, first.column), (1, 1));
+    /// assert_eq!(first.message, "`gateway` is missing in the policy");
+    /// assert!(error.to_string().starts_with("policy.yaml:1:1: `gateway` is missing"));
+    /// ```
     pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
         let draft = PolicyDraft::read(file, text)?;
         let mut policy = Self {
