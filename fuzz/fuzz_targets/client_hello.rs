@@ -9,12 +9,12 @@ use lb::LoadBalancer;
 use libfuzzer_sys::fuzz_target;
 use policy::Policy;
 use portcullis::snapshot::GatewaySnapshot;
-use portcullis::tls::TlsSettings;
 use portcullis::tls_files::settings_files;
 use portcullis::verifier::Verifier;
 use rustls::HandshakeKind;
 use rustls::server::Acceptor;
 use rustls_pki_types::UnixTime;
+use tls::TlsSettings;
 
 const POLICY: &str = "version: 1
 gateway:

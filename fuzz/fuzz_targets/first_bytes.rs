@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::first_bytes::{ENOUGH, FirstBytes};
+use tls::first_bytes::{ENOUGH, FirstBytes};
 
 fuzz_target!(|bytes: &[u8]| {
     let name = FirstBytes::of(bytes);

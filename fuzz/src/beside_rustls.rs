@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
-use portcullis::record_layer::{RecordError, RecordLayer};
 use rustls::{Error, ServerConnection};
+use tls::record_layer::{RecordError, RecordLayer};
 
 use crate::client::{Client, Move, pieces};
 use crate::configs;

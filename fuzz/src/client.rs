@@ -1,11 +1,11 @@
 //! A client that has its own idea of what may follow a handshake.
 
 use arbitrary::Arbitrary;
-use portcullis::record_layer::RecordLayer;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::kernel::KernelConnection;
 use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion};
+use tls::record_layer::RecordLayer;
 
 use crate::configs;
 

@@ -1,7 +1,7 @@
 //! The differences that are meant; `docs/security.md` lists them too.
 
-use portcullis::record_layer::{OVERHEAD, RecordError, length};
 use rustls::{AlertDescription, Error, InvalidMessage, PeerMisbehaved};
+use tls::record_layer::{OVERHEAD, RecordError, length};
 
 /// How many bytes come before the first header with another type or version than a sealed record has. The gateway
 /// refuses another type at once, as RFC 9846 (5.2) says, and another version as forged, since the header is sealed

@@ -13,7 +13,6 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use lb::LoadBalancer;
 use portcullis::policy::Policy;
 use portcullis::snapshot::GatewaySnapshot;
-use portcullis::tls::TlsSettings;
 use portcullis::tls_files::settings_files;
 use portcullis::verifier::Verifier;
 use rustls::client::ResolvesClientCert;
@@ -23,6 +22,7 @@ use rustls::server::Acceptor;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 use rustls_pki_types::UnixTime;
+use tls::TlsSettings;
 
 const ROUNDS: usize = 500;
 const PORT: u16 = 8443;

@@ -18,9 +18,7 @@ use lb::LoadBalancer;
 use portcullis::access_record::{Outcome, Recorder, lost_line};
 use portcullis::client_identity::Identity;
 use portcullis::policy::{Destination, Policy};
-use portcullis::record_layer::RecordLayer;
 use portcullis::snapshot::{GatewaySnapshot, Permit};
-use portcullis::tls::TlsSettings;
 use portcullis::tls_files::settings_files;
 use portcullis::verifier::Verifier;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -28,6 +26,8 @@ use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::ConnectionState;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 use rustls_pki_types::UnixTime;
+use tls::TlsSettings;
+use tls::record_layer::RecordLayer;
 
 const PORT: u16 = 8443;
 /// How often a piece is done when its instructions are counted.

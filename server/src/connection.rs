@@ -26,7 +26,7 @@ use crate::record_layer::{OVERHEAD, RecordLayer};
 use crate::rejection::Rejection;
 use crate::shared_state::SharedState;
 use crate::snapshot::Permit;
-use crate::tls::suites::registered_name;
+use crate::tls::registered_name;
 use crate::verifier::Verifier;
 use crate::worker_load::WorkerLoadGuard;
 

@@ -9,6 +9,10 @@ use host::{
     program, systemd,
 };
 pub use policy;
+pub use tls::{
+    self, client_stream, first_bytes, hello_limits, identity, record_layer, tls_messages, trust,
+};
+use tls::{first_record, handshake, ticket};
 
 pub mod access_record;
 mod address;
@@ -19,7 +23,6 @@ pub mod balancer_config;
 pub mod check;
 pub mod client_identity;
 pub mod client_refusal;
-pub mod client_stream;
 pub mod command;
 mod connection;
 mod connection_event;
@@ -27,26 +30,19 @@ pub mod connection_table;
 mod credentials;
 pub mod demo;
 pub mod expiry;
-pub mod first_bytes;
-mod first_record;
 pub mod gateway;
-mod handshake;
 mod handshake_failures;
 mod heartbeat;
-pub mod hello_limits;
-pub mod identity;
 mod known_health;
 pub mod limits;
 mod listen_socket;
 pub mod listeners;
 pub mod load;
 pub mod loaded_policy;
-mod own_certificate;
 pub mod pending_reload;
 pub mod policy_warning;
 pub mod proxy_header;
 mod quota;
-pub mod record_layer;
 mod record_sampling;
 pub mod rejection;
 mod remote_admission;
@@ -60,12 +56,8 @@ pub mod steering;
 mod table;
 #[cfg(test)]
 mod test_support;
-mod ticket;
-pub mod tls;
 pub mod tls_files;
-pub mod tls_messages;
 pub mod tls_probe;
-pub mod trust;
 pub mod upgrade;
 pub mod verifier;
 pub mod worker;

@@ -93,7 +93,6 @@ impl VerifiedChainCache {
     }
 
     /// Returns the number of cached chains.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|shard| shard.lock().len()).sum()
     }

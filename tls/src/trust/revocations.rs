@@ -7,7 +7,7 @@ use thiserror::Error;
 use webpki::{Cert, VerifiedPath};
 
 use super::crl::{CrlIdentity, CrlIssuer, CrlVersion, VerifiedCrl};
-use crate::tls::files::ExpiredLists;
+use crate::files::ExpiredLists;
 
 /// The effective revocation lists ([`VerifiedCrl`]): the newest of each authority's key and each
 /// scope.

@@ -8,8 +8,8 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::files::{ExpiredLists, SettingsFile, SettingsFinding};
 use crate::identity::Fingerprint;
-use crate::tls::files::{ExpiredLists, SettingsFile, SettingsFinding};
 
 mod authority;
 pub(crate) mod chain_cache;
@@ -236,7 +236,7 @@ impl ClientTrust {
     }
 
     /// Returns the number of authorities, and a description of each effective revocation list.
-    pub(crate) fn summary(&self) -> (usize, Vec<String>) {
+    pub fn summary(&self) -> (usize, Vec<String>) {
         let lists = self.revocations.lists().map(ToString::to_string);
         (self.anchors.len(), lists.collect())
     }
@@ -327,7 +327,7 @@ impl ClientTrust {
     /// Returns true if a chain that was trusted when its connection began is still trusted. An
     /// expired revocation list does not change that; it only blocks new connections until there is
     /// a new list.
-    pub(crate) fn still_holds(
+    pub fn still_holds(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],

@@ -12,21 +12,14 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 
+use crate::faults::{TlsError, TlsFault, TlsFaults};
+use crate::files::{SettingsFile, SettingsFiles, SettingsFinding};
 use crate::identity::{CertificateIdentity, Fingerprint, IdentityError};
 use crate::own_certificate::{OwnCertificate, private_key};
+use crate::suites::{CipherOrder, provider};
 use crate::ticket::TicketKeys;
 use crate::trust::chain_cache::{CachedChain, VerifiedChainCache};
 use crate::trust::{self, ClientTrust, UntrustedChain};
-
-pub(crate) mod faults;
-pub mod files;
-pub(crate) mod suites;
-
-use faults::TlsFaults;
-pub use faults::{TlsError, TlsFault};
-use files::{SettingsFile, SettingsFiles, SettingsFinding};
-pub use suites::CipherOrder;
-use suites::provider;
 
 /// The gateway's own certificate and the client authorities that it trusts ([`ClientTrust`]), as
 /// loaded at one moment.
@@ -44,7 +37,7 @@ pub struct TlsSettings {
 /// A client named by a certificate whose chain is trusted. It has not proven yet that it has the
 /// certificate's key.
 #[derive(Debug)]
-pub(crate) struct IdentifiedClient {
+pub struct IdentifiedClient {
     identity: CertificateIdentity,
     certificates_end: UnixTime,
     /// Entry for the cache of verified chains; `None` if it came from there.
@@ -64,12 +57,12 @@ pub enum IdentifyError {
 
 impl IdentifiedClient {
     /// Returns the identity that the client claims.
-    pub(crate) fn claim(&self) -> &CertificateIdentity {
+    pub fn claim(&self) -> &CertificateIdentity {
         &self.identity
     }
 
     /// Returns the time at which the first certificate on the chain's path expires.
-    pub(crate) fn certificates_end(&self) -> UnixTime {
+    pub fn certificates_end(&self) -> UnixTime {
         self.certificates_end
     }
 
@@ -213,7 +206,7 @@ impl TlsSettings {
     /// # Errors
     ///
     /// The chain is too large or not trusted, or its leaf does not name a client.
-    pub(crate) fn identify(
+    pub fn identify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -241,13 +234,13 @@ impl TlsSettings {
     }
 
     /// Returns the client of a cached chain, if verifying it now would succeed again.
-    pub(crate) fn cached(&self, leaf: Fingerprint, now: UnixTime) -> Option<IdentifiedClient> {
+    pub fn cached(&self, leaf: Fingerprint, now: UnixTime) -> Option<IdentifiedClient> {
         self.chain_cache.get(leaf, now).map(IdentifiedClient::known)
     }
 
     /// Caches the chain of a client that has proven its identity. It must not be called before:
     /// certificates are not secret, and an attacker could fill the cache with those of others.
-    pub(crate) fn cache(&self, proven: IdentifiedClient) {
+    pub fn cache(&self, proven: IdentifiedClient) {
         match proven.fresh {
             Some(known) => self.chain_cache.insert(known),
             None => self.chain_cache.touch(proven.identity.fingerprint()),
@@ -255,15 +248,14 @@ impl TlsSettings {
     }
 
     /// Returns the number of cached chains.
-    #[cfg(test)]
-    pub(crate) fn cached_chains(&self) -> usize {
+    pub fn cached_chains(&self) -> usize {
         self.chain_cache.len()
     }
 
     /// Returns a pseudorandom rank of a list of application protocols for a name and a port that
     /// lead to no group. It cannot be predicted without the gateway's key, and is the same in all
     /// processes that have the key.
-    pub(crate) fn rank(&self, name: Option<&str>, port: u16, protocols: &[Vec<u8>]) -> u64 {
+    pub fn rank(&self, name: Option<&str>, port: u16, protocols: &[Vec<u8>]) -> u64 {
         let mut context = hmac::Context::with_key(&self.alpn_key);
         match name {
             Some(name) => {
@@ -283,12 +275,12 @@ impl TlsSettings {
     }
 
     /// Returns the ticket keys.
-    pub(crate) fn tickets(&self) -> &TicketKeys {
+    pub fn tickets(&self) -> &TicketKeys {
         &self.tickets
     }
 
     /// Returns the algorithms that verify the signatures of handshakes.
-    pub(crate) fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+    pub fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
         &self.provider.signature_verification_algorithms
     }
 
@@ -297,7 +289,7 @@ impl TlsSettings {
     ///
     /// `ticketer` issues and accepts the tickets. It has to ask the verifier, so that no connection
     /// bypasses it. There is no other session storage and no early data.
-    pub(crate) fn configuration(
+    pub fn configuration(
         &self,
         verifier: Arc<dyn ClientCertVerifier>,
         ticketer: Arc<dyn ProducesTickets>,

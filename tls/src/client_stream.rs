@@ -63,7 +63,7 @@ impl ClientStream {
         // The end of the client's stream and a reset make the socket ready, data does not.
         let end = self.socket.ready(Interest::PRIORITY | Interest::ERROR);
         if end.await.is_ok() {
-            lb::left(self).await;
+            peer::left(self).await;
         }
     }
 
@@ -86,7 +86,7 @@ impl ClientStream {
     }
 }
 
-impl lb::Downstream for ClientStream {
+impl peer::Downstream for ClientStream {
     /// Resets the connection. Neither a `close_notify` nor a FIN is sent, so that the client cannot
     /// take the data that it has for complete (RFC 9846, 6.1).
     fn abort(&mut self) {

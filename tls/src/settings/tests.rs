@@ -2,8 +2,8 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
-use super::files::ExpiredLists;
 use super::*;
+use crate::files::ExpiredLists;
 
 /// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
 /// certificate.

@@ -14,34 +14,39 @@ use rustls_pki_types::UnixTime;
 use crate::identity::Fingerprint;
 
 /// Lifetime of a ticket after the client proved that it has its certificate's key.
-pub(crate) const LIFETIME: Duration = Duration::from_hours(1);
+pub const LIFETIME: Duration = Duration::from_hours(1);
 
 /// The keys that seal tickets. They are created in this process, never leave it, and are rotated
 /// automatically.
 #[derive(Debug, Clone)]
-pub(crate) struct TicketKeys(Arc<dyn ProducesTickets>);
+pub struct TicketKeys(Arc<dyn ProducesTickets>);
 
 /// The gateway's own contents of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TicketContents {
+pub struct TicketContents {
     /// Time at which the client proved that it has the certificate's key.
-    pub(crate) proven: UnixTime,
+    pub proven: UnixTime,
     /// The certificate that it presented then.
-    pub(crate) certificate: Fingerprint,
+    pub certificate: Fingerprint,
 }
 
 impl TicketKeys {
-    pub(crate) fn new() -> Result<Self, Error> {
+    /// Creates keys.
+    ///
+    /// # Errors
+    ///
+    /// The system provides no random bytes.
+    pub fn new() -> Result<Self, Error> {
         Ok(Self(Ticketer::new()?))
     }
 
     /// Seals a ticket with rustls' own session state.
-    pub(crate) fn seal(&self, ticket: TicketContents, session: &[u8]) -> Option<Vec<u8>> {
+    pub fn seal(&self, ticket: TicketContents, session: &[u8]) -> Option<Vec<u8>> {
         self.0.encrypt(&ticket.encode(session))
     }
 
     /// Opens a ticket that these keys sealed. `None` for any other bytes.
-    pub(crate) fn open(&self, sealed: &[u8]) -> Option<(TicketContents, Vec<u8>)> {
+    pub fn open(&self, sealed: &[u8]) -> Option<(TicketContents, Vec<u8>)> {
         TicketContents::decode(&self.0.decrypt(sealed)?)
     }
 }
@@ -49,7 +54,7 @@ impl TicketKeys {
 impl TicketContents {
     /// Returns the rest of the ticket's lifetime. `None` if it is over, or if the clock was set
     /// back to before the proof.
-    pub(crate) fn left(self, now: UnixTime) -> Option<Duration> {
+    pub fn left(self, now: UnixTime) -> Option<Duration> {
         let age = now.as_secs().checked_sub(self.proven.as_secs())?;
         LIFETIME
             .checked_sub(Duration::from_secs(age))

@@ -45,7 +45,7 @@ impl CipherOrder {
 }
 
 /// Returns a suite's registered name; an empty text if it is not supported.
-pub(crate) fn registered_name(suite: CipherSuite) -> &'static str {
+pub fn registered_name(suite: CipherSuite) -> &'static str {
     let known = SUITES.iter().find(|(one, _)| *one == suite);
     known.map_or("", |(_, name)| name)
 }
@@ -53,7 +53,7 @@ pub(crate) fn registered_name(suite: CipherSuite) -> &'static str {
 /// Creates the provider of the supported suites and key exchanges. The first suite in its order
 /// that the client offers is chosen: processors have instructions for AES and SHA-256, and few have
 /// them for SHA-384, which half of the clients prefer.
-pub(super) fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustls::{AlertDescription, ContentType, HandshakeType};
 
 use super::record::{MAX_PLAINTEXT, RecordContent, RecordError};
-use crate::budget::Budget;
+use peer::budget::Budget;
 
 /// Rate limit of handshake messages, fragments of them and warnings: 32 at once, and one more each
 /// 100 ms. A key update costs 2.5 us and some tens of bytes; clients that stay for days send one

@@ -175,11 +175,13 @@ impl Fingerprint {
         Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
-    pub(crate) fn to_bytes(self) -> [u8; 32] {
+    /// Returns the hash.
+    pub fn to_bytes(self) -> [u8; 32] {
         self.0
     }
 
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// Creates the fingerprint with this hash.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use strict_pem::{PemError, PemSection};
 use thiserror::Error;
 
-use crate::file;
+use host::file;
 
 /// Maximum size in bytes of a PEM file that is read.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;

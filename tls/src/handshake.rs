@@ -1,5 +1,6 @@
 //! A client's handshake over its socket, by rustls without buffers of its own.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ const READ: usize = 4 * 1024;
 
 /// Reason for the failure of a handshake.
 #[derive(Debug, Error)]
-pub(crate) enum HandshakeError {
+pub enum HandshakeError {
     /// The client closed or reset the connection.
     #[error("the client aborted the handshake")]
     Abandoned(#[source] io::Error),
@@ -36,10 +37,23 @@ pub(crate) enum HandshakeError {
 
 /// Failure to receive a `ClientHello`.
 #[derive(Debug)]
-pub(crate) struct NoHello {
-    pub(crate) error: HandshakeError,
+pub struct NoHello {
+    /// The error.
+    pub error: HandshakeError,
     /// Classification of the bytes that were received instead.
-    pub(crate) first: FirstBytes,
+    pub first: FirstBytes,
+}
+
+impl fmt::Debug for ReceivedHello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceivedHello").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CompletedHandshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompletedHandshake").finish_non_exhaustive()
+    }
 }
 
 impl From<io::Error> for HandshakeError {
@@ -49,23 +63,24 @@ impl From<io::Error> for HandshakeError {
 }
 
 /// A client's [`ClientHello`], and all the bytes that were received with it.
-pub(crate) struct ReceivedHello {
+pub struct ReceivedHello {
     accepted: Accepted,
     bytes: Vec<u8>,
 }
 
 /// Result of [`ReceivedHello::finish`].
-pub(crate) struct CompletedHandshake {
-    pub(crate) session: UnbufferedServerConnection,
+pub struct CompletedHandshake {
+    /// The session, from which [`RecordLayer::after`](record_layer::RecordLayer::after) takes over.
+    pub session: UnbufferedServerConnection,
     /// Bytes received after the client's last handshake message.
-    pub(crate) early: Vec<u8>,
+    pub early: Vec<u8>,
     /// Bytes that are not sent yet and can be sent with the first data: a session ticket.
-    pub(crate) late: Vec<u8>,
+    pub late: Vec<u8>,
 }
 
 /// Reads a `ClientHello`, of which `bytes` were received already. A client that sends something
 /// else gets an alert.
-pub(crate) async fn read_client_hello(
+pub async fn read_client_hello(
     socket: &mut TcpStream,
     mut bytes: Vec<u8>,
 ) -> Result<ReceivedHello, NoHello> {
@@ -130,13 +145,13 @@ fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription
 
 impl ReceivedHello {
     /// Returns the parsed [`ClientHello`].
-    pub(crate) fn client_hello(&self) -> ClientHello<'_> {
+    pub fn client_hello(&self) -> ClientHello<'_> {
         self.accepted.client_hello()
     }
 
     /// Completes the handshake. Each flight is sent with one write. If the handshake fails, the
     /// client gets an alert.
-    pub(crate) async fn finish(
+    pub async fn finish(
         self,
         socket: &mut TcpStream,
         config: Arc<ServerConfig>,

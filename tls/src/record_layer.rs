@@ -66,7 +66,7 @@ impl RecordLayer {
     /// send, or the version is not TLS 1.3.
     pub fn after(handshake: UnbufferedServerConnection) -> Result<Self, rustls::Error> {
         let (secrets, schedule) = handshake.dangerous_into_kernel_connection()?;
-        let rustls::SupportedCipherSuite::Tls13(suite) = schedule.negotiated_cipher_suite() else {
+        let Some(suite) = schedule.negotiated_cipher_suite().tls13() else {
             return Err(rustls::Error::General("not a session of TLS 1.3".into()));
         };
         Ok(Self {

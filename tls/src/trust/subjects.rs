@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustls::DistinguishedName;
 
-use crate::tls::files::{SettingsFile, SettingsFinding};
+use crate::files::{SettingsFile, SettingsFinding};
 
 /// Maximum size in bytes of the authorities' names that a handshake sends. TLS has room for 64 KiB
 /// with all else, but Java reads only 32 KiB of a handshake message.

@@ -9,8 +9,8 @@ use rustls_pki_types::{
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::tls::faults::TlsError;
-use crate::tls::files::{SettingsFile, SettingsFinding};
+use crate::faults::TlsError;
+use crate::files::{SettingsFile, SettingsFinding};
 use crate::trust::validity::ValidityPeriod;
 use crate::trust::{self, ClientTrust, has_signed};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::files::SettingsFile;
+use crate::files::SettingsFile;
 use crate::tls_messages;
 use crate::trust::{CrlRollback, TrustError};
 
@@ -51,7 +51,7 @@ pub enum TlsError {
     },
 }
 
-/// Fault in one of the TLS files, as [`TlsSettings::load`](crate::tls::TlsSettings::load) reports
+/// Fault in one of the TLS files, as [`TlsSettings::load`](crate::TlsSettings::load) reports
 /// it.
 #[derive(Debug)]
 pub struct TlsFault {
@@ -63,11 +63,11 @@ pub struct TlsFault {
 
 /// Collected faults of the TLS files.
 #[derive(Debug, Default)]
-pub(super) struct TlsFaults(pub(super) Vec<TlsFault>);
+pub(crate) struct TlsFaults(pub(crate) Vec<TlsFault>);
 
 impl TlsFaults {
     /// Returns the value that was read; notes its error otherwise.
-    pub(super) fn note<T>(
+    pub(crate) fn note<T>(
         &mut self,
         file: SettingsFile,
         read: Result<T, impl Into<TlsError>>,
@@ -83,7 +83,7 @@ impl TlsFaults {
     }
 
     /// Returns `Ok` if no fault was noted, and all faults otherwise.
-    pub(super) fn found(self) -> Result<(), Vec<TlsFault>> {
+    pub(crate) fn found(self) -> Result<(), Vec<TlsFault>> {
         if self.0.is_empty() {
             Ok(())
         } else {

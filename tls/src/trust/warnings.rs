@@ -4,7 +4,7 @@ use rustls_pki_types::UnixTime;
 
 use super::authority::ClientAuthority;
 use super::crl::VerifiedCrl;
-use crate::tls::files::{ExpiredLists, SettingsFile, SettingsFinding};
+use crate::files::{ExpiredLists, SettingsFile, SettingsFinding};
 
 /// Returns the number of authorities that are valid at this time.
 pub(super) fn valid(authorities: &[ClientAuthority], now: UnixTime) -> usize {

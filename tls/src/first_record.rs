@@ -21,7 +21,7 @@ const LOOKAHEAD: usize = 4096;
 
 /// Failure to read a connection's first message, with what the connection began with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum NoFirstRecord {
+pub enum NoFirstRecord {
     /// The socket failed.
     #[error("the client left before its first message was whole")]
     Abandoned(FirstBytes),
@@ -30,16 +30,13 @@ pub(crate) enum NoFirstRecord {
     Late(FirstBytes),
 }
 
-/// Reads a connection's first message, up to [`LOOKAHEAD`] bytes of it. If the connection ends
+/// Reads a connection's first message, up to 4096 bytes of it. If the connection ends
 /// earlier, the bytes so far are returned, and the handshake reports the end.
 ///
 /// # Errors
 ///
 /// The deadline has passed, or the socket failed. Both errors name what the connection began with.
-pub(crate) async fn first_bytes(
-    socket: &TcpStream,
-    deadline: Instant,
-) -> Result<Vec<u8>, NoFirstRecord> {
+pub async fn first_bytes(socket: &TcpStream, deadline: Instant) -> Result<Vec<u8>, NoFirstRecord> {
     let mut bytes = Vec::new();
     let begun = timeout_at(deadline, first_flight(socket, &mut bytes)).await;
     match begun {
