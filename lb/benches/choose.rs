@@ -1,4 +1,5 @@
 //! What it costs to lease an upstream and return it, alone and among threads.
+#![expect(clippy::disallowed_methods, reason = "it measures")]
 
 use std::{
     hint::black_box,

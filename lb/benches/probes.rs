@@ -2,6 +2,11 @@
 //!
 //! `cargo bench -p lb --bench probes`. 100 groups of 100 upstreams each, which are 100 listeners on loopback;
 //! after the first two intervals the probes of three are counted, by tenths of a second.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it measures"
+)]
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
 use std::{

@@ -1,4 +1,9 @@
 //! Balances plain TCP: `cargo run -p lb --example tcp -- 127.0.0.1:9001 127.0.0.1:9002`
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is the embedding program, which has the sockets"
+)]
 
 use std::{env, error::Error, io, io::Write, sync::Arc, time::Duration};
 

@@ -235,4 +235,5 @@ impl Drop for QueuedSlot {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make the times")]
 mod tests;

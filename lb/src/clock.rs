@@ -1,4 +1,5 @@
 //! Tokio's clock as a clock of `governor`, for the limiter.
+#![expect(clippy::disallowed_methods, reason = "it is the clock")]
 
 use std::ops::Add;
 

@@ -1,4 +1,9 @@
 //! Connecting to an upstream, and to the next one if that fails.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it connects, within a time"
+)]
 
 use std::{future::pending, io, net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,5 @@
 //! Orderly stop: no new connections, a wait for the open ones, and a cut-off of those that remain.
+#![expect(clippy::disallowed_methods, reason = "it waits, until a deadline")]
 
 use std::time::Duration;
 

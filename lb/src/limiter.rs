@@ -1,4 +1,8 @@
 //! Limits of the connections of one client, open ones and over time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it has clients wait, for a time at most"
+)]
 
 use std::time::Duration;
 

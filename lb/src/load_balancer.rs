@@ -243,6 +243,10 @@ impl Drop for LoadBalancer {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a task that wakes up now and then"
+)]
 async fn forget_idle_clients(limiter: Weak<Limiter>) {
     loop {
         sleep(HOUSEKEEPING).await;
@@ -254,4 +258,9 @@ async fn forget_idle_clients(limiter: Weak<Limiter>) {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests have clients and upstreams"
+)]
 mod tests;

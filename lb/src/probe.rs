@@ -1,4 +1,9 @@
 //! Execution of probes: the timer, the dial and the question.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it connects, again and again"
+)]
 
 use std::{
     io,

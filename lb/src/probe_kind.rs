@@ -1,4 +1,8 @@
 //! Kinds of probes, and the probes that an embedding program defines.
+#![expect(
+    clippy::disallowed_types,
+    reason = "a probe of an embedding program gets the socket"
+)]
 
 use std::{fmt::Debug, io, pin::Pin, sync::Arc};
 

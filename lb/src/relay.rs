@@ -2,6 +2,11 @@
 //! stream never looks complete.
 //!
 //! The module `ends` has the rules for the ends of both sides.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it moves bytes between sockets, and wakes up at times"
+)]
 
 mod clock;
 mod course;

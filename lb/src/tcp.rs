@@ -2,6 +2,7 @@
 //!
 //! Everything here is best effort: a socket whose option cannot be set is dead already, and what
 //! cannot be found out is `None`.
+#![expect(clippy::disallowed_types, reason = "it is about sockets")]
 
 mod sock_diag;
 
@@ -77,6 +78,7 @@ pub(crate) fn bound_unread(socket: BorrowedFd<'_>) {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests wait")]
 mod tests {
     use std::os::fd::AsFd;
 

@@ -1,4 +1,5 @@
 //! The first verdict about a group: the moment when it is known whether the group can serve.
+#![expect(clippy::disallowed_methods, reason = "it waits, for a time at most")]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

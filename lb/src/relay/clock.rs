@@ -1,4 +1,6 @@
 //! Time of a relay: the moments at which it has to check its connection, and the reasons.
+// It decides: unlike the relay, it has neither a clock nor a socket.
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::Duration;
 
