@@ -1,7 +1,7 @@
 //! State of a group under one lock: health, tiers and counts change together or not at all.
 #![expect(
     clippy::disallowed_methods,
-    reason = "it looks at the clock only if something is due, which spares a lease the time"
+    reason = "it reads the time if something is due"
 )]
 
 use std::{
