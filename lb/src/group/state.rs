@@ -1,8 +1,5 @@
 //! State of a group under one lock: health, tiers and counts change together or not at all.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it reads the time if something is due"
-)]
+#![expect(clippy::disallowed_methods, reason = "it knows what is due")]
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
