@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use crate::access_record;
 use crate::check;
-use crate::demo::{self, DemoArguments};
+use crate::demo::{self, DemoArguments, DemoResult};
 use crate::load::{LoadError, read_policy_only};
 use crate::log_writer::{LogOutput, Sink};
 use crate::policy;
-use crate::run::{self, RunEnd, RunSettings};
+use crate::program;
+use crate::run::{self, RunEnd, RunSettings, StartKind};
 
 mod environment;
 mod help;
@@ -30,7 +31,7 @@ mod steering;
 mod upgrade;
 
 use logging::LogArguments;
-use output::{FAILED, fail, print, say};
+use output::{AnswerFormat, FAILED, fail, say};
 use steering::{BansReport, BindingsReport};
 
 /// Exit code: `diff` found a difference, or `explain` says denied.
@@ -74,9 +75,8 @@ enum PortcullisCommand {
         /// File of the policy; `-` is standard input.
         #[arg(default_value = "policy.yaml")]
         file: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: AnswerFormat,
     },
     /// Explain whether a client may reach a name, by which line of the policy, and within which
     /// limits.
@@ -91,9 +91,8 @@ enum PortcullisCommand {
         /// File of the policy.
         #[arg(long, default_value = "policy.yaml")]
         policy: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: AnswerFormat,
     },
     /// Show what changes from one policy to another, and who gains or loses access.
     Diff {
@@ -101,9 +100,8 @@ enum PortcullisCommand {
         old: PathBuf,
         /// File of the policy that replaces it.
         new: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: AnswerFormat,
     },
     /// Replace the running gateway by a new process of the same or another program, without losing
     /// a connection.
@@ -125,17 +123,15 @@ enum PortcullisCommand {
     Bindings {
         #[command(flatten)]
         instance: steering::InstanceArguments,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: AnswerFormat,
     },
     /// List the banned sources.
     Bans {
         #[command(flatten)]
         instance: steering::InstanceArguments,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: AnswerFormat,
     },
     /// Lift the ban of a source.
     Unban {
@@ -200,23 +196,23 @@ impl CommandLine {
             PortcullisCommand::Demo { arguments, logging } => {
                 logging.logged("off", || show(&arguments))
             }
-            PortcullisCommand::Check { file, json } => verdict(&check::check(&file), json),
+            PortcullisCommand::Check { file, format } => verdict(&check::check(&file), format),
             PortcullisCommand::Explain {
                 client,
                 sni,
                 port,
                 policy,
-                json,
+                format,
             } => answered(read_policy_only(&policy).map(|policy| {
                 let sni = (sni != "-").then_some(sni.as_str());
                 let explanation = policy::explain(&policy, &client, sni, port);
-                print(&explanation, json);
+                format.print(&explanation);
                 if explanation.allowed() { 0 } else { DIFFERS }
             })),
-            PortcullisCommand::Diff { old, new, json } => {
+            PortcullisCommand::Diff { old, new, format } => {
                 answered(read_policy_only(&old).and_then(|old| {
                     let difference = policy::difference(&old, &read_policy_only(&new)?);
-                    print(&difference, json);
+                    format.print(&difference);
                     Ok(if difference.is_empty() { 0 } else { DIFFERS })
                 }))
             }
@@ -224,11 +220,11 @@ impl CommandLine {
             PortcullisCommand::Steer { instance, action } => {
                 steering::steer(&instance.pin_dir(), &action)
             }
-            PortcullisCommand::Bindings { instance, json } => {
-                shown(BindingsReport::of(&instance.pin_dir()), json)
+            PortcullisCommand::Bindings { instance, format } => {
+                shown(BindingsReport::of(&instance.pin_dir()), format)
             }
-            PortcullisCommand::Bans { instance, json } => {
-                shown(BansReport::of(&instance.pin_dir()), json)
+            PortcullisCommand::Bans { instance, format } => {
+                shown(BansReport::of(&instance.pin_dir()), format)
             }
             PortcullisCommand::Unban { source, instance } => {
                 steering::unban(&instance.pin_dir(), source)
@@ -249,8 +245,8 @@ fn answered(answer: Result<u8, LoadError>) -> ExitCode {
     }
 }
 
-fn verdict(report: &check::CheckReport, json: bool) -> ExitCode {
-    print(report, json);
+fn verdict(report: &check::CheckReport, format: AnswerFormat) -> ExitCode {
+    format.print(report);
     if report.is_valid() {
         ExitCode::SUCCESS
     } else {
@@ -282,8 +278,14 @@ fn serve(arguments: RunArguments) -> ExitCode {
         workers: arguments.workers,
         records,
         instance: Some((arguments.instance.pin_dir(), role)),
+        program: program::started_from(),
     };
-    match run::run(settings, arguments.inherit) {
+    let kind = if arguments.inherit {
+        StartKind::Upgrade
+    } else {
+        StartKind::Fresh
+    };
+    match run::run(settings, kind) {
         Ok(RunEnd::Dismissed) => ExitCode::SUCCESS,
         Ok(RunEnd::Drained(drained)) => ended(drained),
         Ok(RunEnd::Followed(drained, status)) => match ended_as(status) {
@@ -324,10 +326,13 @@ fn ended_as(status: ExitStatus) -> u8 {
         .unwrap_or(FAILED)
 }
 
-fn shown<T: fmt::Display + Serialize>(found: Result<T, SteerError>, json: bool) -> ExitCode {
+fn shown<T: fmt::Display + Serialize>(
+    found: Result<T, SteerError>,
+    format: AnswerFormat,
+) -> ExitCode {
     match found {
         Ok(found) => {
-            print(&found, json);
+            format.print(&found);
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),
@@ -347,8 +352,8 @@ fn launch() -> ExitCode {
 
 fn show(arguments: &DemoArguments) -> ExitCode {
     match demo::demo(arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => fail(&"the demo did not go as expected"),
+        Ok(DemoResult::AsExpected) => ExitCode::SUCCESS,
+        Ok(DemoResult::NotAsExpected) => fail(&"the demo did not go as expected"),
         Err(error) => fail(&error),
     }
 }

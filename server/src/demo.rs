@@ -26,10 +26,19 @@ This demo issues certificates, starts a gateway and its upstreams on loopback,
 connects as several clients, and shows the result of each.
 ";
 
-/// Runs `portcullis demo`; returns false if a result was not as expected.
+/// Result of the demo as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DemoResult {
+    /// Every visit ended as expected.
+    AsExpected,
+    /// A visit ended otherwise; the table tells which.
+    NotAsExpected,
+}
+
+/// Runs `portcullis demo`.
 ///
 /// Unless [`DemoArguments`] has `--once`, it serves until an interrupt or a termination signal.
-pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
+pub fn demo(arguments: &DemoArguments) -> Result<DemoResult, DemoError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -49,7 +58,11 @@ pub fn demo(arguments: &DemoArguments) -> Result<bool, DemoError> {
             }
         }
         stage.stop().await;
-        Ok(rows.iter().all(ResultRow::is_as_expected))
+        Ok(if rows.iter().all(ResultRow::is_as_expected) {
+            DemoResult::AsExpected
+        } else {
+            DemoResult::NotAsExpected
+        })
     })
 }
 

@@ -1,7 +1,6 @@
 //! `portcullis run`: one process of a gateway from its start to its end, with its signals, reloads
 //! and upgrades.
 
-use std::io;
 use std::sync::Arc;
 
 use lb::Drained;
@@ -11,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::admin::UpgradeRequest;
 use crate::fd_limit;
 use crate::file_watch::FileWatch;
-use crate::program;
+use crate::inherited_listeners::InheritedListeners;
 use crate::systemd;
 use crate::upgrade::{InheritError, OldProcess};
 
@@ -35,7 +34,7 @@ mod test_support;
 
 pub use end::RunEnd;
 pub use process::GatewayProcess;
-pub use settings::RunSettings;
+pub use settings::{RunSettings, StartKind};
 pub use start::StartError;
 
 use pending_upgrade::PendingUpgrade;
@@ -44,16 +43,14 @@ use reload::ReloadThread;
 use signals::{ProcessSignals, Watchdog};
 
 /// Runs a gateway process until a signal ends it, or until another process has replaced it and its
-/// last connection has ended. With `inherit` it takes over from the process at its standard input.
+/// last connection has ended.
 ///
 /// It removes variables from the environment: no other thread may use the environment meanwhile.
 ///
 /// # Errors
 ///
 /// If the gateway cannot start. A process that inherits reports the error to the old one too.
-pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
-    // Before the working directory or the search path can change.
-    let program = program::started_from();
+pub fn run(settings: RunSettings, kind: StartKind) -> Result<RunEnd, StartError> {
     // Before the runtime starts threads: this changes the environment.
     let kept = systemd::inherited()?;
     let runtime = runtime::Builder::new_current_thread()
@@ -61,43 +58,55 @@ pub fn run(settings: RunSettings, inherit: bool) -> Result<RunEnd, StartError> {
         .build()?;
     runtime.block_on(async {
         let descriptors = fd_limit::raise();
-        if !inherit {
-            let mut signals = ProcessSignals::listen()?;
-            // The start waits for upstreams, which may be unreachable.
-            let begun = tokio::select! {
-                begun = GatewayProcess::begin(settings, kept, None, descriptors) => begun,
-                () = signals.end() => {
-                    tracing::info!("stopped before it served");
-                    return Ok(RunEnd::Drained(Drained::Clean));
-                }
-            };
-            let mut running = begun?;
-            running.program = program;
-            return running.until_ended(signals).await;
-        }
-        let mut old_process = OldProcess::at_standard_input()?;
-        let begun = async {
-            let signals = ProcessSignals::listen()?;
-            let inherited = old_process.receive_listeners().await?;
-            let begun =
-                GatewayProcess::begin(settings, inherited, Some(&mut old_process), descriptors)
-                    .await;
-            Ok((begun?, signals))
-        };
-        match begun.await {
-            Ok((mut running, signals)) => {
-                running.program = program;
-                running.attach_parent(old_process.take_parent())?;
-                running.count_old_process(old_process);
-                running.until_ended(signals).await
-            }
-            Err(StartError::Inherit(InheritError::Dismissed)) => Ok(RunEnd::Dismissed),
-            Err(error) => {
-                old_process.report_failure(error.to_string()).await;
-                Err(error)
-            }
+        match kind {
+            StartKind::Fresh => run_fresh(settings, kept, descriptors).await,
+            StartKind::Upgrade => run_after_old_process(settings, descriptors).await,
         }
     })
+}
+
+/// Runs a process that starts by itself. A signal to end ends the start too.
+async fn run_fresh(
+    settings: RunSettings,
+    kept: InheritedListeners,
+    descriptors: Option<u64>,
+) -> Result<RunEnd, StartError> {
+    let mut signals = ProcessSignals::listen()?;
+    // The start waits for upstreams, which may be unreachable.
+    let begun = tokio::select! {
+        begun = GatewayProcess::begin(settings, kept, descriptors) => begun,
+        () = signals.end() => {
+            tracing::info!("stopped before it served");
+            return Ok(RunEnd::Drained(Drained::Clean));
+        }
+    };
+    let (process, watch) = begun?;
+    process.until_ended(signals, watch).await
+}
+
+/// Runs a process that takes over from the one at its standard input.
+async fn run_after_old_process(
+    settings: RunSettings,
+    descriptors: Option<u64>,
+) -> Result<RunEnd, StartError> {
+    let mut old_process = OldProcess::at_standard_input()?;
+    let begun = async {
+        let signals = ProcessSignals::listen()?;
+        let begun = GatewayProcess::begin_after(&mut old_process, settings, descriptors);
+        Ok((begun.await?, signals))
+    };
+    match begun.await {
+        Ok(((mut process, watch), signals)) => {
+            process.attach_parent(old_process.take_parent())?;
+            process.count_old_process(old_process);
+            process.until_ended(signals, watch).await
+        }
+        Err(StartError::Inherit(InheritError::Dismissed)) => Ok(RunEnd::Dismissed),
+        Err(error) => {
+            old_process.report_failure(error.to_string()).await;
+            Err(error)
+        }
+    }
 }
 
 impl GatewayProcess {
@@ -106,8 +115,13 @@ impl GatewayProcess {
     ///
     /// The one `select!` is the only place that waits: an action that takes time is a task or a
     /// thread, whose end is one more branch of it.
-    async fn until_ended(mut self, mut signals: ProcessSignals) -> Result<RunEnd, StartError> {
-        let mut reloads = self.begin_to_reload()?;
+    async fn until_ended(
+        mut self,
+        mut signals: ProcessSignals,
+        watch: FileWatch,
+    ) -> Result<RunEnd, StartError> {
+        let mut reloads =
+            ReloadThread::start(Arc::clone(&self.gateway), self.policy.clone(), watch)?;
         let mut report_suppressed = interval(REPORT_SUPPRESSED);
         report_suppressed.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new(systemd::watchdog());
@@ -138,14 +152,5 @@ impl GatewayProcess {
                 pending_upgrade.cancel();
             }
         }
-    }
-
-    /// Starts the [`ReloadThread`], which reloads the policy when its files change.
-    fn begin_to_reload(&mut self) -> io::Result<ReloadThread> {
-        let watch = self
-            .watch
-            .take()
-            .unwrap_or_else(|| FileWatch::new(Vec::new()));
-        ReloadThread::start(Arc::clone(&self.gateway), self.policy.clone(), watch)
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::output::{FAILED, fail, print, say};
+use super::output::{AnswerFormat, FAILED, fail, say};
 use crate::steering::other_programs_warning;
 use crate::table::{ColumnAlign, TextTable, terminal_width};
 
@@ -54,9 +54,8 @@ pub(super) enum SteerCommand {
     },
     /// Show whether the programs are loaded, and which processes are the primary and the standby.
     Status {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        format: AnswerFormat,
     },
     /// Remove the programs from the kernel; connections then go where they went without them.
     Unload,
@@ -330,8 +329,8 @@ pub(super) fn steer(pin_dir: &PinDir, action: &SteerCommand) -> ExitCode {
             }
             say(&text)
         }),
-        SteerCommand::Status { json } => SteeringStatus::of(pin_dir).map(|status| {
-            print(&status, json);
+        SteerCommand::Status { format } => SteeringStatus::of(pin_dir).map(|status| {
+            format.print(&status);
             if status.is_loaded() {
                 ExitCode::SUCCESS
             } else {

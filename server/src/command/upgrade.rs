@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::output::{fail, print};
+use super::output::{AnswerFormat, fail};
 use crate::admin::{self, UpgradeRequest};
 use crate::load::{base, read_policy_only};
 
@@ -28,9 +28,8 @@ pub(super) struct UpgradeArguments {
     /// File of the policy.
     #[arg(long, default_value = "policy.yaml")]
     policy: PathBuf,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: AnswerFormat,
 }
 
 pub(super) fn upgrade(arguments: &UpgradeArguments) -> ExitCode {
@@ -64,7 +63,7 @@ pub(super) fn upgrade(arguments: &UpgradeArguments) -> ExitCode {
     };
     match answer {
         Ok(upgraded) => {
-            print(&upgraded, arguments.json);
+            arguments.format.print(&upgraded);
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),

@@ -85,6 +85,7 @@ impl DemoSetup {
             // An instance of its own, so that gateways that serve here are not disturbed.
             instance: PinDir::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
                 .map(|pin_dir| (pin_dir, Role::Primary)),
+            program: None,
         };
         let run = GatewayProcess::start(settings, loaded).await?;
         let dir = arguments.dir.clone();

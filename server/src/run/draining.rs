@@ -15,15 +15,21 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::end::RunEnd;
 use super::hand_over::CompletedUpgrade;
-use super::process::{GatewayProcess, REPORT_SUPPRESSED};
+use super::pending_upgrade::HandingOver;
+use super::process::{GatewayProcess, REPORT_SUPPRESSED, ServiceState};
 use super::reload::ReloadThread;
 use super::signals::ProcessSignals;
+use crate::admin::AdminSocket;
+use crate::gateway::Gateway;
 use crate::shared_state::QueuedConnections;
 use crate::systemd::{self, NotifyState};
 use crate::upgrade::{OldProcessCommand, OldProcessNews, ParentProcess, Supervision};
 
 /// Limit of queued orders from the process that serves.
 const ORDERS: usize = 16;
+
+/// Wait until the service manager has read which process serves; see [`systemd::is_read`].
+type PendingNotification = AbortOnDropHandle<io::Result<()>>;
 
 impl GatewayProcess {
     /// Keeps the connections until they end, or until the gateway as a whole is to end. After that
@@ -35,30 +41,14 @@ impl GatewayProcess {
         reloads: ReloadThread,
     ) -> RunEnd {
         let CompletedUpgrade { over, successor } = *followed;
-        let (next, connections) = (successor.pid(), successor.connections());
+        let (new_pid, connections) = (successor.pid(), successor.connections());
         let (supervision, reports) = successor.split();
-        let mut telling = None;
-        let parent = match supervision {
-            Supervision::Manager => {
-                // The new process notifies the watchdog from now on.
-                self.tell(&[NotifyState::MainPid(next), NotifyState::Watchdog]);
-                let read = self.tasks.spawn(systemd::is_read());
-                telling = Some(AbortOnDropHandle::new(read));
-                None
-            }
-            Supervision::ThisProcess(mut parent) => {
-                parent.expect_child(next);
-                Some(parent)
-            }
-            Supervision::FirstProcess(_) => {
-                if let Some(child) = &mut self.parent {
-                    child.report_new_process(next).await;
-                }
-                None
-            }
+        let (parent, telling) = self.hand_over_supervision(supervision, new_pid).await;
+        self.state = if reports.decides_remotely() {
+            ServiceState::DecidedRemotely
+        } else {
+            ServiceState::Replaced
         };
-        self.is_upgraded = true;
-        self.is_decided_remotely = reports.decides_remotely();
         self.descriptor_store = None;
         self.forwarded.send_modify(|orders| orders.upgraded = true);
         let (ordering, orders) = mpsc::channel(ORDERS);
@@ -70,24 +60,10 @@ impl GatewayProcess {
         // Connections that wait at the listeners are the other process's.
         self.shutdown
             .begin(&self.tasks, &gateway, QueuedConnections::Theirs);
-        let admin = self.admin.take();
-        let closed = Arc::clone(&gateway);
-        self.tasks.spawn(async move {
-            // A client that connects after the answer is the new process's.
-            closed.drain().begun().await;
-            let mut upgraded = over.upgraded;
-            upgraded.connections = connections;
-            over.requested.done(upgraded);
-            tracing::info!(
-                open = closed.drain().open(),
-                "another process serves; draining"
-            );
-            if let Some(admin) = admin {
-                admin.hand_over().await;
-            }
-        });
+        let answering = answer(Arc::clone(&gateway), over, connections, self.admin.take());
+        self.tasks.spawn(answering);
         let mut draining = DrainingProcess {
-            new_pid: next,
+            new_pid,
             parent,
             telling,
             orders,
@@ -105,6 +81,54 @@ impl GatewayProcess {
             None => RunEnd::Drained(drained),
         }
     }
+
+    /// Tells the process that is to notice the end of the new one of that. Returns this process's
+    /// side of it, if it is that parent, and the notification of the service manager while it is
+    /// pending.
+    async fn hand_over_supervision(
+        &mut self,
+        supervision: Supervision,
+        new_pid: u32,
+    ) -> (Option<ParentProcess>, Option<PendingNotification>) {
+        match supervision {
+            Supervision::Manager => {
+                // The new process notifies the watchdog from now on.
+                self.tell(&[NotifyState::MainPid(new_pid), NotifyState::Watchdog]);
+                let read = self.tasks.spawn(systemd::is_read());
+                (None, Some(AbortOnDropHandle::new(read)))
+            }
+            Supervision::ThisProcess(mut parent) => {
+                parent.expect_child(new_pid);
+                (Some(parent), None)
+            }
+            Supervision::FirstProcess(_) => {
+                if let Some(child) = &mut self.parent {
+                    child.report_new_process(new_pid).await;
+                }
+                (None, None)
+            }
+        }
+    }
+}
+
+/// Answers the request for the upgrade as soon as this process has stopped accepting, and leaves
+/// the admin socket to the new process.
+async fn answer(
+    gateway: Arc<Gateway>,
+    over: HandingOver,
+    connections: usize,
+    admin: Option<AdminSocket>,
+) {
+    // A client that connects after the answer is the new process's.
+    gateway.drain().begun().await;
+    let mut upgraded = over.upgraded;
+    upgraded.connections = connections;
+    over.requested.done(upgraded);
+    let open = gateway.drain().open();
+    tracing::info!(open, "another process serves; draining");
+    if let Some(admin) = admin {
+        admin.hand_over().await;
+    }
 }
 
 /// The inputs of an old process that drains: signals, orders and news of the process that serves.
@@ -115,7 +139,7 @@ struct DrainingProcess {
     /// The parent's side of the link, if this process is the parent of the one that serves.
     parent: Option<ParentProcess>,
     /// Present until the service manager has read which process serves; see [`systemd::is_read`].
-    telling: Option<AbortOnDropHandle<io::Result<()>>>,
+    telling: Option<PendingNotification>,
     orders: mpsc::Receiver<OldProcessCommand>,
     news: Arc<OldProcessNews>,
     signals: ProcessSignals,
@@ -191,20 +215,19 @@ impl DrainingProcess {
             OldProcessCommand::Drain => run.end(),
             OldProcessCommand::End => run.drain(Duration::ZERO),
             OldProcessCommand::Upgraded => self.is_last = false,
-            OldProcessCommand::NewProcessLost(pid) => self.handle_lost(run, pid, true),
-            OldProcessCommand::Disconnected => self.handle_lost(run, self.new_pid, self.is_last),
+            OldProcessCommand::NewProcessLost(pid) => self.handle_lost(run, pid),
+            OldProcessCommand::Disconnected if self.is_last => self.handle_lost(run, self.new_pid),
+            OldProcessCommand::Disconnected => tracing::warn!(
+                pid = self.new_pid,
+                "the new process has ended and another one serves, which does not count this \
+                 process's connections"
+            ),
         }
     }
 
-    /// Handles the unexpected end of a new process.
-    fn handle_lost(&mut self, run: &GatewayProcess, pid: u32, has_served: bool) {
-        if !has_served {
-            tracing::warn!(
-                pid,
-                "the new process has ended and another one serves, which does not count this \
-                 process's connections"
-            );
-        } else if self.parent.is_none() {
+    /// Handles the unexpected end of the process that serves; a parent learns of it by itself.
+    fn handle_lost(&mut self, run: &GatewayProcess, pid: u32) {
+        if self.parent.is_none() {
             self.report_lost(run, pid, None);
         }
     }
@@ -246,7 +269,7 @@ impl DrainingProcess {
 
 /// Waits until the service manager has read the pending notification of the process that serves, or
 /// cannot be notified; never returns if none is pending. Cancel safe.
-async fn told(telling: &mut Option<AbortOnDropHandle<io::Result<()>>>) {
+async fn told(telling: &mut Option<PendingNotification>) {
     match telling {
         Some(telling) => drop(telling.await),
         None => pending().await,

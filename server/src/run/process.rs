@@ -13,7 +13,6 @@ use super::files::admin_path;
 use super::reload::ReloadThread;
 use super::shutdown::GatewayShutdown;
 use crate::admin::{AdminSocket, PendingRequest};
-use crate::file_watch::FileWatch;
 use crate::gateway::{Gateway, WorkerThreads};
 use crate::shared_state::QueuedConnections;
 use crate::systemd::{self, DescriptorStore, NotifyState};
@@ -24,15 +23,13 @@ pub(super) const REPORT_SUPPRESSED: Duration = Duration::from_secs(10);
 /// Time limit for the workers to end once they have nothing left to do: 5 s.
 const WORKERS_END: Duration = Duration::from_secs(5);
 
-/// Process of a gateway that serves, with its means to reload, upgrade and end it.
+/// Process of a gateway, with its means to reload, upgrade and end it.
 #[derive(Debug)]
 pub struct GatewayProcess {
     pub(super) gateway: Arc<Gateway>,
     pub(super) workers: WorkerThreads,
     pub(super) policy: PathBuf,
     pub(super) role: Role,
-    /// Watch of the files as they were read, until the thread that reloads takes it.
-    pub(super) watch: Option<FileWatch>,
     pub(super) tasks: TaskTracker,
     /// Default program of an upgrade.
     pub(super) program: Option<PathBuf>,
@@ -45,11 +42,18 @@ pub struct GatewayProcess {
     pub(super) shutdown: GatewayShutdown,
     /// Link to the process that was started first, if that stays as the parent of all later ones.
     pub(super) parent: Option<ParentLink>,
-    /// True if another process serves now.
-    pub(super) is_upgraded: bool,
-    /// True if the process that serves decides about this one's connections too; see
-    /// `ConnectionReports::decides_remotely`.
-    pub(super) is_decided_remotely: bool,
+    pub(super) state: ServiceState,
+}
+
+/// Which process serves, and which one decides about this one's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ServiceState {
+    /// This process serves.
+    Serving,
+    /// Another process serves. It is too old to decide about this one's connections.
+    Replaced,
+    /// Another process serves, and decides about this one's connections too.
+    DecidedRemotely,
 }
 
 impl GatewayProcess {
@@ -138,7 +142,7 @@ impl GatewayProcess {
 
     /// Notifies the service manager, unless another process serves now and does so.
     pub(super) fn tell(&self, news: &[NotifyState<'_>]) {
-        if !self.is_upgraded {
+        if self.state == ServiceState::Serving {
             systemd::tell(news);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::process::GatewayProcess;
+use super::process::{GatewayProcess, ServiceState};
 use super::reload::{ReloadError, ReloadEvent, ReloadOutcome};
 use crate::admin::AdminSocket;
 use crate::gateway::Gateway;
@@ -52,7 +52,7 @@ impl GatewayProcess {
                     "the reload thread panicked; the old policy stays in force"
                 );
             }
-            Err(error) if self.is_decided_remotely => tracing::error!(
+            Err(error) if self.state == ServiceState::DecidedRemotely => tracing::error!(
                 %error,
                 open = self.gateway.drain().open(),
                 retry_ms,
@@ -86,7 +86,7 @@ impl GatewayProcess {
         log_warnings(&self.gateway);
         let wanted = self.admin_path();
         let open = self.admin.as_ref().map(AdminSocket::path);
-        if !self.is_upgraded && wanted.as_deref() != open {
+        if self.state == ServiceState::Serving && wanted.as_deref() != open {
             tracing::warn!("`admin` applies at the next start or upgrade");
         }
         if !revoked.is_empty() {

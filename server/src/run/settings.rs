@@ -1,4 +1,4 @@
-//! Settings of a gateway process.
+//! Settings of a gateway process, and the kind of its start.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -20,4 +20,15 @@ pub struct RunSettings {
     /// Directory where the steering programs are pinned, and the gateway's role there; if absent,
     /// nothing is steered.
     pub instance: Option<(PinDir, Role)>,
+    /// Default program of an upgrade.
+    pub program: Option<PathBuf>,
+}
+
+/// Kind of start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartKind {
+    /// By itself.
+    Fresh,
+    /// To take over from the process at standard input.
+    Upgrade,
 }

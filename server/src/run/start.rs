@@ -16,9 +16,9 @@ use tokio_util::task::TaskTracker;
 use super::files::{admin_path, files};
 use super::first_verdicts::first_verdicts;
 use super::listen_retry::prepare;
-use super::process::GatewayProcess;
+use super::process::{GatewayProcess, ServiceState};
 use super::reload_report::{log_warnings, number};
-use super::settings::RunSettings;
+use super::settings::{RunSettings, StartKind};
 use super::shutdown::GatewayShutdown;
 use crate::access_record::Recorder;
 use crate::admin::AdminSocket;
@@ -68,13 +68,6 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// Kind of start: by itself, or to take over from an old process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StartKind {
-    Fresh,
-    Upgrade,
-}
-
 /// Gateway that has everything loaded and bound, and does not serve yet. [`Self::open`] makes it
 /// serve.
 struct PreparedProcess {
@@ -84,6 +77,17 @@ struct PreparedProcess {
     role: Role,
     watch: FileWatch,
     admin: Option<UnixListener>,
+    program: Option<PathBuf>,
+}
+
+/// What is reported of a start once the process serves, and the listeners that the service manager
+/// keeps.
+struct StartReport {
+    descriptor_store: Option<DescriptorStore>,
+    /// Limit of the process's file descriptors, if it is known.
+    descriptors: Option<u64>,
+    /// Time that it took to read the policy and its files.
+    load_time: Duration,
 }
 
 impl PreparedProcess {
@@ -118,6 +122,7 @@ impl PreparedProcess {
             role,
             watch,
             admin,
+            program: settings.program,
         })
     }
 
@@ -131,7 +136,8 @@ impl PreparedProcess {
         }
     }
 
-    fn open(self) -> Result<GatewayProcess, StartError> {
+    /// Makes it serve. Returns the watch of its files too, for the thread that reloads.
+    fn open(self) -> Result<(GatewayProcess, FileWatch), StartError> {
         let Self {
             gateway,
             prepared,
@@ -139,6 +145,7 @@ impl PreparedProcess {
             role,
             watch,
             admin,
+            program,
         } = self;
         let (asking, upgrade_requests) = mpsc::channel(1);
         let admin = match admin_path(&policy, gateway.snapshot().policy(), role) {
@@ -149,14 +156,13 @@ impl PreparedProcess {
             None => None,
         };
         let workers = gateway.open(prepared)?;
-        Ok(GatewayProcess {
+        let process = GatewayProcess {
             gateway,
             workers,
             policy,
             role,
-            watch: Some(watch),
             tasks: TaskTracker::new(),
-            program: None,
+            program,
             admin,
             upgrade_requests,
             forwarded: watch::Sender::default(),
@@ -164,9 +170,9 @@ impl PreparedProcess {
             descriptor_store: None,
             shutdown: GatewayShutdown::default(),
             parent: None,
-            is_upgraded: false,
-            is_decided_remotely: false,
-        })
+            state: ServiceState::Serving,
+        };
+        Ok((process, watch))
     }
 }
 
@@ -177,58 +183,61 @@ impl GatewayProcess {
         let none = InheritedListeners::default();
         let ready = PreparedProcess::new(settings, loaded, watch, none, StartKind::Fresh).await?;
         first_verdicts(&ready.gateway).await;
-        ready.open()
+        // Nothing reloads it.
+        let (process, _watch) = ready.open()?;
+        Ok(process)
     }
 
-    /// Starts serving with the inherited listeners. With an `old_process` this waits for its order
-    /// to serve, and until it has closed its listeners.
+    /// Starts serving by itself, with the listeners that the service manager keeps. Returns the
+    /// watch of its files too.
     pub(super) async fn begin(
         settings: RunSettings,
-        inherited: InheritedListeners,
-        mut old_process: Option<&mut OldProcess>,
+        kept: InheritedListeners,
         descriptors: Option<u64>,
-    ) -> Result<Self, StartError> {
-        let begin = Instant::now();
-        // Each file is stamped before it is read: a write in between is seen as a change.
-        let mut watch = FileWatch::new(vec![settings.policy.clone()]);
-        let path = &settings.policy;
-        let note = |policy: &Policy| watch.follow_also(files(path, policy));
-        let loaded = load::read_noting(path, note)?;
-        let took = begin.elapsed();
-        let store = systemd::keeps_listeners().then(|| DescriptorStore::new(&inherited));
-        let kind = match old_process {
-            Some(_) => StartKind::Upgrade,
-            None => StartKind::Fresh,
-        };
-        let ready = PreparedProcess::new(settings, loaded, watch, inherited, kind).await?;
-        if let Some(most) = descriptors
-            && let Some(open) = fd_limit::too_many_open(most)
-        {
-            return Err(StartError::Descriptors(open, most));
-        }
-        ready.gateway.limits().set_descriptors(descriptors);
-        if let Some(old_process) = &mut old_process {
-            old_process.apply_health(&ready.gateway);
-        }
+    ) -> Result<(Self, FileWatch), StartError> {
+        let (ready, report) = load_and_bind(settings, kept, StartKind::Fresh, descriptors).await?;
         first_verdicts(&ready.gateway).await;
-        if let Some(old_process) = &mut old_process {
-            old_process
-                .receive_connections(&ready.gateway, ready.summary())
-                .await?;
+        let (mut process, watch) = ready.open()?;
+        process.report_start(report);
+        Ok((process, watch))
+    }
+
+    /// Takes over from an old process: starts serving when that orders it to, and waits until it
+    /// has closed its listeners. Returns the watch of its files too.
+    pub(super) async fn begin_after(
+        old_process: &mut OldProcess,
+        settings: RunSettings,
+        descriptors: Option<u64>,
+    ) -> Result<(Self, FileWatch), StartError> {
+        let inherited = old_process.receive_listeners().await?;
+        let kind = StartKind::Upgrade;
+        let (ready, report) = load_and_bind(settings, inherited, kind, descriptors).await?;
+        old_process.apply_health(&ready.gateway);
+        first_verdicts(&ready.gateway).await;
+        old_process
+            .receive_connections(&ready.gateway, ready.summary())
+            .await?;
+        let (mut process, watch) = ready.open()?;
+        old_process.report_serving().await?;
+        process.report_start(report);
+        Ok((process, watch))
+    }
+
+    /// Reports to the service manager and in the log that this process serves.
+    fn report_start(&mut self, report: StartReport) {
+        let StartReport {
+            descriptor_store,
+            descriptors,
+            load_time,
+        } = report;
+        if descriptor_store.is_some() {
+            self.gateway.leave_listeners_open();
         }
-        let mut running = ready.open()?;
-        if let Some(old_process) = old_process {
-            old_process.report_serving().await?;
-        }
-        if store.is_some() {
-            running.gateway.leave_listeners_open();
-        }
-        running.descriptor_store = store;
-        running.keep_listeners();
-        running.tell(&[NotifyState::Ready]);
-        running.announce(took, descriptors);
-        running.remind();
-        Ok(running)
+        self.descriptor_store = descriptor_store;
+        self.keep_listeners();
+        self.tell(&[NotifyState::Ready]);
+        self.announce(load_time, descriptors);
+        self.remind();
     }
 
     fn announce(&self, took: Duration, descriptors: Option<u64>) {
@@ -267,6 +276,37 @@ impl GatewayProcess {
             }
         });
     }
+}
+
+/// Reads the policy and its files, and prepares the gateway with them and the listeners that there
+/// are already.
+async fn load_and_bind(
+    settings: RunSettings,
+    inherited: InheritedListeners,
+    kind: StartKind,
+    descriptors: Option<u64>,
+) -> Result<(PreparedProcess, StartReport), StartError> {
+    let begin = Instant::now();
+    // Each file is stamped before it is read: a write in between is seen as a change.
+    let mut watch = FileWatch::new(vec![settings.policy.clone()]);
+    let path = &settings.policy;
+    let note = |policy: &Policy| watch.follow_also(files(path, policy));
+    let loaded = load::read_noting(path, note)?;
+    let load_time = begin.elapsed();
+    let descriptor_store = systemd::keeps_listeners().then(|| DescriptorStore::new(&inherited));
+    let ready = PreparedProcess::new(settings, loaded, watch, inherited, kind).await?;
+    if let Some(most) = descriptors
+        && let Some(open) = fd_limit::too_many_open(most)
+    {
+        return Err(StartError::Descriptors(open, most));
+    }
+    ready.gateway.limits().set_descriptors(descriptors);
+    let report = StartReport {
+        descriptor_store,
+        descriptors,
+        load_time,
+    };
+    Ok((ready, report))
 }
 
 /// Returns the number of workers: the policy's, else one for each processor; with steering at most
