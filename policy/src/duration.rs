@@ -23,12 +23,14 @@ const UNITS: [(&str, u64, usize); 5] = [
 
 pub(crate) static DURATION: ScalarFormat = ScalarFormat {
     name: "Duration",
+    types: &["duration"],
     doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`.",
     schema: || json!({"type": "string", "pattern": format!("^({})$", pattern())}),
 };
 
 pub(crate) static DURATION_LIMIT: ScalarFormat = ScalarFormat {
     name: "DurationLimit",
+    types: &["duration", "`unlimited`"],
     doc: "A duration such as `500ms`, `5s`, `10m`, `1h` or `2d`, or `unlimited`.",
     schema: || json!({"type": "string", "pattern": format!("^({}|unlimited)$", pattern())}),
 };

@@ -7,6 +7,7 @@ mod client;
 mod gateway;
 mod group;
 pub(crate) mod kinds;
+pub(crate) mod reference;
 pub(crate) mod schema;
 #[cfg(test)]
 mod tests;

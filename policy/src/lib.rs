@@ -78,6 +78,7 @@ pub use decide::{DecidingRule, Decision, DenyReason};
 pub use destination::Destination;
 pub use diff::{PolicyDifference, difference};
 pub use explain::{Explanation, explain};
+pub use format::reference::{ReferenceError, reference};
 pub use format::schema::schema;
 pub use freebind::Freebind;
 pub use gateway::{GatewayLimits, GatewayPolicy, GatewayTimeouts, OnRevoke};

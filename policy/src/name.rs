@@ -87,12 +87,14 @@ impl fmt::Display for SniName {
 
 pub(crate) static SNI_NAME: ScalarFormat = ScalarFormat {
     name: "SniName",
+    types: &["name"],
     doc: "A DNS name such as `ui.example.test`, or `*.example.test` for all names below one.",
     schema: || schema(r"(\*\.)?"),
 };
 
 pub(crate) static PROBED_NAME: ScalarFormat = ScalarFormat {
     name: "ProbedName",
+    types: &["name"],
     doc: "A DNS name such as `ui.example.test`.",
     schema: || schema(""),
 };

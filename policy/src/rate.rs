@@ -20,6 +20,7 @@ const RATE_DIGITS: usize = 9;
 
 pub(crate) static RATE: ScalarFormat = ScalarFormat {
     name: "Rate",
+    types: &["rate"],
     doc: "A rate such as `5/s`, `300/m` or `1000/h`.",
     schema: || {
         let (events, per) = (positive_pattern(RATE_DIGITS), PER.map(|(unit, _)| unit));

@@ -17,6 +17,7 @@ const UNITS: [(&str, u32, usize); 3] = [("KiB", 10, 12), ("MiB", 20, 9), ("GiB",
 
 pub(crate) static SIZE: ScalarFormat = ScalarFormat {
     name: "Size",
+    types: &["size", "`unlimited`"],
     doc: "A size such as `512MiB` or `4GiB`, or `unlimited`.",
     schema: || {
         let units = UNITS.map(|(unit, _, digits)| positive_pattern(digits) + unit);

@@ -18,6 +18,7 @@ pub const MOST_STEERED_WORKERS: u32 = 64;
 
 pub(crate) static WORKER_COUNT: ScalarFormat = ScalarFormat {
     name: "WorkerCount",
+    types: &["number"],
     doc: "A number from 1 to 1024.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": MOST}),
 };

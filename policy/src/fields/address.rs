@@ -32,12 +32,14 @@ fn with_port(port: &str) -> String {
 
 pub(crate) static LISTEN: ScalarFormat = ScalarFormat {
     name: "Listen",
+    types: &["address"],
     doc: "An IP address with a port, such as `192.0.2.1:8443` or `[::]:8443`. With port 0 the kernel chooses one.",
     schema: || json!({"type": "string", "pattern": with_port(&format!("({PORT}|0)"))}),
 };
 
 pub(crate) static UPSTREAM_ADDRESS: ScalarFormat = ScalarFormat {
     name: "UpstreamAddress",
+    types: &["address"],
     doc: "An IP address with a port, such as `10.0.0.1:5432` or `[::1]:5432`.",
     schema: || {
         let unspecified = r"^(0\.0\.0\.0|\[[0:.]+(%[0-9]+)?\]):";
@@ -48,6 +50,7 @@ pub(crate) static UPSTREAM_ADDRESS: ScalarFormat = ScalarFormat {
 
 pub(crate) static PREFIX: ScalarFormat = ScalarFormat {
     name: "Prefix",
+    types: &["address", "prefix"],
     doc: "An IP address, or a prefix such as `192.0.2.0/24` or `2001:db8::/32`.",
     schema: || {
         let ipv4 = ipv4_pattern();
@@ -62,6 +65,7 @@ pub(crate) static PREFIX: ScalarFormat = ScalarFormat {
 
 pub(crate) static PORT_RANGE: ScalarFormat = ScalarFormat {
     name: "PortRange",
+    types: &["range"],
     doc: "The first and the last of several ports, such as `7000-7100`.",
     schema: || json!({"type": "string", "pattern": format!("^{PORT}-{PORT}$")}),
 };

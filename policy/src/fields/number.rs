@@ -16,18 +16,21 @@ const VERSION_NUMBER: u32 = 1;
 
 pub(crate) static VERSION: ScalarFormat = ScalarFormat {
     name: "Version",
+    types: &["`1`"],
     doc: "The version of this format.",
     schema: || json!({"type": "integer", "const": VERSION_NUMBER}),
 };
 
 pub(crate) static COUNT: ScalarFormat = ScalarFormat {
     name: "Count",
+    types: &["number"],
     doc: "A number from 1.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": u32::MAX}),
 };
 
 pub(crate) static QUOTA: ScalarFormat = ScalarFormat {
     name: "Quota",
+    types: &["limit"],
     doc: "A number from 1, or `unlimited`.",
     schema: || {
         json!({"anyOf": [
@@ -39,18 +42,21 @@ pub(crate) static QUOTA: ScalarFormat = ScalarFormat {
 
 pub(crate) static PORT: ScalarFormat = ScalarFormat {
     name: "Port",
+    types: &["port"],
     doc: "A number from 1 to 65535.",
     schema: || json!({"type": "integer", "minimum": 1, "maximum": u16::MAX}),
 };
 
 pub(crate) static FLAG: ScalarFormat = ScalarFormat {
     name: "Flag",
+    types: &["`true`", "`false`"],
     doc: "`true` or `false`.",
     schema: || json!({"type": "boolean"}),
 };
 
 pub(crate) static PERCENT: ScalarFormat = ScalarFormat {
     name: "Percent",
+    types: &["share"],
     doc: "A share from `0%` to `100%`.",
     schema: || json!({"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
 };

@@ -12,6 +12,7 @@ const LONGEST_PROTOCOL: usize = 255;
 
 pub(crate) static PROTOCOL: ScalarFormat = ScalarFormat {
     name: "Protocol",
+    types: &["protocol"],
     doc: "The name of an application protocol, such as `h2`; at most 255 bytes.",
     schema: || json!({"type": "string", "minLength": 1, "maxLength": LONGEST_PROTOCOL}),
 };

@@ -12,18 +12,21 @@ use crate::yaml::{YamlNode, YamlValue};
 
 pub(crate) static TEXT: ScalarFormat = ScalarFormat {
     name: "Text",
+    types: &["text"],
     doc: "A text that is not empty.",
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
 pub(crate) static PATH: ScalarFormat = ScalarFormat {
     name: "Path",
+    types: &["path"],
     doc: "The path of a file. A relative path starts at the policy's directory.",
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
 pub(crate) static NAME: ScalarFormat = ScalarFormat {
     name: "Name",
+    types: &["name"],
     doc: "A name: 1 to 64 visible characters without whitespace at either end.",
     schema: || {
         // Implementations of regular expressions disagree on characters beyond U+FFFF.
@@ -44,12 +47,14 @@ pub(crate) static NAME: ScalarFormat = ScalarFormat {
 
 pub(crate) static BYTES: ScalarFormat = ScalarFormat {
     name: "Bytes",
+    types: &["text"],
     doc: "Bytes, one for each character up to `\"\\xff\"`.",
     schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]*$"}),
 };
 
 pub(crate) static FILLED_BYTES: ScalarFormat = ScalarFormat {
     name: "FilledBytes",
+    types: &["text"],
     doc: "At least one byte, one for each character up to `\"\\xff\"`.",
     schema: || json!({"type": "string", "pattern": "^[\\u0000-\\u00ff]+$"}),
 };

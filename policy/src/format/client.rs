@@ -19,27 +19,34 @@ pub(crate) static DOCUMENT: FormatSection = FormatSection {
         need(
             "version",
             Scalar(&VERSION),
+            "1",
             "The version of this format: 1.",
         ),
         need(
             "gateway",
             ValueKind::Section(&GATEWAY),
+            "{listen: [\"[::]:8443\"], tls: {certificate: server.crt, key: server.key, client_ca: \
+             ca.crt}}",
             "Settings of the whole gateway.",
         ),
         need(
             "groups",
             Named(&NAME, &GROUP),
+            r#"{ledger.example.test: {upstreams: ["10.0.0.11:5432"]}}"#,
             "Sets of interchangeable upstreams, by name.",
         ),
         need(
             "clients",
             Named(&NAME, &CLIENT),
+            "{billing: {groups: [ledger.example.test]}}",
             "The clients, by the common name of their certificates. What is not granted is \
              refused.",
         ),
         may(
             "tests",
+            "none",
             ValueKind::Sections(&TEST),
+            "[{client: billing, sni: ledger.example.test, expect: allow}]",
             "Tests of this policy. A policy whose tests fail is not applied.",
         ),
     ],
@@ -54,25 +61,29 @@ pub(crate) static CLIENT: FormatSection = FormatSection {
         need(
             "groups",
             List(&Scalar(&NAME)),
-            "The groups that it may reach.",
+            "[ledger.example.test]",
+            "The groups that the client may reach.",
         ),
         or(
             "max_connections",
             "unlimited",
             Scalar(&QUOTA),
-            "Limit of open connections.",
+            "10",
+            "Limit of open connections, over all processes of the gateway.",
         ),
         or(
             "when_full",
             "reset",
             WHEN_FULL,
+            "{wait: 5s}",
             "What happens to a connection over this limit.",
         ),
         may(
             "rate",
+            "no limit",
             Scalar(&RATE),
-            "Limit of new connections per time, which holds for those that wait, too. Without it: \
-             no limit.",
+            "5/s",
+            "Limit of new connections per time, which holds for those that wait, too.",
         ),
     ],
     rule: Some(|| {
@@ -101,7 +112,9 @@ pub(crate) static WAIT: FormatSection = FormatSection {
     keys: &[need(
         "wait",
         Scalar(&DURATION),
-        "Longest wait. As many connections may wait as may be open; further ones are reset.",
+        "5s",
+        "Longest wait; then the connection is reset. As many connections may wait as may be open; \
+         further ones are reset.",
     )],
     rule: None,
 };
@@ -114,22 +127,34 @@ pub(crate) static TEST: FormatSection = FormatSection {
         need(
             "client",
             Scalar(&NAME),
+            "billing",
             "The client's name; it need not be in the policy.",
         ),
         may(
             "sni",
+            "none; the port decides",
             Scalar(&TEXT),
-            "The name that it asks for (SNI). Without it: none; the port decides.",
+            "ledger.example.test",
+            "The name that the client asks for (SNI).",
         ),
         may(
             "port",
+            "the first that the gateway listens on",
             Scalar(&PORT),
-            "The destination port. Without it: the first that the gateway listens on.",
+            "5432",
+            "The destination port.",
         ),
-        need("expect", EXPECT, "The decision that the policy must make."),
+        need(
+            "expect",
+            EXPECT,
+            "allow",
+            "The decision that the policy must make.",
+        ),
         may(
             "group",
+            "any group",
             Scalar(&TEXT),
+            "ledger.example.test",
             "The group that must be reached, with `expect: allow`.",
         ),
     ],

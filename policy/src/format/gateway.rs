@@ -22,54 +22,85 @@ pub(crate) static GATEWAY: FormatSection = FormatSection {
         need(
             "listen",
             List(&Scalar(&LISTEN)),
-            "The addresses that the gateway listens on: IP addresses with ports.",
+            r#"["[::]:8443"]"#,
+            "The addresses that the gateway listens on: IP addresses with ports. `[::]:8443` \
+             takes IPv4 and IPv6.",
         ),
         may(
             "listen_retry",
+            "a start fails at once",
             TIME,
+            "30s",
             "Time for which a start tries again while an address of `listen` is in use or not \
-             available. Without it: a start fails at once.",
+             available. The gateway waits 250 ms before the second attempt, and up to a second \
+             before later ones; signals are answered. A reload always tries again, and an upgrade \
+             never does.",
         ),
         or(
             "freebind",
             "false",
             Scalar(&FLAG),
-            "Whether `listen` may have addresses that no interface has yet.",
+            "true",
+            "Whether `listen` may have addresses that no interface has yet, such as a virtual \
+             address of VRRP. Connections come as soon as the address does. A change applies to \
+             listeners that are opened from then on.",
         ),
-        need("tls", ValueKind::Section(&TLS), "The files for mutual TLS."),
+        need(
+            "tls",
+            ValueKind::Section(&TLS),
+            "{certificate: server.crt, key: server.key, client_ca: ca.crt}",
+            "The files for mutual TLS.",
+        ),
         may(
             "steer",
+            "none",
             ValueKind::Section(&STEER),
-            "Further ports, which the kernel steers to the gateway. Without it: none.",
+            "{ports: [5432]}",
+            "Further ports, which the kernel steers to the gateway.",
         ),
         may(
             "ban",
+            "none",
             ValueKind::Section(&BAN),
-            "Bans: sources that the kernel refuses for a while, on steered ports. Without it: \
-             none.",
+            "{failures: 5}",
+            "Bans: sources that the kernel refuses for a while, on steered ports.",
         ),
         may(
             "admin",
+            "none",
             ValueKind::Section(&ADMIN),
-            "Interface for operators of the running gateway. Without it: none.",
+            "{socket: admin.sock}",
+            "Interface for operators of the running gateway.",
         ),
         may(
             "limits",
+            "the defaults of its keys",
             ValueKind::Section(&LIMITS),
+            "{connections: 50000}",
             "Limits of the gateway.",
         ),
-        may("timeouts", ValueKind::Section(&TIMEOUTS), "Time limits."),
+        may(
+            "timeouts",
+            "the defaults of its keys",
+            ValueKind::Section(&TIMEOUTS),
+            "{idle: 10m}",
+            "Time limits.",
+        ),
         or(
             "on_revoke",
             "cut",
             ON_REVOKE,
-            "What happens to a connection whose client, grant or certificate is no longer valid.",
+            "drain",
+            "What happens to an open connection whose client, grant or certificate is no longer \
+             valid.",
         ),
         may(
             "workers",
+            "one for each processor",
             Either(&[Scalar(&WORKER_COUNT), ValueKind::Section(&WORKERS)]),
-            "Number of workers, and the processors that they run on. Without it: one for each \
-             processor.",
+            "4",
+            "Number of workers, and the processors that they run on. `--workers` on the command \
+             line wins over the number.",
         ),
     ],
     rule: Some(|| {
@@ -89,14 +120,19 @@ pub(crate) static WORKERS: FormatSection = FormatSection {
     keys: &[
         may(
             "count",
+            "one for each processor that the process may use, at most 64 with `steer`",
             Scalar(&WORKER_COUNT),
-            "Number of workers. Without it: one for each processor that the process may use.",
+            "4",
+            "Number of workers: at most 1024, and at most 64 with `steer`.",
         ),
         or(
             "affinity",
             "off",
             AFFINITY,
-            "Whether each worker stays on one of the processors that the process may use.",
+            "on",
+            "Whether each worker stays on one of the processors that the process may use, which \
+             its control group, its parent or `taskset` may have narrowed. Workers that outnumber \
+             the processors share them.",
         ),
     ],
     rule: None,
@@ -111,8 +147,8 @@ const AFFINITY: ValueKind = Words(&[
 ]);
 
 const ON_REVOKE: ValueKind = Words(&[
-    ("cut", "It ends at once."),
-    ("drain", "It ends within the time of a drain."),
+    ("cut", "It ends within a second."),
+    ("drain", "It ends within `timeouts.drain`."),
     ("keep", "It stays open."),
 ]);
 
@@ -124,34 +160,44 @@ pub(crate) static TLS: FormatSection = FormatSection {
         need(
             "certificate",
             Scalar(&PATH),
-            "The gateway's certificate with its chain, PEM.",
+            "certs/server.crt",
+            "The gateway's certificate, followed by the intermediate certificates that clients \
+             need, PEM.",
         ),
-        need("key", Scalar(&PATH), "The certificate's private key, PEM."),
+        need(
+            "key",
+            Scalar(&PATH),
+            "certs/server.key",
+            "The certificate's private key, PEM, not encrypted.",
+        ),
         need(
             "client_ca",
             Scalar(&PATH),
+            "certs/ca.crt",
             "The authorities that sign clients' certificates, PEM.",
         ),
         may(
             "crl",
+            "nothing is revoked",
             Either(&[Scalar(&PATH), List(&Scalar(&PATH))]),
-            "Revocation lists, PEM: one path or several. Without it nothing is revoked.",
+            "[certs/ca.crl]",
+            "Revocation lists, PEM: one path or several. With them, a client whose authority has \
+             no list here is refused.",
         ),
         or(
             "expired_crl",
             "refuse",
             EXPIRED_CRL,
-            "What happens when a revocation list has expired.",
+            "accept",
+            "What happens to new clients of an authority whose revocation list has expired. Open \
+             connections go on.",
         ),
     ],
     rule: None,
 };
 
 const EXPIRED_CRL: ValueKind = Words(&[
-    (
-        "refuse",
-        "Clients of its authority are refused until there is a newer list.",
-    ),
+    ("refuse", "They are refused until there is a newer list."),
     ("accept", "The expired list is used."),
 ]);
 
@@ -164,18 +210,22 @@ pub(crate) static STEER: FormatSection = FormatSection {
             "mode",
             "auto",
             STEER_MODE,
+            "required",
             "What happens if the kernel cannot steer.",
         ),
         may(
             "ports",
+            "only the `ports` of groups",
             List(&Either(&[Scalar(&PORT), Scalar(&PORT_RANGE)])),
-            "The ports: numbers, or ranges such as `7000-7100`. Without it: those of groups only.",
+            r#"[5432, "7000-7100"]"#,
+            "The ports: numbers, or ranges such as `7000-7100`.",
         ),
         may(
             "addresses",
+            "all addresses",
             List(&Scalar(&PREFIX)),
-            "Destination addresses: IP addresses, or prefixes such as `192.0.2.0/24`. Without it: \
-             all.",
+            "[192.0.2.0/24]",
+            "Destination addresses: IP addresses, or prefixes such as `192.0.2.0/24`.",
         ),
     ],
     rule: None,
@@ -200,15 +250,18 @@ pub(crate) static BAN: FormatSection = FormatSection {
             "failures",
             "20",
             Scalar(&COUNT),
+            "5",
             "Number of failed handshakes that leads to a ban.",
         ),
-        or("within", "10s", TIME, "Time within which they fail."),
-        or("for", "60s", TIME, "Duration of a ban."),
+        or("within", "10s", TIME, "30s", "Time within which they fail."),
+        or("for", "60s", TIME, "10m", "Duration of a ban."),
         may(
             "never",
+            "none",
             List(&Scalar(&PREFIX)),
-            "Sources that are never banned: IP addresses, or prefixes such as `192.0.2.0/24`. \
-             Without it: none.",
+            "[192.0.2.0/24]",
+            "Sources that are never banned, such as a network that honest clients share with \
+             others: IP addresses, or prefixes such as `192.0.2.0/24`.",
         ),
     ],
     rule: None,
@@ -221,8 +274,8 @@ pub(crate) static ADMIN: FormatSection = FormatSection {
     keys: &[need(
         "socket",
         Scalar(&PATH),
-        "The path of a unix socket that speaks HTTP. A relative path starts at the policy's \
-         directory.",
+        "/run/portcullis/admin.sock",
+        "The path of a unix socket that speaks HTTP, for `portcullis upgrade`. Its mode is 0660.",
     )],
     rule: None,
 };
@@ -233,10 +286,16 @@ pub(crate) static LIMITS: FormatSection = FormatSection {
     doc: "Limits of the gateway. Over a limit, a new connection is refused; for a new silent \
           connection, an older one is closed.",
     keys: &[
-        quota("connections", "100000", "Limit of open connections."),
+        quota(
+            "connections",
+            "100000",
+            "50000",
+            "Limit of open connections.",
+        ),
         quota(
             "silent",
             "20000",
+            "5000",
             "Limit of connections that have not sent a complete `ClientHello`. Over it, and when \
              file descriptors run out, the oldest connection of the source that has most is \
              closed.",
@@ -244,28 +303,36 @@ pub(crate) static LIMITS: FormatSection = FormatSection {
         quota(
             "handshakes",
             "2000",
+            "500",
             "Limit of handshakes in flight; a handshake begins with a complete `ClientHello`. At \
              the limit, one that is older than a second is closed for a source that has fewer.",
         ),
         quota(
             "handshakes_per_source",
             "100",
+            "20",
             "Limit of handshakes in flight from one IPv4 address or 64-bit network of IPv6.",
         ),
         may(
             "memory",
+            "no further limit",
             Scalar(&SIZE),
-            "Limit of the process's memory. Over it, silent connections are closed and new clients \
-             are reset. Unless it is `unlimited`, a tenth of the control group's limit and a \
-             fiftieth of the machine's memory always stay free. Without it: only these shares stay \
-             free.",
+            "4GiB",
+            "Limit of the process's memory. Over it, silent connections are closed and new \
+             clients are reset. Unless it is `unlimited`, a tenth of the limit of the control \
+             group (version 2) and a fiftieth of the machine's memory always stay free.",
         ),
     ],
     rule: None,
 };
 
-const fn quota(name: &'static str, default: &'static str, doc: &'static str) -> FormatKey {
-    or(name, default, Scalar(&QUOTA), doc)
+const fn quota(
+    name: &'static str,
+    default: &'static str,
+    example: &'static str,
+    doc: &'static str,
+) -> FormatKey {
+    or(name, default, Scalar(&QUOTA), example, doc)
 }
 
 pub(crate) static TIMEOUTS: FormatSection = FormatSection {
@@ -277,47 +344,68 @@ pub(crate) static TIMEOUTS: FormatSection = FormatSection {
             "handshake",
             "10s",
             TIME,
-            "From accept to the end of the handshake.",
+            "5s",
+            "Time from accept to the end of the handshake.",
         ),
-        or("connect", "3s", TIME, "One dial to an upstream."),
+        or(
+            "connect",
+            "3s",
+            TIME,
+            "1s",
+            "Time for one dial to an upstream.",
+        ),
         or(
             "idle",
             "1h",
             TIME_LIMIT,
-            "Without a byte in either direction.",
+            "10m",
+            "Longest time without a byte in either direction. A side that still takes what it was \
+             sent, however slowly, is not idle.",
         ),
         or(
             "half_closed",
             "1m",
             TIME_LIMIT,
-            "Without a byte, after one side has ended its direction, if the other is not known to \
-             be gone. If the upstream has ended, a third of it.",
+            "5m",
+            "Longest time without a byte after one side has ended its direction, if the other is \
+             not known to be gone. A third of it if the upstream has ended.",
         ),
         or(
             "stall",
             "5m",
             TIME_LIMIT,
-            "Without progress, while bytes wait for a side that does not read.",
+            "unlimited",
+            "Longest time in which a side takes none of the bytes that wait for it.",
         ),
         or(
             "keepalive",
             "1m",
             TIME,
+            "30s",
             "Silence after which a peer is probed (TCP keepalive). The connection ends after as \
              long again without an answer. The value of a group may not be longer.",
         ),
-        or("lifetime", "unlimited", TIME_LIMIT, "A whole connection."),
+        or(
+            "lifetime",
+            "unlimited",
+            TIME_LIMIT,
+            "1d",
+            "Longest duration of a connection.",
+        ),
         or(
             "lifetime_jitter",
             "10%",
             Scalar(&PERCENT),
-            "The share by which lifetimes differ, so that connections do not end all at once.",
+            "20%",
+            "Share by which lifetimes are shortened at random, so that connections do not end all \
+             at once.",
         ),
         or(
             "drain",
             "5m",
             TIME,
-            "From the start of a drain until connections that are still open are cut off.",
+            "1m",
+            "Time from the start of a drain until connections that are still open are cut off.",
         ),
     ],
     rule: None,

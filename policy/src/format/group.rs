@@ -22,13 +22,19 @@ pub(crate) static GROUP: FormatSection = FormatSection {
     keys: &[
         may(
             "sni",
+            "the group's own name",
             List(&Scalar(&SNI_NAME)),
-            "The names by which clients ask for it: DNS names, or `*.` and a name for all names below it, however deep. An exact name wins over a wildcard, a longer wildcard over a shorter. Without it: the group's own name.",
+            r#"[ui.example.test, "*.ui.example.test"]"#,
+            "The names by which clients ask for the group: DNS names, or `*.` and a name for all \
+             names below it, however deep. An exact name wins over a wildcard, a longer wildcard \
+             over a shorter.",
         ),
         may(
             "ports",
+            "none",
             List(&Scalar(&PORT)),
-            "The destination ports whose clients reach it without SNI. Without it: none.",
+            "[5432]",
+            "The destination ports by which clients without SNI reach the group.",
         ),
         need(
             "upstreams",
@@ -36,45 +42,59 @@ pub(crate) static GROUP: FormatSection = FormatSection {
                 Scalar(&UPSTREAM_ADDRESS),
                 ValueKind::Section(&UPSTREAM),
             ])),
-            "Its upstreams.",
+            r#"["10.0.0.1:9001", {address: "10.0.0.2:9001", weight: 2}]"#,
+            "The upstreams of the group.",
         ),
         may(
             "health",
+            "the defaults of its keys",
             ValueKind::Section(&HEALTH),
-            "Health checks of its upstreams.",
+            "{check: tls, interval: 2s}",
+            "Health checks of the upstreams.",
         ),
         may(
             "proxy_protocol",
+            "no header",
             PROXY_PROTOCOL,
-            "The header that names the client to upstreams. Without it: none.",
+            "v2",
+            "The header before the client's bytes that tells upstreams the client's addresses and \
+             name, the name that it asked for, ALPN and the cipher.",
         ),
         may(
             "alpn",
+            "none is chosen, and no client is refused for what it offers",
             List(&Scalar(&PROTOCOL)),
-            "The application protocols (ALPN) that clients may choose from. Without it: none is \
-             chosen, and no client is refused for what it offers.",
+            "[h2, http/1.1]",
+            "The application protocols (ALPN) that clients may choose from. A client gets the \
+             first one of its own list that is in this list. A client that offers some and none \
+             of these is refused with `no_application_protocol`; one that offers none is welcome.",
         ),
         or(
             "max_connections",
             "unlimited",
             Scalar(&QUOTA),
+            "500",
             "Limit of open connections of all clients together.",
         ),
         or(
             "when_all_down",
             "refuse",
             WHEN_ALL_DOWN,
+            "try_all",
             "What happens without a healthy upstream.",
         ),
         may(
             "timeouts",
+            "the gateway's",
             ValueKind::Section(&GROUP_TIMEOUTS),
+            "{idle: 10m}",
             "Time limits that replace those of the gateway.",
         ),
         or(
             "tries",
             "3",
             Scalar(&COUNT),
+            "2",
             "Number of upstreams that are dialed for one connection.",
         ),
     ],
@@ -86,7 +106,10 @@ const PROXY_PROTOCOL: ValueKind =
 
 const WHEN_ALL_DOWN: ValueKind = Words(&[
     ("refuse", "Clients are refused."),
-    ("try_all", "All are tried as if they were healthy."),
+    (
+        "try_all",
+        "All upstreams are tried as if they were healthy, for probes that may be wrong.",
+    ),
 ]);
 
 pub(crate) static UPSTREAM: FormatSection = FormatSection {
@@ -97,28 +120,39 @@ pub(crate) static UPSTREAM: FormatSection = FormatSection {
         need(
             "address",
             Scalar(&UPSTREAM_ADDRESS),
+            "10.0.0.2:9001",
             "An IP address with a port.",
         ),
         or(
             "weight",
             "1",
             Scalar(&COUNT),
-            "Its share of the connections, relative to the others.",
+            "2",
+            "Share of the connections, relative to the other upstreams: one of weight 2 gets \
+             twice the connections.",
         ),
         or(
             "backup",
             "false",
             Scalar(&FLAG),
-            "Whether it serves only when no other is healthy.",
+            "true",
+            "Whether the upstream serves only while no other is healthy.",
         ),
-        or("state", "ready", STATE, "The state that the operator sets."),
+        or(
+            "state",
+            "ready",
+            STATE,
+            "drain",
+            "The state that the operator sets. A log event says when an upstream that gets no new \
+             connection has lost its last one, so that it can be switched off.",
+        ),
     ],
     rule: None,
 };
 
 const STATE: ValueKind = Words(&[
     ("ready", "It serves."),
-    ("drain", "It gets no new connection."),
+    ("drain", "It gets no new connection, and is still probed."),
     ("maint", "It gets no new connection and no probe."),
 ]);
 
@@ -127,18 +161,27 @@ pub(crate) static HEALTH: FormatSection = FormatSection {
     called: "`health`",
     doc: "Health checks of upstreams.",
     keys: &[
-        or("check", "tcp", CHECK, "What a probe tests."),
+        or("check", "tcp", CHECK, "tls", "What a probe tests."),
         may(
             "sni",
+            "the group's first name that is not a wildcard",
             Scalar(&PROBED_NAME),
-            "The name that a `tls` check asks for. Without it: the group's first name that is not a wildcard.",
+            "db.example.test",
+            "The name that a `tls` check asks for.",
         ),
-        or("interval", "5s", TIME, "Time from one probe to the next."),
-        or("timeout", "1s", TIME, "Time limit of one probe."),
+        or(
+            "interval",
+            "5s",
+            TIME,
+            "2s",
+            "Time from one probe to the next.",
+        ),
+        or("timeout", "1s", TIME, "500ms", "Time limit of one probe."),
         or(
             "rise",
             "2",
             Scalar(&COUNT),
+            "1",
             "Probes that must pass in a row before an upstream is up again. For an upstream that \
              was not probed yet, one is enough.",
         ),
@@ -146,19 +189,21 @@ pub(crate) static HEALTH: FormatSection = FormatSection {
             "fall",
             "3",
             Scalar(&COUNT),
-            "Probes that must fail in a row before an upstream is \
-                                         down.",
+            "2",
+            "Probes that must fail in a row before an upstream is down.",
         ),
         or(
             "jitter",
             "10%",
             Scalar(&PERCENT),
+            "20%",
             "The share by which intervals differ.",
         ),
         or(
             "on_down",
             "keep",
             ON_DOWN,
+            "cut",
             "What happens to the connections of an upstream that goes down.",
         ),
     ],
@@ -173,8 +218,14 @@ pub(crate) static HEALTH: FormatSection = FormatSection {
 const CHECK: ValueKind = Either(&[
     Words(&[
         ("tcp", "That an upstream accepts a connection."),
-        ("tls", "That it completes a handshake of TLS 1.2 or 1.3."),
-        ("off", "Nothing; upstreams count as healthy."),
+        (
+            "tls",
+            "That it completes a handshake of TLS 1.2 or 1.3; its certificate is not verified.",
+        ),
+        (
+            "off",
+            "Nothing; upstreams count as healthy until connections for clients fail.",
+        ),
     ]),
     ValueKind::Section(&SEND_EXPECT),
 ]);
@@ -186,10 +237,16 @@ pub(crate) static SEND_EXPECT: FormatSection = FormatSection {
     called: "`check`",
     doc: "That an upstream answers. Each character is one byte, so `\"\\xd2\"` is the byte 0xd2.",
     keys: &[
-        need("send", Scalar(&BYTES), "Bytes to send; may be empty."),
+        need(
+            "send",
+            Scalar(&BYTES),
+            r#""PING\r\n""#,
+            "Bytes to send; may be empty.",
+        ),
         need(
             "expect",
             Scalar(&FILLED_BYTES),
+            "+PONG",
             "Bytes that the answer must begin with.",
         ),
     ],
@@ -201,24 +258,48 @@ pub(crate) static GROUP_TIMEOUTS: FormatSection = FormatSection {
     called: "`timeouts` of a group",
     doc: "Time limits of a group, which replace those of the gateway.",
     keys: &[
-        may("connect", TIME, "One dial to an upstream."),
-        may("idle", TIME_LIMIT, "Without a byte in either direction."),
+        may(
+            "connect",
+            "the gateway's",
+            TIME,
+            "1s",
+            "Time for one dial to an upstream.",
+        ),
+        may(
+            "idle",
+            "the gateway's",
+            TIME_LIMIT,
+            "10m",
+            "Longest time without a byte in either direction.",
+        ),
         may(
             "half_closed",
+            "the gateway's",
             TIME_LIMIT,
-            "Without a byte, after one side has ended its direction.",
+            "5m",
+            "Longest time without a byte after one side has ended its direction.",
         ),
         may(
             "stall",
+            "the gateway's",
             TIME_LIMIT,
-            "Without progress, while bytes wait for a side that does not read.",
+            "unlimited",
+            "Longest time in which a side takes none of the bytes that wait for it.",
         ),
         may(
             "keepalive",
+            "the gateway's",
             TIME,
+            "30s",
             "Silence after which a peer is probed (TCP keepalive); at most the gateway's value.",
         ),
-        may("lifetime", TIME_LIMIT, "A whole connection."),
+        may(
+            "lifetime",
+            "the gateway's",
+            TIME_LIMIT,
+            "1d",
+            "Longest duration of a connection.",
+        ),
     ],
     rule: None,
 };

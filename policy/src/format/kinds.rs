@@ -44,6 +44,8 @@ pub(crate) struct FormatKey {
     pub(crate) doc: &'static str,
     pub(crate) kind: ValueKind,
     pub(crate) default: KeyDefault,
+    /// One value of the key, as YAML in one line.
+    pub(crate) example: &'static str,
 }
 
 /// Meaning of an absent key.
@@ -53,18 +55,23 @@ pub(crate) enum KeyDefault {
     Required,
     /// Default: the key means the same as with this text.
     Text(&'static str),
-    /// No value; the description of the key says what that means.
-    None,
+    /// No value has the same meaning as an absent key; this describes it.
+    Absent(&'static str),
 }
 
 /// Creates a key that is required.
-pub(super) const fn need(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatKey {
-    let usual = KeyDefault::Required;
+pub(super) const fn need(
+    name: &'static str,
+    kind: ValueKind,
+    example: &'static str,
+    doc: &'static str,
+) -> FormatKey {
     FormatKey {
         name,
         doc,
         kind,
-        default: usual,
+        default: KeyDefault::Required,
+        example,
     }
 }
 
@@ -73,25 +80,32 @@ pub(super) const fn or(
     name: &'static str,
     default: &'static str,
     kind: ValueKind,
+    example: &'static str,
     doc: &'static str,
 ) -> FormatKey {
-    let usual = KeyDefault::Text(default);
     FormatKey {
         name,
         doc,
         kind,
-        default: usual,
+        default: KeyDefault::Text(default),
+        example,
     }
 }
 
 /// Creates a key whose absence differs from every value.
-pub(super) const fn may(name: &'static str, kind: ValueKind, doc: &'static str) -> FormatKey {
-    let usual = KeyDefault::None;
+pub(super) const fn may(
+    name: &'static str,
+    absent: &'static str,
+    kind: ValueKind,
+    example: &'static str,
+    doc: &'static str,
+) -> FormatKey {
     FormatKey {
         name,
         doc,
         kind,
-        default: usual,
+        default: KeyDefault::Absent(absent),
+        example,
     }
 }
 
@@ -117,6 +131,8 @@ pub(crate) enum ValueKind {
 pub(crate) struct ScalarFormat {
     /// Name in the schema.
     pub(crate) name: &'static str,
+    /// Types of the values in the reference, each in the singular.
+    pub(crate) types: &'static [&'static str],
     /// Description and notation, for the schema.
     pub(crate) doc: &'static str,
     /// JSON schema of a value.

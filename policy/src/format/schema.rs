@@ -68,9 +68,12 @@ fn property(key: &FormatKey, definitions: &mut Map<String, Value>) -> Value {
         // Keywords next to a `$ref` are ignored.
         schema = json!({"allOf": [schema]});
     }
-    schema["description"] = key.doc.into();
+    schema["description"] = match key.default {
+        KeyDefault::Required => key.doc.into(),
+        KeyDefault::Text(text) => format!("{} Without it: `{text}`.", key.doc).into(),
+        KeyDefault::Absent(meaning) => format!("{} Without it: {meaning}.", key.doc).into(),
+    };
     if let KeyDefault::Text(text) = key.default {
-        schema["description"] = format!("{} Without it: `{text}`.", key.doc).into();
         schema["default"] = yaml::plain(text).to_json();
     }
     schema

@@ -286,6 +286,9 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
             };
             let described = position["description"].as_str().unwrap();
             assert!(described.starts_with(key.doc), "{described}");
+            let example = root(key.example).value.to_json();
+            let is_value = validator.accepts_at(position, &example);
+            assert!(is_value, "{}.{}: {}", section.name, key.name, key.example);
             let KeyDefault::Text(default) = key.default else {
                 assert!(position.get("default").is_none());
                 continue;
@@ -307,7 +310,7 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
 fn defaults(section: &FormatSection) -> String {
     let written = section.keys.iter().filter_map(|key| match key.default {
         KeyDefault::Text(default) => Some(format!("{}: {default}, ", key.name)),
-        KeyDefault::Required | KeyDefault::None => None,
+        KeyDefault::Required | KeyDefault::Absent(_) => None,
     });
     written.collect()
 }
