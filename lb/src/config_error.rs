@@ -10,11 +10,11 @@ use crate::{
 };
 
 /// Longest time that a setting may have, so that no sum of two overflows: a hundred years.
-pub const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
+pub const LONGEST_TIME: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Range of times that must not be zero: from 1 ms, the shortest time that a timer can tell from
-/// none, to [`LONGEST`].
-const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+/// none, to [`LONGEST_TIME`].
+const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST_TIME;
 
 /// Error of a refused configuration of a group. Nothing has changed then.
 #[derive(Clone, PartialEq, Debug, Error)]
@@ -30,7 +30,7 @@ pub struct ConfigError {
 #[derive(Clone, PartialEq, Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigFault {
-    /// A time is outside the range that timers take: 1 ms to [`LONGEST`].
+    /// A time is outside the range that timers take: 1 ms to [`LONGEST_TIME`].
     #[error("`{setting}` is {found:?}; expected {:?} to {:?}", SOME_TIME.start(), SOME_TIME.end())]
     Time {
         /// Name of the setting, as in [`GroupConfig`]: `relay.idle`, for example.
@@ -183,8 +183,8 @@ mod tests {
                 group.check().map_err(|refused| refused.fault)
             };
             assert_eq!(with(*SOME_TIME.start()), Ok(()), "{setting}");
-            assert_eq!(with(LONGEST), Ok(()), "{setting}");
-            for found in [nanosecond, LONGEST + nanosecond] {
+            assert_eq!(with(LONGEST_TIME), Ok(()), "{setting}");
+            for found in [nanosecond, LONGEST_TIME + nanosecond] {
                 let fault = ConfigFault::Time { setting, found };
                 assert_eq!(with(found), Err(fault), "{setting}");
             }

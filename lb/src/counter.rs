@@ -1,10 +1,6 @@
 //! A bounded counter without a lock.
 //!
-//! Every interleaving of three threads is explored with loom:
-//!
-//! ```text
-//! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p lb --release --lib loom
-//! ```
+//! `tests/loom.rs` explores every interleaving of three threads.
 
 use std::sync::Arc;
 #[cfg(not(loom))]
@@ -125,55 +121,5 @@ mod tests {
         };
         thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(come_and_go))));
         assert_eq!(counter.open(), 0);
-    }
-}
-
-#[cfg(test)]
-#[cfg(loom)]
-mod loom_tests {
-    use std::num::NonZeroU32;
-
-    use super::*;
-
-    #[test]
-    fn loom_finds_no_interleaving_that_exceeds_the_limit() {
-        loom::model(|| {
-            let limit = Limit::AtMost(NonZeroU32::new(1).unwrap());
-            let counter = Arc::new(Counter::new());
-            let racers: Vec<_> = (0..2)
-                .map(|_| {
-                    let counter = Arc::clone(&counter);
-                    loom::thread::spawn(move || {
-                        let claim = counter.claim(limit);
-                        assert!(counter.open() <= 1);
-                        drop(claim);
-                    })
-                })
-                .collect();
-            let own = counter.claim(limit);
-            assert!(counter.open() <= 1);
-            drop(own);
-            racers.into_iter().for_each(|racer| racer.join().unwrap());
-            assert_eq!(counter.open(), 0);
-            assert!(counter.claim(limit).is_some(), "every claim came back");
-        });
-    }
-
-    #[test]
-    fn loom_finds_no_interleaving_that_refuses_both_of_two_for_one_place() {
-        loom::model(|| {
-            let limit = Limit::AtMost(NonZeroU32::new(1).unwrap());
-            let counter = Arc::new(Counter::new());
-            let other = {
-                let counter = Arc::clone(&counter);
-                loom::thread::spawn(move || counter.claim(limit))
-            };
-            let own = counter.claim(limit);
-            let other = other.join().unwrap();
-            assert!(
-                own.is_some() != other.is_some(),
-                "exactly one of two gets the slot"
-            );
-        });
     }
 }

@@ -57,60 +57,38 @@
 //! effect.
 
 #![forbid(unsafe_code)]
+// Under loom tokio has no sockets: `tests/loom.rs` explores the counter without the crate.
+#![cfg(not(loom))]
 
-pub mod counter;
-pub mod limit;
-
-// Under loom tokio has no sockets, and only the counter is explored.
-#[cfg(not(loom))]
 mod balancer;
-#[cfg(not(loom))]
-pub mod cause;
-#[cfg(not(loom))]
-pub mod client_slots;
-#[cfg(not(loom))]
-pub mod clock;
-#[cfg(not(loom))]
-pub mod config_error;
-#[cfg(not(loom))]
-pub mod dial;
-#[cfg(not(loom))]
-pub mod drain;
-#[cfg(not(loom))]
+mod cause;
+mod client_slots;
+mod clock;
+mod config_error;
+mod counter;
+mod dial;
+mod drain;
 mod ends;
-#[cfg(not(loom))]
-pub mod group;
-#[cfg(not(loom))]
-pub mod group_config;
-#[cfg(not(loom))]
-pub mod health;
-#[cfg(not(loom))]
-pub mod lease;
-#[cfg(not(loom))]
-pub mod limiter;
-#[cfg(not(loom))]
-pub mod load_balancer;
-#[cfg(not(loom))]
-pub mod no_lease;
-#[cfg(not(loom))]
+mod group;
+mod group_config;
+mod health;
+mod lease;
+mod limit;
+mod limiter;
+mod load_balancer;
+mod no_lease;
 mod probe;
-#[cfg(not(loom))]
-pub mod probe_kind;
-#[cfg(not(loom))]
+mod probe_kind;
 mod probe_permits;
-#[cfg(not(loom))]
-pub mod relay;
-#[cfg(not(loom))]
+mod relay;
 mod tcp;
 
-pub use counter::{Claim, Counter};
-pub use limit::{ClientLimits, Limit, Rate, SharedName};
-
-#[cfg(not(loom))]
 pub use {
     cause::{Excerpt, FailureCause},
     client_slots::{ClientSlot, QueuedSlot, SlotOutcome},
-    config_error::{ConfigError, ConfigFault},
+    clock::{TokioClock, TokioInstant},
+    config_error::{ConfigError, ConfigFault, LONGEST_TIME},
+    counter::{Claim, Counter},
     dial::{DialError, DialReport, Dialed, dial},
     drain::{Drain, DrainGuard, Drained},
     group::{UpstreamGroup, UpstreamStatus},
@@ -120,6 +98,7 @@ pub use {
     },
     health::UpstreamHealth,
     lease::Lease,
+    limit::{ClientLimits, Limit, Rate, SharedName},
     limiter::{ClientDenied, Limiter},
     load_balancer::{
         BalancerChange, LoadBalancer, LoadBalancerConfig, ProbeStartError, StreamEnd,

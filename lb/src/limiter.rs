@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     client_slots::{ClientSlot, ClientSlots, SlotOutcome},
     clock::TokioClock,
-    config_error::LONGEST,
+    config_error::LONGEST_TIME,
     limit::{ClientLimits, Limit, Rate, SharedName},
 };
 
@@ -212,10 +212,10 @@ impl Default for Limiter {
     }
 }
 
-/// Makes the quota of a rate. A longer time than [`LONGEST`], a hundred years, counts as that:
+/// Makes the quota of a rate. A longer time than [`LONGEST_TIME`], a hundred years, counts as that:
 /// governor cannot count it, and no rate that slow matters.
 fn quota(Rate { events, per }: Rate) -> Quota {
-    let one = per.min(LONGEST) / events.get();
+    let one = per.min(LONGEST_TIME) / events.get();
     Quota::with_period(one.max(Duration::from_nanos(1)))
         .expect("a nanosecond is not zero")
         .allow_burst(events)

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb::config_error::LONGEST;
 use lb::{
-    ClientLimits, DialConfig, GroupConfig, HealthConfig, OnDown, ProbeKind, Rate, RelayConfig,
-    UpstreamConfig, UpstreamState, WhenAllDown,
+    ClientLimits, DialConfig, GroupConfig, HealthConfig, LONGEST_TIME, OnDown, ProbeKind, Rate,
+    RelayConfig, UpstreamConfig, UpstreamState, WhenAllDown,
 };
 
 use crate::policy::{self, ClientPolicy, GatewayPolicy, GroupPolicy, SniName, WhenFull};
@@ -51,7 +50,7 @@ fn dial(group: &GroupPolicy, gateway: &GatewayPolicy) -> DialConfig {
     DialConfig {
         connect,
         tries: group.tries,
-        budget: connect.saturating_mul(group.tries.get()).min(LONGEST),
+        budget: connect.saturating_mul(group.tries.get()).min(LONGEST_TIME),
     }
 }
 
