@@ -21,7 +21,10 @@ pub struct BanTable(PinDir);
 impl BanTable {
     /// Opens the table of an instance.
     ///
-    /// Fails with [`SteerError::NotLoaded`] if the instance is not loaded.
+    /// # Errors
+    ///
+    /// [`SteerError::NotLoaded`] if the instance is not loaded, another [`SteerError`] if the
+    /// process may not open the table.
     pub fn open(pin_dir: &PinDir) -> Result<Self, SteerError> {
         map(pin_dir, "BANS").map(|_| Self(pin_dir.clone()))
     }
@@ -32,6 +35,11 @@ impl BanTable {
 
     /// Refuses connections to steered ports from an IPv4 address, or from the 64-bit network of an
     /// IPv6 address, for this long from now on. A new ban of a source replaces its old one.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::NotLoaded`] if the instance is not loaded, another [`SteerError`] if the
+    /// kernel does not take the entry.
     pub fn ban(&self, source: IpAddr, duration: Duration) -> Result<(), SteerError> {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let until = now().saturating_add(nanoseconds);
@@ -39,6 +47,11 @@ impl BanTable {
     }
 
     /// The banned sources and the remaining times of their bans, sorted by source.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::NotLoaded`] if the instance is not loaded, another [`SteerError`] if the table
+    /// cannot be read.
     pub fn all(&self) -> Result<Vec<(IpAddr, Duration)>, SteerError> {
         let now = now();
         let mut bans = Vec::new();
@@ -55,6 +68,11 @@ impl BanTable {
     }
 
     /// Lifts the ban of a source; returns true if it was banned.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::NotLoaded`] if the instance is not loaded, another [`SteerError`] if the table
+    /// cannot be read or changed.
     pub fn lift(&self, source: IpAddr) -> Result<bool, SteerError> {
         let banned = self.all()?;
         let key = key(source);

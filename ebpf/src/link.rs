@@ -27,6 +27,11 @@ pub enum AttachmentState {
 
 impl AttachmentState {
     /// Reads the state of the instance's pinned link.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::System`] if the link or the process's network namespace cannot be inspected. A
+    /// missing link and one that the process may not open are states, not errors.
     pub fn of(pin_dir: &PinDir) -> Result<Self, SteerError> {
         let namespace = match sys::link_namespace(&pin_dir.pin(LINK)) {
             Ok(namespace) => namespace,

@@ -66,7 +66,10 @@ pub fn load(pin_dir: &PinDir, owner: Option<PinOwner>) -> Result<Vec<u32>, Steer
 
 /// Detaches the programs and removes all pins of the instance and their directory.
 ///
-/// Fails with [`SteerError::NotLoaded`] if there are no pins.
+/// # Errors
+///
+/// [`SteerError::NotLoaded`] if there are no pins, another [`SteerError`] if the directory is not
+/// safe, or if the link cannot be detached or a pin removed.
 pub fn unload(pin_dir: &PinDir) -> Result<(), SteerError> {
     pin_dir.check()?;
     let directory = pin_dir.path();

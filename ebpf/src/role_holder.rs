@@ -42,6 +42,10 @@ pub enum RoleHolder {
 
 impl RoleHolder {
     /// Reads the holder of a role of an instance.
+    ///
+    /// # Errors
+    ///
+    /// A [`SteerError`] if the table of processes exists and cannot be read.
     pub fn of(pin_dir: &PinDir, role: Role) -> Result<Self, SteerError> {
         let entry = match processes(pin_dir) {
             Ok(table) => table.get(&role.number(), 0)?,

@@ -170,12 +170,20 @@ impl Steering {
 
     /// Port to which the listeners of this instance's gateways were last bound; `None` before the
     /// first.
+    ///
+    /// # Errors
+    ///
+    /// A [`SteerError`] if the map of the port cannot be opened or read.
     pub fn group(&self) -> Result<Option<u16>, SteerError> {
         let port = numbers(&self.pin_dir, "GROUP")?.get(&0, 0)?;
         Ok(u16::try_from(port).ok().filter(|port| *port != 0))
     }
 
     /// Returns true if a standby has called [`Steering::serve`] and has not retired.
+    ///
+    /// # Errors
+    ///
+    /// A [`SteerError`] if the map of workers cannot be opened or read.
     pub fn has_standby(&self) -> Result<bool, SteerError> {
         Ok(numbers(&self.pin_dir, "WORKERS")?.get(&Role::Standby.number(), 0)? > 0)
     }
@@ -189,6 +197,11 @@ impl Steering {
     ///
     /// Additions are made before removals. After an error the old bindings hold, or the old ones
     /// with some of the changes; the next successful call corrects them.
+    ///
+    /// # Errors
+    ///
+    /// A [`SteerError`] if a map cannot be read, or the kernel does not take a change, because
+    /// the map is full, for example.
     pub fn apply(&mut self, bindings: BTreeSet<PortBinding>) -> Result<BindingChanges, SteerError> {
         if self.has_standby()? {
             // The other process may have changed them.
@@ -223,6 +236,10 @@ impl Steering {
     /// that process has made changes.
     ///
     /// The next [`Steering::apply`] corrects the bindings.
+    ///
+    /// # Errors
+    ///
+    /// A [`SteerError`] if a map cannot be opened, read or changed.
     pub fn restore(&mut self) -> Result<(), SteerError> {
         self.serving = true;
         self.loads.take_back();
@@ -235,6 +252,10 @@ impl Steering {
     /// role, or are refused. Those that wait at the listeners can still be accepted.
     ///
     /// Does nothing if this process does not serve.
+    ///
+    /// # Errors
+    ///
+    /// A [`SteerError`] if a map cannot be opened or changed. A second call does nothing.
     pub fn retire(&mut self) -> Result<(), SteerError> {
         if std::mem::take(&mut self.serving) {
             handles(&self.pin_dir)?.clear_index(&self.role.number())?;
@@ -246,7 +267,10 @@ impl Steering {
 
     /// Counters of each port that has been steered since the instance was loaded, sorted by port.
     ///
-    /// Fails with [`SteerError::NotLoaded`] if the instance is not loaded.
+    /// # Errors
+    ///
+    /// [`SteerError::NotLoaded`] if the instance is not loaded, another [`SteerError`] if the
+    /// counters cannot be read.
     pub fn counters(pin_dir: &PinDir) -> Result<Vec<(u16, Counters)>, SteerError> {
         let counters = Map::PerCpuHashMap(map(pin_dir, "COUNTERS")?);
         let counters: PerCpuHashMap<MapData, u16, [u64; 3]> = counters.try_into()?;
@@ -268,6 +292,11 @@ impl Steering {
     }
 
     /// Reads the bindings in the maps, of any process; needs no role.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::NotLoaded`] if the instance is not loaded, another [`SteerError`] if the maps
+    /// cannot be read.
     pub fn bindings(pin_dir: &PinDir) -> Result<BTreeSet<PortBinding>, SteerError> {
         stored(pin_dir)
     }

@@ -208,6 +208,10 @@ impl Drop for ClientSlot {
 impl QueuedSlot {
     /// Waits for the slot, which is granted once. Cancel safe: the connection keeps its position in
     /// the queue, and a slot that was granted meanwhile is returned by the next call.
+    ///
+    /// # Panics
+    ///
+    /// When it is called again after it has returned the slot.
     pub async fn granted(&mut self) -> ClientSlot {
         let slot = (&mut self.granted).await;
         slot.expect("a queued connection is granted a slot, once")

@@ -57,6 +57,11 @@ impl Dialed {
     /// byte within a second has failed, and so has one that breaks off again and again. If the
     /// upstream goes down, the connection ends if the group is configured so
     /// ([`OnDown::Cut`](crate::OnDown::Cut)).
+    ///
+    /// # Errors
+    ///
+    /// The [`RelayError`] that ended the connection: a side broke off, a time limit passed, or the
+    /// upstream went down.
     pub async fn relay<D: Downstream>(
         &mut self,
         downstream: &mut D,
@@ -110,6 +115,11 @@ pub enum DialError {
 /// at most the `connect` timeout, and all dials together at most the budget. Cancel safe: dropping
 /// the future closes the socket and returns the lease. An accepted connection is not yet a sign of
 /// health: [`Dialed::relay`] observes more.
+///
+/// # Errors
+///
+/// [`DialError::GroupFull`] or [`DialError::NoneHealthy`] if no upstream was dialed,
+/// [`DialError::AllFailed`] if no dial succeeded.
 pub async fn dial(
     group: &Arc<UpstreamGroup>,
     report: &mut DialReport,

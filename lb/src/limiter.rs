@@ -74,6 +74,10 @@ impl<C: Clock + Clone> Limiter<C> {
     ///
     /// The number of connections is checked first, and a refusal by the rate gives the count back,
     /// so that a refused connection uses up neither.
+    ///
+    /// # Errors
+    ///
+    /// The limit that is reached: of the client's connections, or of their rate.
     pub fn admit(
         &self,
         client: &SharedName,

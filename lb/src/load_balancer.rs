@@ -201,6 +201,10 @@ impl LoadBalancer {
     }
 
     /// Counts one more connection of `client`, if its limits allow it. See [`Limiter::admit`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Limiter::admit`].
     pub fn admit(
         &self,
         client: &SharedName,
@@ -211,6 +215,10 @@ impl LoadBalancer {
 
     /// Counts one more connection of `client`, and waits for up to `limits.wait` for a slot. Cancel
     /// safe. See [`Limiter::admit_within`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Limiter::admit_within`].
     pub async fn admit_within(
         &self,
         client: &SharedName,

@@ -47,6 +47,11 @@ pub use {
 /// other end of the relay aborts both sides at once, so that neither takes a truncated stream for a
 /// complete one: a time limit, a panic, and dropping the future half way, which is how a connection
 /// is cut off. A silent connection holds no buffer.
+///
+/// # Errors
+///
+/// The [`RelayError`] that ended the relay before both streams were complete: a side broke off, or
+/// a time limit passed.
 pub async fn relay<D: Downstream>(
     downstream: &mut D,
     upstream: &mut TcpStream,

@@ -73,7 +73,10 @@ pub enum PemFault {
     #[error("another section begins before the END line of the {0}")]
     Nested(String),
     /// The text ends within a section of this label.
-    #[error("truncated PEM: truncated PEM: truncated PEM: the END line of the {0} is missing")]
+    #[error(
+        "truncated PEM: truncated PEM: truncated PEM: truncated PEM: truncated PEM: the END line \
+         of the {0} is missing"
+    )]
     Unended(String),
     /// A section of this label ends that has not begun.
     #[error("the BEGIN line of the {0} is missing")]

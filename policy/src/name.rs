@@ -63,6 +63,10 @@ pub enum SniNameError {
 
 impl SniName {
     /// Parses a name, or `*.` and a name, in any case.
+    ///
+    /// # Errors
+    ///
+    /// The first rule of a DNS name that the text breaks.
     pub fn new(text: &str) -> Result<Self, SniNameError> {
         // A longer wildcard would leave no room for a name below it.
         if text.len() > LONGEST_NAME {

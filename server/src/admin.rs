@@ -159,6 +159,11 @@ impl AdminSocket {
     ///
     /// An inherited listener is used if it is bound to the same path. Otherwise the socket is bound
     /// anew, which is an error if another process listens there.
+    ///
+    /// # Errors
+    ///
+    /// If the path exists and is not a socket, if another process listens there, or if a system
+    /// call fails.
     pub fn open(
         path: PathBuf,
         inherited: Option<StdListener>,
@@ -189,6 +194,10 @@ impl AdminSocket {
     }
 
     /// Returns a duplicate of the listening socket, for another process.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no file descriptor left.
     pub fn socket(&self) -> io::Result<OwnedFd> {
         self.listener.as_fd().try_clone_to_owned()
     }
@@ -351,6 +360,15 @@ struct ErrorBody {
 /// Requests an upgrade from the gateway at the admin socket `socket`, and waits for the result.
 /// There is no time limit here: the gateway limits the upgrade by
 /// [`UpgradeRequest::timeout_seconds`].
+///
+/// # Errors
+///
+/// An [`AskError`] if nobody listens at the socket, if there is no valid answer, or if the gateway
+/// refuses or fails to upgrade.
+///
+/// # Panics
+///
+/// Not in practice: the parts of the request are fixed and valid.
 pub async fn ask(socket: &Path, upgrade: &UpgradeRequest) -> Result<UpgradeReport, AskError> {
     let unreachable = |source| AskError::Unreachable {
         path: socket.to_owned(),

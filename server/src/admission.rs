@@ -62,6 +62,10 @@ enum AdmissionStep<T> {
 impl SharedState {
     /// Admits a client, or returns the [`Outcome`] of its connection. While it waits, the wait ends
     /// if the client disconnects, if a certificate of its chain ends, or at the drain's deadline.
+    ///
+    /// # Errors
+    ///
+    /// The [`Outcome`] of the connection: the client is refused, it left, or the wait was ended.
     pub(crate) async fn admit_client(
         &self,
         client: &mut ClientStream,
@@ -87,6 +91,10 @@ impl SharedState {
     /// Admits a client if its limits allow it: those of this process and of the others that serve
     /// the gateway's clients together. A generation that came into force since the permit was given
     /// decides too. Cancel safe: a client that waits leaves the queue.
+    ///
+    /// # Errors
+    ///
+    /// The [`Rejection`]: a limit is reached, or the permit was revoked meanwhile.
     pub(crate) async fn admit(
         &self,
         connection: u64,
@@ -121,6 +129,10 @@ impl SharedState {
     /// Admits a client of an older process by its limits in this one, and returns the connection's
     /// number here. `waited` is the time that it has waited there already, `None` if it may not
     /// wait.
+    ///
+    /// # Errors
+    ///
+    /// The [`Rejection`]: a limit is reached, or the client may no longer reach the group.
     pub(crate) async fn admit_remote(
         &self,
         connection_state: &ConnectionState,

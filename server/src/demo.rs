@@ -38,6 +38,10 @@ pub enum DemoResult {
 /// Runs `portcullis demo`.
 ///
 /// Unless [`DemoArguments`] has `--once`, it serves until an interrupt or a termination signal.
+///
+/// # Errors
+///
+/// A [`DemoError`] if the certificates, the upstreams, the gateway or the clients cannot be set up.
 pub fn demo(arguments: &DemoArguments) -> Result<DemoResult, DemoError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()

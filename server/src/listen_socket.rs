@@ -12,6 +12,10 @@ pub(crate) const BACKLOG: i32 = 4096;
 
 /// Binds one non-blocking listener of a `SO_REUSEPORT` group; port 0 asks the kernel for a free
 /// one. With [`Freebind::On`] the address need not exist on this machine yet.
+///
+/// # Errors
+///
+/// If the address is in use or not available, or the process has no file descriptor left.
 pub(crate) fn bind(address: SocketAddr, freebind: Freebind) -> io::Result<TcpListener> {
     let socket = socket(address, freebind)?;
     socket.set_reuse_address(true)?;

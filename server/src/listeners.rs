@@ -137,6 +137,10 @@ impl Listeners {
     /// Binds the addresses of the policy that are not open yet, for every worker; on an error none
     /// of them. Inherited listeners are not bound again, and are taken only if all others could be
     /// bound.
+    ///
+    /// # Errors
+    ///
+    /// A [`ListenError`] with the first address that cannot be bound.
     pub(crate) fn bind(
         &self,
         gateway: &policy::GatewayPolicy,

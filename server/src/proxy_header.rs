@@ -29,6 +29,10 @@ pub struct ProxyHeader<'a> {
 
 /// Returns the header of a connection of the gateway's own, such as a probe's (command `LOCAL`). It
 /// names no client.
+///
+/// # Panics
+///
+/// Not in practice: the header has a fixed length, which is allowed.
 pub fn local() -> Vec<u8> {
     let addresses = Addresses::Unspecified;
     Builder::with_addresses(

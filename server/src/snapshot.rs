@@ -103,6 +103,10 @@ impl GatewaySnapshot {
     }
 
     /// Removes the groups that `changes` removed from `balancer`.
+    ///
+    /// # Panics
+    ///
+    /// Not in practice: a group can always be removed.
     pub fn retire(changes: &[PolicyChange], balancer: &LoadBalancer) {
         let removed = changes.iter().filter_map(|change| match change {
             PolicyChange::RemoveGroup(name) => {
@@ -174,6 +178,10 @@ impl GatewaySnapshot {
     /// # Errors
     ///
     /// [`Rejection::Policy`] with the policy's reason.
+    ///
+    /// # Panics
+    ///
+    /// Not in practice: each group of the policy has its upstreams in the snapshot.
     pub fn authorize(
         &self,
         identity: Identity,

@@ -105,6 +105,11 @@ impl PreparedSteering {
     /// Takes the instance's role in the kernel, and returns the workers' listeners too, in the
     /// order of their slots. A primary loads the steering programs if they are not loaded. Returns
     /// `None` if steering fails but is not required.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringUnavailable`] if steering is required, and its listeners cannot be bound or the
+    /// kernel refuses it.
     pub(crate) fn begin(
         self,
         workers: usize,
@@ -171,6 +176,10 @@ impl ActiveSteering {
     }
 
     /// Opens the table of banned sources.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`BanTable::open`].
     pub(crate) fn bans(&self) -> Result<BanTable, SteerError> {
         BanTable::open(self.steering.pin_dir())
     }

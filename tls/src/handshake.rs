@@ -80,6 +80,10 @@ pub struct CompletedHandshake {
 
 /// Reads a `ClientHello`, of which `bytes` were received already. A client that sends something
 /// else gets an alert.
+///
+/// # Errors
+///
+/// [`NoHello`] with the error and the bytes that the client sent.
 pub async fn read_client_hello(
     socket: &mut TcpStream,
     mut bytes: Vec<u8>,
@@ -151,6 +155,10 @@ impl ReceivedHello {
 
     /// Completes the handshake. Each flight is sent with one write. If the handshake fails, the
     /// client gets an alert.
+    ///
+    /// # Errors
+    ///
+    /// A [`HandshakeError`] if the client breaks off, breaks a rule of TLS, or is not accepted.
     pub async fn finish(
         self,
         socket: &mut TcpStream,

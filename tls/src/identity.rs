@@ -168,6 +168,10 @@ fn is_printable(byte: u8) -> bool {
 
 impl Fingerprint {
     /// Computes the fingerprint of a certificate or another DER encoding.
+    ///
+    /// # Panics
+    ///
+    /// Not in practice: the cryptography library has SHA-256, whose digests have 32 bytes.
     pub fn of(der: impl AsRef<[u8]>) -> Self {
         let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
         let hash = suite.tls13().expect("a TLS 1.3 suite").common.hash_provider;

@@ -133,6 +133,11 @@ impl RecordLayer {
 
     /// Seals as much of `plain` into `out` as fits there. Returns the number of bytes taken from
     /// `plain` and the number of bytes written to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`rustls::Error::EncryptError`] if the key refuses to seal, which it does when its records
+    /// are used up.
     pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<(usize, usize), rustls::Error> {
         let (mut taken, mut written) = (0, 0);
         let mut key = self.sealing.expand();
@@ -160,6 +165,10 @@ impl RecordLayer {
     }
 
     /// Seals a record without data. Returns the record's length.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::seal`].
     pub fn seal_nothing(&mut self, out: &mut [u8]) -> Result<usize, rustls::Error> {
         let key = self.sealing.expand();
         if self.is_stale() {
@@ -170,6 +179,10 @@ impl RecordLayer {
     }
 
     /// Seals an alert; `close_notify` announces the end of the stream. Returns the record's length.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::seal`].
     pub fn seal_alert(
         &mut self,
         alert: AlertDescription,

@@ -255,6 +255,10 @@ impl TlsSettings {
     /// Returns a pseudorandom rank of a list of application protocols for a name and a port that
     /// lead to no group. It cannot be predicted without the gateway's key, and is the same in all
     /// processes that have the key.
+    ///
+    /// # Panics
+    ///
+    /// Not in practice: an HMAC with SHA-256 has 32 bytes.
     pub fn rank(&self, name: Option<&str>, port: u16, protocols: &[Vec<u8>]) -> u64 {
         let mut context = hmac::Context::with_key(&self.alpn_key);
         match name {
@@ -289,6 +293,10 @@ impl TlsSettings {
     ///
     /// `ticketer` issues and accepts the tickets. It has to ask the verifier, so that no connection
     /// bypasses it. There is no other session storage and no early data.
+    ///
+    /// # Panics
+    ///
+    /// Not in practice: the cryptography library has suites for TLS 1.3.
     pub fn configuration(
         &self,
         verifier: Arc<dyn ClientCertVerifier>,

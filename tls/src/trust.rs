@@ -280,6 +280,10 @@ impl ClientTrust {
 
     /// Verifies a client's chain: first its size, then the path with its dates, its purpose and the
     /// revocation of each certificate on it.
+    ///
+    /// # Errors
+    ///
+    /// [`UntrustedChain`] with the first fault that was found.
     pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,

@@ -44,6 +44,11 @@ impl LoadBalancer {
     /// A client that has all of its connections open waits for as long as its limits say. A stream
     /// that is refused is aborted. Dropping the future aborts both sides and returns everything
     /// that was counted.
+    ///
+    /// # Errors
+    ///
+    /// The [`StreamRejection`] of a stream that was not relayed. A relay that broke off is a
+    /// [`StreamEnd`].
     pub async fn handle<S: Downstream>(
         &self,
         client: &str,

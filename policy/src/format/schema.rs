@@ -9,6 +9,10 @@ use super::kinds::{FormatKey, FormatSection, KeyDefault, ScalarFormat, ValueKind
 use crate::yaml;
 
 /// Returns the JSON schema (draft 7) of the policy's file, in ASCII.
+///
+/// # Panics
+///
+/// Not in practice: a schema is made of plain JSON values, which can always be written.
 pub fn schema() -> String {
     let mut definitions = Map::new();
     let mut root = section(&DOCUMENT, &mut definitions);

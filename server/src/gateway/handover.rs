@@ -41,6 +41,10 @@ impl Gateway {
 
     /// Returns copies of the listeners for another process, and true if this gateway unloads the
     /// steering programs at its end ([`ActiveSteering::is_own`]).
+    ///
+    /// # Errors
+    ///
+    /// If the process has no file descriptor left.
     pub(crate) fn listeners(&self) -> io::Result<(Vec<(ListenerPurpose, OwnedFd)>, bool)> {
         let listeners = self.listeners.lock();
         let steered = self.steering.lock();

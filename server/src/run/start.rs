@@ -178,6 +178,11 @@ impl PreparedProcess {
 
 impl GatewayProcess {
     /// Starts serving. Must be called within a tokio runtime, which also runs the health probes.
+    ///
+    /// # Errors
+    ///
+    /// A [`StartError`] if an address cannot be bound, if required steering is not available, or if
+    /// the system has no thread or file descriptor left.
     pub async fn start(settings: RunSettings, loaded: LoadedPolicy) -> Result<Self, StartError> {
         let watch = FileWatch::new(files(&settings.policy, loaded.policy()));
         let none = InheritedListeners::default();

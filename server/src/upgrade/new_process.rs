@@ -145,6 +145,11 @@ impl OldProcess {
 
     /// Reports that this process is ready, and waits for the order to serve. Until then it receives
     /// the old process's connections, which it counts.
+    ///
+    /// # Errors
+    ///
+    /// [`InheritError::Dismissed`] if the old process has cancelled the upgrade, another
+    /// [`InheritError`] if it cannot be reached or sends an unexpected message.
     pub async fn receive_connections(
         &mut self,
         gateway: &Gateway,
@@ -168,6 +173,10 @@ impl OldProcess {
 
     /// Reports that this process serves, and waits until the old one has closed its listeners, for
     /// 10 s at most.
+    ///
+    /// # Errors
+    ///
+    /// An [`InheritError`] if the report cannot be sent.
     pub async fn report_serving(&mut self) -> Result<(), InheritError> {
         self.sender.send(&HandoverAnswer::Serving).await?;
         // With or without an answer, this process serves.

@@ -55,6 +55,11 @@ impl CandidateProcess {
     ///
     /// `limit` applies to the start of the program, and again to its preparation; a process that
     /// exceeds it is killed. So is it when the candidate is dropped.
+    ///
+    /// # Errors
+    ///
+    /// An [`UpgradeError`] if the listeners cannot be duplicated, the program cannot be started, or
+    /// the new process reports that it cannot serve, speaks another protocol, or exceeds the limit.
     pub async fn start(
         gateway: &Gateway,
         binary: &Path,

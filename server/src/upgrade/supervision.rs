@@ -27,6 +27,10 @@ pub enum Supervision {
 impl Supervision {
     /// Determines the supervision of the next process. `parent` is the socket to the process that
     /// was started first, if that stays as the parent.
+    ///
+    /// # Errors
+    ///
+    /// If the sockets of a parent cannot be created.
     pub async fn of(parent: Option<OwnedFd>) -> io::Result<Self> {
         match parent {
             Some(parent) => Ok(Self::FirstProcess(parent)),

@@ -85,6 +85,11 @@ pub struct FileCertificate {
 }
 
 /// Reads a file of PEM certificates: at least one, and nothing else.
+///
+/// # Errors
+///
+/// A [`TrustError`] if the file cannot be read, is not PEM, has another section than a certificate,
+/// or has none.
 pub fn certificates(path: &Path) -> Result<Vec<FileCertificate>, TrustError> {
     let mut certificates = Vec::new();
     for section in sections(path)? {
@@ -106,6 +111,10 @@ pub fn certificates(path: &Path) -> Result<Vec<FileCertificate>, TrustError> {
 }
 
 /// Reads the sections of a PEM file, of any kind.
+///
+/// # Errors
+///
+/// A [`TrustError`] if the file cannot be read or is not PEM.
 pub(crate) fn sections(path: &Path) -> Result<Vec<PemSection>, TrustError> {
     let unreadable = |source| TrustError::Unreadable {
         path: path.to_owned(),

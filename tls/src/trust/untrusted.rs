@@ -76,6 +76,10 @@ impl UntrustedChain {
 
 /// Refuses a chain with more than [`MOST_INTERMEDIATES`] or [`LARGEST_CHAIN`], which would cost too
 /// much to verify.
+///
+/// # Errors
+///
+/// [`UntrustedChain`] with the size of the chain.
 pub(crate) fn bound(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
