@@ -8,6 +8,16 @@ use rustix::io::Errno;
 const EXCERPT: usize = 64;
 
 /// Cause of a failed probe, dial or relay of an upstream.
+///
+/// ```
+/// use std::io;
+///
+/// use lb::FailureCause;
+///
+/// let cause = FailureCause::of(&io::ErrorKind::ConnectionRefused.into());
+/// assert_eq!(cause, FailureCause::Refused);
+/// assert_eq!(cause.to_string(), "connection refused");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum FailureCause {
@@ -99,6 +109,10 @@ pub(crate) fn is_ours(error: &io::Error) -> bool {
 }
 
 /// The first bytes of an answer or of an error's message, short and safe to log.
+///
+/// ```
+/// assert_eq!(lb::Excerpt::of(b"-ERR\r\n").to_string(), r"-ERR\r\n");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Excerpt(Box<str>);
 

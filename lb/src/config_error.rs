@@ -17,6 +17,18 @@ pub const LONGEST_TIME: Duration = Duration::from_hours(100 * 366 * 24);
 const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST_TIME;
 
 /// Error of a refused configuration of a group. Nothing has changed then.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lb::{ConfigFault, GroupConfig};
+///
+/// let mut group = GroupConfig::new("ledger", Vec::new());
+/// group.dial.connect = Duration::ZERO;
+/// let refused = group.check().unwrap_err();
+/// assert_eq!(&*refused.group, "ledger");
+/// assert!(matches!(refused.fault, ConfigFault::Time { setting: "dial.connect", .. }));
+/// ```
 #[derive(Clone, PartialEq, Debug, Error)]
 #[error("group `{group}`: {fault}")]
 pub struct ConfigError {

@@ -14,6 +14,18 @@ use crate::limit::Limit;
 /// Counts [`Claim`]s and never exceeds the limit that a claim was made under.
 ///
 /// The limit is passed with each claim, so lowering it refuses new claims and revokes none.
+///
+/// ```
+/// use std::{num::NonZeroU32, sync::Arc};
+///
+/// use lb::{Counter, Limit};
+///
+/// let (counter, limit) = (Arc::new(Counter::new()), Limit::AtMost(NonZeroU32::MIN));
+/// let claim = counter.claim(limit).expect("nothing is claimed yet");
+/// assert!(counter.claim(limit).is_none());
+/// drop(claim);
+/// assert_eq!(counter.open(), 0);
+/// ```
 // Relaxed suffices: the count guards nothing but itself.
 #[derive(Debug)]
 pub struct Counter {

@@ -120,6 +120,26 @@ pub enum DialError {
 ///
 /// [`DialError::GroupFull`] or [`DialError::NoneHealthy`] if no upstream was dialed,
 /// [`DialError::AllFailed`] if no dial succeeded.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use lb::{DialReport, GroupConfig, HealthConfig, ProbeKind, UpstreamConfig, UpstreamGroup, dial};
+/// use tokio::net::TcpListener;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let upstream = TcpListener::bind("127.0.0.1:0").await?;
+/// let group = Arc::new(UpstreamGroup::alone(GroupConfig {
+///     health: HealthConfig { check: ProbeKind::Off, ..HealthConfig::default() },
+///     ..GroupConfig::new("web", vec![UpstreamConfig::new(upstream.local_addr()?)])
+/// })?);
+/// let mut report = DialReport::default();
+/// let dialed = dial(&group, &mut report).await?;
+/// assert_eq!((report.tries, report.upstream), (1, Some(dialed.lease.address())));
+/// # Ok(())
+/// # }
+/// ```
 pub async fn dial(
     group: &Arc<UpstreamGroup>,
     report: &mut DialReport,

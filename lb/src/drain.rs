@@ -13,6 +13,27 @@ use tokio_util::{
 const CUT_OFF_GRACE: Duration = Duration::from_secs(5);
 
 /// Counts the open connections, and signals them to end. Clones are the same drain.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lb::{Drain, Drained};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let drain = Drain::new();
+/// let connection = drain.enter().expect("it has not begun");
+/// assert_eq!(drain.open(), 1);
+/// let serve = async {
+///     // A connection that has nothing to finish ends with the cut-off.
+///     drain.cut_off().await;
+///     drop(connection);
+/// };
+/// let (drained, ()) = tokio::join!(drain.finish(Duration::from_millis(10)), serve);
+/// assert_eq!(drained, Drained::CutOff { connections: 1 });
+/// assert!(drain.enter().is_none());
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     stays: TaskTracker,

@@ -32,6 +32,28 @@ pub use status::UpstreamStatus;
 /// Its configuration changes under live connections by difference: upstreams that stay keep their
 /// counts, their health and the phase of their probes, and an upstream that is removed and added
 /// again while it has connections keeps counting them.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use lb::{GroupConfig, HealthConfig, NoLease, ProbeKind, UpstreamConfig, UpstreamGroup};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let upstreams = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|ip| UpstreamConfig::new((ip, 80).into()));
+/// let group = Arc::new(UpstreamGroup::alone(GroupConfig {
+///     health: HealthConfig { check: ProbeKind::Off, ..HealthConfig::default() },
+///     ..GroupConfig::new("web", upstreams.into())
+/// })?);
+/// let first = group.lease(&[])?;
+/// let second = group.lease(&[])?;
+/// assert_ne!(first.address(), second.address(), "each has the fewest connections in turn");
+/// let tried = [first.address(), second.address()];
+/// assert_eq!(group.lease(&tried).unwrap_err(), NoLease::AllTried);
+/// drop((first, second));
+/// assert_eq!(group.open(), 0);
+/// # Ok(())
+/// # }
+/// ```
 pub struct UpstreamGroup {
     name: SharedName,
     config: ArcSwap<GroupConfig>,

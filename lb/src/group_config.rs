@@ -13,6 +13,24 @@ const fn number(n: u32) -> NonZeroU32 {
 }
 
 /// A named set of interchangeable upstreams.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lb::{GroupConfig, HealthConfig, ProbeKind, UpstreamConfig};
+///
+/// let upstreams = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|ip| UpstreamConfig::new((ip, 6379).into()));
+/// let cache = GroupConfig {
+///     health: HealthConfig {
+///         check: ProbeKind::SendExpect { send: b"PING\r\n".into(), expect: b"+PONG".into() },
+///         interval: Duration::from_secs(2),
+///         ..HealthConfig::default()
+///     },
+///     slow_start: Duration::ZERO,
+///     ..GroupConfig::new("cache", upstreams.into())
+/// };
+/// assert_eq!(cache.check(), Ok(()));
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct GroupConfig {
     /// Name of the group.
@@ -51,6 +69,22 @@ impl GroupConfig {
 }
 
 /// Configuration of one upstream.
+///
+/// ```
+/// use std::num::NonZeroU32;
+///
+/// use lb::{UpstreamConfig, UpstreamState};
+///
+/// let large = UpstreamConfig {
+///     weight: NonZeroU32::new(2).unwrap(),
+///     ..UpstreamConfig::new(([10, 0, 0, 1], 5432).into())
+/// };
+/// let spare = UpstreamConfig {
+///     backup: true,
+///     ..UpstreamConfig::new(([10, 0, 1, 1], 5432).into())
+/// };
+/// assert_eq!((large.state, spare.weight.get()), (UpstreamState::Ready, 1));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UpstreamConfig {
     /// Address to connect to.
@@ -99,6 +133,8 @@ impl UpstreamState {
 }
 
 /// Behavior of a group when every upstream is down.
+///
+/// It is a setting of a group: [`GroupConfig::when_all_down`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum WhenAllDown {
     /// A connection is refused at once.
@@ -167,6 +203,22 @@ impl HealthConfig {
 }
 
 /// Settings of the dials of a group.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lb::{DialConfig, GroupConfig};
+///
+/// let impatient = GroupConfig {
+///     dial: DialConfig {
+///         connect: Duration::from_millis(500),
+///         budget: Duration::from_secs(1),
+///         ..DialConfig::default()
+///     },
+///     ..GroupConfig::new("ledger", Vec::new())
+/// };
+/// assert_eq!(impatient.dial.tries.get(), 3);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DialConfig {
     /// Time limit of one dial.
@@ -188,6 +240,23 @@ impl Default for DialConfig {
 }
 
 /// Settings of the relays of a group. `None` is not a limit.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lb::{GroupConfig, RelayConfig};
+///
+/// let terminals = GroupConfig {
+///     // People pause; nobody stays for more than a day.
+///     relay: RelayConfig {
+///         idle: None,
+///         lifetime: Some(Duration::from_hours(24)),
+///         ..RelayConfig::default()
+///     },
+///     ..GroupConfig::new("terminals", Vec::new())
+/// };
+/// assert_eq!(terminals.check(), Ok(()));
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RelayConfig {
     /// Longest silence of both directions. A direction is not silent while its receiver still takes

@@ -3,6 +3,8 @@
 use std::{fmt, num::NonZeroU32};
 
 /// Health of an upstream.
+///
+/// It displays as in logs: `unknown`, `up` or `down`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum UpstreamHealth {
     /// Nothing is known yet; it takes no connection.

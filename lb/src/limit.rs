@@ -6,6 +6,16 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 pub type SharedName = Arc<str>;
 
 /// Limit of the number of connections open at a time.
+///
+/// ```
+/// use std::num::NonZeroU32;
+///
+/// use lb::Limit;
+///
+/// let two = Limit::from(NonZeroU32::new(2).unwrap());
+/// assert!(two.allows(1) && !two.allows(2));
+/// assert_eq!((two.to_string(), Limit::default().to_string()), ("2".into(), "unlimited".into()));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Limit {
     /// Any number of connections.
@@ -50,6 +60,15 @@ impl fmt::Display for Limit {
 }
 
 /// Limit of events over time: `events` at once, and as many again spread over each `per`.
+///
+/// ```
+/// use std::{num::NonZeroU32, time::Duration};
+///
+/// use lb::Rate;
+///
+/// let rate = Rate::new(NonZeroU32::new(100).unwrap(), Duration::from_mins(1));
+/// assert_eq!(rate.to_string(), "100/m");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Rate {
     /// Events allowed in each `per`, and at once after a pause.
@@ -83,6 +102,20 @@ impl fmt::Display for Rate {
 }
 
 /// Limits of one client: open connections, and connections over time.
+///
+/// ```
+/// use std::{num::NonZeroU32, time::Duration};
+///
+/// use lb::{ClientLimits, Limit, Rate};
+///
+/// let limits = ClientLimits {
+///     connections: Limit::AtMost(NonZeroU32::new(10).unwrap()),
+///     rate: Some(Rate::per_second(NonZeroU32::new(50).unwrap())),
+///     wait: Duration::from_secs(2),
+/// };
+/// assert!(limits.connections.allows(9) && !limits.connections.allows(10));
+/// assert_eq!(ClientLimits::default().connections, Limit::Unlimited);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ClientLimits {
     /// Limit of its open connections.

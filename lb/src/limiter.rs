@@ -35,6 +35,24 @@ type KeyedLimiter<C> = RateLimiter<
 ///
 /// Memory grows with the clients that are connected, and with those that connected since
 /// [`Limiter::forget_idle`] was called last, never with all that ever connected.
+///
+/// ```
+/// use std::num::NonZeroU32;
+///
+/// use lb::{ClientDenied, ClientLimits, Limit, Limiter, SharedName};
+///
+/// # fn main() -> Result<(), ClientDenied> {
+/// let limiter: Limiter = Limiter::default();
+/// let client: SharedName = "billing".into();
+/// let limits = ClientLimits { connections: NonZeroU32::MIN.into(), ..ClientLimits::default() };
+/// let slot = limiter.admit(&client, &limits)?;
+/// let denied = limiter.admit(&client, &limits).unwrap_err();
+/// assert_eq!(denied, ClientDenied::ClientConnections { limit: limits.connections });
+/// drop(slot);
+/// limiter.admit(&client, &limits)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Limiter<C: Clock = TokioClock> {
     clock: C,

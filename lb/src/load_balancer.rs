@@ -39,6 +39,26 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 ///
 /// Connections read one immutable snapshot and wait for no change. Changes are applied one at a
 /// time, and each costs what it changes, however many groups there are.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lb::{BalancerChange, Drained, GroupConfig, LoadBalancer, UpstreamConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let balancer = LoadBalancer::default();
+/// balancer.start()?;
+/// let upstream = UpstreamConfig::new(([127, 0, 0, 1], 9).into());
+/// balancer.apply([BalancerChange::PutGroup(GroupConfig::new("ledger", vec![upstream]))])?;
+/// let group = balancer.group("ledger").expect("it was added");
+/// assert_eq!(group.upstreams()[0].address, upstream.address);
+/// assert_eq!(balancer.stop(Duration::from_secs(10)).await, Drained::Clean);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The [crate's documentation](crate) has an example with a stream.
 #[derive(Debug)]
 pub struct LoadBalancer {
     snapshot: ArcSwap<BalancerSnapshot>,
@@ -62,7 +82,8 @@ impl LoadBalancer {
     ///
     /// # Errors
     ///
-    /// The configuration of a group does not pass [`GroupConfig::check`](crate::GroupConfig::check).
+    /// The configuration of a group does not pass
+    /// [`GroupConfig::check`](crate::GroupConfig::check).
     pub fn new(config: LoadBalancerConfig) -> Result<Self, ConfigError> {
         let LoadBalancerConfig {
             connections,

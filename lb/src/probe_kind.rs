@@ -44,6 +44,39 @@ impl PartialEq for ProbeKind {
 }
 
 /// A custom probe of an upstream.
+///
+/// ```
+/// use std::{io, pin::Pin, sync::Arc};
+///
+/// use lb::{HealthConfig, Probe, ProbeKind};
+/// use tokio::{io::AsyncReadExt, net::TcpStream};
+///
+/// /// Passes if the upstream greets.
+/// #[derive(Debug)]
+/// struct Greets;
+///
+/// impl Probe for Greets {
+///     fn key(&self) -> &str {
+///         "greets"
+///     }
+///
+///     fn probe(
+///         &self,
+///         mut stream: TcpStream,
+///     ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send + '_>> {
+///         Box::pin(async move {
+///             stream.read_u8().await?;
+///             Ok(())
+///         })
+///     }
+/// }
+///
+/// let health = HealthConfig {
+///     check: ProbeKind::Custom(Arc::new(Greets)),
+///     ..HealthConfig::default()
+/// };
+/// assert_eq!(health, health.clone());
+/// ```
 pub trait Probe: Send + Sync + Debug {
     /// Returns the key of the probe: two probes with the same key ask the same.
     fn key(&self) -> &str;

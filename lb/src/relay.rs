@@ -52,6 +52,39 @@ pub use {
 ///
 /// The [`RelayError`] that ended the relay before both streams were complete: a side broke off, or
 /// a time limit passed.
+///
+/// ```
+/// use lb::{RelayConfig, RelayEnd, Traffic, relay};
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpListener, TcpStream}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let ours = TcpListener::bind("127.0.0.1:0").await?;
+/// # let theirs = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut client = TcpStream::connect(ours.local_addr()?).await?;
+/// let (mut downstream, _) = ours.accept().await?;
+/// let mut upstream = TcpStream::connect(theirs.local_addr()?).await?;
+/// let (mut server, _) = theirs.accept().await?;
+///
+/// let traffic = Traffic::new();
+/// let config = RelayConfig::default();
+/// let talk = async {
+///     client.write_all(b"question").await?;
+///     client.shutdown().await?;
+///     let mut heard = String::new();
+///     server.read_to_string(&mut heard).await?;
+///     server.write_all(b"answer").await?;
+///     drop(server);
+///     client.read_to_string(&mut heard).await?;
+///     Ok::<_, std::io::Error>(heard)
+/// };
+/// let relayed = relay(&mut downstream, &mut upstream, &config, &traffic);
+/// let (relayed, heard) = tokio::join!(relayed, talk);
+/// assert_eq!((relayed?, heard?.as_str()), (RelayEnd::Both, "questionanswer"));
+/// assert_eq!((traffic.received(), traffic.sent()), (8, 6));
+/// # Ok(())
+/// # }
+/// ```
 pub async fn relay<D: Downstream>(
     downstream: &mut D,
     upstream: &mut TcpStream,

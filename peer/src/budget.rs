@@ -5,6 +5,17 @@ use std::time::{Duration, Instant};
 /// Token bucket: allows a burst at once, and one more event for each interval that has passed.
 ///
 /// A budget has no clock: the time is an argument. It takes 48 bytes and never allocates.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use peer::budget::Budget;
+///
+/// let mut budget = Budget::new(2, Duration::from_secs(10));
+/// let now = Instant::now();
+/// assert!(budget.spend(now) && budget.spend(now) && !budget.spend(now));
+/// assert!(budget.spend(now + Duration::from_secs(10)));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     interval: Duration,

@@ -46,6 +46,14 @@ impl BufferUse {
 ///
 /// It holds a little more than a relay moves at once, so that a [`Downstream`](crate::Downstream)
 /// which frames or encrypts can do so with all of it. The content is left from its last use.
+///
+/// ```
+/// use peer::{BufferUse, PooledBuffer};
+///
+/// let mut buffer = PooledBuffer::take(BufferUse::Read);
+/// buffer[..5].copy_from_slice(b"hello");
+/// assert!(buffer.len() > 128 * 1024);
+/// ```
 #[derive(Debug)]
 pub struct PooledBuffer {
     // It is empty only while it is dropped; an empty box allocates nothing.

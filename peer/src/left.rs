@@ -21,6 +21,22 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A client that has ended its stream may still listen; it is [nudged](Downstream::nudge) once, and
 /// is gone when it answers with a reset. Without a [socket](Downstream::socket) this cannot be
 /// seen, and the future never ends.
+///
+/// ```
+/// use peer::left;
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let client = TcpStream::connect(listener.local_addr()?).await?;
+/// let (mut stream, _) = listener.accept().await?;
+/// client.set_zero_linger()?;
+/// drop(client);
+/// left(&mut stream).await;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn left<D: Downstream>(client: &mut D) {
     let mut is_nudged = false;
     loop {

@@ -19,6 +19,21 @@ pub enum PeerPresence {
 }
 
 /// Returns the state of a peer without reading.
+///
+/// ```
+/// use std::{net::{TcpListener, TcpStream}, os::fd::AsFd};
+///
+/// use peer::{PeerPresence, presence};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let client = TcpStream::connect(listener.local_addr()?)?;
+/// let (stream, _) = listener.accept()?;
+/// assert_eq!(presence(stream.as_fd()), PeerPresence::Sending);
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
 pub fn presence(socket: BorrowedFd<'_>) -> PeerPresence {
     let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
     let at_once = Timespec {

@@ -9,6 +9,24 @@ use crate::{
 };
 
 /// Configuration of a [`LoadBalancer`](crate::LoadBalancer).
+///
+/// ```
+/// use std::num::NonZeroU32;
+///
+/// use lb::{ClientLimits, GroupConfig, Limit, LoadBalancer, LoadBalancerConfig, UpstreamConfig};
+///
+/// # fn main() -> Result<(), lb::ConfigError> {
+/// let at_most = |n| NonZeroU32::new(n).map_or(Limit::Unlimited, Limit::from);
+/// let upstream = UpstreamConfig::new(([10, 0, 0, 1], 5432).into());
+/// let balancer = LoadBalancer::new(LoadBalancerConfig {
+///     connections: at_most(10_000),
+///     client: ClientLimits { connections: at_most(20), ..ClientLimits::default() },
+///     groups: vec![GroupConfig::new("ledger", vec![upstream])],
+/// })?;
+/// assert!(balancer.group("ledger").is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct LoadBalancerConfig {
     /// Limit of all connections together.
@@ -20,6 +38,23 @@ pub struct LoadBalancerConfig {
 }
 
 /// One change of a running load balancer.
+///
+/// ```
+/// use lb::{BalancerChange, GroupConfig, LoadBalancer, UpstreamConfig};
+///
+/// # fn main() -> Result<(), lb::ConfigError> {
+/// let balancer = LoadBalancer::default();
+/// balancer.apply([BalancerChange::PutGroup(GroupConfig::new("ledger", Vec::new()))])?;
+/// // What a program does that discovers upstreams one by one.
+/// let upstream = UpstreamConfig::new(([10, 0, 0, 1], 5432).into());
+/// balancer.apply([BalancerChange::PutUpstream { group: "ledger".into(), upstream }])?;
+/// let group = balancer.group("ledger").expect("it was added");
+/// assert_eq!(group.upstreams().len(), 1);
+/// let (group, upstream) = ("ledger".into(), upstream.address);
+/// balancer.apply([BalancerChange::RemoveUpstream { group, upstream }])?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[expect(
     clippy::large_enum_variant,

@@ -8,6 +8,8 @@ use tokio::runtime::TryCurrentError;
 use crate::{dial::DialError, limit::Limit, limiter::ClientDenied, relay::RelayError};
 
 /// Result of a connection that reached an upstream.
+///
+/// It is the result of [`LoadBalancer::handle`](crate::LoadBalancer::handle).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StreamEnd {
@@ -47,6 +49,22 @@ pub enum ProbeStartError {
 }
 
 /// Error of a stream that was refused, in the order in which the reasons are checked.
+///
+/// ```
+/// use lb::{ClientDenied, StreamRejection};
+///
+/// /// Returns true if the client may as well try again at once.
+/// fn may_try_again(rejection: &StreamRejection) -> bool {
+///     match rejection {
+///         StreamRejection::Dial(_) => true,
+///         StreamRejection::Denied(ClientDenied::ClientConnections { .. }) => true,
+///         StreamRejection::Denied(ClientDenied::ClientRate { .. }) => false,
+///         StreamRejection::Stopping | StreamRejection::Full { .. } => false,
+///         StreamRejection::UnknownGroup | StreamRejection::Left => false,
+///     }
+/// }
+/// assert!(!may_try_again(&StreamRejection::UnknownGroup));
+/// ```
 #[derive(Debug, Error)]
 pub enum StreamRejection {
     /// The load balancer is stopping.
