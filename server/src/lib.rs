@@ -12,7 +12,7 @@ pub use policy;
 pub use tls::{
     self, client_stream, first_bytes, hello_limits, identity, record_layer, tls_messages, trust,
 };
-use tls::{first_record, handshake, ticket};
+use tls::{handshake, ticket};
 
 pub mod access_record;
 mod address;

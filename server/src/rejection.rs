@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::client_identity::ClientIdentityError;
 use crate::first_bytes::FirstBytes;
-use crate::first_record::NoFirstRecord;
+use crate::handshake::HandshakeFailure;
 use crate::hello_limits::HelloExcess;
 use crate::identity::IdentityError;
 use crate::policy::DenyReason;
@@ -182,11 +182,17 @@ impl From<IdentifyError> for Rejection {
     }
 }
 
-impl From<NoFirstRecord> for Rejection {
-    fn from(error: NoFirstRecord) -> Self {
-        match error {
-            NoFirstRecord::Abandoned(first) => Self::HandshakeAbandoned(first),
-            NoFirstRecord::Late(first) => Self::HandshakeTimeout(first),
+impl From<HandshakeFailure> for Rejection {
+    fn from(failure: HandshakeFailure) -> Self {
+        match failure {
+            HandshakeFailure::SilentEvicted => Self::SilentEvicted,
+            HandshakeFailure::Evicted => Self::HandshakeEvicted,
+            HandshakeFailure::Late(first) => Self::HandshakeTimeout(first),
+            HandshakeFailure::Abandoned(first) => Self::HandshakeAbandoned(first),
+            HandshakeFailure::NotTls(first) => Self::NotTls(first),
+            HandshakeFailure::Tls(rustls::Error::NoCertificatesPresented) => Self::NoCertificate,
+            HandshakeFailure::Tls(error) => Self::Tls(error),
+            HandshakeFailure::Excess(excess) => Self::Excess(excess),
         }
     }
 }

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::AlertDescription;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::record_layer::{RecordError, RecordLayer};
+use crate::socket::reset;
 
 mod buffers;
 
@@ -112,14 +112,6 @@ impl peer::Downstream for ClientStream {
             drop(self.outgoing.poll_send(&mut self.socket, cx));
         }
     }
-}
-
-/// Makes the peer see a reset when the socket is closed.
-pub fn reset(socket: &TcpStream) {
-    // If the option cannot be set, the socket is closed already.
-    SockRef::from(socket)
-        .set_linger(Some(std::time::Duration::ZERO))
-        .ok();
 }
 
 impl AsyncRead for ClientStream {

@@ -1,334 +1,275 @@
-//! A client's handshake over its socket, by rustls without buffers of its own.
+//! The handshake of a client: from its accepted socket to its authorized stream.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
-use rustls::server::{Accepted, Acceptor, ClientHello, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{AlertDescription, ServerConfig};
-use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::server::ClientHello;
+use rustls::{AlertDescription, HandshakeKind, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
+use crate::client_stream::ClientStream;
 use crate::first_bytes::FirstBytes;
-use crate::hello_limits::{HelloExcess, HelloReader, MOST_PENDING_KIB};
-use crate::record_layer::{self, HEADER};
+use crate::record_layer::{OVERHEAD, RecordLayer};
+use crate::socket::{linger, reset};
+use crate::suites::registered_name;
 
-/// Maximum size in bytes of the received part of a handshake that is not processed yet. rustls
-/// allows messages of up to 64 KiB; a client's are a few KiB.
-const MOST_PENDING: usize = MOST_PENDING_KIB * 1024;
-/// Maximum number of bytes that one read of the socket returns.
-const READ: usize = 4 * 1024;
+mod exchange;
+mod failure;
+mod first_record;
 
-/// Reason for the failure of a handshake.
-#[derive(Debug, Error)]
-pub enum HandshakeError {
-    /// The client closed or reset the connection.
-    #[error("the client aborted the handshake")]
-    Abandoned(#[source] io::Error),
-    /// TLS reached no agreement. An alert was sent to the client.
-    #[error(transparent)]
-    Tls(#[from] rustls::Error),
-    /// The client exceeded a limit ([`HelloExcess`]). An alert was sent to the client.
-    #[error(transparent)]
-    Excess(#[from] HelloExcess),
-}
+use exchange::{CompletedHandshake, HandshakeError, NoHello, ReceivedHello};
+pub use failure::HandshakeFailure;
 
-/// Failure to receive a `ClientHello`.
-#[derive(Debug)]
-pub struct NoHello {
-    /// The error.
-    pub error: HandshakeError,
-    /// Classification of the bytes that were received instead.
-    pub first: FirstBytes,
-}
+/// What a gateway decides about one client during its handshake, in this order.
+pub trait HandshakeGate {
+    /// Counted claim of a client whose `ClientHello` is not whole yet.
+    type SilentSlot: EvictableSlot;
+    /// Counted claim of a client whose `ClientHello` is whole.
+    type HandshakeSlot: EvictableSlot;
+    /// Verifier of the client, which is part of the configuration.
+    type Verifier;
+    /// Proof that the client is authorized.
+    type Permit;
+    /// Reason for which the client is refused.
+    type Refusal: From<HandshakeFailure>;
 
-impl fmt::Debug for ReceivedHello {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReceivedHello").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for CompletedHandshake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CompletedHandshake").finish_non_exhaustive()
-    }
-}
-
-impl From<io::Error> for HandshakeError {
-    fn from(error: io::Error) -> Self {
-        Self::Abandoned(error)
-    }
-}
-
-/// A client's [`ClientHello`], and all the bytes that were received with it.
-pub struct ReceivedHello {
-    accepted: Accepted,
-    bytes: Vec<u8>,
-}
-
-/// Result of [`ReceivedHello::finish`].
-pub struct CompletedHandshake {
-    /// The session, from which [`RecordLayer::after`](record_layer::RecordLayer::after) takes over.
-    pub session: UnbufferedServerConnection,
-    /// Bytes received after the client's last handshake message.
-    pub early: Vec<u8>,
-    /// Bytes that are not sent yet and can be sent with the first data: a session ticket.
-    pub late: Vec<u8>,
-}
-
-/// Reads a `ClientHello`, of which `bytes` were received already. A client that sends something
-/// else gets an alert.
-///
-/// # Errors
-///
-/// [`NoHello`] with the error and the bytes that the client sent.
-pub async fn read_client_hello(
-    socket: &mut TcpStream,
-    mut bytes: Vec<u8>,
-) -> Result<ReceivedHello, NoHello> {
-    let mut alert = Vec::new();
-    let error = match read_until_hello(socket, &mut bytes, &mut alert).await {
-        Ok(accepted) => return Ok(ReceivedHello { accepted, bytes }),
-        Err(error) => error,
-    };
-    let first = FirstBytes::of(&bytes);
-    if let Some(description) = fitting(&error, first)
-        && (alert.is_empty() || !first.is_tls())
-    {
-        alert = vec![21, 3, 3, 0, 2, 2, description.into()];
-    }
-    // The client may be gone already.
-    socket.write_all(&alert).await.ok();
-    Err(NoHello { error, first })
-}
-
-/// Reads into `bytes` until they are a `ClientHello`. rustls gets them when they are complete and
-/// within the limits of [`HelloReader`]; if it rejects them, its alert is in `alert`.
-async fn read_until_hello(
-    socket: &mut TcpStream,
-    bytes: &mut Vec<u8>,
-    alert: &mut Vec<u8>,
-) -> Result<Accepted, HandshakeError> {
-    let mut acceptor = Acceptor::default();
-    let mut reader = HelloReader::default();
-    let mut shown = 0;
-    loop {
-        let is_the_parsers = reader.look(bytes)?;
-        while is_the_parsers && shown < bytes.len() {
-            // Bytes in memory can be read as long as rustls has room for them.
-            let read = acceptor.read_tls(&mut &bytes[shown..]);
-            shown += read.map_err(|_| HelloExcess::Pending)?;
-            match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok(accepted),
-                Ok(None) => {}
-                Err((error, mut said)) => {
-                    said.write_all(alert)?;
-                    return Err(error.into());
-                }
-            }
-        }
-        receive(socket, bytes).await?;
-    }
-}
-
-/// Returns the alert for bytes that are not a `ClientHello` (RFC 9846, 5.1 and 6.2). For malformed
-/// TLS, rustls has a more precise one.
-fn fitting(error: &HandshakeError, first: FirstBytes) -> Option<AlertDescription> {
-    match error {
-        HandshakeError::Abandoned(_) => None,
-        HandshakeError::Tls(_) | HandshakeError::Excess(_) if !first.is_tls() => {
-            Some(AlertDescription::UnexpectedMessage)
-        }
-        HandshakeError::Excess(HelloExcess::Protocols) => Some(AlertDescription::IllegalParameter),
-        HandshakeError::Excess(HelloExcess::Hello | HelloExcess::Pending)
-        | HandshakeError::Tls(_) => Some(AlertDescription::DecodeError),
-    }
-}
-
-impl ReceivedHello {
-    /// Returns the parsed [`ClientHello`].
-    pub fn client_hello(&self) -> ClientHello<'_> {
-        self.accepted.client_hello()
-    }
-
-    /// Completes the handshake. Each flight is sent with one write. If the handshake fails, the
-    /// client gets an alert.
+    /// Admits a client that has not sent a byte yet.
     ///
     /// # Errors
     ///
-    /// A [`HandshakeError`] if the client breaks off, breaks a rule of TLS, or is not accepted.
-    pub async fn finish(
-        self,
-        socket: &mut TcpStream,
-        config: Arc<ServerConfig>,
-    ) -> Result<CompletedHandshake, HandshakeError> {
-        drop(self.accepted);
-        let mut exchange = HandshakeExchange {
-            session: UnbufferedServerConnection::new(config)?,
-            bytes: self.bytes,
-            shown: 0,
-            flight: Vec::new(),
-            hello: HelloReader::default(),
-        };
-        match exchange.complete(socket).await {
-            Ok(()) => Ok(CompletedHandshake {
-                session: exchange.session,
-                early: exchange.bytes,
-                late: exchange.flight,
-            }),
-            Err(error @ HandshakeError::Abandoned(_)) => Err(error),
-            Err(error @ (HandshakeError::Tls(_) | HandshakeError::Excess(_))) => {
-                exchange.alert()?;
-                // The alert follows the messages that were not sent yet. The client may be gone
-                // already.
-                socket.write_all(&exchange.flight).await.ok();
-                Err(error)
-            }
-        }
+    /// There is no room for it. The client sees a reset.
+    fn admit_silent(&self) -> Result<Self::SilentSlot, Self::Refusal>;
+
+    /// Admits the handshake of a client once its `ClientHello` is whole, or can no longer become
+    /// so.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it. The client sees a reset.
+    fn admit_handshake(
+        &self,
+        silent: Self::SilentSlot,
+    ) -> Result<Self::HandshakeSlot, Self::Refusal>;
+
+    /// Returns the configuration for a client with this hello, and the verifier in it.
+    fn configure(&mut self, hello: &ClientHello<'_>) -> (Arc<ServerConfig>, Self::Verifier);
+
+    /// Returns the reason for the refusal of a client whose handshake failed after
+    /// [`configure`](Self::configure), perhaps because the verifier refused it.
+    fn refusal(&mut self, verifier: &Self::Verifier, failure: HandshakeFailure) -> Self::Refusal;
+
+    /// Authorizes a client whose handshake of this kind is complete: it has proven that it has the
+    /// certificate's key, or the secret of a ticket.
+    ///
+    /// # Errors
+    ///
+    /// The client is refused. It is sent the alert `access_denied`.
+    fn authorize(
+        &mut self,
+        verifier: &Self::Verifier,
+        kind: HandshakeKind,
+    ) -> Result<Self::Permit, Self::Refusal>;
+}
+
+/// Counted claim that its owner can lose to another client.
+pub trait EvictableSlot {
+    /// Waits until the client has to give way to another. Cancel safe.
+    fn evicted(&self) -> impl Future<Output = ()>;
+}
+
+/// Client whose handshake is complete and that is authorized.
+pub struct AcceptedClient<G: HandshakeGate> {
+    /// The client's stream.
+    pub stream: Box<ClientStream>,
+    /// Proof that the client is authorized.
+    pub permit: G::Permit,
+    /// The claim that the handshake had.
+    pub slot: G::HandshakeSlot,
+    /// Properties of the session.
+    pub session: SessionProperties,
+}
+
+impl<G: HandshakeGate> fmt::Debug for AcceptedClient<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("AcceptedClient");
+        shown.field("session", &self.session);
+        shown.finish_non_exhaustive()
     }
 }
 
-/// A handshake after its first `ClientHello`.
-struct HandshakeExchange {
-    session: UnbufferedServerConnection,
-    /// Received bytes that rustls has not consumed.
-    bytes: Vec<u8>,
-    /// Number of those bytes that rustls was given.
-    shown: usize,
-    /// Bytes to be sent.
-    flight: Vec<u8>,
-    /// Reader of a second hello, which may follow the first with another key share.
-    hello: HelloReader,
+/// Properties of a client's session that its handshake has found.
+#[derive(Debug, Clone)]
+pub struct SessionProperties {
+    /// The application protocol (ALPN).
+    pub alpn: Option<Vec<u8>>,
+    /// The registered name of the cipher suite.
+    pub cipher: &'static str,
+    /// The client's certificates, the leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// True if the client came with a ticket.
+    pub resumed: bool,
 }
 
-impl HandshakeExchange {
-    async fn complete(&mut self, socket: &mut TcpStream) -> Result<(), HandshakeError> {
-        loop {
-            match self.step()? {
-                NextStep::Send if self.session.is_handshaking() => {
-                    socket.write_all(&self.flight).await?;
-                    self.flight.clear();
-                }
-                NextStep::Again | NextStep::Send => {}
-                NextStep::Done => return Ok(()),
-                NextStep::Wait => self.shown = self.one_more(socket).await?,
-            }
+/// Does the handshake of a client by the decisions of `gate`, up to the deadline.
+///
+/// A client that is refused before its `ClientHello` is whole sees a reset, except at the deadline.
+/// One that is refused later is sent an alert, and has a second to read it. Dropping the future
+/// closes the socket.
+///
+/// # Errors
+///
+/// The reason for which the client is refused.
+pub async fn accept<G: HandshakeGate>(
+    socket: TcpStream,
+    deadline: Instant,
+    gate: &mut G,
+) -> Result<AcceptedClient<G>, G::Refusal> {
+    let (slot, bytes) = await_hello(&socket, deadline, gate).await?;
+    let first = FirstBytes::of(&bytes);
+    let handshaken = timeout_at(deadline, async {
+        // Large, and not needed by a client that stalls before its ClientHello is whole.
+        let handshake = Box::pin(async {
+            let (socket, hello) = read_client_hello(socket, bytes).await?;
+            finish(socket, hello, gate).await
+        });
+        tokio::select! {
+            authorized = handshake => authorized,
+            () = slot.evicted() => Err(HandshakeFailure::Evicted.into()),
         }
-    }
-
-    /// Gives rustls one record at a time, so that no record after the handshake is opened here.
-    fn step(&mut self) -> Result<NextStep, HandshakeError> {
-        let UnbufferedStatus { discard, state, .. } = self
-            .session
-            .process_tls_records(&mut self.bytes[..self.shown]);
-        let next = match state {
-            Ok(ConnectionState::EncodeTlsData(data)) => {
-                encode(data, &mut self.flight)?;
-                Ok(NextStep::Again)
-            }
-            Ok(ConnectionState::TransmitTlsData(data)) => {
-                data.done();
-                Ok(NextStep::Send)
-            }
-            Ok(ConnectionState::WriteTraffic(_)) => Ok(NextStep::Done),
-            Ok(_) => Ok(NextStep::Wait),
-            Err(error) => Err(error.into()),
-        };
-        self.bytes.drain(..discard);
-        self.shown -= discard;
-        next
-    }
-
-    /// Appends the alert of a failed handshake to the bytes to be sent.
-    fn alert(&mut self) -> Result<(), HandshakeError> {
-        if !self.session.wants_write() {
-            // Only rustls can seal an alert now. It has none for some of its errors, and none for
-            // bytes that it was not given. This makes it create one.
-            self.bytes.truncate(self.shown);
-            self.bytes.extend_from_slice(&TOO_LONG);
-            self.shown = self.bytes.len();
-            drop(self.step());
-        }
-        // Stop as soon as nothing is left to write: one more call would process the bytes again.
-        while self.session.wants_write()
-            && let Ok(ConnectionState::EncodeTlsData(data)) = self
-                .session
-                .process_tls_records(&mut self.bytes[..self.shown])
-                .state
-        {
-            encode(data, &mut self.flight)?;
-        }
-        Ok(())
-    }
-
-    /// Waits until a whole record follows the first `shown` bytes. Returns its end.
-    async fn one_more(&mut self, socket: &mut TcpStream) -> Result<usize, HandshakeError> {
-        let end = loop {
-            if let Some(end) = self.next_end() {
-                break end;
-            }
-            receive(socket, &mut self.bytes).await?;
-        };
-        if let [HANDSHAKE, _, _, _, _, fragment @ ..] = &self.bytes[self.shown..end]
-            && self.hello.fragment(fragment)?
-        {
-            self.hello = HelloReader::default();
-        }
-        Ok(end)
-    }
-
-    /// Returns the end of the record that follows the first `shown` bytes, if it is complete.
-    fn next_end(&self) -> Option<usize> {
-        let header = self.bytes.get(self.shown..self.shown + HEADER)?;
-        let &[kind, _, _, high, low] = header else {
-            return None;
-        };
-        let end = self.shown + HEADER + usize::from(u16::from_be_bytes([high, low]));
-        // Bytes that are not a record are not waited for: rustls reports what is wrong with them.
-        let is_none = !(20..=23).contains(&kind) || end - self.shown > record_layer::LONGEST;
-        (end <= self.bytes.len() || is_none).then(|| end.min(self.bytes.len()))
-    }
+    });
+    let handshaken = handshaken.await;
+    let (stream, permit, session) = handshaken.map_err(|_| HandshakeFailure::Late(first))??;
+    Ok(AcceptedClient {
+        stream,
+        permit,
+        slot,
+        session,
+    })
 }
 
-/// The action that must follow a step of the handshake.
-enum NextStep {
-    Again,
-    Send,
-    Wait,
-    Done,
-}
-
-fn encode<T>(mut data: EncodeTlsData<'_, T>, flight: &mut Vec<u8>) -> Result<(), HandshakeError> {
-    let start = flight.len();
-    let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) else {
-        return Ok(());
+/// Admits a client that has sent nothing yet, and then its handshake, once its `ClientHello` is
+/// whole, or can no longer become so. Returns the slot and the bytes that were read.
+async fn await_hello<G: HandshakeGate>(
+    socket: &TcpStream,
+    deadline: Instant,
+    gate: &G,
+) -> Result<(G::HandshakeSlot, Vec<u8>), G::Refusal> {
+    let silent = gate.admit_silent().inspect_err(|_| reset(socket))?;
+    let begun = tokio::select! {
+        begun = first_record::first_bytes(socket, deadline) => begun,
+        () = silent.evicted() => Err(HandshakeFailure::SilentEvicted),
     };
-    flight.resize(start + size.required_size, 0);
-    match data.encode(&mut flight[start..]) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(io::Error::other(error).into()),
+    let bytes = begun.inspect_err(|why| {
+        if !matches!(why, HandshakeFailure::Late(_)) {
+            reset(socket);
+        }
+    })?;
+    let slot = gate.admit_handshake(silent);
+    Ok((slot.inspect_err(|_| reset(socket))?, bytes))
+}
+
+/// Reads the rest of the `ClientHello`, after the bytes that were already read. A client that is
+/// refused here gets the time to read its alert.
+async fn read_client_hello(
+    mut socket: TcpStream,
+    bytes: Vec<u8>,
+) -> Result<(TcpStream, Box<ReceivedHello>), HandshakeFailure> {
+    match Box::pin(exchange::read_client_hello(&mut socket, bytes)).await {
+        Ok(hello) => Ok((socket, Box::new(hello))),
+        Err(NoHello { error, first }) => {
+            Box::pin(linger(socket)).await;
+            Err(match error {
+                HandshakeError::Tls(_) | HandshakeError::Excess(_) if !first.is_tls() => {
+                    HandshakeFailure::NotTls(first)
+                }
+                HandshakeError::Tls(_)
+                | HandshakeError::Excess(_)
+                | HandshakeError::Abandoned(_) => failed(error, first),
+            })
+        }
     }
 }
 
-/// Content type of a handshake record (RFC 9846, 5.1).
-const HANDSHAKE: u8 = 22;
-/// Header of a record that is longer than TLS allows.
-const TOO_LONG: [u8; HEADER] = [23, 3, 3, 0xff, 0xff];
-
-/// Reads the available bytes, at least one.
-async fn receive(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), HandshakeError> {
-    let room = MOST_PENDING.saturating_sub(bytes.len()).min(READ);
-    if room == 0 {
-        return Err(HelloExcess::Pending.into());
-    }
-    bytes.reserve(room);
-    match socket.take(room as u64).read_buf(bytes).await? {
-        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        _ => Ok(()),
+/// Completes the handshake after the `ClientHello`.
+async fn finish<G: HandshakeGate>(
+    mut socket: TcpStream,
+    hello: Box<ReceivedHello>,
+    gate: &mut G,
+) -> Result<(Box<ClientStream>, G::Permit, SessionProperties), G::Refusal> {
+    let (config, verifier) = gate.configure(&hello.client_hello());
+    match hello.finish(&mut socket, config).await {
+        Ok(handshaken) => authorize(socket, handshaken, &verifier, gate).await,
+        Err(error) => {
+            linger(socket).await;
+            Err(gate.refusal(&verifier, failed(error, FirstBytes::Tls)))
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// Authorizes the client once the handshake is over. Only now it is proven that the client holds
+/// the private key.
+async fn authorize<G: HandshakeGate>(
+    socket: TcpStream,
+    handshaken: CompletedHandshake,
+    verifier: &G::Verifier,
+    gate: &mut G,
+) -> Result<(Box<ClientStream>, G::Permit, SessionProperties), G::Refusal> {
+    let CompletedHandshake {
+        session,
+        early,
+        late,
+    } = handshaken;
+    // The gateway sends nothing right after the handshake, so the kernel would delay its last ACK
+    // by 40 ms, and with it the first bytes of every client that leaves Nagle's algorithm on.
+    SockRef::from(&socket).set_tcp_quickack(true).ok();
+    let chain = session.peer_certificates();
+    let suite = session.negotiated_cipher_suite();
+    let kind = session.handshake_kind();
+    let kind = kind.ok_or(HandshakeFailure::Tls(
+        rustls::Error::NoCertificatesPresented,
+    ))?;
+    let properties = SessionProperties {
+        alpn: session.alpn_protocol().map(<[u8]>::to_vec),
+        cipher: suite.map_or("", |suite| registered_name(suite.suite())),
+        chain: chain.map(<[_]>::to_vec).unwrap_or_default(),
+        resumed: kind == HandshakeKind::Resumed,
+    };
+    let mut session = RecordLayer::after(session).map_err(HandshakeFailure::Tls)?;
+    match gate.authorize(verifier, kind) {
+        Ok(permit) => {
+            let stream = ClientStream::new(socket, session, &early, &late);
+            Ok((Box::new(stream), permit, properties))
+        }
+        Err(refusal) => {
+            Box::pin(deny(socket, &mut session, &late)).await;
+            Err(refusal)
+        }
+    }
+}
+
+/// Sends the alert `access_denied` to a client that is refused at the end of its handshake, as
+/// rustls does for one that is refused earlier.
+async fn deny(mut socket: TcpStream, session: &mut RecordLayer, late: &[u8]) {
+    let mut alert = [0; OVERHEAD + 2];
+    if let Ok(length) = session.seal_alert(AlertDescription::AccessDenied, &mut alert)
+        && socket
+            .write_all(&[late, &alert[..length]].concat())
+            .await
+            .is_ok()
+    {
+        linger(socket).await;
+    }
+}
+
+/// Returns the failure of a handshake of a client that began with `first`.
+fn failed(error: HandshakeError, first: FirstBytes) -> HandshakeFailure {
+    match error {
+        HandshakeError::Tls(error) => HandshakeFailure::Tls(error),
+        HandshakeError::Excess(excess) => HandshakeFailure::Excess(excess),
+        HandshakeError::Abandoned(_) => HandshakeFailure::Abandoned(first),
+    }
+}

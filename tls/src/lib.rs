@@ -2,7 +2,7 @@
 //!
 //! - [`TlsSettings`]: the gateway's own certificate and the client authorities that it trusts, read
 //!   from files ([`files`]).
-//! - [`handshake`]: a client's handshake over its socket.
+//! - [`handshake::accept`]: a client's handshake over its socket.
 //! - [`RecordLayer`](record_layer::RecordLayer): seals and opens records after the handshake. It does
 //!   no input or output.
 //! - [`ClientStream`](client_stream::ClientStream): a client's stream over a socket and a record
@@ -18,13 +18,13 @@ pub mod client_stream;
 mod faults;
 pub mod files;
 pub mod first_bytes;
-pub mod first_record;
 pub mod handshake;
 pub mod hello_limits;
 pub mod identity;
 mod own_certificate;
 pub mod record_layer;
 mod settings;
+mod socket;
 mod suites;
 pub mod ticket;
 pub mod tls_messages;
@@ -33,5 +33,6 @@ pub mod trust;
 pub use {
     faults::{TlsError, TlsFault},
     settings::{IdentifiedClient, IdentifyError, TlsSettings},
-    suites::{CipherOrder, registered_name},
+    socket::{linger, reset},
+    suites::CipherOrder,
 };

@@ -45,7 +45,7 @@ impl CipherOrder {
 }
 
 /// Returns a suite's registered name; an empty text if it is not supported.
-pub fn registered_name(suite: CipherSuite) -> &'static str {
+pub(crate) fn registered_name(suite: CipherSuite) -> &'static str {
     let known = SUITES.iter().find(|(one, _)| *one == suite);
     known.map_or("", |(_, name)| name)
 }

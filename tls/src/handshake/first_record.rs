@@ -7,11 +7,11 @@ use std::io;
 use std::mem::MaybeUninit;
 
 use rustix::net::{RecvFlags, recv};
-use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::failure::HandshakeFailure;
 use crate::first_bytes::FirstBytes;
 use crate::hello_limits::HelloReader;
 
@@ -19,30 +19,22 @@ use crate::hello_limits::HelloReader;
 /// than a usual `ClientHello`, of which the key share of X25519MLKEM768 is the largest part.
 const LOOKAHEAD: usize = 4096;
 
-/// Failure to read a connection's first message, with what the connection began with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum NoFirstRecord {
-    /// The socket failed.
-    #[error("the client left before its first message was whole")]
-    Abandoned(FirstBytes),
-    /// The deadline has passed.
-    #[error("the client's first message was not whole in time")]
-    Late(FirstBytes),
-}
-
-/// Reads a connection's first message, up to 4096 bytes of it. If the connection ends
+/// Reads a connection's first message, up to [`LOOKAHEAD`] bytes of it. If the connection ends
 /// earlier, the bytes so far are returned, and the handshake reports the end.
 ///
 /// # Errors
 ///
 /// The deadline has passed, or the socket failed. Both errors name what the connection began with.
-pub async fn first_bytes(socket: &TcpStream, deadline: Instant) -> Result<Vec<u8>, NoFirstRecord> {
+pub(super) async fn first_bytes(
+    socket: &TcpStream,
+    deadline: Instant,
+) -> Result<Vec<u8>, HandshakeFailure> {
     let mut bytes = Vec::new();
     let begun = timeout_at(deadline, first_flight(socket, &mut bytes)).await;
     match begun {
         Ok(Ok(())) => Ok(bytes),
-        Ok(Err(_)) => Err(NoFirstRecord::Abandoned(FirstBytes::of(&bytes))),
-        Err(_) => Err(NoFirstRecord::Late(FirstBytes::of(&bytes))),
+        Ok(Err(_)) => Err(HandshakeFailure::Abandoned(FirstBytes::of(&bytes))),
+        Err(_) => Err(HandshakeFailure::Late(FirstBytes::of(&bytes))),
     }
 }
 
@@ -147,7 +139,7 @@ mod tests {
         pieces: &[&[u8]],
         ends: bool,
         patience: Duration,
-    ) -> Result<Vec<u8>, NoFirstRecord> {
+    ) -> Result<Vec<u8>, HandshakeFailure> {
         let (mut client, socket) = connected().await;
         client.set_nodelay(true).unwrap();
         let sending = async {
@@ -188,7 +180,7 @@ mod tests {
         }
         for (sent, first) in [(0, FirstBytes::Nothing), (100, FirstBytes::Tls)] {
             let late = begun(&[&whole[..sent]], false, Duration::from_millis(50)).await;
-            let Err(NoFirstRecord::Late(named)) = late else {
+            let Err(HandshakeFailure::Late(named)) = late else {
                 panic!("{late:?}");
             };
             assert_eq!(named, first);
