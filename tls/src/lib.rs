@@ -14,16 +14,30 @@
 
 #![forbid(unsafe_code)]
 
+#[expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "it moves bytes between the record layer and the client's socket"
+)]
 pub mod client_stream;
 mod faults;
 pub mod files;
 pub mod first_bytes;
+#[expect(
+    clippy::disallowed_types,
+    reason = "it speaks with the client over its socket"
+)]
 pub mod handshake;
 pub mod hello_limits;
 pub mod identity;
 mod own_certificate;
 pub mod record_layer;
 mod settings;
+#[expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "it closes the client's socket, with a deadline"
+)]
 mod socket;
 mod suites;
 pub mod ticket;

@@ -13,6 +13,7 @@ mod record;
 #[cfg(test)]
 pub(crate) mod test_support;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a time to begin with")]
 mod tests;
 
 use std::fmt;

@@ -371,4 +371,5 @@ impl ClientTrust {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "certificates are issued for now")]
 mod tests;

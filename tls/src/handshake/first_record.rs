@@ -74,6 +74,7 @@ fn is_short(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "each client has a deadline")]
 mod tests {
     use std::time::Duration;
 

@@ -170,6 +170,7 @@ fn alert(content: &[u8]) -> Result<RecordContent, RecordError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a time to begin with")]
 mod tests {
     use super::*;
 

@@ -182,4 +182,5 @@ fn is_key_identifier(extension: &X509Extension<'_>) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "certificates are issued for now")]
 mod tests;
