@@ -14,6 +14,7 @@ mod ends;
 mod files;
 mod first_bytes;
 mod framing;
+mod grants;
 mod half_close;
 mod health;
 mod limits;

@@ -16,4 +16,5 @@ pub mod memory_gauge;
 pub mod parent;
 pub mod priority;
 pub mod program;
+pub mod replace;
 pub mod systemd;

@@ -45,21 +45,7 @@ impl Policy {
     /// ```
     pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
         let draft = PolicyDraft::read(file, text)?;
-        let mut policy = Self {
-            file: Arc::clone(&draft.file),
-            gateway: Arc::clone(&draft.gateway),
-            groups: imbl::HashMap::new(),
-            clients: imbl::HashMap::new(),
-            index: GroupIndex::default(),
-            protocols: OrdMap::new(),
-        };
-        for group in &draft.groups {
-            policy.put_group(group);
-        }
-        for client in &draft.clients {
-            policy.put_client(client);
-        }
-        draft.tested(policy)
+        draft.tested(draft.policy())
     }
 
     /// Parses the policy that is to follow this one, and returns the changes that lead to it as
@@ -86,7 +72,7 @@ impl Policy {
 /// Contents of a policy's file, valid except that its own tests have not yet run: they need a whole
 /// policy.
 #[derive(Debug)]
-struct PolicyDraft {
+pub(super) struct PolicyDraft {
     file: Arc<str>,
     gateway: Arc<GatewayPolicy>,
     groups: Vec<Arc<GroupPolicy>>,
@@ -95,7 +81,7 @@ struct PolicyDraft {
 }
 
 impl PolicyDraft {
-    fn read(file: &str, text: &str) -> Result<Self, PolicyError> {
+    pub(super) fn read(file: &str, text: &str) -> Result<Self, PolicyError> {
         let file = Arc::from(file);
         let mut problems = ProblemList::default();
         let draft = if text.len() > LARGEST_FILE {
@@ -112,8 +98,27 @@ impl PolicyDraft {
         }
     }
 
+    /// Returns the policy with these contents.
+    pub(super) fn policy(&self) -> Policy {
+        let mut policy = Policy {
+            file: Arc::clone(&self.file),
+            gateway: Arc::clone(&self.gateway),
+            groups: imbl::HashMap::new(),
+            clients: imbl::HashMap::new(),
+            index: GroupIndex::default(),
+            protocols: OrdMap::new(),
+        };
+        for group in &self.groups {
+            policy.put_group(group);
+        }
+        for client in &self.clients {
+            policy.put_client(client);
+        }
+        policy
+    }
+
     /// Returns `policy`, which was made of this draft, if it passes the draft's tests.
-    fn tested(&self, policy: Policy) -> Result<Policy, PolicyError> {
+    pub(super) fn tested(&self, policy: Policy) -> Result<Policy, PolicyError> {
         let mut problems = ProblemList::default();
         problems.name_files(&self.gateway.tls);
         for test in &self.tests {

@@ -18,7 +18,7 @@ const MOST_VALUES: usize = 16_000_000;
 /// cannot exhaust the memory.
 const MOST_REPEATED: usize = 4_000_000;
 /// Largest depth of nesting; the policy itself has a depth of 6.
-const DEEPEST: usize = 16;
+pub(super) const DEEPEST: usize = 16;
 
 /// One value with the position of its beginning.
 #[derive(Debug, Clone)]
@@ -234,7 +234,7 @@ pub(crate) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
     }
 }
 
-fn is_nothing(text: &str) -> bool {
+pub(super) fn is_nothing(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 

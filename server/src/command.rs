@@ -22,6 +22,7 @@ use crate::program;
 use crate::run::{self, RunEnd, RunSettings, StartKind};
 
 mod environment;
+mod grant;
 mod help;
 mod json_events;
 mod log_filter;
@@ -103,6 +104,12 @@ enum PortcullisCommand {
         #[command(flatten)]
         format: AnswerFormat,
     },
+    /// Grant groups to clients in the policy's file, and show who gains access.
+    ///
+    /// The rest of the file stays as it is, with comments and layout. A client that the policy does
+    /// not have is added with the default limits. Nothing is written if the policy is not valid, or
+    /// fails its own tests with the grant. A running gateway notices the change by itself.
+    Grant(grant::GrantArguments),
     /// Replace the running gateway by a new process of the same or another program, without losing
     /// a connection.
     ///
@@ -216,6 +223,7 @@ impl CommandLine {
                     Ok(if difference.is_empty() { 0 } else { DIFFERS })
                 }))
             }
+            PortcullisCommand::Grant(arguments) => grant::grant(&arguments),
             PortcullisCommand::Upgrade(arguments) => upgrade::upgrade(&arguments),
             PortcullisCommand::Steer { instance, action } => {
                 steering::steer(&instance.pin_dir(), &action)
