@@ -30,7 +30,6 @@ mod journal;
 mod lock;
 mod name;
 mod paths;
-mod policy_file;
 mod profile;
 mod renewal;
 mod revocation;
@@ -40,7 +39,6 @@ mod signature;
 mod spec;
 mod store;
 mod target;
-mod yaml;
 
 pub use rcgen;
 
@@ -56,7 +54,6 @@ pub use crate::index::{CertificateIndex, CertificateState, IndexEntry};
 pub use crate::issued::IssuedCertificate;
 pub use crate::name::{LONGEST_NAME, NameError, check_common_name, check_file_stem};
 pub use crate::paths::{CA_STEM, SERVER_STEM, certificate_path, crl_path, key_path};
-pub use crate::policy_file::{GrantAddition, GrantEdit, PolicyFileError, fragment};
 pub use crate::serial::{CertificateSerial, RandomError};
 pub use crate::spec::{AuthoritySpec, LeafSpec, LeafUsage};
 pub use crate::store::{Overwrite, read_text};

@@ -45,8 +45,6 @@ pub(crate) enum FileAccess {
     Owner,
     /// 0400, readable by the owner and not to be changed: the authority's key.
     Sealed,
-    /// The mode of the file that it replaces.
-    Mode(u32),
 }
 
 impl FileAccess {
@@ -55,7 +53,6 @@ impl FileAccess {
             Self::Public => 0o644,
             Self::Owner => 0o600,
             Self::Sealed => 0o400,
-            Self::Mode(mode) => mode,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use certgen::{CertgenError, NameError, PolicyFileError};
+use certgen::{CertgenError, NameError};
 use thiserror::Error;
 
 /// Failures of a command.
@@ -11,8 +11,6 @@ use thiserror::Error;
 pub(crate) enum CommandError {
     #[error(transparent)]
     Certgen(#[from] CertgenError),
-    #[error(transparent)]
-    Policy(#[from] PolicyFileError),
     #[error("the name {name:?} cannot be a file name")]
     FileName { name: String, source: NameError },
     #[error("{0:?} is given twice")]

@@ -1,13 +1,14 @@
 //! Commands that make new certificates: `ca`, `server` and `client`.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use certgen::{
-    Authority, AuthorityDirectory, AuthoritySpec, CA_STEM, CertgenError, GrantEdit, LeafSpec,
-    Overwrite, PolicyFileError, SERVER_STEM, check_file_stem, crl_path,
+    Authority, AuthorityDirectory, AuthoritySpec, CA_STEM, CertgenError, LeafSpec, Overwrite,
+    SERVER_STEM, check_file_stem, crl_path,
 };
 use clap::Args;
 use time::{Duration, OffsetDateTime};
@@ -89,12 +90,12 @@ pub(crate) struct NewClients {
     /// Read more names from this file, one on each line; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Group that the clients may reach.
+    /// Group that the clients may reach, for the commands that are printed.
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
-    /// Add the clients to this policy file, keeping its comments and layout.
-    #[arg(long, value_name = "POLICY", requires = "group")]
-    add_to: Option<PathBuf>,
+    /// Removed; its only use is the error, which names the command that took its place.
+    #[arg(long, value_name = "POLICY", hide = true, value_parser = added_elsewhere)]
+    add_to: Option<Infallible>,
     #[command(flatten)]
     leaf: NewLeaf,
 }
@@ -104,8 +105,6 @@ impl NewClients {
         let names = self.all_names()?;
         let clients: Vec<&str> = names.iter().map(String::as_str).collect();
         let directory = AuthorityDirectory::lock(dir)?;
-        // An error in the policy file must show before anything is issued.
-        let grant = self.plan(&clients)?;
         let leaves = names
             .iter()
             .map(|name| (name.clone(), LeafSpec::client(name)));
@@ -114,16 +113,7 @@ impl NewClients {
             announce(dir, client, out)?;
         }
         let group = self.group.as_deref().unwrap_or(ANY_GROUP);
-        match grant {
-            Some((path, grant)) => {
-                let additions = grant.additions().to_vec();
-                grant.write()?;
-                for (client, addition) in clients.iter().zip(additions) {
-                    usage::granted(path, addition, client, out)?;
-                }
-            }
-            None => usage::fragment(&clients, group, out)?,
-        }
+        usage::grant(&clients, group, out)?;
         if let [client] = clients.as_slice() {
             usage::commands(dir, client, group, out)?;
         }
@@ -155,13 +145,15 @@ impl NewClients {
         }
         Ok(names)
     }
+}
 
-    fn plan(&self, clients: &[&str]) -> Result<Option<(&Path, GrantEdit)>, PolicyFileError> {
-        let (Some(path), Some(group)) = (&self.add_to, &self.group) else {
-            return Ok(None);
-        };
-        Ok(Some((path, GrantEdit::plan(path, clients, group)?)))
-    }
+/// Refuses every value of `--add-to`.
+fn added_elsewhere(policy: &str) -> Result<Infallible, String> {
+    Err(format!(
+        "certgen does not edit policies; leave `--add-to` out, and then run \
+         `portcullis grant CLIENT GROUP --policy {}`",
+        usage::shell(policy)
+    ))
 }
 
 /// Checks that files can be named after a client or server.

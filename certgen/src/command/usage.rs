@@ -1,32 +1,32 @@
-//! Instructions that are printed for a new client: the policy's line, and commands to paste.
+//! Instructions that are printed for a new client: commands to paste.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-use certgen::{CA_STEM, GrantAddition, certificate_path, key_path};
+use certgen::{CA_STEM, certificate_path, key_path};
 
-/// Prints the change that the policy file got for one client.
-pub(crate) fn granted(
-    policy: &Path,
-    addition: GrantAddition,
-    client: &str,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let policy = policy.display();
-    match addition {
-        GrantAddition::Client => writeln!(out, "added {client} to {policy}"),
-        GrantAddition::Group => writeln!(out, "added the group to {client} in {policy}"),
-        GrantAddition::Nothing => writeln!(out, "{client} already has that group in {policy}"),
-    }
-}
-
-/// Prints the section that the policy needs for the clients.
-pub(crate) fn fragment(clients: &[&str], group: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "\nIn the policy:\n\n{}",
-        certgen::fragment(clients, group).trim_end()
-    )
+/// Prints the command that grants the group to the clients, in the policy of the working directory.
+pub(crate) fn grant(clients: &[&str], group: &str, out: &mut dyn Write) -> io::Result<()> {
+    let Some((client, others)) = clients.split_first() else {
+        return Ok(());
+    };
+    let others: Vec<String> = others
+        .iter()
+        .flat_map(|other| {
+            let gap = if other.starts_with('-') { "=" } else { " " };
+            [" --also", gap, &shell(other)].map(str::to_owned)
+        })
+        .collect();
+    let others = others.concat();
+    let is_like_an_option = |word: &str| word.starts_with('-');
+    // A name that begins like an option goes behind all options.
+    let (first, second) = (shell(client), shell(group));
+    let words = if is_like_an_option(client) || is_like_an_option(group) {
+        format!("{others} -- {first} {second}")
+    } else {
+        format!(" {first} {second}{others}")
+    };
+    writeln!(out, "\nTo grant access:\n\nportcullis grant{words}")
 }
 
 /// Prints commands that connect as the client; the server name (SNI) is the group's.
@@ -71,7 +71,7 @@ pub(crate) fn announce(dir: &Path, stem: &str, out: &mut dyn Write) -> io::Resul
 }
 
 /// Quotes a word so that a shell passes it on unchanged.
-fn shell(word: &str) -> String {
+pub(crate) fn shell(word: &str) -> String {
     let safe =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | ':' | '+');
     if !word.is_empty() && word.chars().all(safe) {
@@ -89,5 +89,22 @@ mod tests {
         assert_eq!(shell("certs/a-b.crt"), "certs/a-b.crt");
         assert_eq!(shell("a b"), "'a b'");
         assert_eq!(shell("$(x)'y"), r"'$(x)'\''y'");
+    }
+
+    #[test]
+    fn a_grant_is_one_command_whatever_the_names_are() {
+        let told = |clients: &[&str], group| {
+            let mut out = Vec::new();
+            grant(clients, group, &mut out).unwrap();
+            let told = String::from_utf8(out).unwrap();
+            told.lines().last().unwrap().to_owned()
+        };
+        assert_eq!(told(&["a"], "GROUP"), "portcullis grant a GROUP");
+        let many = told(&["a", "-b", "c d"], "ui");
+        assert_eq!(many, "portcullis grant a ui --also=-b --also 'c d'");
+        let dashes = told(&["-a b", "c"], "ui");
+        assert_eq!(dashes, "portcullis grant --also c -- '-a b' ui");
+        assert_eq!(told(&["-a"], "ui"), "portcullis grant -- -a ui");
+        assert_eq!(told(&["a"], "-u"), "portcullis grant -- a -u");
     }
 }
