@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use certgen::{Authority, AuthoritySpec, Overwrite};
+use gateway::snapshot::GatewaySnapshot;
+use gateway::tls_files::settings_files;
+use gateway::verifier::Verifier;
 use lb::LoadBalancer;
 use libfuzzer_sys::fuzz_target;
 use policy::Policy;
-use portcullis::snapshot::GatewaySnapshot;
-use portcullis::tls_files::settings_files;
-use portcullis::verifier::Verifier;
 use rustls::HandshakeKind;
 use rustls::server::Acceptor;
 use rustls_pki_types::UnixTime;

@@ -1,9 +1,9 @@
 //! Whatever a certificate says, it names one client in visible characters or nobody.
 #![no_main]
 
+use gateway::client_identity::Identity;
 use libfuzzer_sys::fuzz_target;
 use policy::ClientName;
-use portcullis::client_identity::Identity;
 use rustls_pki_types::CertificateDer;
 
 /// `UTF8String` and `PrintableString`.

@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use arbitrary::Arbitrary;
+use gateway::proxy_header::ProxyHeader;
 use libfuzzer_sys::fuzz_target;
 use policy::ClientName;
 use policy::SniName;
-use portcullis::proxy_header::ProxyHeader;
 use ppp::v2::{Addresses, Header};
 
 /// The longest protocol that ALPN can name (RFC 7301 3.1).

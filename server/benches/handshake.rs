@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use certgen::{Authority, AuthoritySpec, Overwrite};
+use gateway::snapshot::GatewaySnapshot;
+use gateway::tls_files::settings_files;
+use gateway::verifier::Verifier;
 use lb::LoadBalancer;
 use portcullis::policy::Policy;
-use portcullis::snapshot::GatewaySnapshot;
-use portcullis::tls_files::settings_files;
-use portcullis::verifier::Verifier;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;

@@ -19,6 +19,9 @@ const LEVELS: [(&str, &str); 9] = [
 /// Default level of [`log_filter`], for all parts of the program without a directive.
 const USUAL: &str = "info";
 
+/// Crates that a directive for `portcullis` is for too: together they are the program.
+const PARTS: [&str; 4] = ["gateway", "host", "policy", "tls"];
+
 /// Reason why [`log_filter`] refused the value of `--log`.
 #[derive(Debug, Error)]
 pub(super) enum LogFilterError {
@@ -53,6 +56,9 @@ fn directives(log: &str) -> Result<String, LogFilterError> {
     {
         // Directives for spans have brackets; there are no spans.
         if part.contains('=') && !part.contains(['[', '{']) {
+            if let Some(level) = part.strip_prefix("portcullis=") {
+                directives.extend(PARTS.map(|name| format!("{name}={level}")));
+            }
             directives.push(part.to_owned());
             continue;
         }
@@ -91,6 +97,10 @@ mod tests {
         assert_eq!(directives("lb=debug").unwrap(), "info,lb=debug");
         assert_eq!(directives("warn, lb=debug").unwrap(), "warn,lb=debug");
         assert_eq!(directives("").unwrap(), "info");
+        assert_eq!(
+            directives("portcullis=debug,gateway=warn").unwrap(),
+            "info,gateway=debug,host=debug,policy=debug,tls=debug,portcullis=debug,gateway=warn"
+        );
     }
 
     #[test]

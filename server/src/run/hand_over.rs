@@ -101,7 +101,7 @@ impl GatewayProcess {
             listeners: candidate.listeners(),
             pid: candidate.pid(),
             old_pid: std::process::id(),
-            connections: self.gateway.connections().len(),
+            connections: self.gateway.connections().open(),
         };
         if requested.dry_run {
             self.tasks.spawn(candidate.dismiss());
