@@ -297,6 +297,8 @@ async fn a_certificate_that_is_not_a_clients_is_refused() {
     let (world, upstream) = world(&authority).await;
     let gateway = world.start().await;
     let usage = |bits: u8| extension(0x0f, &[0x03, 0x02, 0x00, bits]);
+    let is_authority = extension(0x13, &der(0x30, &[&[0x01, 0x01, 0xff]]));
+    let for_clients = extension(0x25, &der(0x30, &[CLIENT_AUTH]));
     let rows: [(&str, Vec<u8>, Option<AlertDescription>); 7] = [
         ("no purpose", extensions(&[], &[]), Some(AccessDenied)),
         (
@@ -326,16 +328,7 @@ async fn a_certificate_that_is_not_a_clients_is_refused() {
         ),
         (
             "an authority's",
-            der(
-                0xa3,
-                &[&der(
-                    0x30,
-                    &[
-                        &extension(0x13, &der(0x30, &[&[0x01, 0x01, 0xff]])),
-                        &extension(0x25, &der(0x30, &[CLIENT_AUTH])),
-                    ],
-                )],
-            ),
+            der(0xa3, &[&der(0x30, &[&is_authority, &for_clients])]),
             Some(UnsupportedCertificate),
         ),
     ];

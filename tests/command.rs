@@ -200,30 +200,33 @@ async fn help_is_no_wider_than_the_terminal_and_breaks_between_words() {
     }
 }
 
+/// The variables of `portcullis run`, without `PORTCULLIS_`.
+const VARIABLES_OF_RUN: [&str; 8] = [
+    "POLICY",
+    "ACCESS_LOG",
+    "WORKERS",
+    "STANDBY",
+    "INSTANCE",
+    "BPFFS",
+    "LOG",
+    "LOG_FORMAT",
+];
+/// Variables that others set: a Kubernetes service named `portcullis`, or `portcullis-log`, puts
+/// some of them into every pod.
+const VARIABLES_OF_OTHERS: [&str; 7] = [
+    "PORT",
+    "SERVICE_PORT",
+    "JSON",
+    "EXPLAIN_PORT",
+    "DRY_RUN",
+    "TIMEOUT",
+    "USER",
+];
+
 #[tokio::test]
 async fn variables_that_others_set_break_no_command() {
     let world = world().await;
-    let ours = [
-        "POLICY",
-        "ACCESS_LOG",
-        "WORKERS",
-        "STANDBY",
-        "INSTANCE",
-        "BPFFS",
-        "LOG",
-        "LOG_FORMAT",
-    ];
-    // A Kubernetes service named `portcullis`, or `portcullis-log`, puts these into every pod.
-    let others = [
-        "PORT",
-        "SERVICE_PORT",
-        "JSON",
-        "EXPLAIN_PORT",
-        "DRY_RUN",
-        "TIMEOUT",
-        "USER",
-    ];
-    let variables = ours.iter().chain(&others);
+    let variables = VARIABLES_OF_RUN.iter().chain(&VARIABLES_OF_OTHERS);
     let variables = variables.map(|name| (format!("PORTCULLIS_{name}"), "tcp://10.43.7.9:8443"));
     let empty = World::new();
     for (world, arguments) in [

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use std::fmt::Write;
 
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
-use strict_pem::{PemFault, read};
+use strict_pem::{PemFault as Fault, read};
 
 /// Two sections of one byte and two bytes.
 const TWO: &str =
@@ -79,10 +79,17 @@ SHA256 Fingerprint=9C:AE:81:00
     assert_eq!(labels(&format!("{text}{TWO}{text}")).len(), 2);
 }
 
+/// One section, in full.
+const WHOLE: &str = "-----BEGIN ONE-----\nMA==\n-----END ONE-----\n";
+
+fn expect_fault(text: &str, line: usize, fault: Fault) {
+    let error = read(text.as_bytes()).expect_err(text);
+    assert_eq!((error.line, error.fault), (line, fault), "{text}");
+}
+
 #[test]
 fn whatever_is_not_read_is_an_error_at_its_line() {
-    use PemFault as Fault;
-    let whole = "-----BEGIN ONE-----\nMA==\n-----END ONE-----\n";
+    let whole = WHOLE;
     let content = "MIIBtjCCAVugAwIBAgITBmyf1XSXNmY/Owua2eiedgPySjAKBggqhkjOPQQDAjA5";
     let one = || "ONE".to_owned();
     for (text, line, fault) in [
@@ -123,6 +130,17 @@ fn whatever_is_not_read_is_an_error_at_its_line() {
                 ended: "TWO".to_owned(),
             },
         ),
+    ] {
+        expect_fault(&text, line, fault);
+    }
+    let error = read(b"# text\n\x30\x82\xff").unwrap_err();
+    assert_eq!((error.line, error.fault), (2, Fault::NotText));
+}
+
+#[test]
+fn content_that_is_not_plain_base64_is_an_error_at_its_line() {
+    let whole = WHOLE;
+    for (text, line, fault) in [
         (whole.replace("MA==\n", ""), 2, Fault::Empty),
         (whole.replace("MA==", "MA="), 3, Fault::Base64),
         (whole.replace("MA==", "MB=="), 3, Fault::Base64),
@@ -137,7 +155,7 @@ fn whatever_is_not_read_is_an_error_at_its_line() {
         (
             whole.replace("MA==", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES\n\nMA=="),
             2,
-            Fault::Encrypted(one()),
+            Fault::Encrypted("ONE".to_owned()),
         ),
         (
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----"
@@ -146,11 +164,8 @@ fn whatever_is_not_read_is_an_error_at_its_line() {
             Fault::Encrypted("PRIVATE KEY".to_owned()),
         ),
     ] {
-        let error = read(text.as_bytes()).expect_err(&text);
-        assert_eq!((error.line, error.fault), (line, fault), "{text}");
+        expect_fault(&text, line, fault);
     }
-    let error = read(b"# text\n\x30\x82\xff").unwrap_err();
-    assert_eq!((error.line, error.fault), (2, Fault::NotText));
 }
 
 /// Base64 by the book, apart from the reader's own.

@@ -40,6 +40,7 @@ pub(crate) fn refused(text: &str) -> String {
         .to_string()
 }
 
+/// Asserts that `text` is refused for `message`, perhaps among others.
 pub(crate) fn assert_told(text: &str, message: &str) {
     let told = refused(text);
     assert!(

@@ -148,7 +148,7 @@ fn each_mistake_in_a_name_or_a_value_is_told_with_what_was_expected() {
 }
 
 #[test]
-fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
+fn each_mistake_in_a_clients_line_is_told_with_its_place() {
     for (rest, message) in [
         (
             "clients: {one: {groups: [lodger]}}",
@@ -187,6 +187,14 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
             "clients: {one: {groups: [web], rate: 5/d}}",
             "6:38: `5/d` is not a rate; expected one such as `5/s`, `300/m` or `1000/h`; leave `rate` out for no limit",
         ),
+    ] {
+        assert_client_told(rest, message);
+    }
+}
+
+#[test]
+fn each_mistake_in_a_test_is_told_with_its_place() {
+    for (rest, message) in [
         (
             "clients: {one: {groups: [web]}}\ntests:\n  - {client: one, sni: ledger, expect: allow}",
             "8:5: this test fails: expected allow, but the policy says deny: client `one` is not \
@@ -211,12 +219,16 @@ fn each_mistake_in_a_clients_line_or_a_test_is_told_with_its_place() {
             "7:9: `expect` is missing in a test",
         ),
     ] {
-        let text = with(&format!("{GROUPS}{rest}\n"));
-        assert_eq!(refused(&text), format!("p.yaml:{message}"), "{rest}");
+        assert_client_told(rest, message);
     }
 }
 
-/// Asserts that `text` is refused for `message`, perhaps among others.
+/// Asserts that the clients and tests in `rest` are refused for `message` alone.
+fn assert_client_told(rest: &str, message: &str) {
+    let text = with(&format!("{GROUPS}{rest}\n"));
+    assert_eq!(refused(&text), format!("p.yaml:{message}"), "{rest}");
+}
+
 #[test]
 fn all_problems_are_told_at_once_in_the_order_of_the_file_but_no_more_than_twenty() {
     let mut text = with(GROUPS) + "clients:\n";

@@ -36,16 +36,7 @@ fn main() {
         numbers.get(1).copied().unwrap_or(100_000),
     );
     let dir = tempfile::tempdir().expect("a folder for the policy");
-    let authority = Authority::new(&AuthoritySpec::default()).expect("an authority");
-    let certs = dir.path().join("certs");
-    authority
-        .save(&certs, Overwrite::Refuse)
-        .expect("the authority is saved");
-    let own = authority
-        .server(&["group-999.example.test"])
-        .expect("a certificate");
-    own.save(&certs, "server", Overwrite::Refuse)
-        .expect("the certificate is saved");
+    let authority = issue_into(&dir.path().join("certs"));
     let upstream = echo();
     let text = generate(groups, clients)
         .replace("listen: [\"127.0.0.1:8443\"]", "listen: [\"127.0.0.1:0\"]")
@@ -99,6 +90,20 @@ fn main() {
     );
     gateway.process.kill().expect("the gateway ends");
     gateway.process.wait().expect("the gateway has ended");
+}
+
+/// Saves an authority and the gateway's certificate.
+fn issue_into(certs: &Path) -> Authority {
+    let authority = Authority::new(&AuthoritySpec::default()).expect("an authority");
+    authority
+        .save(certs, Overwrite::Refuse)
+        .expect("the authority is saved");
+    let own = authority
+        .server(&["group-999.example.test"])
+        .expect("a certificate");
+    own.save(certs, "server", Overwrite::Refuse)
+        .expect("the certificate is saved");
+    authority
 }
 
 fn put(path: &Path, text: &str) {
