@@ -1,8 +1,8 @@
 //! Atomic changes of several files, which survive a process that is killed half way.
 //!
 //! The steps of a change are first written to `ca.journal`, which is removed last. If a process
-//! ends in between, the next one that locks the directory takes the remaining steps. Every step
-//! can therefore be taken twice.
+//! ends in between, the next one that locks the directory takes the remaining steps. So every step
+//! is idempotent.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,8 @@ use crate::error::CertgenError;
 use crate::index::{self, IndexEntry};
 use crate::store::{self, DraftFile, FileAccess, Overwrite};
 
-/// Number of pairs from which the whole file system is synced, which is one wait for all files.
+/// Number of pairs from which on the whole file system is synced: one wait instead of one for each
+/// file.
 const MANY: usize = 8;
 
 /// A prepared change of an authority's directory; [`DirectoryChange::commit`] makes it.
@@ -42,7 +43,7 @@ impl DirectoryChange {
         }
     }
 
-    /// Adds a key and its certificate, which get their names.
+    /// Adds a key and its certificate, which are renamed to their final names.
     pub(crate) fn pair(&mut self, key: DraftFile, certificate: DraftFile) {
         self.pairs.push((key, certificate));
     }

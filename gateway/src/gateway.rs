@@ -43,7 +43,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// Reason why a gateway cannot start.
 #[derive(Debug, Error)]
 pub enum GatewayStartError {
-    /// An address of the policy cannot be listened on.
+    /// The gateway cannot listen on an address of the policy.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// Steering is required, but is not available.
@@ -89,8 +89,8 @@ impl Gateway {
     }
 
     /// Starts the workers and binds the policy's addresses, except those of `inherited` listeners,
-    /// but accepts no clients yet. A standby binds no addresses: they would be served beside the
-    /// primary's.
+    /// but accepts no clients yet. A standby binds no addresses, because it would then serve
+    /// clients while the primary does.
     ///
     /// # Errors
     ///

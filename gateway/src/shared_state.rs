@@ -25,9 +25,9 @@ use crate::standby::StandbyState;
 /// Owner of the connections that are queued at the listeners when accepting stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueuedConnections {
-    /// This process: they are accepted, and drained as all others.
+    /// This process: it accepts them, and they are drained like all others.
     Ours,
-    /// The process that has the same listeners: they are left to it.
+    /// The other process that has the same listeners; it accepts them.
     Theirs,
 }
 

@@ -41,8 +41,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Starts a worker on its own thread, which is bound to `processor` if one is given. It accepts on
-/// every listener that it receives through `assigned`. A panic of the worker ends the process, so
-/// that another process serves its listeners.
+/// every listener that it receives through `assigned`. A panic of the worker ends the process:
+/// without the worker, nobody would accept on its listeners.
 pub(crate) fn start(
     number: usize,
     processor: Option<usize>,
@@ -58,8 +58,12 @@ pub(crate) fn start(
             if let Some(processor) = processor
                 && let Err(error) = affinity::stay_on(processor)
             {
-                tracing::warn!(worker = number, processor, %error, "cannot keep a worker on its \
-                                                                    processor");
+                tracing::warn!(
+                    worker = number,
+                    processor,
+                    %error,
+                    "cannot keep a worker on its processor"
+                );
             }
             let acceptor = Acceptor {
                 shared,
@@ -69,8 +73,8 @@ pub(crate) fn start(
             };
             let work = || runtime.block_on(work(acceptor, assigned));
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                // No thread serves its listeners and connections any more: another process serves
-                // them all.
+                // Without this thread its listeners are not served. The supervisor or a standby
+                // replaces the process.
                 tracing::error!(worker = number, "a worker has ended; the process ends too");
                 abort();
             }

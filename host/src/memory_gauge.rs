@@ -18,7 +18,7 @@ const EACH: u64 = 16 * 1024;
 const ROOM: usize = 8 * 1024;
 /// Tenths of a control group's limit that may be in use before it is full.
 const TENTHS: u64 = 9;
-/// The machine is full when less than one part in so many of its memory is available.
+/// The machine is full when less than this fraction (1/n) of its memory is available.
 const MACHINE_SHARE: u64 = 50;
 /// Mount point of control groups (systemd, containers) of version 2.
 const GROUPS: &str = "/sys/fs/cgroup";
@@ -49,8 +49,8 @@ struct MemoryReading {
 impl MemoryGauge {
     /// Returns true if there is no memory for one more client: the process has reached `limit` (in
     /// bytes; `None` for no limit of its own), or its control group or the machine has hardly any
-    /// left (10 % of the limit, 2 % of the machine). Counts the client. What cannot be read, for
-    /// want of `/proc` or of control groups of version 2, is no limit.
+    /// left (10 % of the limit, 2 % of the machine). Counts the client. A limit that
+    /// cannot be read, without `/proc` or control groups of version 2, does not count.
     pub fn is_full(&self, limit: Option<NonZeroU64>, now: Instant) -> bool {
         let mut measured = self.0.lock();
         let is_due =

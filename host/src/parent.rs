@@ -48,7 +48,7 @@ impl ParentProcess {
     ///
     /// # Errors
     ///
-    /// The kernel refuses it, or no socket or signal can be had.
+    /// The kernel refuses it, or a socket or signal is not available.
     pub fn new() -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
         let (ours, theirs) = UnixStream::pair()?;

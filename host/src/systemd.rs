@@ -73,8 +73,10 @@ pub async fn follows_the_main_process() -> bool {
     }
     let read = is_read().await;
     if let Err(error) = &read {
-        tracing::warn!(%error, "the service manager does not answer; this process stays as the \
-                                gateway's parent");
+        tracing::warn!(
+            %error,
+            "the service manager does not answer; this process stays as the gateway's parent"
+        );
     }
     read.is_ok()
 }

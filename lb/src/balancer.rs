@@ -31,7 +31,7 @@ impl Tier {
     }
 }
 
-/// Number of steps in which a newcomer reaches its share.
+/// Number of steps of the slow start, in which an upstream that has come up reaches its share.
 pub(crate) const STEPS: u32 = 16;
 
 /// Chooses the upstream with the fewest connections over its weight, and counts the connection.
@@ -62,8 +62,8 @@ struct BalancerMember {
     active: u32,
     /// Connections that failed lately, which count as if they were open.
     failed: u32,
-    /// Additional load of a newcomer, as a number of connections; it falls by `step` with each step
-    /// of [`Balancer::ease`].
+    /// Additional load during the slow start, as a number of connections; it falls by `step` with
+    /// each step of [`Balancer::ease`].
     handicap: u32,
     step: u32,
     weight: NonZeroU32,

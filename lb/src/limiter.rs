@@ -31,7 +31,8 @@ type KeyedLimiter<C> = RateLimiter<
 /// Decides for each client whether it may open a connection now.
 ///
 /// Limits are passed with each call. Lowering one refuses new connections and cuts none, and the
-/// counts outlive every change of policy. A client whose rate changes starts the new rate afresh.
+/// counts outlive every change of policy. A client whose rate changes starts with the full new
+/// rate.
 ///
 /// Memory grows with the clients that are connected, and with those that connected since
 /// [`Limiter::forget_idle`] was called last, never with all that ever connected.

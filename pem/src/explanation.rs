@@ -19,7 +19,7 @@ pub(crate) fn is_comment(line: &str) -> bool {
 /// Returns true if a text looks like openssl's description of a certificate, list or key: fields,
 /// indented lines below them, rows of hexadecimal.
 ///
-/// The content of a section does not look so, because of its long words.
+/// Base64 does not look like that, because its words are long.
 pub(crate) fn is_of_openssl(text: &str) -> bool {
     let is_content =
         |word: &str| word.len() > LONGEST_WORD && word.chars().all(crate::base64::is_digit);

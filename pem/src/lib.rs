@@ -73,10 +73,7 @@ pub enum PemFault {
     #[error("another section begins before the END line of the {0}")]
     Nested(String),
     /// The text ends within a section of this label.
-    #[error(
-        "truncated PEM: truncated PEM: truncated PEM: truncated PEM: truncated PEM: the END line \
-         of the {0} is missing"
-    )]
+    #[error("truncated PEM: the END line of the {0} is missing")]
     Unended(String),
     /// A section of this label ends that has not begun.
     #[error("the BEGIN line of the {0} is missing")]
@@ -107,7 +104,7 @@ pub enum PemFault {
 ///
 /// # Errors
 ///
-/// The first line that is not understood, with its [`PemFault`].
+/// The first line that is not valid, with its [`PemFault`].
 pub fn read(text: &[u8]) -> Result<Vec<PemSection>, PemError> {
     let text = std::str::from_utf8(text).map_err(|error| PemError {
         line: 1 + count_newlines(&text[..error.valid_up_to()]),

@@ -157,8 +157,8 @@ impl AdminSocket {
     /// Opens the socket at `path` and serves it on the tokio runtime that calls this; requests go
     /// to `asked`.
     ///
-    /// An inherited listener is used if it is bound to the same path. Otherwise the socket is bound
-    /// anew, which is an error if another process listens there.
+    /// An inherited listener is used if it is bound to the same path. Otherwise a new socket is
+    /// bound, which is an error if another process listens there.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Portcullis: a gateway for TCP services.
 //!
 //! A client's certificate names the client, SNI names the service, the policy decides about access,
-//! rate and bandwidth, and the least-loaded healthy upstream gets the connection.
+//! number of connections and rate, and the least-loaded healthy upstream gets the connection.
 #![forbid(unsafe_code)]
 
 pub use gateway;

@@ -65,7 +65,8 @@ pub fn run(settings: RunSettings, kind: StartKind) -> Result<RunEnd, StartError>
     })
 }
 
-/// Runs a process that starts by itself. A signal to end ends the start too.
+/// Runs a process that starts by itself. A signal to terminate also stops a start that is under
+/// way.
 async fn run_fresh(
     settings: RunSettings,
     kept: InheritedListeners,
@@ -113,8 +114,8 @@ impl GatewayProcess {
     /// Serves until a signal ends it, or until another process replaces it and its last connection
     /// has ended.
     ///
-    /// The one `select!` is the only place that waits: an action that takes time is a task or a
-    /// thread, whose end is one more branch of it.
+    /// This `select!` is the only place that waits. An action that takes time runs as a task or a
+    /// thread, and its end is one more branch.
     async fn until_ended(
         mut self,
         mut signals: ProcessSignals,
@@ -142,7 +143,8 @@ impl GatewayProcess {
                         return Ok(self.drain_after_upgrade(successor, signals, reloads).await);
                     }
                 }
-                // A process that is taking over does so or fails first, within seconds.
+                // During a handover, a signal to terminate waits until the handover has succeeded
+                // or failed, which takes seconds.
                 _ = signals.terminate.recv(), if !pending_upgrade.is_handing_over() => self.end(),
                 _ = signals.interrupt.recv(), if !pending_upgrade.is_handing_over() => self.end(),
                 () = self.end_passed_on.notified(), if !pending_upgrade.is_handing_over() => self.end_as_passed_on(),

@@ -1,8 +1,8 @@
 //! The common name of a client, read from its verified certificate.
 //!
-//! A certificate that the right authority signed can still carry a name that means two things to
-//! two readers: several common names, a string type that compares oddly, another encoding. Only
-//! one spelling is accepted; everything else is refused, never repaired.
+//! Two programs can read different names from one certificate, even if a trusted authority signed
+//! it: it may have several common names, an unusual string type, or another encoding. So only one
+//! form is accepted. Everything else is refused, and nothing is corrected.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Fingerprint([u8; 32]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum IdentityError {
     /// The DER is not exactly one X.509 certificate.
-    #[error("the certificate cannot be read")]
+    #[error("the certificate is malformed")]
     Unreadable,
     /// The certificate is an authority's (`basicConstraints`).
     #[error("the certificate is an authority's, not a client's")]
@@ -58,7 +58,7 @@ impl CertificateIdentity {
     ///
     /// The caller has verified the chain. This checks only what the chain's verification does not:
     /// that the certificate is a client's leaf, and that it names exactly one client in exactly one
-    /// way. Which texts are names is not decided here.
+    /// way. The policy decides which texts are valid names.
     ///
     /// # Errors
     ///
@@ -134,8 +134,8 @@ fn common_name(certificate: &X509Certificate<'_>) -> Result<Arc<str>, IdentityEr
 
 /// Returns true if a subject contains this attribute in its only DER encoding (X.690, 10 and 11).
 ///
-/// The parser also accepts a class that is not universal and bytes after the value. Other readers
-/// of the same certificate need not.
+/// The parser also accepts a class that is not universal and bytes after the value. Other programs
+/// may read the same certificate in another way.
 fn is_written(subject: &[u8], attribute: &AttributeTypeAndValue<'_>) -> bool {
     let value = attribute.attr_value();
     let value = Any::from_tag_and_data(value.header.tag(), value.data);

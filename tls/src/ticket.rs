@@ -1,7 +1,8 @@
 //! The gateway's part of a session ticket: the client's certificate, and the time of its proof.
 //!
 //! A ticket replaces a client's certificate, the proof that it has the key, and the gateway's
-//! signature. It does not replace the policy: whoever opens a ticket has to authorize its client again.
+//! signature. It does not replace the policy: a process that opens a ticket authorizes its client
+//! again.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -147,7 +147,7 @@ fn message(what: InvalidMessage) -> &'static str {
         I::CertificatePayloadTooLarge => "the client's certificates are too large",
         I::InvalidServerName => "the client asked for a name that is not a DNS name",
         I::InvalidCcs => "the client, or a device in between, sent a malformed ChangeCipherSpec",
-        I::InvalidKeyUpdate => "the client sent a key update that cannot be read",
+        I::InvalidKeyUpdate => "the client sent a malformed key update",
         I::InvalidEmptyPayload => "the client sent an empty record",
         I::DuplicateExtension(_) => "the client sent an extension twice",
         I::PreSharedKeyIsNotFinalExtension => {
@@ -163,7 +163,7 @@ fn message(what: InvalidMessage) -> &'static str {
         | I::IllegalEmptyList(_)
         | I::IllegalEmptyValue
         | I::EmptyTicketValue => "the client sent a message whose lengths do not match",
-        _ => "the client sent a message that cannot be read",
+        _ => "the client sent a malformed message",
     }
 }
 
@@ -192,7 +192,7 @@ fn certificate(what: &CertificateError) -> &'static str {
         }
         C::UnhandledCriticalExtension => "the certificate has an unknown critical extension",
         C::ApplicationVerificationFailure => "the certificate was refused",
-        _ => "the certificate cannot be read",
+        _ => "the certificate is malformed",
     }
 }
 
@@ -287,7 +287,7 @@ fn plain(error: &webpki::Error) -> &'static str {
         | E::MalformedDnsIdentifier
         | E::MalformedNameConstraint
         | E::InvalidNetworkMaskConstraint => "a certificate has names that cannot be checked",
-        _ => "a certificate cannot be read",
+        _ => "a certificate is malformed",
     }
 }
 
@@ -296,7 +296,7 @@ fn date(time: UnixTime) -> String {
     OffsetDateTime::from_unix_timestamp(seconds)
         .ok()
         .and_then(|date| date.format(&Rfc3339).ok())
-        .unwrap_or_else(|| "a date that cannot be written".to_owned())
+        .unwrap_or_else(|| "a date that is out of range".to_owned())
 }
 
 #[cfg(test)]

@@ -71,10 +71,10 @@ impl VerifiedChain {
 impl ClientTrust {
     /// Loads authorities from one PEM file and revocation lists from any number of files.
     ///
-    /// All or nothing: a file that is missing, empty, incomplete or holds anything else is an
-    /// error, so that a mistake never extends nor reduces the trusted clients. A list must be
-    /// signed by one of the authorities, or by an intermediate that is in the list's own file and
-    /// was signed by one of them.
+    /// All files must be valid: one that is missing, empty, incomplete or has other contents is an
+    /// error, so that a mistake neither adds nor removes trusted clients. A list must be signed by
+    /// one of the authorities, or by an intermediate that is in the list's own file and was signed
+    /// by one of them.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ use crate::steering;
 /// attempt with the same policy may succeed.
 #[derive(Debug, Error)]
 pub enum ApplyError {
-    /// An address of the policy cannot be listened on.
+    /// The gateway cannot listen on an address of the policy.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// Another process is just taking over, and has read the policy already.

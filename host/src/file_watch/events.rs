@@ -70,8 +70,10 @@ impl FileEvents {
         let queue = queue()
             .and_then(registered)
             .inspect_err(|error| {
-                tracing::warn!(%error, "no file events (inotify); files are checked every few \
-                                        seconds");
+                tracing::warn!(
+                    %error,
+                    "no file events (inotify); files are checked every few seconds"
+                );
             })
             .ok();
         Self {
@@ -97,7 +99,7 @@ impl FileEvents {
         let Some(queue) = &self.queue else {
             return;
         };
-        // A file that was replaced by another of the same name is watched anew; a file that cannot
+        // A file that was replaced by another of the same name is watched again; a file that cannot
         // be watched is still checked by its metadata.
         let all: BTreeSet<PathBuf> = files.iter().flat_map(|file| directories(file)).collect();
         let directories = all

@@ -1,5 +1,5 @@
 //! Time of a relay: the moments at which it has to check its connection, and the reasons.
-// It decides: unlike the relay, it has neither a clock nor a socket.
+// This file only decides: unlike the relay, it has neither a clock nor a socket.
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::Duration;
@@ -16,16 +16,17 @@ pub(super) const NEVER: Duration = Duration::from_hours(24 * 365 * 10);
 
 /// First pause between two checks of the sockets after an end; each pause is twice the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// Pause from an end to the first check of the sockets if the next step is the peers', who mostly
-/// end before: a timer that is not nearer than others costs no system call.
+/// Pause from an end to the first check of the sockets if the next step is the peers'. Most of them
+/// end sooner, and a timer that is not the next to fire costs no system call.
 const FIRST_LOOK_AT_PEERS: Duration = Duration::from_millis(50);
-/// Longest pause between two checks of the sockets while bytes that were taken in arrive.
+/// Longest pause between two checks of the sockets while received bytes are on their way to the
+/// other side.
 const LONGEST_PAUSE_WHILE_ARRIVING: Duration = Duration::from_millis(250);
 /// Longest pause between two checks of the sockets while a side has ended.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Age of a connection at which keepalive is set, unless its period is shorter: most connections
-/// end before.
+/// Age of a connection at which keepalive is set, unless its period is shorter. Most connections
+/// end sooner, and save the system call.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// Time from the dial within which an upstream that ends the connection without a byte has failed.
@@ -38,19 +39,19 @@ pub(super) enum WakeReason {
     Lifetime,
     /// The silence that the rule allows is over.
     Silence,
-    /// The sockets are to be checked, since a side has ended.
+    /// A check of the sockets, because a side has ended.
     Look,
-    /// It is to be checked whether the client takes what is sent to it.
+    /// A check whether the client reads what is sent to it.
     ClientTaking,
-    /// It is to be checked whether the upstream takes what is sent to it.
+    /// A check whether the upstream reads what is sent to it.
     UpstreamTaking,
     /// The upstream has kept its connection for [`EARLY`].
     Kept,
-    /// Keepalive is to be set.
+    /// The time to set keepalive.
     Settled,
 }
 
-/// Progress of a side in taking what is sent to it.
+/// Progress of a side in reading what is sent to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DeliveryProgress {
     /// Time when it was last seen to take something, or when something was last written to it.
@@ -172,13 +173,13 @@ impl RelayClock {
         self.rule
     }
 
-    /// Notes that bytes have moved. The alarm stays as it is, and is set anew when it rings.
+    /// Notes that bytes have moved. The timer is not changed now; it is set again when it fires.
     pub(super) fn moved(&mut self, now: Instant) {
         self.last_moved = now;
     }
 
-    /// Notes that bytes were written to a side. Returns true if the alarm has to ring earlier than
-    /// set.
+    /// Notes that bytes were written to a side. Returns true if the timer must fire earlier than it
+    /// is set.
     pub(super) fn wrote(
         taking: &mut DeliveryProgress,
         step: Option<Duration>,
@@ -215,7 +216,8 @@ impl RelayClock {
         self.look = (rule.limit != SilenceLimit::EndSent).then_some(now + first);
     }
 
-    /// Returns the time that a side may take nothing of what was left behind for it: `half_closed`.
+    /// Returns the time for which a side may read nothing of what the other side left for it:
+    /// `half_closed`.
     pub(super) fn patience(&self) -> Option<Duration> {
         self.half_closed
     }
@@ -231,7 +233,7 @@ impl RelayClock {
         now.saturating_duration_since(self.last_moved) >= LINGER
     }
 
-    /// Returns the time that a side may take nothing while bytes wait for it.
+    /// Returns the time for which a side may read nothing while bytes wait for it.
     pub(super) fn stall(&self) -> Option<Duration> {
         self.stall
     }
@@ -239,7 +241,7 @@ impl RelayClock {
     fn silence(&self) -> Option<Instant> {
         let limit = match self.rule.limit {
             SilenceLimit::Idle => self.idle,
-            // Silence is then judged by what arrives.
+            // What the side reads decides then, not silence.
             _ if matches!(self.rule.over, EndCondition::WhenTaken(_)) => None,
             SilenceLimit::HalfClosed => sooner(self.half_closed, self.idle),
             SilenceLimit::EndSent => sooner(self.half_closed.map(|limit| limit / 3), self.idle),
@@ -248,7 +250,7 @@ impl RelayClock {
         limit.and_then(|limit| self.last_moved.checked_add(limit))
     }
 
-    /// Returns the time when the alarm has to ring.
+    /// Returns the time when the timer must fire.
     pub(super) fn next(&self) -> Instant {
         let never = self.last_moved + NEVER;
         [

@@ -224,7 +224,7 @@ impl Pump {
             }
         }
         if self.end > 0 {
-            // Bytes that are to be dropped keep no connection alive.
+            // Bytes that will be discarded do not keep a connection alive.
             if self.dropped.is_none() {
                 self.moved = self.moved.max(PumpProgress::Read);
             }

@@ -127,7 +127,7 @@ impl<D: Downstream> RelayCourse<'_, D> {
         self.broke(RelayError::Upstream(error));
     }
 
-    /// Notes the bytes that have moved. Returns true if the alarm has to ring earlier than set.
+    /// Notes the bytes that have moved. Returns true if the timer must fire earlier than it is set.
     fn note_moves(&mut self, clock: &mut RelayClock) -> bool {
         let (upward, downward) = (self.up.take_moved(), self.down.take_moved());
         if upward.max(downward) == PumpProgress::Nothing {

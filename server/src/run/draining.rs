@@ -32,8 +32,8 @@ const ORDERS: usize = 16;
 type PendingNotification = AbortOnDropHandle<io::Result<()>>;
 
 impl GatewayProcess {
-    /// Keeps the connections until they end, or until the gateway as a whole is to end. After that
-    /// this process stays as the parent if no other process notices the end of the one that serves.
+    /// Keeps the connections until they end, or until the whole gateway shuts down. After that this
+    /// process stays as the parent if no other process notices the end of the one that serves.
     pub(super) async fn drain_after_upgrade(
         mut self,
         followed: Box<CompletedUpgrade>,
@@ -82,9 +82,8 @@ impl GatewayProcess {
         }
     }
 
-    /// Tells the process that is to notice the end of the new one of that. Returns this process's
-    /// side of it, if it is that parent, and the notification of the service manager while it is
-    /// pending.
+    /// Arranges that another process notices the end of the new one. Returns this process's end of
+    /// the link, if it is that parent, and the pending notification of the service manager.
     async fn hand_over_supervision(
         &mut self,
         supervision: Supervision,
@@ -156,8 +155,8 @@ impl DrainingProcess {
         let mut report_suppressed = interval(REPORT_SUPPRESSED);
         loop {
             tokio::select! {
-                // If both are ready, a signal was sent before the supervisor knew of the process
-                // that serves.
+                // If both are ready, the signal comes first: it was sent before the supervisor knew
+                // the process that serves.
                 biased;
                 drained = run.shutdown.finished() => return drained,
                 signal = self.signals.next() => self.heed(run, &reloads, signal),
@@ -185,7 +184,7 @@ impl DrainingProcess {
             }
             // A restart of the gateway waits for this process.
             (None, _) if self.is_gone => run.drain(Duration::ZERO),
-            // The sender took this process for the one that serves.
+            // The sender assumed that this process serves.
             (None, _) if self.telling.is_some() => self.pass_the_end_on(run),
             (None, _) => run.end(),
         }

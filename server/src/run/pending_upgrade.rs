@@ -141,8 +141,11 @@ impl RequestedUpgrade {
 
     /// Logs and answers that the upgrade failed.
     pub(super) fn failed(self, error: UpgradeError) {
-        tracing::error!(%error, binary = %self.binary.display(), "the upgrade failed; this process \
-                                                                  goes on serving");
+        tracing::error!(
+            %error,
+            binary = %self.binary.display(),
+            "the upgrade failed; this process goes on serving"
+        );
         self.respond(Err(error));
     }
 

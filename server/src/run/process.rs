@@ -152,8 +152,10 @@ impl GatewayProcess {
         if let Some(store) = &mut self.descriptor_store {
             match self.gateway.listeners() {
                 Ok((listeners, _)) => store.keep(&listeners),
-                Err(error) => tracing::warn!(%error, "cannot pass the listeners to the service \
-                                                      manager"),
+                Err(error) => tracing::warn!(
+                    %error,
+                    "cannot pass the listeners to the service manager"
+                ),
             }
         }
     }

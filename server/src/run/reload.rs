@@ -56,7 +56,8 @@ pub(super) enum ReloadError {
     /// The thread that reads could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
-    /// A file was written to while it was read, and may be torn. It is read again once it rests.
+    /// A file changed while it was read, and may be incomplete. It is read again when it no longer
+    /// changes.
     #[error("a file changed while it was read")]
     Changing,
     /// The attempt panicked.
@@ -147,7 +148,7 @@ impl Reloader {
         };
         loop {
             if pending.due().is_some_and(|due| due <= Instant::now()) {
-                // A requested reload is not meant for a file that is only partly written either.
+                // A file that is only partly written is not read for a requested reload either.
                 watch.whole().await;
                 if self.reload(&mut watch, &mut pending).await.is_err() {
                     return;
@@ -200,8 +201,8 @@ impl Reloader {
     /// that were written meanwhile may be incomplete, and are not used.
     fn attempt(&self, watch: &mut FileWatch) -> Result<ReloadReport, ReloadError> {
         let before = self.gateway.snapshot();
-        // Only this part: the locks of the workers and of the main loop are not taken at a low
-        // priority.
+        // Only reading has low priority: it takes no lock that the workers or the main loop wait
+        // for.
         let read = priority::lowest(|| load::read_next(&self.policy, &before));
         let next = read.map_err(ReloadError::Thread)??;
         if !watch.is_as_seen() {
@@ -211,8 +212,8 @@ impl Reloader {
     }
 }
 
-/// Runs `doing` until it returns, and again after each panic: without that no later change would
-/// take effect.
+/// Runs `doing` until it returns. After a panic it runs again, because otherwise no later change
+/// would take effect.
 fn persist(mut doing: impl FnMut()) {
     while catch_unwind(AssertUnwindSafe(&mut doing)).is_err() {
         tracing::error!("the reload thread panicked; it is restarted and reads the files again");

@@ -1,9 +1,9 @@
 //! Messages between the two processes of an upgrade. Each direction has one type for each stage:
 //! the setup of the new process, the handover of the connections, and from then on the events of
-//! the old process and the commands of the new one. A message of another stage is an error of
-//! whoever receives it.
+//! the old process and the commands of the new one. A receiver treats a message of another stage as
+//! an error.
 //!
-//! The text of a message is the same in all versions ([`PROTOCOL`]).
+//! The encoding of a message is the same in all versions ([`PROTOCOL`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub(crate) const DECIDES: u32 = 2;
 /// ([`EventMessage::Drain`]).
 pub(crate) const ENDS: u32 = 3;
 
-/// Message from the old process to the new one, until that is to get ready.
+/// Message from the old process to the new one, before the new one is asked to get ready.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum SetupMessage {
     /// The first message, by which the processes learn whether they understand each other

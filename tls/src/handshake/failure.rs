@@ -20,7 +20,7 @@ pub enum HandshakeFailure {
     Late(FirstBytes),
     /// The client closed or reset the connection; the value classifies the bytes that were
     /// received.
-    #[error("the client left during the handshake")]
+    #[error("the client disconnected during the handshake")]
     Abandoned(FirstBytes),
     /// The client does not begin with TLS. It was sent an alert.
     #[error("the client does not begin with TLS: {0}")]

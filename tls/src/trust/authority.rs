@@ -63,7 +63,7 @@ pub(super) fn parse<'a>(
     match X509Certificate::from_der(certificate) {
         Ok((rest, parsed)) if rest.is_empty() && parsed.is_ca() => Ok(parsed),
         Ok(([], _)) => Err("basicConstraints does not say so"),
-        Ok(_) | Err(_) => Err("it cannot be read"),
+        Ok(_) | Err(_) => Err("it is malformed"),
     }
 }
 

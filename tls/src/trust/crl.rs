@@ -108,14 +108,14 @@ impl VerifiedCrl {
     ) -> Result<(CrlIssuer, Self), &'static str> {
         // webpki refuses everything that neither it nor this module can evaluate: critical
         // extensions, delta lists, lists for several issuers or for some reasons only.
-        let checked = BorrowedCertRevocationList::from_der(der).map_err(|_| "cannot be read")?;
+        let checked = BorrowedCertRevocationList::from_der(der).map_err(|_| "is malformed")?;
         let serials = checked
             .into_iter()
             .map(|revoked| revoked.map(|revoked| revoked.serial_number.into()))
             .collect::<Result<_, _>>()
-            .map_err(|_| "has an entry that cannot be read")?;
+            .map_err(|_| "has a malformed entry")?;
         let (rest, parsed) =
-            CertificateRevocationList::from_der(der).map_err(|_| "cannot be read")?;
+            CertificateRevocationList::from_der(der).map_err(|_| "is malformed")?;
         if !rest.is_empty() {
             return Err("has bytes after its end");
         }
@@ -268,7 +268,7 @@ fn scope(list: &CertificateRevocationList<'_>) -> Result<Option<CrlScope>, &'sta
         return Ok(None);
     };
     let ParsedExtension::IssuingDistributionPoint(point) = scope.parsed_extension() else {
-        return Err("has an issuing distribution point that cannot be read");
+        return Err("has a malformed issuing distribution point");
     };
     Ok(Some(CrlScope {
         der: scope.value.to_vec(),
@@ -294,7 +294,7 @@ fn issuer(
             && has_signed(authority, signed, signature)
         {
             profile::check_list(list, &parsed)?;
-            return CrlIssuer::of(authority).map_err(|_| "has an issuer that cannot be read");
+            return CrlIssuer::of(authority).map_err(|_| "has a malformed issuer");
         }
     }
     Err("was not signed by a client authority")

@@ -38,7 +38,7 @@ pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &
             extension.parsed_extension(),
             ParsedExtension::ParseError { .. }
         ) {
-            return Err("it has an extension that cannot be read");
+            return Err("it has a malformed extension");
         }
         if extension.critical && is_key_identifier(extension) {
             return Err("it has a critical key identifier");
@@ -57,13 +57,13 @@ pub(super) fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &
     }
     let usage = certificate
         .key_usage()
-        .map_err(|_| "its key usage cannot be read")?;
+        .map_err(|_| "its key usage is malformed")?;
     if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
         return Err("its key usage lacks keyCertSign");
     }
     let purposes = certificate
         .extended_key_usage()
-        .map_err(|_| "its purposes cannot be read")?;
+        .map_err(|_| "its extended key usage is malformed")?;
     if purposes.is_some_and(|purposes| !purposes.value.client_auth && !purposes.value.any) {
         return Err("its purposes lack clientAuth");
     }
@@ -142,7 +142,7 @@ pub(super) fn check_list(
             extension.parsed_extension(),
             ParsedExtension::ParseError { .. }
         ) {
-            return Err("has an extension that cannot be read");
+            return Err("has a malformed extension");
         }
         let must_not_be = extension.oid == OID_X509_EXT_CRL_NUMBER || is_key_identifier(extension);
         if extension.critical && must_not_be {

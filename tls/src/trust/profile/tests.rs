@@ -98,7 +98,7 @@ fn what_an_authority_says_about_itself_is_read() {
             &extended(critical(&[2, 5, 29, 35], &AUTHORITY_KEY)),
             "a critical key identifier",
         ),
-        (&extended(malformed), "an extension that cannot be read"),
+        (&extended(malformed), "a malformed extension"),
         (
             &|params| params.is_ca = IsCa::ExplicitNoCa,
             "basicConstraints does not say so",
