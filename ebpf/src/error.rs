@@ -7,6 +7,7 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use aya::pin::PinError;
 use aya::programs::ProgramError;
+use ebpf_common::MOST_WORKERS;
 use thiserror::Error;
 
 use crate::role::Role;
@@ -79,10 +80,10 @@ pub enum SteerError {
         /// The role that is taken.
         role: Role,
     },
-    /// There are more workers than [`MOST_WORKERS`](crate::MOST_WORKERS).
+    /// There are more workers than [`MOST_WORKERS`].
     #[error(
         "{0} workers are too many for steering; at most {most} are possible",
-        most = crate::MOST_WORKERS
+        most = MOST_WORKERS
     )]
     TooManyWorkers(usize),
     /// The kernel refused the programs or maps.
