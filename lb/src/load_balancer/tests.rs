@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     group_config::{GroupConfig, HealthConfig, UpstreamConfig, UpstreamState},
     limit::Rate,
+    probe_kind::ProbeKind,
 };
 
 fn probed(name: &str) -> GroupConfig {
@@ -177,14 +178,14 @@ async fn groups_without_a_first_verdict_in_time_are_named() {
             vec![UpstreamConfig::new(silent.local_addr().unwrap())],
         )
     };
-    let answer = || crate::probe_kind::ProbeKind::SendExpect {
+    let answer = || ProbeKind::SendExpect {
         send: Vec::new(),
         expect: b"+PONG".to_vec(),
     };
     balancer
         .apply([
             BalancerChange::PutGroup(group("ledger", answer())),
-            BalancerChange::PutGroup(group("plain", crate::probe_kind::ProbeKind::Off)),
+            BalancerChange::PutGroup(group("plain", ProbeKind::Off)),
             BalancerChange::PutGroup(group("audit", answer())),
         ])
         .unwrap();
