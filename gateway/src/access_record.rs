@@ -203,10 +203,14 @@ impl Record {
         self.client = Some(client);
     }
 
-    /// Notes that the client authenticated itself, by its certificate or by a ticket (`resumed`),
-    /// and is authorized to reach `group`. The handshake's duration ends here.
-    pub fn authorized(&mut self, identity: Identity, group: &Arc<str>, resumed: bool) {
-        self.resumed = resumed;
+    /// Notes that the client authenticated itself by a ticket.
+    pub fn resumed(&mut self) {
+        self.resumed = true;
+    }
+
+    /// Notes that the client authenticated itself and is authorized to reach `group`. The
+    /// handshake's duration ends here.
+    pub fn authorized(&mut self, identity: Identity, group: &Arc<str>) {
         self.client = Some(NamedClient::Proven(identity));
         self.group = Some(Arc::clone(group));
         self.handshake = Some(self.began.elapsed());

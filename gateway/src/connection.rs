@@ -83,7 +83,10 @@ async fn authenticate(
         session,
     } = handshake::accept(socket, deadline, &mut gate).await?;
     let identity = permit.identity().clone();
-    record.authorized(identity, &permit.group().name, session.resumed);
+    if session.resumed {
+        record.resumed();
+    }
+    record.authorized(identity, &permit.group().name);
     let limits = shared.snapshot().policy().gateway().limits;
     let opened = shared.limits().take_connection_slot(&limits);
     let slot = opened.inspect_err(|_| lb::Downstream::abort(&mut *client))?;

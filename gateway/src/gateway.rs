@@ -10,7 +10,7 @@ use std::time::Duration;
 use ebpf::{PinDir, Role};
 use host::affinity;
 use host::inherited_listeners::InheritedListeners;
-use lb::{Drain, LoadBalancer};
+use lb::Drain;
 use parking_lot::Mutex;
 use policy::WorkerAffinity;
 use thiserror::Error;
@@ -18,8 +18,6 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::access_record::Recorder;
-use crate::connection_table::ConnectionTable;
-use crate::limits::PreAuthLimits;
 use crate::listeners::{BoundListeners, ListenError, Listeners};
 use crate::loaded_policy::LoadedPolicy;
 use crate::shared_state::{QueuedConnections, SharedState};
@@ -198,21 +196,6 @@ impl Gateway {
     /// Returns the [`GatewaySnapshot`] that is in force now.
     pub fn snapshot(&self) -> Arc<GatewaySnapshot> {
         self.shared.snapshot()
-    }
-
-    /// Returns the [`LoadBalancer`], which holds the live state of all groups.
-    pub fn balancer(&self) -> &LoadBalancer {
-        self.shared.balancer()
-    }
-
-    /// Returns the [`PreAuthLimits`]: the limits before authentication.
-    pub fn limits(&self) -> &PreAuthLimits {
-        self.shared.limits()
-    }
-
-    /// Returns the [`ConnectionTable`]: the connections that hold a permit.
-    pub fn connections(&self) -> &Arc<ConnectionTable> {
-        self.shared.connections()
     }
 
     /// Returns the [`Recorder`] of access records.

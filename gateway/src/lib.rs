@@ -35,7 +35,6 @@ mod listen_socket;
 pub mod listeners;
 pub mod loaded_policy;
 pub mod pending_reload;
-pub mod policy_warning;
 pub mod proxy_header;
 mod quota;
 mod record_sampling;

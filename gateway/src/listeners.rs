@@ -119,9 +119,14 @@ impl Listeners {
         self.are_disabled
     }
 
-    /// Sets whether another process is taking over the listeners.
-    pub(crate) fn set_handed_over(&mut self, are_handed_over: bool) {
-        self.are_handed_over = are_handed_over;
+    /// Begins the handover to another process. No address is opened until its end.
+    pub(crate) fn begin_handover(&mut self) {
+        self.are_handed_over = true;
+    }
+
+    /// Ends the handover to another process.
+    pub(crate) fn end_handover(&mut self) {
+        self.are_handed_over = false;
     }
 
     /// Returns true while another process is taking over the listeners. None may be added then.

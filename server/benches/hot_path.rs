@@ -211,7 +211,7 @@ fn counted_record(recorder: &Arc<Recorder>, permit: &Permit) {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let mut record = recorder.begin(address, address);
     record.hello_read(1, Some("db".to_owned()));
-    record.authorized(permit.identity().clone(), &permit.group().name, false);
+    record.authorized(permit.identity().clone(), &permit.group().name);
     record.dialed(Some(address), 1);
     record.end(Outcome::Finished);
 }

@@ -7,9 +7,8 @@
 pub use gateway;
 pub use gateway::{
     access_record, client_identity, connection_event, connection_table, credentials, heartbeat,
-    known_health, limits, listeners, loaded_policy, pending_reload, policy_warning, proxy_header,
-    rejection, remote_admission, remote_connections, shared_state, snapshot, steering, tls_files,
-    verifier,
+    known_health, limits, listeners, loaded_policy, pending_reload, proxy_header, rejection,
+    remote_admission, remote_connections, shared_state, snapshot, steering, tls_files, verifier,
 };
 use host::{
     fd_limit, file, file_watch, inherited_listeners, log_writer, priority, program, systemd,
@@ -24,6 +23,7 @@ pub mod check;
 pub mod command;
 pub mod demo;
 pub mod load;
+pub mod policy_warning;
 pub mod run;
 mod table;
 #[cfg(test)]

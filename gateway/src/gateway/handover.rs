@@ -14,7 +14,7 @@ impl Gateway {
     /// Returns the health of all upstreams of which it is known.
     pub fn upstream_health(&self) -> Vec<KnownHealth> {
         let mut known = Vec::new();
-        for group in self.balancer().groups() {
+        for group in self.shared.balancer().groups() {
             known.extend(group.upstreams().iter().filter_map(|upstream| {
                 let is_up = match upstream.health {
                     UpstreamHealth::Up => true,
@@ -34,7 +34,7 @@ impl Gateway {
     /// Adopts the health of an upstream that an older process reports, unless it is known here
     /// already.
     pub fn assume_health(&self, known: &KnownHealth) {
-        if let Some(group) = self.balancer().group(&known.group) {
+        if let Some(group) = self.shared.balancer().group(&known.group) {
             group.assume(known.upstream, known.health());
         }
     }
@@ -68,14 +68,14 @@ impl Gateway {
         let mut listeners = self.listeners.lock();
         let is_the_same = self.snapshot().generation() == generation;
         if is_the_same {
-            listeners.set_handed_over(true);
+            listeners.begin_handover();
         }
         is_the_same
     }
 
     /// Ends a handover, after the other process has begun to serve or has failed.
     pub fn end_handover(&self) {
-        self.listeners.lock().set_handed_over(false);
+        self.listeners.lock().end_handover();
     }
 
     /// Leaves steering to another process.

@@ -75,7 +75,7 @@ impl Gateway {
             tracing::warn!("`workers` applies at the next start or upgrade");
         }
         let took = start.elapsed();
-        let revoked = self.connections().revoked(&next, check);
+        let revoked = self.shared.connections().revoked(&next, check);
         let gateway = next.policy().gateway();
         let on_revoke = (gateway.on_revoke, gateway.timeouts.drain);
         let generation = next.generation();

@@ -107,7 +107,7 @@ impl DemoSetup {
         let deadline = Instant::now() + PATIENCE;
         let running = self.run.gateway().snapshot();
         for group in running.policy().groups() {
-            let live = self.run.gateway().balancer().group(&group.name);
+            let live = self.run.gateway().shared().balancer().group(&group.name);
             let live = live.ok_or_else(|| DemoError::Unhealthy(group.name.to_string()))?;
             while live.lease(&[]).is_err() {
                 if Instant::now() > deadline {

@@ -9,7 +9,7 @@ const GROUPS_NAMED: usize = 20;
 /// are admitted before would be refused. The wait is bounded; after it the gateway serves as it is,
 /// and a warning names the groups of which nothing is known.
 pub(super) async fn first_verdicts(gateway: &Gateway) {
-    let balancer = gateway.balancer();
+    let balancer = gateway.shared().balancer();
     balancer
         .start()
         .expect("a runtime calls this, and nothing has ended yet");

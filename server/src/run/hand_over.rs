@@ -101,7 +101,7 @@ impl GatewayProcess {
             listeners: candidate.listeners(),
             pid: candidate.pid(),
             old_pid: std::process::id(),
-            connections: self.gateway.connections().open(),
+            connections: self.gateway.shared().connections().open(),
         };
         if requested.dry_run {
             self.tasks.spawn(candidate.dismiss());

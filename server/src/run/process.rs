@@ -123,7 +123,7 @@ impl GatewayProcess {
     pub(super) async fn wind_up(self, drained: Drained) -> Drained {
         let gateway = self.gateway;
         self.workers.ended(WORKERS_END).await;
-        let probes = gateway.balancer().stop(Duration::ZERO).await;
+        let probes = gateway.shared().balancer().stop(Duration::ZERO).await;
         debug_assert_eq!(
             probes,
             Drained::Clean,

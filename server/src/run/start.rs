@@ -305,7 +305,7 @@ async fn load_and_bind(
     {
         return Err(StartError::Descriptors(open, most));
     }
-    ready.gateway.limits().set_descriptors(descriptors);
+    ready.gateway.shared().limits().set_descriptors(descriptors);
     let report = StartReport {
         descriptor_store,
         descriptors,

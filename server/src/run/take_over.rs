@@ -29,7 +29,11 @@ impl GatewayProcess {
     fn end_revoked_remote(&self) {
         let snapshot = self.gateway.snapshot();
         let check = PermitCheck::WithChain(UnixTime::now());
-        let revoked = self.gateway.connections().revoked_remote(&snapshot, check);
+        let revoked = self
+            .gateway
+            .shared()
+            .connections()
+            .revoked_remote(&snapshot, check);
         if !revoked.is_empty() {
             let gateway = snapshot.policy().gateway();
             tracing::info!(

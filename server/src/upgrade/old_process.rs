@@ -157,6 +157,7 @@ impl CandidateProcess {
         gateway.release_steering();
         let (remote_admission, outgoing) = RemoteAdmission::new();
         let states = gateway
+            .shared()
             .connections()
             .admit_remotely(Arc::clone(&remote_admission));
         let serving = timeout(SERVE, self.serve(&states)).await;
@@ -164,7 +165,7 @@ impl CandidateProcess {
         if let Err(error) = served {
             // It may have begun to accept.
             self.process.kill().await;
-            gateway.connections().admit_locally();
+            gateway.shared().connections().admit_locally();
             drop(outgoing);
             remote_admission.close();
             gateway.restore_steering();

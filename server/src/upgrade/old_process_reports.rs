@@ -133,7 +133,7 @@ impl ConnectionReports {
             tracing::warn!(%error, pid, "cannot communicate with the new process");
         }
         // In this order: a client that finds no process to ask is admitted locally.
-        gateway.connections().admit_locally();
+        gateway.shared().connections().admit_locally();
         drop(outgoing);
         remote_admission.close();
         // The receiver is dropped if this process has ended its connections.
@@ -156,7 +156,7 @@ async fn hear(
                 continue;
             }
             CommandMessage::Cut { connection } => {
-                gateway.connections().end(connection);
+                gateway.shared().connections().end(connection);
                 continue;
             }
             CommandMessage::Followed => {

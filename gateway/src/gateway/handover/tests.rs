@@ -169,6 +169,7 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
             thread::yield_now();
             let (remote_admission, mut told) = RemoteAdmission::new();
             let states = gateway
+                .shared()
                 .connections()
                 .admit_remotely(Arc::clone(&remote_admission));
             assert!(states.len() <= LIMIT as usize);
@@ -190,8 +191,8 @@ fn what_is_handed_over_and_what_is_told_are_all_connections_and_no_others() {
                 .map(|visitor| visitor.join().unwrap())
                 .sum::<usize>();
         });
-        assert_eq!(gateway.balancer().limiter().clients(), 0);
-        gateway.connections().admit_locally();
+        assert_eq!(gateway.shared().balancer().limiter().clients(), 0);
+        gateway.shared().connections().admit_locally();
     }
     assert!(in_all > ROUNDS);
 }
@@ -201,13 +202,14 @@ async fn whoever_asks_a_process_that_is_gone_is_let_in_here() {
     let (_files, gateway, alice) = gateway();
     let (remote_admission, told) = RemoteAdmission::new();
     gateway
+        .shared()
         .connections()
         .admit_remotely(Arc::clone(&remote_admission));
     let stop = AtomicBool::new(false);
     let visiting = come_and_go(&gateway, &alice, &stop);
     let ending = async {
         tokio::task::yield_now().await;
-        gateway.connections().admit_locally();
+        gateway.shared().connections().admit_locally();
         drop(told);
         remote_admission.close();
         stop.store(true, SeqCst);
@@ -221,6 +223,7 @@ async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_e
     let (_files, gateway, alice) = gateway();
     let (remote_admission, _told) = RemoteAdmission::new();
     gateway
+        .shared()
         .connections()
         .admit_remotely(Arc::clone(&remote_admission));
     let destination = Destination {
@@ -242,7 +245,7 @@ async fn a_client_that_is_denied_after_it_was_let_in_and_before_it_has_entered_e
             // The two messages may be read before anybody who enters runs again.
             remote_admission.answer(answer(connection, AdmissionVerdict::Admitted));
             if is_cut {
-                gateway.connections().end(connection);
+                gateway.shared().connections().end(connection);
             }
         };
         let (guard, ()) = tokio::join!(biased; entering, deciding);

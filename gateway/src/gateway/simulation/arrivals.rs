@@ -53,6 +53,7 @@ impl World<'_> {
         let Some(permit) = permit else { return };
         let slot = process
             .gateway
+            .shared()
             .limits()
             .take_connection_slot(&snapshot.policy().gateway().limits);
         if self.is_quiet {

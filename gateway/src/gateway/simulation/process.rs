@@ -116,6 +116,7 @@ impl Process {
         let (mut remote, cuts) = RemoteConnections::new();
         let states = self
             .gateway
+            .shared()
             .connections()
             .admit_remotely(Arc::clone(&remote_admission));
         for one in &states {
@@ -159,7 +160,7 @@ impl Process {
             carries,
             ..
         } = self.link.take().unwrap();
-        self.gateway.connections().admit_locally();
+        self.gateway.shared().connections().admit_locally();
         drop(carries);
         remote_admission.close();
     }
@@ -187,13 +188,13 @@ impl Process {
         let Some(link) = &mut self.link else { return };
         assert!(poll(&mut link.carries).is_none());
         while let Ok(connection) = link.cuts.try_recv() {
-            self.gateway.connections().end(connection);
+            self.gateway.shared().connections().end(connection);
         }
     }
 
     /// Sets some upstreams of unknown health up or down.
     pub(super) fn probe(&self, random: &mut Random) {
-        for group in self.gateway.balancer().groups() {
+        for group in self.gateway.shared().balancer().groups() {
             for upstream in group.upstreams() {
                 if upstream.health == UpstreamHealth::Unknown && random.percent(60) {
                     let found = [UpstreamHealth::Up, UpstreamHealth::Up, UpstreamHealth::Down]

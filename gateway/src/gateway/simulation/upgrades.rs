@@ -77,6 +77,7 @@ impl World<'_> {
         let snapshot = new.gateway.snapshot();
         let revoked = new
             .gateway
+            .shared()
             .connections()
             .revoked_remote(&snapshot, PermitCheck::WithChain(UnixTime::now()));
         let (how, drain) = (new.rules.on_revoke, super::rules::DRAIN);

@@ -227,7 +227,7 @@ impl<'a> World<'a> {
 
     /// Returns the number of connections of a client that wait for a slot in a process.
     pub(super) fn waiting(&self, index: usize, client: usize) -> u32 {
-        let limiter = self.processes[index].gateway.balancer().limiter();
+        let limiter = self.processes[index].gateway.shared().balancer().limiter();
         u32::try_from(limiter.waiting(&format!("c{client}"))).unwrap()
     }
 
@@ -273,7 +273,7 @@ impl<'a> World<'a> {
                 );
             }
             assert_eq!(
-                process.gateway.connections().open(),
+                process.gateway.shared().connections().open(),
                 process.connections.len()
             );
             if self.is_quiet {
@@ -289,7 +289,11 @@ impl<'a> World<'a> {
     fn check_counts(&self, index: usize, process: &Process) {
         let gateway = &process.gateway;
         for client in 0..CLIENTS {
-            let open = gateway.balancer().limiter().open(&format!("c{client}"));
+            let open = gateway
+                .shared()
+                .balancer()
+                .limiter()
+                .open(&format!("c{client}"));
             assert_eq!(
                 open,
                 self.total(index, client),
@@ -297,12 +301,16 @@ impl<'a> World<'a> {
             );
         }
         assert_eq!(
-            gateway.limits().connections(),
+            gateway.shared().limits().connections(),
             self.slots(index),
             "slots in {index}"
         );
         for group in (0..GROUPS).filter(|group| !process.removed[*group]) {
-            let live = gateway.balancer().group(&format!("g{group}")).unwrap();
+            let live = gateway
+                .shared()
+                .balancer()
+                .group(&format!("g{group}"))
+                .unwrap();
             let all = self.processes[..=index]
                 .iter()
                 .flat_map(|one| &one.connections);
@@ -343,10 +351,10 @@ impl<'a> World<'a> {
         for process in &self.processes {
             let gateway = &process.gateway;
             assert!(process.connections.is_empty());
-            assert_eq!(gateway.balancer().limiter().clients(), 0);
-            assert_eq!(gateway.limits().connections(), 0);
+            assert_eq!(gateway.shared().balancer().limiter().clients(), 0);
+            assert_eq!(gateway.shared().limits().connections(), 0);
             assert_eq!(gateway.drain().open(), 0);
-            let groups = gateway.balancer().groups();
+            let groups = gateway.shared().balancer().groups();
             assert!(groups.iter().all(|group| group.open() == 0));
         }
     }

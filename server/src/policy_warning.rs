@@ -7,7 +7,7 @@ use rustls_pki_types::UnixTime;
 use tls::TlsSettings;
 use tls::files::SettingsFinding;
 
-use crate::tls_files::policy_file;
+use gateway::tls_files::policy_file;
 
 /// Finding about a file that the policy names, for an operator. `check` prints it as a warning;
 /// start and reload log it.
