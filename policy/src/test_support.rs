@@ -9,10 +9,12 @@ gateway: {listen: ['[::]:8443'],
 # The rest is the test's.
 ";
 
+/// Returns the text of a policy: [`HEAD`] and what a test adds.
 pub(crate) fn with(rest: &str) -> String {
     format!("{HEAD}{rest}")
 }
 
+/// Parses a text that is a policy.
 pub(crate) fn policy(text: &str) -> Policy {
     Policy::parse("p.yaml", text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
@@ -21,6 +23,7 @@ pub(crate) fn policy(text: &str) -> Policy {
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
+    /// Returns the next number, below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -29,10 +32,11 @@ impl Dice {
     }
 }
 
+/// Two groups, in one line.
 pub(crate) const GROUPS: &str =
     "groups: {web: {upstreams: ['10.0.0.1:1']}, ledger: {upstreams: ['10.0.0.1:1']}}\n";
 
-/// What `text` is refused for.
+/// Returns the message with which a text is refused.
 pub(crate) fn refused(text: &str) -> String {
     Policy::parse("p.yaml", text)
         .map(|_| text)

@@ -79,10 +79,7 @@ impl Validator {
             "minItems" => value
                 .as_array()
                 .is_none_or(|items| !is_below(rule.as_u64().unwrap() - 1, items.len())),
-            "uniqueItems" => value.as_array().is_none_or(|items| {
-                let unlike = |(n, one)| items[..n].iter().all(|earlier| !equal(earlier, one));
-                items.iter().enumerate().all(unlike)
-            }),
+            "uniqueItems" => value.as_array().is_none_or(|items| all_differ(items)),
             "items" => value
                 .as_array()
                 .is_none_or(|items| items.iter().all(|item| self.accepts_at(rule, item))),
@@ -139,6 +136,11 @@ fn is_type(name: &Value, value: &Value) -> bool {
         "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
         unknown => panic!("{unknown} is not known here"),
     }
+}
+
+fn all_differ(items: &[Value]) -> bool {
+    let unlike = |(n, one)| items[..n].iter().all(|earlier| !equal(earlier, one));
+    items.iter().enumerate().all(unlike)
 }
 
 /// Whether two values are equal, as numbers if they are numbers.
