@@ -11,7 +11,7 @@ use crate::fields::number::count;
 use crate::format::BAN;
 use crate::ip_prefix::IpPrefix;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Rule by which sources are banned that fail the handshake repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use crate::duration::duration;
 use crate::fields::number::quota;
 use crate::fields::{self, MappingFields, quote};
 use crate::format::{CLIENT, WAIT};
-use crate::position::{SourceLine, TextPosition};
 use crate::problem::ProblemList;
 use crate::quota::Quota;
 use crate::rate::{RatePolicy, rate};
-use crate::yaml::{YamlNode, YamlValue};
+use crate::source_line::SourceLine;
+use policy_yaml::{TextPosition, YamlNode, YamlValue};
 
 /// Settings of one client.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::fields::quote;
 use crate::fields::text::scalar;
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Units, each with its length in milliseconds and the largest number of digits before it. So no
 /// duration is longer than 32 years, and a sum of two does not overflow.

@@ -17,9 +17,8 @@ use crate::diff::{PolicyDifference, difference};
 use crate::fields::quote;
 use crate::parse::PolicyDraft;
 use crate::policy::Policy;
-use crate::position::TextPosition;
 use crate::problem::{PolicyError, ProblemList, did_you_mean};
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{TextPosition, YamlNode, YamlValue};
 
 /// Largest number of groups that an error lists.
 const MOST_LISTED: usize = 8;

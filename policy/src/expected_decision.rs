@@ -7,9 +7,8 @@ use crate::fields::text::{filled, text};
 use crate::fields::{self, MappingFields, quote};
 use crate::format::TEST;
 use crate::policy::Policy;
-use crate::position::TextPosition;
 use crate::problem::ProblemList;
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{TextPosition, YamlNode, YamlValue};
 
 /// One test that the policy's author has written into it: an expected decision.
 #[derive(Debug)]

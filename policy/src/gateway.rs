@@ -18,7 +18,7 @@ use crate::size::{self, MemoryLimit};
 use crate::steer::{self, SteerPolicy};
 use crate::tls_files::{ExpiredCrl, TlsFiles, TlsPositions};
 use crate::workers::{self, WorkerPolicy};
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 /// Settings of the gateway as a whole.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,10 +13,10 @@ use crate::fields::{self, MappingFields, quote};
 use crate::format::{GROUP, GROUP_TIMEOUTS, UPSTREAM};
 use crate::health::{self, HealthPolicy};
 use crate::name::{SniName, sni};
-use crate::position::{SourceLine, TextPosition};
 use crate::problem::ProblemList;
 use crate::quota::Quota;
-use crate::yaml::{YamlNode, YamlValue};
+use crate::source_line::SourceLine;
+use policy_yaml::{TextPosition, YamlNode, YamlValue};
 
 /// Named set of interchangeable upstreams with its settings.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use crate::fields::{self, MappingFields};
 use crate::format::{HEALTH, SEND_EXPECT};
 use crate::name::{SniName, sni};
 use crate::problem::ProblemList;
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 /// Probes of the upstreams of a group.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@ use crate::fields::address::ipv4_pattern;
 use crate::fields::{self, quote};
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Largest number of characters of a DNS name as text (RFC 1035 2.3.4).
 const LONGEST_NAME: usize = 253;

@@ -15,11 +15,9 @@ use crate::gateway::{self, GatewayPolicy};
 use crate::group::GroupPolicy;
 use crate::group_index::GroupIndex;
 use crate::policy::Policy;
-use crate::position::TextPosition;
 use crate::problem::{PolicyError, ProblemList, did_you_mean};
 use crate::read_groups::ReadGroups;
-use crate::yaml::{self, YamlNode};
-use crate::yaml_chunks;
+use policy_yaml::{TextPosition, YamlNode, YamlRefusal};
 
 /// Largest size of a policy's text in bytes: 64 MiB, four times the size for 100,000 groups and 100,000
 /// clients.
@@ -89,7 +87,7 @@ impl PolicyDraft {
             problems.report(TextPosition::new(1, 1), message);
             None
         } else {
-            let root = yaml_chunks::read(text).or_else(|| yaml::read(text, &mut problems));
+            let root = root(text, &mut problems);
             root.and_then(|root| read(&file, &root, &mut problems))
         };
         match draft {
@@ -128,6 +126,22 @@ impl PolicyDraft {
             Ok(policy)
         } else {
             Err(problems.into_error(&self.file))
+        }
+    }
+}
+
+/// Reads a text as YAML. `None` means that a problem was reported.
+fn root<'t>(text: &'t str, problems: &mut ProblemList) -> Option<YamlNode<'t>> {
+    match policy_yaml::read(text) {
+        Ok(Some(root)) => Some(root),
+        Ok(None) => {
+            let message = "the file is empty; expected `version: 1` first";
+            problems.report(TextPosition::new(1, 1), message);
+            None
+        }
+        Err(YamlRefusal { at, message }) => {
+            problems.report(at, message);
+            None
         }
     }
 }

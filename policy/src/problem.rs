@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::position::TextPosition;
 use crate::tls_files::{TlsFile, TlsFiles};
+use policy_yaml::TextPosition;
 
 /// Largest number of problems that are reported; further ones are only counted.
 const MOST_PROBLEMS: usize = 20;

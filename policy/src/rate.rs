@@ -11,7 +11,7 @@ use crate::fields::quote;
 use crate::fields::text::scalar;
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Units of time of a rate, each with its length in seconds.
 const PER: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 60 * 60)];

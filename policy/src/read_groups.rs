@@ -7,9 +7,8 @@ use std::time::Duration;
 use crate::client_name::ClientName;
 use crate::fields::{self, quote};
 use crate::group::{self, GroupPolicy};
-use crate::position::TextPosition;
 use crate::problem::ProblemList;
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{TextPosition, YamlNode, YamlValue};
 
 /// Groups that were read without a problem, and the names of all groups.
 #[derive(Debug, Default)]

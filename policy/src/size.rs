@@ -9,7 +9,7 @@ use crate::fields::quote;
 use crate::fields::text::scalar;
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Units, each with the number of bits by which it shifts the number before it, and the largest
 /// number of digits of that number. So no size is larger than a petabyte.

@@ -7,7 +7,7 @@ use crate::fields::{self, MappingFields};
 use crate::format::STEER;
 use crate::ip_prefix::IpPrefix;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Ports that the kernel steers to the gateway, in addition to those that it listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::position::TextPosition;
+use policy_yaml::TextPosition;
 
 /// Files for mutual TLS. The paths are as written; relative ones start at the policy's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::fields::number;
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Largest number of workers that a policy may ask for: more than machines have processors. With
 /// steering it is [`MOST_STEERED_WORKERS`].

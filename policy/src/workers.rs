@@ -7,7 +7,7 @@ use crate::format::WORKERS;
 use crate::problem::ProblemList;
 use crate::steer::{SteerMode, SteerPolicy};
 use crate::worker_count::{MOST, MOST_STEERED_WORKERS, count};
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 /// Number of workers, and their binding to processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,12 +3,9 @@
 //! The places come from the YAML parser, by the positions of its events. A layout can still be
 //! misread; the caller, which parses the result, notices.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, StructureStyle};
-
-use crate::yaml::{DEEPEST, is_nothing};
+use policy_yaml::{CollectionStyle, LayoutNode, LayoutValue, is_nothing, layout};
 
 /// Indent of a new client if there is no other client to copy it from.
 const INDENT: &str = "  ";
@@ -58,8 +55,8 @@ pub(super) fn fragment(grants: &[NewGrant<'_>]) -> String {
 /// Returns the text with an empty `clients:` section at its end; `None` if there is a section, or
 /// the text is not a block mapping.
 pub(super) fn with_clients(text: &str) -> Option<String> {
-    let root = read(text)?;
-    let LayoutValue::Map(StructureStyle::Block, _) = root.value else {
+    let root = layout(text)?;
+    let LayoutValue::Map(CollectionStyle::Block, _) = root.value else {
         return None;
     };
     if root.get("clients").is_some() {
@@ -75,7 +72,7 @@ pub(super) fn with_clients(text: &str) -> Option<String> {
 
 /// Returns the text with the grants added; `None` if its layout has no place for one of them.
 pub(super) fn edited(text: &str, grants: &[NewGrant<'_>]) -> Option<String> {
-    let root = read(text)?;
+    let root = layout(text)?;
     let section = root.get("clients")?;
     let mut edits = Vec::new();
     let mut entries = Vec::new();
@@ -135,7 +132,7 @@ fn longer_list(text: &str, groups: &LayoutNode<'_>, grant: &NewGrant<'_>) -> Opt
         return None;
     };
     let last = items.last()?;
-    if *style == StructureStyle::Flow {
+    if *style == CollectionStyle::Flow {
         let addition = format!(", {}", grant.list());
         return Some(TextEdit::insert(last.end(), addition));
     }
@@ -165,13 +162,13 @@ fn new_entries(
         | LayoutValue::Alias => None,
     };
     match last {
-        Some((StructureStyle::Block, (name, _))) => {
+        Some((CollectionStyle::Block, (name, _))) => {
             let indent = line_start(text, name.bytes.start);
             let lines = entries.iter().map(|entry| format!("{indent}{entry}"));
             let edit = TextEdit::add_lines(text, section.end(), lines);
             is_blank(indent).then(|| vec![edit])
         }
-        Some((StructureStyle::Flow, (_, value))) => {
+        Some((CollectionStyle::Flow, (_, value))) => {
             let addition = format!(", {}", entries.join(", "));
             Some(vec![TextEdit::insert(value.end(), addition)])
         }
@@ -193,7 +190,7 @@ fn first_entries(
         LayoutValue::Map(..) => is_blank(said.trim_start_matches('{').trim_end_matches('}')),
         LayoutValue::Text(_) | LayoutValue::List(..) | LayoutValue::Alias => false,
     };
-    if !is_empty || !matches!(root.value, LayoutValue::Map(StructureStyle::Block, _)) {
+    if !is_empty || !matches!(root.value, LayoutValue::Map(CollectionStyle::Block, _)) {
         return None;
     }
     let end = section.bytes.end.max(key.bytes.end);
@@ -223,138 +220,4 @@ fn line_start(text: &str, byte: usize) -> &str {
 
 fn newline(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
-}
-
-/// Value with the bytes of the text that it was read from. A block collection has those of its
-/// beginning only.
-#[derive(Debug)]
-struct LayoutNode<'t> {
-    bytes: Range<usize>,
-    value: LayoutValue<'t>,
-}
-
-#[derive(Debug)]
-enum LayoutValue<'t> {
-    /// Scalar without quotes.
-    Plain(Cow<'t, str>),
-    /// Scalar in quotes, or of several lines.
-    Text(Cow<'t, str>),
-    Alias,
-    List(StructureStyle, Vec<LayoutNode<'t>>),
-    Map(StructureStyle, Vec<(LayoutNode<'t>, LayoutNode<'t>)>),
-}
-
-impl LayoutNode<'_> {
-    fn get(&self, name: &str) -> Option<&(Self, Self)> {
-        let LayoutValue::Map(_, entries) = &self.value else {
-            return None;
-        };
-        entries.iter().find(|(key, _)| {
-            matches!(&key.value, LayoutValue::Plain(text) | LayoutValue::Text(text) if text == name)
-        })
-    }
-
-    /// Returns the end of the last byte that belongs to the value.
-    fn end(&self) -> usize {
-        let mut node = self;
-        loop {
-            node = match &node.value {
-                LayoutValue::List(StructureStyle::Block, items) => match items.last() {
-                    Some(last) => last,
-                    None => return node.bytes.end,
-                },
-                LayoutValue::Map(StructureStyle::Block, entries) => match entries.last() {
-                    // An absent value has no bytes of its own.
-                    Some((key, value)) if value.bytes.end < key.bytes.end => key,
-                    Some((_, value)) => value,
-                    None => return node.bytes.end,
-                },
-                LayoutValue::Plain(_)
-                | LayoutValue::Text(_)
-                | LayoutValue::Alias
-                | LayoutValue::List(StructureStyle::Flow, _)
-                | LayoutValue::Map(StructureStyle::Flow, _) => return node.bytes.end,
-            };
-        }
-    }
-}
-
-/// Collection whose end has not been reached; the children of a mapping are keys and values in
-/// turn.
-#[derive(Debug)]
-struct OpenCollection<'t> {
-    start: usize,
-    style: StructureStyle,
-    is_map: bool,
-    children: Vec<LayoutNode<'t>>,
-}
-
-impl<'t> OpenCollection<'t> {
-    fn close(self, end: usize) -> LayoutNode<'t> {
-        let value = if self.is_map {
-            let mut entries = Vec::with_capacity(self.children.len() / 2);
-            let mut children = self.children.into_iter();
-            while let (Some(key), Some(value)) = (children.next(), children.next()) {
-                entries.push((key, value));
-            }
-            LayoutValue::Map(self.style, entries)
-        } else {
-            LayoutValue::List(self.style, self.children)
-        };
-        LayoutNode {
-            bytes: self.start..end,
-            value,
-        }
-    }
-}
-
-/// Reads a document; `None` if it is empty, too deep or not YAML.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "which events exist is up to features"
-)]
-fn read(text: &str) -> Option<LayoutNode<'_>> {
-    let mut open: Vec<OpenCollection<'_>> = Vec::new();
-    let mut root = None;
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.ok()?;
-        let bytes = span.byte_range()?;
-        let (is_map, style) = match event {
-            Event::MappingStart(style, ..) => (true, style),
-            Event::SequenceStart(style, ..) => (false, style),
-            event => {
-                let node = match event {
-                    Event::Scalar(said, ScalarStyle::Plain, ..) => LayoutNode {
-                        bytes,
-                        value: LayoutValue::Plain(said),
-                    },
-                    Event::Scalar(said, ..) => LayoutNode {
-                        bytes,
-                        value: LayoutValue::Text(said),
-                    },
-                    Event::Alias(_) => LayoutNode {
-                        bytes,
-                        value: LayoutValue::Alias,
-                    },
-                    Event::SequenceEnd | Event::MappingEnd => open.pop()?.close(bytes.end),
-                    _ => continue,
-                };
-                match open.last_mut() {
-                    Some(open) => open.children.push(node),
-                    None => root = Some(node),
-                }
-                continue;
-            }
-        };
-        if open.len() >= DEEPEST {
-            return None;
-        }
-        open.push(OpenCollection {
-            start: bytes.start,
-            style,
-            is_map,
-            children: Vec::new(),
-        });
-    }
-    root
 }

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use super::quote::describe;
 use crate::problem::ProblemList;
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 /// Reads a list with at least one item and reports duplicates. `None` means that a problem was
 /// reported.

@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use super::quote::{describe, quote};
 use super::text::text;
 use crate::format::kinds::{FormatSection, KeyDefault};
-use crate::position::TextPosition;
 use crate::problem::{ProblemList, did_you_mean};
-use crate::yaml::{self, YamlNode, YamlValue};
+use policy_yaml::{TextPosition, YamlNode, YamlValue};
 
 /// Number of keys above which a mapping is not checked further once enough problems are found; more
 /// than any section has.
@@ -122,7 +121,7 @@ impl<'n, 't> MappingFields<'n, 't> {
             let Some(KeyDefault::Text(text)) = usual else {
                 unreachable!("`{key}` has no default in its table")
             };
-            let (at, value) = (self.at, yaml::plain(text));
+            let (at, value) = (self.at, policy_yaml::plain(text));
             let usual = read(&YamlNode { at, value }, &mut ProblemList::default());
             usual.expect("each default is a value of its key")
         })

@@ -9,7 +9,7 @@ use super::text::scalar;
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
 use crate::quota::Quota;
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 /// Version of the file's format.
 const VERSION_NUMBER: u32 = 1;

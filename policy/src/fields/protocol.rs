@@ -5,7 +5,7 @@ use serde_json::json;
 use super::text::filled;
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
-use crate::yaml::YamlNode;
+use policy_yaml::YamlNode;
 
 /// Longest name of an application protocol in ALPN, in bytes (RFC 7301 3.1).
 const LONGEST_PROTOCOL: usize = 255;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 /// Largest number of characters of the file's text that a message quotes.
 const LONGEST_QUOTE: usize = 60;

@@ -8,7 +8,7 @@ use super::quote::{describe, quote};
 use crate::client_name::{INVISIBLE, LONGEST_NAME};
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 pub(crate) static TEXT: ScalarFormat = ScalarFormat {
     name: "Text",

@@ -3,7 +3,7 @@
 use super::quote::quote;
 use super::text::scalar;
 use crate::problem::{ProblemList, did_you_mean};
-use crate::yaml::{YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 /// Reads one of several words and returns its value. `None` means that a problem was reported.
 pub(crate) fn word<T: Copy>(

@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::client::DOCUMENT;
 use super::kinds::{FormatKey, FormatSection, KeyDefault, ScalarFormat, ValueKind};
-use crate::yaml;
 
 /// Returns the JSON schema (draft 7) of the policy's file, in ASCII.
 ///
@@ -78,7 +77,7 @@ fn property(key: &FormatKey, definitions: &mut Map<String, Value>) -> Value {
         KeyDefault::Absent(meaning) => format!("{} Without it: {meaning}.", key.doc).into(),
     };
     if let KeyDefault::Text(text) = key.default {
-        schema["default"] = yaml::plain(text).to_json();
+        schema["default"] = policy_yaml::plain(text).to_json();
     }
     schema
 }

@@ -8,7 +8,7 @@ use super::kinds::{FormatSection, KeyDefault, ValueKind};
 use super::schema::schema;
 use super::*;
 use crate::Policy;
-use crate::yaml::{self, YamlNode, YamlValue};
+use policy_yaml::{YamlNode, YamlValue};
 
 mod validator;
 mod values;
@@ -139,7 +139,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn root(text: &str) -> YamlNode<'_> {
-    yaml::tree(text, 0).unwrap().unwrap()
+    policy_yaml::read(text).unwrap().unwrap()
 }
 
 /// What the parser says of a text, nothing if it is a policy.
@@ -165,7 +165,7 @@ struct Comparison {
 impl Comparison {
     /// Compares what both say of `text`, in which `value` was changed.
     fn compare(&mut self, text: &str, value: &str) {
-        let Ok(Some(root)) = yaml::tree(text, 0) else {
+        let Ok(Some(root)) = policy_yaml::read(text) else {
             return;
         };
         let accepted = self.validator.accepts(&root.value.to_json());
@@ -295,7 +295,7 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
             };
             defaults += 1;
             assert!(described.ends_with(&format!("Without it: `{default}`.")));
-            assert_eq!(position["default"], yaml::plain(default).to_json());
+            assert_eq!(position["default"], policy_yaml::plain(default).to_json());
             assert!(
                 validator.accepts_at(position, &position["default"]),
                 "{}",

@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::thread;
 
-use crate::yaml::{self, YamlNode, YamlValue};
+use crate::tree::{YamlNode, YamlValue, tree};
 
 /// Smallest size in bytes of a text that is read in pieces: 1 MiB. A smaller one is read faster in
 /// one piece.
@@ -56,7 +56,7 @@ pub(crate) fn read(text: &str) -> Option<YamlNode<'_>> {
 
 fn trees<'t>(text: &'t str, pieces: &[YamlChunk]) -> Option<Vec<(ChunkKind, YamlNode<'t>)>> {
     let tree = |piece: &YamlChunk| {
-        let tree = yaml::tree(&text[piece.bytes.clone()], piece.lines_before);
+        let tree = tree(&text[piece.bytes.clone()], piece.lines_before);
         Some((piece.kind, tree.ok()??))
     };
     pieces.iter().map(tree).collect()
@@ -151,9 +151,23 @@ fn cut(text: &str, size: usize) -> Option<Vec<YamlChunk>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
-    use crate::problem::ProblemList;
-    use crate::{Policy, generate};
+    use crate::position::TextPosition;
+
+    /// Two sections with so many entries each.
+    fn generate(entries: usize) -> String {
+        let mut text = String::from("version: 1\n");
+        for section in CUT {
+            text += section;
+            text.push('\n');
+            for n in 0..entries {
+                writeln!(text, "  entry-{n}: {{names: [name-{n}.example.test], list: [\"10.0.0.1:{n}\"], more: {{flag: off}}}}").unwrap();
+            }
+        }
+        text
+    }
 
     fn positions(node: &YamlNode<'_>, found: &mut Vec<(u32, u32, String)>) {
         let TextPosition { line, column } = node.at;
@@ -179,38 +193,14 @@ mod tests {
         found.push((line, column, text));
     }
 
-    use crate::position::TextPosition;
-
     #[test]
     fn a_text_in_pieces_is_the_text_in_one_to_the_last_place() {
-        let text = generate(9000, 9000);
+        let text = generate(9000);
         assert!(cut(&text, text.len() / 16).unwrap().len() > 10);
         let (mut pieces, mut whole) = (Vec::new(), Vec::new());
         positions(&read(&text).unwrap(), &mut pieces);
-        positions(&yaml::tree(&text, 0).unwrap().unwrap(), &mut whole);
+        positions(&tree(&text, 0).unwrap().unwrap(), &mut whole);
         assert!(pieces == whole);
-    }
-
-    #[test]
-    fn an_error_in_a_large_text_is_told_as_in_a_small_one() {
-        let text = generate(9000, 9000);
-        for (good, worse, says) in [
-            ("  group-8000: {", "  group-8000: {{", "this is not YAML"),
-            (
-                "  client-10: {groups",
-                "  client-10: {gruops",
-                "unknown key `gruops`",
-            ),
-            ("  group-7:", "  group-6:", "duplicate"),
-            ("  client-7:", "\t client-7:", ""),
-        ] {
-            let worse = text.replace(good, worse);
-            assert!(worse != text);
-            let error = Policy::parse("policy.yaml", &worse)
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains(says), "{error}");
-        }
     }
 
     #[test]
@@ -219,11 +209,8 @@ mod tests {
         for text in ["- a\n", "---\na: b\n", "a: &x b\nc: *x\n", ""] {
             assert!(read(&format!("{text}{padding}")).is_none(), "{text}");
         }
-        let mut problems = ProblemList::default();
         let text = format!("a: |\n  b: c\n  d: e\n{padding}");
-        let whole = read(&text)
-            .or_else(|| yaml::read(&text, &mut problems))
-            .unwrap();
+        let whole = crate::read(&text).unwrap().unwrap();
         assert!(
             matches!(&whole.value, YamlValue::Map(map) if matches!(map[0].1.value, YamlValue::Text(_)))
         );

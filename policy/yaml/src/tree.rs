@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag};
 
 use crate::position::TextPosition;
-use crate::problem::ProblemList;
 
 /// Largest number of values in one file, including keys and the values of aliases: about ten for
 /// each group and six for each client.
@@ -18,19 +17,21 @@ const MOST_VALUES: usize = 16_000_000;
 /// cannot exhaust the memory.
 const MOST_REPEATED: usize = 4_000_000;
 /// Largest depth of nesting; the policy itself has a depth of 6.
-pub(super) const DEEPEST: usize = 16;
+pub(crate) const DEEPEST: usize = 16;
 
 /// One value with the position of its beginning.
 #[derive(Debug, Clone)]
-pub(crate) struct YamlNode<'t> {
-    pub(crate) at: TextPosition,
-    pub(crate) value: YamlValue<'t>,
+pub struct YamlNode<'t> {
+    /// Position of its beginning.
+    pub at: TextPosition,
+    /// The value.
+    pub value: YamlValue<'t>,
 }
 
 /// Value as it is written. A scalar has the type that YAML 1.2 gives it (core schema, 10.3); a key
 /// is text.
 #[derive(Debug, Clone)]
-pub(crate) enum YamlValue<'t> {
+pub enum YamlValue<'t> {
     /// No text, `~` or `null`.
     Nothing,
     /// `true` or `false`, as written.
@@ -39,24 +40,10 @@ pub(crate) enum YamlValue<'t> {
     Number(Cow<'t, str>),
     /// Any other scalar, and every scalar in quotes.
     Text(Cow<'t, str>),
+    /// A sequence.
     List(Vec<YamlNode<'t>>),
+    /// A mapping: each key with its value, in the order of the text.
     Map(Vec<(YamlNode<'t>, YamlNode<'t>)>),
-}
-
-/// Reads the only document of `text`. `None` means that a problem was reported.
-pub(crate) fn read<'t>(text: &'t str, problems: &mut ProblemList) -> Option<YamlNode<'t>> {
-    match tree(text, 0) {
-        Ok(Some(root)) => Some(root),
-        Ok(None) => {
-            let message = "the file is empty; expected `version: 1` first";
-            problems.report(TextPosition::new(1, 1), message);
-            None
-        }
-        Err((at, message)) => {
-            problems.report(at, message);
-            None
-        }
-    }
 }
 
 /// Reads a piece of a file's text that follows `lines_before` lines. `Ok(None)` if it has no value.
@@ -71,14 +58,31 @@ pub(crate) fn tree(text: &str, lines_before: usize) -> Result<Option<YamlNode<'_
             Err(error) => {
                 let marker = error.marker();
                 let at = TextPosition::new(lines_before + marker.line(), marker.col() + 1);
-                return Err((at, format!("this is not YAML: {}", error.info())));
+                return Err(YamlRefusal::new(
+                    at,
+                    format!("this is not YAML: {}", error.info()),
+                ));
             }
         }
     }
     Ok(tree.root)
 }
 
-pub(crate) type YamlRefusal = (TextPosition, String);
+/// Reason why a text is not read, with the position that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct YamlRefusal {
+    /// Position in the text.
+    pub at: TextPosition,
+    /// Description.
+    pub message: String,
+}
+
+impl YamlRefusal {
+    fn new(at: TextPosition, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { at, message }
+    }
+}
 
 /// List or mapping whose end has not been reached.
 #[derive(Debug)]
@@ -152,9 +156,9 @@ impl<'t> TreeBuilder<'t> {
                 self.add(YamlNode { at, value }, anchor)
             }
             Event::Alias(anchor) => self.repeat(anchor, at),
-            Event::DocumentStart(..) if self.root.is_some() => Err((
+            Event::DocumentStart(..) if self.root.is_some() => Err(YamlRefusal::new(
                 at,
-                "a second document begins here; a policy is one document".to_owned(),
+                "a second document begins here; a policy is one document",
             )),
             _ => Ok(()),
         }
@@ -168,7 +172,10 @@ impl<'t> TreeBuilder<'t> {
 
     fn begin(&mut self, open: OpenCollection<'t>) -> Result<(), YamlRefusal> {
         if self.open.len() >= DEEPEST {
-            return Err((open.at, format!("more than {DEEPEST} levels of nesting")));
+            return Err(YamlRefusal::new(
+                open.at,
+                format!("more than {DEEPEST} levels of nesting"),
+            ));
         }
         self.open.push(open);
         Ok(())
@@ -177,7 +184,7 @@ impl<'t> TreeBuilder<'t> {
     fn add(&mut self, node: YamlNode<'t>, anchor: usize) -> Result<(), YamlRefusal> {
         self.values += 1;
         if self.values > MOST_VALUES {
-            return Err((
+            return Err(YamlRefusal::new(
                 node.at,
                 format!("the file has more than {MOST_VALUES} values"),
             ));
@@ -199,7 +206,7 @@ impl<'t> TreeBuilder<'t> {
 
     fn repeat(&mut self, anchor: usize, at: TextPosition) -> Result<(), YamlRefusal> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err((at, "the alias refers to itself".to_owned()));
+            return Err(YamlRefusal::new(at, "the alias refers to itself"));
         };
         self.count_repeated(&node, at)?;
         self.add(node, 0)
@@ -208,9 +215,9 @@ impl<'t> TreeBuilder<'t> {
     fn count_repeated(&mut self, node: &YamlNode<'_>, at: TextPosition) -> Result<(), YamlRefusal> {
         self.repeated = self.repeated.saturating_add(weight(node));
         if self.repeated > MOST_REPEATED {
-            return Err((
+            return Err(YamlRefusal::new(
                 at,
-                "anchors and aliases expand to too many values".to_owned(),
+                "anchors and aliases expand to too many values",
             ));
         }
         Ok(())
@@ -218,7 +225,7 @@ impl<'t> TreeBuilder<'t> {
 }
 
 /// Returns the value of a scalar without quotes.
-pub(crate) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
+pub fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
     let text = text.into();
     if is_nothing(&text) {
         YamlValue::Nothing
@@ -234,7 +241,8 @@ pub(crate) fn plain<'t>(text: impl Into<Cow<'t, str>>) -> YamlValue<'t> {
     }
 }
 
-pub(super) fn is_nothing(text: &str) -> bool {
+/// Returns true if a scalar without quotes means no value.
+pub fn is_nothing(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
@@ -280,7 +288,7 @@ fn number(text: &str) -> serde_json::Value {
 impl YamlNode<'_> {
     /// Returns the text of a scalar, without quotes; `None` for an absent value, a list or a
     /// mapping.
-    pub(crate) fn scalar(&self) -> Option<&str> {
+    pub fn scalar(&self) -> Option<&str> {
         match &self.value {
             YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => Some(text),
             YamlValue::Nothing | YamlValue::List(_) | YamlValue::Map(_) => None,
@@ -290,7 +298,7 @@ impl YamlNode<'_> {
 
 impl YamlValue<'_> {
     /// Converts the value to JSON, as editors see it.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Nothing => serde_json::Value::Null,
             Self::Flag(text) => text.eq_ignore_ascii_case("true").into(),
@@ -323,6 +331,9 @@ fn weight(node: &YamlNode<'_>) -> usize {
 fn untagged(tag: Option<&Tag>, at: TextPosition) -> Result<(), YamlRefusal> {
     match tag {
         None => Ok(()),
-        Some(tag) => Err((at, format!("unsupported tag `{}`", tag.original()))),
+        Some(tag) => Err(YamlRefusal::new(
+            at,
+            format!("unsupported tag `{}`", tag.original()),
+        )),
     }
 }

@@ -1,21 +1,6 @@
-//! Positions in the text of a policy.
+//! Lines of a policy's file.
 
-/// Line and column of the policy's file, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct TextPosition {
-    pub(crate) line: u32,
-    pub(crate) column: u32,
-}
-
-impl TextPosition {
-    pub(crate) fn new(line: usize, column: usize) -> Self {
-        let bounded = |n| u32::try_from(n).unwrap_or(u32::MAX);
-        Self {
-            line: bounded(line),
-            column: bounded(column),
-        }
-    }
-}
+use policy_yaml::TextPosition;
 
 /// Line number in a policy's file, counted from 1.
 ///
