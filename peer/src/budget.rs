@@ -62,6 +62,7 @@ impl Budget {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make the times")]
 mod tests {
     use proptest::prelude::*;
 
