@@ -28,7 +28,6 @@ pub mod credentials;
 mod expiry;
 mod gateway;
 mod handshake_failures;
-pub mod heartbeat;
 pub mod known_health;
 pub mod limits;
 mod listen_socket;

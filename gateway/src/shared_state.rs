@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use ebpf::{BanTable, WorkerLoads};
+use host::heartbeat::WorkerHeartbeats;
 use lb::{Drain, LoadBalancer};
 use policy::{Policy, PolicyChange};
 use tls::TlsSettings;
@@ -15,7 +16,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::access_record::Recorder;
 use crate::connection_table::ConnectionTable;
-use crate::heartbeat::WorkerHeartbeats;
 use crate::limits::PreAuthLimits;
 use crate::loaded_policy::LoadedPolicy;
 use crate::snapshot::GatewaySnapshot;

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod fd_limit;
 pub mod file;
 pub mod file_watch;
+pub mod heartbeat;
 pub mod inherited_listeners;
 pub mod launcher;
 pub mod log_writer;

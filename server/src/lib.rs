@@ -6,9 +6,9 @@
 
 pub use gateway;
 pub use gateway::{
-    access_record, client_identity, connection_event, connection_table, credentials, heartbeat,
-    known_health, limits, listeners, loaded_policy, pending_reload, proxy_header, rejection,
-    remote_admission, remote_connections, shared_state, snapshot, steering, tls_files, verifier,
+    access_record, client_identity, connection_event, connection_table, credentials, known_health,
+    limits, listeners, loaded_policy, pending_reload, proxy_header, rejection, remote_admission,
+    remote_connections, shared_state, snapshot, steering, tls_files, verifier,
 };
 use host::{
     fd_limit, file, file_watch, inherited_listeners, log_writer, priority, program, systemd,

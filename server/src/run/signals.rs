@@ -4,10 +4,10 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
+use host::heartbeat::WorkerHeartbeats;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::heartbeat::WorkerHeartbeats;
 use crate::systemd::{self, NotifyState};
 
 /// Streams of the signals that a gateway handles: SIGHUP, SIGUSR1, SIGUSR2, SIGTERM and SIGINT.

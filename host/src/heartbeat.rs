@@ -17,7 +17,7 @@ pub struct WorkerHeartbeats {
 impl WorkerHeartbeats {
     /// Registers a worker. The returned future answers each question of
     /// [`WorkerHeartbeats::check`], as long as the runtime that polls it makes progress.
-    pub(crate) fn respond(&self) -> impl Future<Output = ()> + 'static {
+    pub fn respond(&self) -> impl Future<Output = ()> + 'static {
         let answer = Arc::new(AtomicU64::new(*self.question.borrow()));
         self.answers.lock().push(Arc::downgrade(&answer));
         let mut question = self.question.subscribe();
