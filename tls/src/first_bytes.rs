@@ -2,6 +2,14 @@
 //!
 //! This is the only place where such clients are named. The access record says in plain words what
 //! was received and how to fix the client.
+//!
+//! ```
+//! use tls::first_bytes::FirstBytes;
+//!
+//! let first = FirstBytes::of(b"GET / HTTP/1.1");
+//! assert_eq!(first, FirstBytes::Http);
+//! assert_eq!(first.to_string(), "an HTTP request without TLS; use https");
+//! ```
 
 use std::fmt;
 

@@ -273,3 +273,7 @@ fn failed(error: HandshakeError, first: FirstBytes) -> HandshakeFailure {
         HandshakeError::Abandoned(_) => HandshakeFailure::Abandoned(first),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "each client has a deadline")]
+mod tests;

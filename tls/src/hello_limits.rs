@@ -3,6 +3,16 @@
 //! rustls parses every list of a hello into memory of its own, twice, and compares the offers one
 //! by one. A hello of 64 KiB with 20,000 protocols costs as much as twenty handshakes; clients need
 //! 3 KiB.
+//!
+//! ```
+//! use tls::hello_limits::{HelloExcess, HelloReader};
+//!
+//! // A record with the beginning of a message that is longer than is allowed.
+//! let hello = [22, 3, 1, 0, 4, 1, 0, 0x40, 1];
+//! let mut reader = HelloReader::default();
+//! assert_eq!(reader.look(&hello[..8]), Ok(false), "more has to come");
+//! assert_eq!(reader.look(&hello), Err(HelloExcess::Hello));
+//! ```
 
 use thiserror::Error;
 

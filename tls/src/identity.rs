@@ -3,6 +3,16 @@
 //! Two programs can read different names from one certificate, even if a trusted authority signed
 //! it: it may have several common names, an unusual string type, or another encoding. So only one
 //! form is accepted. Everything else is refused, and nothing is corrected.
+//!
+//! ```
+//! use tls::identity::CertificateIdentity;
+//!
+//! let authority = certgen::Authority::new(&certgen::AuthoritySpec::default())?;
+//! let certificate = authority.client("billing")?.certificate_der();
+//! let identity = CertificateIdentity::of(&certificate)?;
+//! assert_eq!(identity.common_name(), "billing");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::sync::Arc;

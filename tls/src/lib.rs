@@ -11,6 +11,32 @@
 //!
 //! It knows no policy, no load balancer and no gateway. What decides about a client is a
 //! `ClientCertVerifier` and a `ProducesTickets` of rustls, which come from outside.
+//!
+//! ```
+//! use certgen::{Authority, AuthoritySpec, Overwrite};
+//! use rustls_pki_types::UnixTime;
+//! use tls::TlsSettings;
+//! use tls::files::{ExpiredLists, SettingsFiles};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let authority = Authority::new(&AuthoritySpec::default())?;
+//! authority.save(dir.path(), Overwrite::Refuse)?;
+//! let own = authority.server(&["gateway.example.test"])?;
+//! own.save(dir.path(), "server", Overwrite::Refuse)?;
+//! let files = SettingsFiles {
+//!     certificate: dir.path().join("server.crt"),
+//!     key: dir.path().join("server.key"),
+//!     client_ca: dir.path().join("ca.crt"),
+//!     lists: Vec::new(),
+//!     expired_lists: ExpiredLists::Refuse,
+//! };
+//! let settings = TlsSettings::load(&files, UnixTime::now()).expect("what was just saved");
+//!
+//! let billing = authority.client("billing")?.certificate_der();
+//! let client = settings.identify(&billing, &[], UnixTime::now())?;
+//! assert_eq!(client.claim().common_name(), "billing");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
