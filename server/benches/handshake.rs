@@ -5,41 +5,30 @@
 //! handshake that succeeds.
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use certgen::{Authority, AuthoritySpec, Overwrite};
+use certgen::{Authority, AuthoritySpec};
 use gateway::snapshot::GatewaySnapshot;
-use gateway::tls_files::settings_files;
 use gateway::verifier::Verifier;
-use lb::LoadBalancer;
-use portcullis::policy::Policy;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::Acceptor;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
-use rustls_pki_types::UnixTime;
-use tls::TlsSettings;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+
+#[path = "scene/gateway.rs"]
+mod scene;
+
+use scene::{PORT, load, policy, roots, save};
 
 const ROUNDS: usize = 500;
-const PORT: u16 = 8443;
-const POLICY: &str = "version: 1
-gateway:
-  listen: ['127.0.0.1:8443']
-  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
-groups:
-  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
-clients:
-  alice: {groups: [db]}
-";
-
 fn main() {
     let dir = tempfile::tempdir().expect("a folder");
     let authority = Authority::new(&AuthoritySpec::default()).expect("an authority");
-    let gateway = gateway(&authority, dir.path());
+    save(&authority, dir.path());
+    let gateway = load(policy(["alice".to_owned()]), dir.path());
     let kinds = [
         ("a good one", client(&authority, "alice", 0), true),
         (
@@ -124,24 +113,8 @@ fn handshake(gateway: &Arc<GatewaySnapshot>, config: &Arc<ClientConfig>, good: b
     took
 }
 
-fn gateway(authority: &Authority, dir: &Path) -> Arc<GatewaySnapshot> {
-    let own = authority.server(&["db"]).expect("a certificate");
-    let saved = authority.save(dir, Overwrite::Refuse);
-    saved.expect("a folder that takes files");
-    let saved = own.save(dir, "server", Overwrite::Refuse);
-    saved.expect("a folder that takes files");
-    let policy = Policy::parse("policy.yaml", POLICY).expect("a valid policy");
-    let tls = TlsSettings::load(&settings_files(&policy.gateway().tls, dir), UnixTime::now())
-        .expect("what was saved");
-    let balancer = LoadBalancer::default();
-    Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer))
-}
-
 /// A client that shows so many certificates behind its own, none of which helps.
 fn client(authority: &Authority, name: &str, junk: usize) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    let root = roots.add(authority.certificate_der().clone());
-    root.expect("the authority is an anchor");
     let issued = authority.client(name).expect("a certificate");
     // The worst that is known: certificates of the right name, so that each has to be tried.
     let other = Authority::new(&AuthoritySpec::default()).expect("an authority");
@@ -153,7 +126,7 @@ fn client(authority: &Authority, name: &str, junk: usize) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("TLS 1.3")
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(authority))
         .with_client_cert_resolver(shown);
     Arc::new(config)
 }

@@ -1,35 +1,33 @@
 //! What the pieces of a connection cost, each by itself.
 //!
-//! `cargo bench -p portcullis --bench pieces` takes times. `bench/instructions` counts instructions instead,
+//! `cargo bench -p portcullis --bench hot_path` takes times. `bench/instructions` counts instructions instead,
 //! which come out the same on a machine that is busy: it runs this under callgrind with `--count PIECE`,
 //! and only what is done in functions whose names begin with `counted_` counts.
 
-use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use certgen::{Authority, AuthoritySpec, Overwrite};
+use certgen::{Authority, AuthoritySpec};
 use criterion::{BatchSize, Criterion, Throughput};
 use gateway::access_record::{Outcome, Recorder, lost_line};
 use gateway::client_identity::Identity;
 use gateway::snapshot::{GatewaySnapshot, Permit};
-use gateway::tls_files::settings_files;
 use gateway::verifier::Verifier;
 use host::log_writer::{LogOutput, Sink};
-use lb::LoadBalancer;
-use portcullis::policy::{Destination, Policy};
+use portcullis::policy::Destination;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::ConnectionState;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
-use rustls_pki_types::UnixTime;
-use tls::TlsSettings;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use tls::record_layer::RecordLayer;
 
-const PORT: u16 = 8443;
+#[path = "scene/gateway.rs"]
+mod scene;
+
+use scene::{PORT, load, policy, roots, save};
+
 /// How often a piece is done when its instructions are counted.
 const TIMES: usize = 100;
 /// What a relay moves at once.
@@ -44,51 +42,24 @@ struct Scene {
     _dir: tempfile::TempDir,
 }
 
-fn policy(clients: usize) -> Policy {
-    let mut text = String::from(
-        "version: 1
-gateway:
-  listen: ['127.0.0.1:8443']
-  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
-groups:
-  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
-clients:
-",
-    );
-    for number in 0..clients {
-        writeln!(text, "  client-{number}: {{groups: [db]}}").expect("memory takes it");
-    }
-    Policy::parse("policy.yaml", &text).expect("a valid policy")
-}
-
-fn load(policy: Policy, dir: &Path) -> Arc<GatewaySnapshot> {
-    let tls = TlsSettings::load(&settings_files(&policy.gateway().tls, dir), UnixTime::now())
-        .expect("what was saved");
-    let balancer = LoadBalancer::default();
-    Arc::new(GatewaySnapshot::first(policy, Arc::new(tls), &balancer))
+fn clients(most: usize) -> impl Iterator<Item = String> {
+    (0..most).map(|number| format!("client-{number}"))
 }
 
 impl Scene {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let authority = Authority::new(&AuthoritySpec::default()).expect("an authority");
-        let own = authority.server(&["db"]).expect("a certificate");
-        let saved = authority.save(dir.path(), Overwrite::Refuse);
-        saved.expect("a folder that takes files");
-        let saved = own.save(dir.path(), "server", Overwrite::Refuse);
-        saved.expect("a folder that takes files");
+        save(&authority, dir.path());
         let issued = authority.client("client-500").expect("a certificate");
-        let mut roots = RootCertStore::empty();
-        let root = roots.add(authority.certificate_der().clone());
-        root.expect("the authority is an anchor");
         let client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
-            .with_root_certificates(roots)
+            .with_root_certificates(roots(&authority))
             .with_client_auth_cert(vec![issued.certificate_der()], issued.key_der())
             .expect("a certificate and its key");
         Self {
-            gateway: load(policy(1000), dir.path()),
+            gateway: load(policy(clients(1000)), dir.path()),
             identity: Identity::of(&issued.certificate_der()).expect("a name"),
             client: Arc::new(client),
             _dir: dir,
@@ -279,7 +250,7 @@ fn times() {
     criterion.bench_function("access record", |b| {
         b.iter(|| counted_record(&recorder, &permit));
     });
-    let (old, new) = (policy(1000), policy(1001));
+    let (old, new) = (policy(clients(1000)), policy(clients(1001)));
     criterion.bench_function("changes of one client among 1,000", |b| {
         b.iter(|| assert_eq!(old.changes(&new).len(), 1));
     });
