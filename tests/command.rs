@@ -277,19 +277,9 @@ async fn variables_that_others_set_break_no_command() {
 async fn an_empty_variable_counts_as_unset() {
     let world = world().await;
     world.write("policy.yaml", "");
-    let names = [
-        "POLICY",
-        "ACCESS_LOG",
-        "WORKERS",
-        "STANDBY",
-        "INSTANCE",
-        "BPFFS",
-        "LOG",
-        "LOG_FORMAT",
-    ];
     let refused = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .current_dir(world.folder())
-        .envs(names.map(|name| (format!("PORTCULLIS_{name}"), "")))
+        .envs(VARIABLES_OF_RUN.map(|name| (format!("PORTCULLIS_{name}"), "")))
         .arg("run")
         .output()
         .unwrap();

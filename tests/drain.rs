@@ -12,11 +12,7 @@ async fn a_drain_lets_open_connections_finish_and_takes_no_new_ones() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let mut gateway = world.start().await;
-    let mut early = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut early = world.visit(&gateway, "alice").await;
 
     gateway.signal("TERM");
     gateway.logged("draining").await;
@@ -35,11 +31,7 @@ async fn connections_over_the_drains_deadline_are_cut_off_and_the_exit_code_tell
     let mut world = World::with_db(&[&upstream]);
     world.gateway_line("timeouts: {drain: 200ms}");
     let mut gateway = world.start().await;
-    let mut held = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut held = world.visit(&gateway, "alice").await;
 
     gateway.signal("INT");
 
@@ -53,11 +45,7 @@ async fn a_second_signal_ends_at_once() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let mut gateway = world.start().await;
-    let mut held = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut held = world.visit(&gateway, "alice").await;
 
     gateway.signal("TERM");
     gateway.logged("draining").await;

@@ -140,11 +140,7 @@ async fn connections_outlive_the_end_of_a_list_and_an_unrelated_change_of_it() {
     world.honour_revocations();
     list(&world, &[], [now() - DAY, now() + DAY], 1);
     let mut gateway = world.start().await;
-    let mut open = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut open = world.visit(&gateway, "alice").await;
     list(&world, &[], [now() - DAY, now() - Duration::HOUR], 2);
     let reloaded = gateway.logged("policy reloaded").await;
     assert_eq!(reloaded["revoked"], 0);

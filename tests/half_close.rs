@@ -9,11 +9,7 @@ async fn a_client_that_has_said_all_still_gets_its_answer() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let gateway = world.start().await;
-    let mut connection = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut connection = world.visit(&gateway, "alice").await;
 
     connection.say("last words").await.unwrap();
     connection.finish().await;
@@ -33,11 +29,7 @@ async fn an_upstream_that_has_said_all_still_hears_the_client() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let gateway = world.start().await;
-    let mut connection = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut connection = world.visit(&gateway, "alice").await;
 
     connection.say("close").await.unwrap();
     assert_eq!(
@@ -54,11 +46,7 @@ async fn an_upstream_that_breaks_off_never_looks_finished() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let gateway = world.start().await;
-    let mut connection = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut connection = world.visit(&gateway, "alice").await;
 
     connection.say("reset").await.unwrap();
 
@@ -74,11 +62,7 @@ async fn a_client_that_breaks_off_never_looks_finished() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let gateway = world.start().await;
-    let mut connection = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut connection = world.visit(&gateway, "alice").await;
 
     // A FIN that no close_notify announced: anybody on the way could have sent it.
     connection.socket().shutdown().await.unwrap();

@@ -98,11 +98,7 @@ async fn try_all_tries_upstreams_that_are_down() {
     let mut gateway = world.start().await;
     gateway.logged_at_all("upstream is down").await;
 
-    let mut connection = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut connection = world.visit(&gateway, "alice").await;
     assert_eq!(connection.upstream().await, "a");
 }
 
@@ -115,11 +111,7 @@ async fn a_probe_may_ask_for_an_answer() {
     let mut gateway = world.start().await;
 
     gateway.logged_at_all("upstream is up").await;
-    world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    world.visit(&gateway, "alice").await;
 }
 
 #[tokio::test]

@@ -18,11 +18,7 @@ async fn a_client_over_its_connections_is_refused_until_one_of_them_ends() {
         Refusal::Reset
     );
     gateway.record_with("client_connections").await;
-    world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    world.visit(&gateway, "bob").await;
 
     first.finish().await;
     assert_eq!(first.hear().await.unwrap(), "bye");
@@ -115,11 +111,7 @@ async fn a_client_may_change_its_key_now_and_then_and_not_without_end() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let gateway = world.start().await;
-    let mut alice = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut alice = world.visit(&gateway, "alice").await;
     for _ in 0..20 {
         alice.refresh_key();
         assert_eq!(alice.ask("still").await.unwrap(), "a: still");

@@ -51,11 +51,7 @@ async fn bytes_count_on_a_connection_that_breaks_too() {
     let upstream = Upstream::start("a").await;
     let world = World::with_db(&[&upstream]);
     let gateway = world.start().await;
-    let mut connection = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut connection = world.visit(&gateway, "alice").await;
     connection.say("reset").await.unwrap();
     connection.end().await;
 

@@ -220,11 +220,7 @@ async fn an_address_that_cannot_be_had_changes_nothing() {
             .contains("cannot listen on"),
         "{event}"
     );
-    world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    world.visit(&gateway, "alice").await;
 }
 
 #[tokio::test]
@@ -236,11 +232,7 @@ async fn a_policy_that_is_written_slowly_in_place_is_read_when_it_is_whole() {
     }
     world.client("bob", "groups: [db]");
     let mut gateway = world.start().await;
-    let mut held = world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut held = world.visit(&gateway, "bob").await;
 
     world.client("carol", "groups: [db]");
     // Each part is a policy of its own, and in all but the last one bob is missing.
@@ -313,11 +305,7 @@ async fn a_revocation_arrives_while_its_client_holds_all_descriptors_it_can_get(
     for mut connection in held {
         assert_eq!(connection.end().await, Refusal::Reset);
     }
-    world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    world.visit(&gateway, "bob").await;
 }
 
 #[tokio::test]
@@ -326,11 +314,7 @@ async fn a_reload_that_something_hinders_is_tried_again_until_it_is_done() {
     let mut world = World::with_db(&[&upstream]);
     world.client("bob", "groups: [db]");
     let mut gateway = world.start().await;
-    let mut held = world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut held = world.visit(&gateway, "bob").await;
     limit_descriptors(&gateway, 1);
 
     world.remove_client("bob");

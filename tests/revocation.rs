@@ -67,11 +67,7 @@ async fn on_revoke_keep_lets_them_go_on() {
     world.gateway_line("on_revoke: keep");
     world.client("bob", "groups: [db]");
     let mut gateway = world.start().await;
-    let mut kept = world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut kept = world.visit(&gateway, "bob").await;
 
     world.remove_client("bob");
     let reloaded = gateway.reload(&world).await;
@@ -92,11 +88,7 @@ async fn on_revoke_drain_gives_them_the_drains_time() {
     world.gateway_line("timeouts: {drain: 500ms}");
     world.client("bob", "groups: [db]");
     let mut gateway = world.start().await;
-    let mut drained = world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut drained = world.visit(&gateway, "bob").await;
 
     world.remove_client("bob");
     gateway.reload(&world).await;
@@ -116,11 +108,7 @@ async fn a_revoked_certificate_is_refused_and_its_connections_are_cut_off() {
     let issued = world.authority.client("alice").unwrap();
     let alice = Identity::of(&world.authority, &issued);
     let mut revoked = alice.visit(gateway.address, "db").await.unwrap();
-    let mut other = world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut other = world.visit(&gateway, "bob").await;
 
     revoke(&world, &[&issued], 2);
     let reloaded = gateway.logged("policy reloaded").await;
@@ -131,11 +119,7 @@ async fn a_revoked_certificate_is_refused_and_its_connections_are_cut_off() {
     assert_eq!(refused, Refusal::Alert(CertificateRevoked));
     gateway.record_with("certificate_revoked").await;
     assert_eq!(other.ask("still").await.unwrap(), "a: still");
-    world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    world.visit(&gateway, "alice").await;
 }
 
 #[tokio::test]

@@ -257,11 +257,7 @@ async fn without_the_kernels_half_it_says_so_once_and_serves_its_own_addresses()
         world.give_to("nobody");
         let command: Vec<&str> = command.split_whitespace().collect();
         let gateway = Gateway::start_under(&world, &command, 2).await;
-        world
-            .identity("alice")
-            .visit(gateway.address, "db")
-            .await
-            .unwrap();
+        world.visit(&gateway, "alice").await;
         drop(gateway);
 
         let policy = world.policy().replace("mode: auto", "mode: required");

@@ -70,11 +70,7 @@ async fn a_lifetime_ends_even_a_connection_that_moves() {
     let mut world = World::with_db(&[&upstream]);
     world.group("db", &[&upstream], "timeouts: {lifetime: 300ms}");
     let gateway = world.start().await;
-    let mut connection = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut connection = world.visit(&gateway, "alice").await;
 
     soon(async { while connection.ask("beat").await.is_ok() {} }).await;
 

@@ -79,11 +79,7 @@ async fn a_pinned_worker_stays_on_one_of_the_processors_that_the_process_may_use
     let expected: Vec<usize> = all.iter().cycle().take(workers).copied().collect();
     let (world, _upstream, gateway) = with(&pinned).await;
     are(&gateway, &on(expected)).await;
-    world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    world.visit(&gateway, "alice").await;
 
     // What this thread may use, its children may.
     let last = *all.last().unwrap();

@@ -6,6 +6,16 @@ use certgen::{Authority, AuthoritySpec, Overwrite};
 use host::log_writer::{LogOutput, Sink};
 use tempfile::TempDir;
 
+/// A policy up to its clients.
+const POLICY: &str = "
+version: 1
+gateway:
+  listen: ['127.0.0.1:0']
+  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
+groups:
+  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
+";
+
 /// A directory with `ca.crt`, `server.crt`, `server.key` and `policy.yaml`, which is removed on
 /// drop.
 pub(crate) struct GatewayFiles {
@@ -22,6 +32,11 @@ impl GatewayFiles {
         own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
         std::fs::write(dir.path().join("policy.yaml"), policy).unwrap();
         Self { dir, authority }
+    }
+
+    /// Makes the files of a gateway with the group `db`, for these clients, in YAML.
+    pub(crate) fn with_clients(clients: &str) -> Self {
+        Self::new(&format!("{POLICY}clients: {clients}\n"))
     }
 
     /// Returns the directory.

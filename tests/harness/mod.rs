@@ -180,6 +180,12 @@ impl World {
         Identity::of(&self.authority, &self.authority.client(name).unwrap())
     }
 
+    /// Connects a new client of this name to `db`, which must serve it.
+    pub(crate) async fn visit(&self, gateway: &Gateway, name: &str) -> Connection {
+        let visited = self.identity(name).visit(gateway.address, "db").await;
+        visited.unwrap_or_else(|refusal| panic!("{name} is refused: {refusal:?}"))
+    }
+
     /// Writes the policy and starts the gateway.
     pub(crate) async fn start(&self) -> Gateway {
         self.write_policy();

@@ -69,11 +69,7 @@ async fn a_revoked_certificate_leaves_all_processes_as_soon_as_one_serves_that_c
     let mut gateway = world.start().await;
     let alice = Identity::of(&world.authority, &issued);
     let mut in_the_first = alice.visit(gateway.address, "db").await.unwrap();
-    let mut other = world
-        .identity("bob")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let mut other = world.visit(&gateway, "bob").await;
     gateway.upgrade(&[]).await.unwrap();
     gateway.logged("another process serves; draining").await;
     let mut in_the_second = alice.visit(gateway.address, "db").await.unwrap();

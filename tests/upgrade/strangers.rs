@@ -11,11 +11,7 @@ async fn the_old_process_stops_accepting_while_strangers_connect_without_pause()
     let db = Upstream::start("db").await;
     let world = world(&[&db]);
     let mut gateway = world.start().await;
-    let old = world
-        .identity("alice")
-        .visit(gateway.address, "db")
-        .await
-        .unwrap();
+    let old = world.visit(&gateway, "alice").await;
     let first = gateway.process();
     let flood = Flood::begin(gateway.address).await;
 

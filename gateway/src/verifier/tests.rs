@@ -11,19 +11,9 @@ use super::*;
 use crate::loaded_policy::LoadedPolicy;
 use crate::test_support::GatewayFiles;
 
-const POLICY: &str = "version: 1
-gateway:
-  listen: ['127.0.0.1:8443']
-  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
-groups:
-  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
-clients:
-  alice: {groups: [db]}
-";
-
 /// A verifier for a connection to `db`, and alice, who has been there.
 fn verifier() -> (GatewayFiles, Verifier, IssuedCertificate) {
-    let files = GatewayFiles::new(POLICY);
+    let files = GatewayFiles::with_clients("{alice: {groups: [db]}}");
     let (policy, tls) = LoadedPolicy::of_files(&files).into_parts();
     let alice = files.authority().client("alice").unwrap();
     let now = UnixTime::now();

@@ -12,21 +12,12 @@ use crate::loaded_policy::LoadedPolicy;
 use crate::shared_state::QueuedConnections;
 use crate::test_support::GatewayFiles;
 
-const POLICY: &str = "
-version: 1
-gateway:
-  listen: ['127.0.0.1:0']
-  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
-groups:
-  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
-clients: {}
-";
 /// How many connections wait at a listener.
 const WAITING: usize = 3;
 
 /// A gateway that listens nowhere, and its files.
 fn gateway() -> (GatewayFiles, Arc<Gateway>) {
-    let files = GatewayFiles::new(POLICY);
+    let files = GatewayFiles::with_clients("{}");
     let recorder = Recorder::new(files.sink());
     let gateway = Gateway::new(LoadedPolicy::of_files(&files), recorder);
     (files, gateway)

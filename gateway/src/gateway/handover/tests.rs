@@ -27,20 +27,10 @@ use crate::test_support::GatewayFiles;
 const ROUNDS: usize = 100;
 const THREADS: usize = 4;
 const LIMIT: u32 = 2;
-const POLICY: &str = "
-version: 1
-gateway:
-  listen: ['127.0.0.1:0']
-  tls: {certificate: server.crt, key: server.key, client_ca: ca.crt}
-groups:
-  db: {upstreams: ['127.0.0.1:1'], health: {check: off}}
-clients:
-  alice: {groups: [db], max_connections: 2}
-";
 
 /// A gateway with one client, its files, and the client's certificate.
 fn gateway() -> (GatewayFiles, Arc<Gateway>, CertificateDer<'static>) {
-    let files = GatewayFiles::new(POLICY);
+    let files = GatewayFiles::with_clients("{alice: {groups: [db], max_connections: 2}}");
     let recorder = Recorder::new(files.sink());
     let gateway = Gateway::new(LoadedPolicy::of_files(&files), recorder);
     let alice = files.authority().client("alice").unwrap();
