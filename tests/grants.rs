@@ -118,7 +118,7 @@ fn what_cannot_be_granted_is_told_and_changes_nothing() {
         ),
         (
             &["b", "ui", "--policy", "absent"],
-            "portcullis: absent: cannot be read: No such file or directory (os error 2)\n",
+            "portcullis: cannot read policy absent: No such file or directory (os error 2)\n",
         ),
         (
             &["b", "ui", "--policy", "wrong"],

@@ -17,7 +17,7 @@ use crate::store;
 /// Default validity of a revocation list: 30 days.
 const LIST_LASTS: Duration = Duration::days(30);
 
-/// A signed revocation list, as PEM and DER; [`Authority::crl`] makes it.
+/// A signed revocation list, as PEM and DER; [`crate::Authority::crl`] makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevocationList {
     der: CertificateRevocationListDer<'static>,

@@ -92,7 +92,7 @@ impl RemoteAdmission {
         answer
     }
 
-    /// Delivers the new process's answer about a client to the [`Self::request`] that waits for it.
+    /// Delivers the new process's answer about a client to the `request` that waits for it.
     /// If that was dropped meanwhile, the connection is reported as ended.
     pub fn answer(&self, answer: AdmissionAnswer) {
         let connection = answer.connection;

@@ -32,7 +32,7 @@ const MODE: u32 = 0o7777;
 #[derive(Debug, Error)]
 pub enum ReplaceError {
     /// The file is not what it was when it was read.
-    #[error("it was changed by somebody else in the meantime")]
+    #[error("another program changed the file meanwhile")]
     Changed,
     /// The new file cannot be written, cannot have the mode and owner of the old one, or cannot
     /// take its place.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::remote::RemoteDetails;
 use crate::expiry::END_SPREAD;
 
-/// Connections whose permit was revoked, as [`super::ConnectionTable::revoked`] finds them.
+/// Connections whose permit was revoked, as `ConnectionTable::revoked` finds them.
 #[derive(Debug)]
 pub struct RevokedConnections {
     pub(super) connections: Vec<EndSignal>,
@@ -45,7 +45,7 @@ impl RevokedConnections {
     }
 
     /// Ends the connections as the policy's `on_revoke` says: none, all at once, or all after the
-    /// time `drain`. The ends are spread over [`END_SPREAD`].
+    /// time `drain`. The ends are spread over `END_SPREAD`.
     pub async fn end(self, how: OnRevoke, drain: Duration) {
         let begin = Instant::now();
         let (wait, spread) = match how {

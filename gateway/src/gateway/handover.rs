@@ -40,7 +40,7 @@ impl Gateway {
     }
 
     /// Returns copies of the listeners for another process, and true if this gateway unloads the
-    /// steering programs at its end ([`ActiveSteering::is_own`]).
+    /// steering programs at its end (`ActiveSteering::is_own`).
     ///
     /// # Errors
     ///

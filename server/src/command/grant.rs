@@ -29,7 +29,7 @@ pub(super) struct GrantArguments {
 
 #[derive(Debug, Error)]
 enum GrantError {
-    #[error("{path}: cannot be read: {source}", path = .path.display())]
+    #[error("cannot read policy {path}: {source}", path = .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Edit(#[from] EditError),
@@ -38,7 +38,7 @@ enum GrantError {
         path = .0.display()
     )]
     Changed(PathBuf),
-    #[error("{path} was not changed: it cannot be replaced: {source}", path = .path.display())]
+    #[error("cannot replace policy {path}: {source}", path = .path.display())]
     Unwritable { path: PathBuf, source: io::Error },
 }
 

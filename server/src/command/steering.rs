@@ -218,7 +218,7 @@ impl fmt::Display for SteeringStatus {
             }
             AttachedWhere::Nowhere if self.bindings > 0 => writeln!(
                 f,
-                "{pin_dir}: not attached, {bindings} have no effect: run `portcullis steer load`"
+                "{pin_dir}: not attached, {bindings} have no effect; run `portcullis steer load`"
             ),
             AttachedWhere::Here | AttachedWhere::Nowhere | AttachedWhere::Hidden => {
                 writeln!(f, "{pin_dir}: nothing is loaded")
