@@ -7,11 +7,13 @@ mod client;
 mod gateway;
 mod group;
 pub(crate) mod kinds;
+mod limits;
 pub(crate) mod reference;
 pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use client::{CLIENT, DOCUMENT, TEST, WAIT};
-pub(crate) use gateway::{ADMIN, BAN, GATEWAY, LIMITS, STEER, TIMEOUTS, TLS, WORKERS};
+pub(crate) use gateway::{ADMIN, BAN, GATEWAY, STEER, TLS, WORKERS};
 pub(crate) use group::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
+pub(crate) use limits::{LIMITS, TIMEOUTS};
