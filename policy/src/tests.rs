@@ -377,25 +377,3 @@ fn a_zone_by_name_is_answered_with_how_to_write_it() {
         "groups: {a: {upstreams: ['[fe80::1%2]:1']}}\nclients: {}\n",
     ));
 }
-
-#[test]
-fn an_error_in_a_large_text_is_told_as_in_a_small_one() {
-    let text = generate(9000, 9000);
-    for (good, worse, says) in [
-        ("  group-8000: {", "  group-8000: {{", "this is not YAML"),
-        (
-            "  client-10: {groups",
-            "  client-10: {gruops",
-            "unknown key `gruops`",
-        ),
-        ("  group-7:", "  group-6:", "duplicate"),
-        ("  client-7:", "\t client-7:", ""),
-    ] {
-        let worse = text.replace(good, worse);
-        assert!(worse != text);
-        let error = Policy::parse("policy.yaml", &worse)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(says), "{error}");
-    }
-}

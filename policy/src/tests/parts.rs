@@ -68,3 +68,25 @@ fn a_rate_is_shown_as_it_was_written() {
         assert!(explained.to_string().contains(rate), "{explained}");
     }
 }
+
+#[test]
+fn an_error_in_a_large_text_is_told_as_in_a_small_one() {
+    let text = generate(9000, 9000);
+    for (good, worse, says) in [
+        ("  group-8000: {", "  group-8000: {{", "this is not YAML"),
+        (
+            "  client-10: {groups",
+            "  client-10: {gruops",
+            "unknown key `gruops`",
+        ),
+        ("  group-7:", "  group-6:", "duplicate"),
+        ("  client-7:", "\t client-7:", ""),
+    ] {
+        let worse = text.replace(good, worse);
+        assert!(worse != text);
+        let error = Policy::parse("policy.yaml", &worse)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
