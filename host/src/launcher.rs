@@ -164,7 +164,11 @@ pub async fn launch() -> io::Result<()> {
         }
     };
     let pid = child.id().unwrap_or_default();
-    sender.send(&FromLauncher::Launched { pid }).await?;
+    if let Err(error) = sender.send(&FromLauncher::Launched { pid }).await {
+        // The process that ordered the start is gone, and nobody else knows of the program.
+        child.kill().await?;
+        return Err(error);
+    }
     tokio::select! {
         status = child.wait() => {
             let status = status?.into_raw();
