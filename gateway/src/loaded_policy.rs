@@ -54,8 +54,7 @@ impl LoadedPolicy {
 impl LoadedPolicy {
     /// Loads the policy of `files`.
     pub(crate) fn of_files(files: &crate::test_support::GatewayFiles) -> Self {
-        let text = std::fs::read_to_string(files.policy()).unwrap();
-        let policy = Policy::parse("policy.yaml", &text).unwrap();
+        let policy = Policy::parse("policy.yaml", files.policy()).unwrap();
         let settings = crate::tls_files::settings_files(&policy.gateway().tls, files.dir());
         let tls = TlsSettings::load(&settings, rustls_pki_types::UnixTime::now()).unwrap();
         Self::new(policy, tls)

@@ -1,6 +1,6 @@
 //! Files of a gateway for tests: an authority, the gateway's certificate, and a policy.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use certgen::{Authority, AuthoritySpec, Overwrite};
 use host::log_writer::{LogOutput, Sink};
@@ -20,6 +20,7 @@ groups:
 /// drop.
 pub(crate) struct GatewayFiles {
     dir: TempDir,
+    policy: String,
     authority: Authority,
 }
 
@@ -31,7 +32,11 @@ impl GatewayFiles {
         let own = authority.server(&["localhost"]).unwrap();
         own.save(dir.path(), "server", Overwrite::Refuse).unwrap();
         std::fs::write(dir.path().join("policy.yaml"), policy).unwrap();
-        Self { dir, authority }
+        Self {
+            dir,
+            policy: policy.to_owned(),
+            authority,
+        }
     }
 
     /// Makes the files of a gateway with the group `db`, for these clients, in YAML.
@@ -44,9 +49,9 @@ impl GatewayFiles {
         self.dir.path()
     }
 
-    /// Returns the path of the policy.
-    pub(crate) fn policy(&self) -> PathBuf {
-        self.dir().join("policy.yaml")
+    /// Returns the text of the policy.
+    pub(crate) fn policy(&self) -> &str {
+        &self.policy
     }
 
     /// Returns the authority that the gateway trusts.

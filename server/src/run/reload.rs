@@ -252,7 +252,7 @@ mod tests {
         let (_ask, mut asked) = mpsc::channel(1);
         let reloader = Reloader {
             gateway,
-            policy: files.policy(),
+            policy: files.dir().join("policy.yaml"),
             reporting,
         };
         let keeping = reloader.keep_in_force(None, &mut asked);

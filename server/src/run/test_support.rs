@@ -10,7 +10,7 @@ use crate::test_support::GatewayFiles;
 /// A gateway that listens nowhere, and its files.
 pub(super) fn gateway() -> (GatewayFiles, Arc<Gateway>) {
     let files = GatewayFiles::with_clients("{}");
-    let loaded = load::read(&files.policy()).unwrap();
+    let loaded = load::read(&files.dir().join("policy.yaml")).unwrap();
     let gateway = Gateway::new(loaded, Recorder::new(files.sink()));
     (files, gateway)
 }
