@@ -1,7 +1,7 @@
 //! Index of the certificates that an authority issued, by serial.
 //!
-//! `ca.index` has one line of JSON for each certificate, and only ever grows. Revocations are
-//! recorded in `ca.crl` alone, so the two cannot contradict each other.
+//! `ca.index` has one line of JSON for each certificate, and entries are only added, never changed.
+//! Revocations are recorded in `ca.crl` alone, so the two cannot contradict each other.
 
 mod entry;
 mod file;
@@ -31,7 +31,7 @@ pub enum CertificateState {
     Valid,
     /// It is in force, and a newer certificate replaces it.
     Replaced,
-    /// Its validity is over.
+    /// It has expired.
     Ended,
     /// It was revoked.
     Revoked,

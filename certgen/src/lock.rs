@@ -70,8 +70,8 @@ pub(crate) fn hand_over(file: &File, dir: &Path) -> io::Result<()> {
 
 /// Fails if another user may have placed an open file in the directory.
 ///
-/// It must be a regular file with one name that belongs to the calling user, to the directory's
-/// owner or to root.
+/// It must be a regular file with one hard link that belongs to the calling user, to the
+/// directory's owner or to root.
 pub(crate) fn check_own(file: &File, dir: &Path, path: &Path) -> Result<(), CertgenError> {
     let refuse = |what| CertgenError::NotOurs {
         path: path.to_owned(),

@@ -97,7 +97,7 @@ impl AuthorityDirectory {
 }
 
 impl Authority {
-    /// Reads the serial of a leaf that this authority signed; it can revoke no others.
+    /// Reads the serial of a leaf that this authority signed; it can revoke only those.
     ///
     /// # Errors
     ///

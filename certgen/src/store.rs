@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all, and have their mode from the beginning.
+//! Files that are written completely or not at all, and that have their final mode from the start.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -26,7 +26,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overwrite {
-    /// It is kept, and saving fails, even if it appears at the last moment.
+    /// The existing file is kept and saving fails, also if the file appears while saving.
     Refuse,
     /// The new one takes its place.
     ///
@@ -43,7 +43,7 @@ pub(crate) enum FileAccess {
     Public,
     /// 0600, readable and writable by the owner: keys of leaves, and the journal.
     Owner,
-    /// 0400, readable by the owner and not to be changed: the authority's key.
+    /// 0400, readable by the owner only, and not writable: the authority's key.
     Sealed,
 }
 

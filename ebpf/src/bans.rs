@@ -91,7 +91,7 @@ fn key(source: IpAddr) -> Source {
     }
 }
 
-/// Monotonic time in nanoseconds, as `bpf_ktime_get_ns` has it.
+/// Monotonic time in nanoseconds, as `bpf_ktime_get_ns` returns it.
 fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());

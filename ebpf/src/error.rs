@@ -31,7 +31,7 @@ pub enum SteerError {
     Unsafe {
         /// The directory.
         path: PathBuf,
-        /// The owner's user number.
+        /// The owner's user ID.
         user: u32,
         /// Its mode.
         mode: u32,

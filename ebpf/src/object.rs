@@ -24,9 +24,9 @@ static OBJECT: &[u8] = include_bytes_aligned!("../objects/portcullis.o");
 /// User and group to which [`load`] gives the maps of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinOwner {
-    /// The user's number.
+    /// The user ID.
     pub user: u32,
-    /// The group's number.
+    /// The group ID.
     pub group: u32,
 }
 
@@ -36,7 +36,7 @@ pub struct PinOwner {
 /// program is replaced without a moment in which none is attached. Without an `owner`, the maps
 /// keep the one that they have.
 ///
-/// Returns the numbers of other programs at the same hook, which decide before or after this one.
+/// Returns the IDs of other programs at the same hook, which decide before or after this one.
 ///
 /// # Errors
 ///
@@ -155,7 +155,7 @@ fn attach(
         return sys::update_link(&link, steer.fd()?.as_fd())
             .map_err(SteerError::system("cannot replace the attached program"));
     }
-    // A link that is detached stays so.
+    // A detached link stays detached.
     fs::remove_file(&link).ok();
     let attached = steer.attach(namespace)?;
     let attached = FdLink::from(steer.take_link(attached)?);
@@ -202,7 +202,7 @@ fn give(pin_dir: &PinDir, owner: PinOwner) -> Result<(), SteerError> {
     Ok(())
 }
 
-/// Numbers of the other programs at the `sk_lookup` hook of the namespace.
+/// IDs of the other programs at the `sk_lookup` hook of the namespace.
 fn other_programs(pin_dir: &PinDir, namespace: &File) -> Result<Vec<u32>, SteerError> {
     let own = aya::programs::ProgramInfo::from_pin(pin_dir.pin(STEER))?.id();
     let all = sys::lookup_programs(namespace).map_err(SteerError::system(

@@ -72,7 +72,7 @@ impl WorkerLoads {
         }
     }
 
-    /// Sets to 0 the number of connections that a worker was given and has yet to accept.
+    /// Sets to 0 the number of connections that are assigned to a worker and not accepted yet.
     pub fn reset_chosen(&self, worker: usize) {
         self.slot(worker).chosen.store(0, Relaxed);
     }

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-/// Silence after which a connection ends whose client is gone, or has ended its stream unannounced.
+/// Silence after which a connection ends if its client is gone, or has ended its stream without
+/// `close_notify`.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// Most bytes of an upstream's stream that are dropped for a client that ended in order and is
@@ -21,8 +22,8 @@ pub(crate) enum StreamState {
     Open,
     /// It ended in the way that its protocol has for it: a `close_notify`, or an upstream's FIN.
     Ended,
-    /// It ended without the end that its protocol has for it, so anything on the path could have
-    /// ended it. The client may still listen.
+    /// It ended without such an end, so an attacker or a device on the path may have ended it. The
+    /// client may still listen.
     Unannounced,
     /// It broke: a reset, a time limit of TCP, a forged record.
     Broken,

@@ -120,9 +120,9 @@ impl HealthState {
 
     /// Returns the state after one probe.
     ///
-    /// The first pass brings an unknown upstream up: `rise` holds back one that was seen to fail,
-    /// and a newcomer was not. (Envoy does so too.) Its failures are counted, since it may be
-    /// starting.
+    /// The first pass brings an unknown upstream up: `rise` delays only an upstream that was seen
+    /// to fail, and a new one was not. (Envoy does the same.) Failures of a new upstream are
+    /// counted, because it may be starting.
     pub(crate) fn probed(
         self,
         probe: Observation,
@@ -163,7 +163,7 @@ impl HealthState {
 
     /// Returns the state after one dial for a client.
     ///
-    /// Only a probe, or the end of its time off, brings an upstream up. The result of a dial that
+    /// Only a probe, or the end of its cool-down, brings an upstream up. The result of a dial that
     /// was under way when the upstream went down is ignored.
     pub(crate) fn dialed(
         self,

@@ -22,7 +22,7 @@ pub struct Lease {
 
 impl UpstreamGroup {
     /// Leases the upstream with the fewest connections over its weight among the healthy ones that
-    /// are not in `tried`; ties go in turn.
+    /// are not in `tried`; upstreams with equal load are chosen in turn.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Lease {
         self.group.fell_short(self.address, cause);
     }
 
-    /// Reports that the upstream broke off, or took nothing for too long.
+    /// Reports that the upstream broke off, or did not read for too long.
     pub(crate) fn broke(&self, cause: FailureCause) {
         self.group.relayed(self.address, Err(cause));
     }

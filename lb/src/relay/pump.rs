@@ -91,7 +91,8 @@ impl Pump {
 
     /// Makes every end of the reader's stream from now on count as a reset.
     ///
-    /// The kernel reports a reset once. If a write has got that error, a read sees an end.
+    /// The kernel reports a reset once. If a write received that error, a later read sees only the
+    /// end of the stream.
     pub(super) fn lose_reader(&mut self) {
         self.is_reader_lost = true;
     }
@@ -195,7 +196,8 @@ impl Pump {
 
     /// Reads until the buffer is full or the reader has nothing more for now.
     ///
-    /// When there is nothing at all, the buffer goes back, and what was written is flushed.
+    /// If there is nothing to read, the buffer goes back to the pool, and what was written is
+    /// flushed.
     fn poll_fill<R, W>(
         &mut self,
         cx: &mut Context<'_>,
