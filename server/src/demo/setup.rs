@@ -1,6 +1,5 @@
 //! Setup of the demo: certificates, upstreams, a gateway, and a reader of its records.
 
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -10,7 +9,6 @@ use std::time::Duration;
 use certgen::{Authority, IssuedCertificate};
 use ebpf::{PinDir, Role};
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -27,15 +25,15 @@ use crate::access_record;
 use crate::load;
 use crate::loaded_policy::LoadedPolicy;
 use crate::log_writer::Sink;
-use crate::policy::{GatewayPolicy, Policy, PolicyChange, Quota, SteerMode, SteerPolicy};
+use crate::policy::{GatewayPolicy, PolicyChange, Quota, SteerMode, SteerPolicy};
 use crate::run::{GatewayProcess, RunSettings};
 
 mod certificates;
+mod prepared_policy;
 
 use certificates::{issue_missing, stranger};
+use prepared_policy::prepare;
 
-/// Policy of the demo if there is no other.
-const BUILT_IN: &str = include_str!("../../../policy.yaml");
 /// Number of workers: enough to show that a client's limits hold across workers.
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
@@ -62,7 +60,7 @@ impl DemoSetup {
     pub(super) async fn start(arguments: &DemoArguments) -> Result<Self, DemoError> {
         let end = CancellationToken::new();
         let upstreams = TaskTracker::new();
-        let (path, listeners) = visits(arguments).await?;
+        let (path, listeners) = prepare(arguments).await?;
         for (number, listener) in listeners.into_iter().enumerate() {
             let name = format!("upstream-{}", number + 1);
             upstreams.spawn(upstream::serve(
@@ -285,72 +283,6 @@ impl DemoSetup {
         self.upstreams.close();
         self.upstreams.wait().await;
     }
-}
-
-/// Prepares the policy file and the listeners of its upstreams.
-///
-/// The file is a copy in the demo's directory if ports or paths of the policy have to be changed,
-/// or if it is the built-in one.
-async fn visits(arguments: &DemoArguments) -> Result<(PathBuf, Vec<TcpListener>), DemoError> {
-    let file = arguments
-        .policy
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("policy.yaml"));
-    let (text, exists) = match std::fs::read_to_string(&file) {
-        Ok(text) => (text, true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.policy.is_none() => {
-            (BUILT_IN.to_owned(), false)
-        }
-        Err(source) => return Err(DemoError::File { path: file, source }),
-    };
-    let policy =
-        Policy::parse(&file.display().to_string(), &text).map_err(crate::load::LoadError::from)?;
-    let mut changed = text;
-    let mut listeners = Vec::new();
-    let addresses: BTreeSet<SocketAddr> = policy
-        .groups()
-        .flat_map(|group| group.upstreams.iter().map(|upstream| upstream.address))
-        .collect();
-    for address in addresses {
-        let wanted = if arguments.free_ports {
-            free(address)
-        } else {
-            address
-        };
-        let taken = |source| DemoError::Upstream {
-            address: wanted,
-            source,
-        };
-        let listener = TcpListener::bind(wanted).await.map_err(taken)?;
-        if arguments.free_ports {
-            let bound = listener.local_addr()?;
-            changed = changed.replace(&address.to_string(), &bound.to_string());
-        }
-        listeners.push(listener);
-    }
-    if arguments.free_ports {
-        for address in &policy.gateway().listen {
-            changed = changed.replace(&address.to_string(), &free(*address).to_string());
-        }
-    }
-    let tls = &policy.gateway().tls;
-    let in_place = tls.certificate.parent() == Some(&arguments.dir);
-    if exists && in_place && !arguments.free_ports {
-        return Ok((file, listeners));
-    }
-    let own = tls.certificate.parent().unwrap_or(Path::new("")).join("");
-    let copy = arguments.dir.join("policy.yaml");
-    let of = |path: &Path| {
-        let path = path.to_owned();
-        |source| DemoError::File { path, source }
-    };
-    std::fs::create_dir_all(&arguments.dir).map_err(of(&arguments.dir))?;
-    std::fs::write(&copy, changed.replace(&*own.to_string_lossy(), "")).map_err(of(&copy))?;
-    Ok((copy, listeners))
-}
-
-fn free(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip(), 0)
 }
 
 /// Finds a port without a listener.
