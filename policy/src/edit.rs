@@ -224,4 +224,6 @@ fn granted(
 }
 
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
