@@ -143,14 +143,15 @@ pub fn grant(
 /// Reads the policy that grants are added to, and the text that they are added to: a text without
 /// `clients` gets an empty section first.
 fn read(file: &str, text: &str) -> Result<(String, PolicyDraft), PolicyError> {
-    let read = PolicyDraft::read(file, text);
-    if read.is_err()
-        && let Some(completed) = layout::with_clients(text)
-        && let Ok(draft) = PolicyDraft::read(file, &completed)
-    {
-        return Ok((completed, draft));
+    let error = match PolicyDraft::read(file, text) {
+        Ok(draft) => return Ok((text.to_owned(), draft)),
+        Err(error) => error,
+    };
+    let completed = layout::with_clients(text);
+    match PolicyDraft::read(file, &completed) {
+        Ok(draft) => Ok((completed, draft)),
+        Err(_) => Err(error),
     }
-    Ok((text.to_owned(), read?))
 }
 
 /// Returns the groups with these names, each once, in the order of the names.

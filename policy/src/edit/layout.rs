@@ -52,33 +52,22 @@ pub(super) fn fragment(grants: &[NewGrant<'_>]) -> String {
     format!("clients:\n{}", entries.collect::<String>())
 }
 
-/// Returns the text with an empty `clients:` section at its end; `None` if there is a section, or
-/// the text is not a block mapping.
-pub(super) fn with_clients(text: &str) -> Option<String> {
-    let root = layout(text)?;
-    let LayoutValue::Map(CollectionStyle::Block, _) = root.value else {
-        return None;
-    };
-    if root.get("clients").is_some() {
-        return None;
-    }
-    let gap = if text.ends_with('\n') {
-        ""
-    } else {
-        newline(text)
-    };
-    Some(format!("{text}{gap}clients:{}", newline(text)))
+/// Returns the text with an empty `clients:` section at its end.
+pub(super) fn with_clients(text: &str) -> String {
+    let newline = newline(text);
+    let gap = if text.ends_with('\n') { "" } else { newline };
+    format!("{text}{gap}clients:{newline}")
 }
 
 /// Returns the text with the grants added; `None` if its layout has no place for one of them.
 pub(super) fn edited(text: &str, grants: &[NewGrant<'_>]) -> Option<String> {
     let root = layout(text)?;
-    let section = root.get("clients")?;
+    let (_, section) = root.get("clients")?;
     let mut edits = Vec::new();
     let mut entries = Vec::new();
     for grant in grants {
         if grant.is_known {
-            let (_, client) = section.1.get(grant.client)?;
+            let (_, client) = section.get(grant.client)?;
             let (_, groups) = client.get("groups")?;
             edits.push(longer_list(text, groups, grant)?);
         } else {
@@ -86,7 +75,7 @@ pub(super) fn edited(text: &str, grants: &[NewGrant<'_>]) -> Option<String> {
         }
     }
     if !entries.is_empty() {
-        edits.extend(new_entries(text, &root, section, &entries)?);
+        edits.extend(new_entries(text, section, &entries)?);
     }
     // The order of edits at the same place stays: a client's groups come before the next client.
     edits.sort_by_key(|edit| edit.bytes.start);
@@ -148,12 +137,7 @@ fn longer_list(text: &str, groups: &LayoutNode<'_>, grant: &NewGrant<'_>) -> Opt
 }
 
 /// Adds entries to the section of clients.
-fn new_entries(
-    text: &str,
-    root: &LayoutNode<'_>,
-    (key, section): &(LayoutNode<'_>, LayoutNode<'_>),
-    entries: &[String],
-) -> Option<Vec<TextEdit>> {
+fn new_entries(text: &str, section: &LayoutNode<'_>, entries: &[String]) -> Option<Vec<TextEdit>> {
     let last = match &section.value {
         LayoutValue::Map(style, known) => known.last().map(|last| (*style, last)),
         LayoutValue::Plain(_)
@@ -172,7 +156,7 @@ fn new_entries(
             let addition = format!(", {}", entries.join(", "));
             Some(vec![TextEdit::insert(value.end(), addition)])
         }
-        None => first_entries(text, root, (key, section), entries),
+        None => first_entries(text, section, entries),
     }
 }
 
@@ -180,8 +164,7 @@ fn new_entries(
 /// stays.
 fn first_entries(
     text: &str,
-    root: &LayoutNode<'_>,
-    (key, section): (&LayoutNode<'_>, &LayoutNode<'_>),
+    section: &LayoutNode<'_>,
     entries: &[String],
 ) -> Option<Vec<TextEdit>> {
     let said = &text[section.bytes.clone()];
@@ -190,10 +173,10 @@ fn first_entries(
         LayoutValue::Map(..) => is_blank(said.trim_start_matches('{').trim_end_matches('}')),
         LayoutValue::Text(_) | LayoutValue::List(..) | LayoutValue::Alias => false,
     };
-    if !is_empty || !matches!(root.value, LayoutValue::Map(CollectionStyle::Block, _)) {
+    if !is_empty {
         return None;
     }
-    let end = section.bytes.end.max(key.bytes.end);
+    let end = section.bytes.end;
     let mut edits = Vec::new();
     if !said.is_empty() {
         let before = text[..section.bytes.start].trim_end_matches(' ');

@@ -171,6 +171,9 @@ fn a_policy_in_braces_takes_grants_too() {
     let edit = granted(before, "c", "a").unwrap();
     let expected = before.replace("[a]}}", "[a]}, c: {groups: [a]}}");
     assert_eq!(edit.text(), expected);
+    let empty = before.replace("{b: {groups: [a]}}", "{}");
+    let error = granted(&empty, "c", "a").unwrap_err();
+    assert!(matches!(error, EditError::Layout { .. }), "{error}");
 }
 
 #[test]
@@ -249,6 +252,7 @@ fn a_layout_that_cannot_be_added_to_is_left_alone_and_says_what_to_add() {
         assert_eq!(told, fragment);
     }
     for clients in [
+        "clients:\n  &k a: {groups: [more]}\n",
         "clients:\n  ? a\n  : {groups: [more]}\n",
         "clients: {\n# none\n}\n",
     ] {
