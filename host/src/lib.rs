@@ -18,4 +18,6 @@ pub mod parent;
 pub mod priority;
 pub mod program;
 pub mod replace;
+pub mod signals;
+pub mod socket_file;
 pub mod systemd;

@@ -4,7 +4,6 @@
 mod client;
 mod error;
 mod server;
-mod socket_file;
 mod upgrade_request;
 
 pub use client::{AskError, ask};

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use host::signals::{ProcessSignals, Watchdog};
 use lb::Drained;
 use tokio::runtime;
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,7 +27,6 @@ mod reload;
 mod reload_report;
 mod settings;
 mod shutdown;
-mod signals;
 mod start;
 mod take_over;
 #[cfg(test)]
@@ -40,7 +40,6 @@ pub use start::StartError;
 use pending_upgrade::PendingUpgrade;
 use process::REPORT_SUPPRESSED;
 use reload::ReloadThread;
-use signals::{ProcessSignals, Watchdog};
 
 /// Runs a gateway process until a signal ends it, or until another process has replaced it and its
 /// last connection has ended.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::socket_file::{bind, remove, socket_at};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::service::service_fn;
@@ -20,7 +21,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::error::AdminError;
-use super::socket_file::{bind, remove, socket_at};
 use super::upgrade_request::{UpgradeReport, UpgradeRequest};
 use crate::upgrade::UpgradeError;
 

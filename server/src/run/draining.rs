@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::signals::ProcessSignals;
 use lb::Drained;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -18,7 +19,6 @@ use super::hand_over::CompletedUpgrade;
 use super::pending_upgrade::HandingOver;
 use super::process::{GatewayProcess, REPORT_SUPPRESSED, ServiceState};
 use super::reload::ReloadThread;
-use super::signals::ProcessSignals;
 use crate::admin::AdminSocket;
 use crate::gateway::Gateway;
 use crate::shared_state::QueuedConnections;

@@ -4,24 +4,34 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use host::heartbeat::WorkerHeartbeats;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::heartbeat::WorkerHeartbeats;
 use crate::systemd::{self, NotifyState};
 
 /// Streams of the signals that a gateway handles: SIGHUP, SIGUSR1, SIGUSR2, SIGTERM and SIGINT.
 #[derive(Debug)]
-pub(super) struct ProcessSignals {
-    pub(super) reload: Signal,
-    pub(super) reopen: Signal,
-    pub(super) upgrade: Signal,
-    pub(super) terminate: Signal,
-    pub(super) interrupt: Signal,
+pub struct ProcessSignals {
+    /// SIGHUP.
+    pub reload: Signal,
+    /// SIGUSR1.
+    pub reopen: Signal,
+    /// SIGUSR2.
+    pub upgrade: Signal,
+    /// SIGTERM.
+    pub terminate: Signal,
+    /// SIGINT.
+    pub interrupt: Signal,
 }
 
 impl ProcessSignals {
-    pub(super) fn listen() -> io::Result<Self> {
+    /// Begins to handle all five. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a handler.
+    pub fn listen() -> io::Result<Self> {
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
@@ -32,7 +42,7 @@ impl ProcessSignals {
     }
 
     /// Waits for SIGTERM or SIGINT. Cancel safe.
-    pub(super) async fn end(&mut self) {
+    pub async fn end(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -40,7 +50,7 @@ impl ProcessSignals {
     }
 
     /// Waits for the next signal of any kind. Cancel safe.
-    pub(super) async fn next(&mut self) -> rustix::process::Signal {
+    pub async fn next(&mut self) -> rustix::process::Signal {
         tokio::select! {
             _ = self.reload.recv() => rustix::process::Signal::HUP,
             _ = self.reopen.recv() => rustix::process::Signal::USR1,
@@ -54,10 +64,12 @@ impl ProcessSignals {
 /// Timer of the notifications to the service manager that all workers respond; inactive without a
 /// watchdog.
 #[derive(Debug)]
-pub(super) struct Watchdog(Option<Interval>);
+pub struct Watchdog(Option<Interval>);
 
 impl Watchdog {
-    pub(super) fn new(every: Option<Duration>) -> Self {
+    /// Creates a timer with this interval; `None` is without a watchdog. Must be called within a tokio
+    /// runtime.
+    pub fn new(every: Option<Duration>) -> Self {
         Self(every.map(|every| {
             let mut interval = interval(every);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,7 +78,7 @@ impl Watchdog {
     }
 
     /// Waits until the next notification is due; never returns without a watchdog. Cancel safe.
-    pub(super) async fn tick(&mut self) {
+    pub async fn tick(&mut self) {
         match &mut self.0 {
             Some(interval) => drop(interval.tick().await),
             None => pending().await,
@@ -74,7 +86,7 @@ impl Watchdog {
     }
 
     /// Notifies the service manager, unless a worker has been silent since the last time.
-    pub(super) fn tell(heartbeats: &WorkerHeartbeats) {
+    pub fn tell(heartbeats: &WorkerHeartbeats) {
         let silent = heartbeats.check();
         if silent == 0 {
             systemd::tell(&[NotifyState::Watchdog]);
