@@ -154,7 +154,15 @@ async fn whoever_waits_in_the_old_process_gets_the_next_place_of_all_processes()
     gone.abort();
     assert!((&mut gone).await.unwrap_err().is_cancelled());
     gateway.record_with("client_left").await;
-    let mut new = waiting(&alice, &mut gateway).await;
+    // The new process hears a moment later that it is gone, and refuses one more until then.
+    let mut new = visit(&alice, &gateway);
+    soon(async {
+        while let Ok(refused) = timeout(Duration::from_millis(500), &mut new).await {
+            assert_eq!(refused.unwrap().unwrap_err(), Refusal::Reset);
+            new = visit(&alice, &gateway);
+        }
+    })
+    .await;
     leave(one).await;
     let old = old.await.unwrap().unwrap();
     assert!(!new.is_finished(), "it came later");
