@@ -1,9 +1,8 @@
 //! A client with all of its connections open waits for one of them to end, if its line says so.
 
 use tokio::task::JoinHandle;
-use tokio::time::{Duration, timeout};
 
-use crate::harness::{Connection, Gateway, Identity, Refusal, Upstream, World, soon};
+use crate::harness::{Connection, Gateway, Identity, Refusal, Upstream, World};
 
 /// What the gateway says when a client begins to wait.
 const WAITS: &str = "a client waits for one of its connections to end";
@@ -137,32 +136,25 @@ async fn whoever_waits_in_the_old_process_gets_the_next_place_of_all_processes()
     let old = waiting(&alice, &mut gateway).await;
     let mut gone = waiting(&alice, &mut gateway).await;
     gateway.upgrade(&[]).await.unwrap();
-    gateway.logged("another process serves; draining").await;
-    // Once both of the old process wait there too, as many wait as may be open.
-    let refused = soon(async {
-        loop {
-            let visit = alice.visit(gateway.address, "db");
-            if let Ok(refused) = timeout(Duration::from_millis(100), visit).await {
-                break refused;
-            }
-            gateway.record_with("client_left").await;
-        }
-    });
-    assert_eq!(refused.await.unwrap_err(), Refusal::Reset);
+    // Both of the old process wait in the new one then.
+    let moved = ["another process serves; draining", WAITS, WAITS];
+    gateway.logged_in_any_order(&moved).await;
+    // As many wait as may be open.
+    let refused = alice.visit(gateway.address, "db").await;
+    assert_eq!(refused.unwrap_err(), Refusal::Reset);
     assert!(!old.is_finished() && !gone.is_finished());
 
     gone.abort();
     assert!((&mut gone).await.unwrap_err().is_cancelled());
     gateway.record_with("client_left").await;
-    // The new process hears a moment later that it is gone, and refuses one more until then.
-    let mut new = visit(&alice, &gateway);
-    soon(async {
-        while let Ok(refused) = timeout(Duration::from_millis(500), &mut new).await {
-            assert_eq!(refused.unwrap().unwrap_err(), Refusal::Reset);
-            new = visit(&alice, &gateway);
+    // The new process may hear of it a moment after the old one has written the record.
+    let mut new = loop {
+        let mut new = visit(&alice, &gateway);
+        tokio::select! {
+            refused = &mut new => assert_eq!(refused.unwrap().unwrap_err(), Refusal::Reset),
+            _ = gateway.logged(WAITS) => break new,
         }
-    })
-    .await;
+    };
     leave(one).await;
     let old = old.await.unwrap().unwrap();
     assert!(!new.is_finished(), "it came later");

@@ -109,6 +109,21 @@ impl Gateway {
         .await
     }
 
+    /// Waits until each of these messages was logged, in any order. One that is named twice is
+    /// logged twice.
+    pub(crate) async fn logged_in_any_order(&mut self, messages: &[&str]) {
+        let mut missing = messages.to_vec();
+        soon(async {
+            while !missing.is_empty() {
+                let event = self.next_event().await;
+                if let Some(found) = missing.iter().position(|one| event["message"] == *one) {
+                    missing.swap_remove(found);
+                }
+            }
+        })
+        .await;
+    }
+
     /// Waits for the next log event with this message, including those from before it served.
     pub(crate) async fn logged_at_all(&mut self, message: &str) -> Value {
         while let Some(event) = self.early.pop_front() {
