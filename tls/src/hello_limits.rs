@@ -115,7 +115,7 @@ impl HelloReader {
     }
 }
 
-/// Counts the application protocols that a hello offers (RFC 9846, Client Hello). `None` if it is
+/// Counts the application protocols that a hello offers (RFC 9846, 4.2.2). `None` if it is
 /// malformed.
 fn protocols(hello: &[u8]) -> Option<usize> {
     let (_version_and_random, rest) = hello.split_at_checked(34)?;
