@@ -78,8 +78,8 @@ enum CertgenCommand {
         #[arg(long, value_name = "SPAN", value_parser = span)]
         next_update: Option<Duration>,
     },
-    /// Exit with 0 if a certificate or list should be renewed, 1 if not, 2 if the file does not
-    /// exist, 255 after another failure.
+    /// Exit with 0 if a certificate or list should be renewed, 1 if not, 3 if the file does not
+    /// exist, 4 after another failure.
     NeedsRenewal {
         /// File of a certificate or a revocation list, in PEM.
         file: PathBuf,
@@ -95,9 +95,9 @@ const RENEW: u8 = 0;
 /// Exit code of `needs-renewal`: nothing to do; of any other command: failure.
 const FINE: u8 = 1;
 /// Exit code of `needs-renewal`: no such file.
-const ABSENT: u8 = 2;
+const ABSENT: u8 = 3;
 /// Exit code of `needs-renewal`: any other failure.
-const UNKNOWN: u8 = 255;
+const UNKNOWN: u8 = 4;
 
 /// Runs the command, prints its result and returns the exit code.
 pub(crate) fn run(arguments: &CertgenArguments, out: &mut dyn Write) -> Result<u8, CommandError> {

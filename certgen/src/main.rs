@@ -1,6 +1,7 @@
-//! The `certgen` command. Exit codes: 0 success, 1 failure, 255 a wrong command line.
+//! The `certgen` command. Exit codes: 0 success, 1 failure, 2 a wrong command line.
 //!
-//! `needs-renewal` has its own codes, for scripts: 0 renew, 1 not yet, 2 no such file, 255 else.
+//! `needs-renewal` has its own codes, for scripts: 0 renew, 1 not yet, 3 no such file, 4 any
+//! other failure.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -14,7 +15,7 @@ use clap::Parser;
 use crate::command::CertgenArguments;
 
 /// Exit code of a command line that cannot be parsed.
-const MISUSED: u8 = 255;
+const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = match CertgenArguments::try_parse() {

@@ -73,7 +73,7 @@ fn a_batch_with_one_bad_name_issues_nothing() {
         desk.refused(&["client", "--from", "none"])
             .contains("no client name is given")
     );
-    assert_eq!(desk.code(&["client"]), Some(255));
+    assert_eq!(desk.code(&["client"]), Some(2));
 }
 
 #[test]

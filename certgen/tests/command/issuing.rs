@@ -99,7 +99,7 @@ fn a_hostile_name_gets_no_files() {
         assert_eq!(desk.facts(&format!("{name}.crt")).common_name(), Some(name));
     }
     desk.refused(&["server", "not a name"]);
-    assert_eq!(desk.code(&["server"]), Some(255));
+    assert_eq!(desk.code(&["server"]), Some(2));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_policy_is_edited_by_another_command_which_the_error_names() {
     for group in [&[][..], &["--group", "ui"]] {
         let call = [&["client", "b", "--add-to", "our policy.yaml"], group].concat();
         let output = desk.run(&call);
-        assert_eq!(output.status.code(), Some(255));
+        assert_eq!(output.status.code(), Some(2));
         let told = String::from_utf8(output.stderr).unwrap();
         let command = "`portcullis grant CLIENT GROUP --policy 'our policy.yaml'`";
         assert!(told.contains(command), "{told}");

@@ -103,7 +103,7 @@ fn a_serial_that_the_index_does_not_have_can_be_revoked() {
 fn a_list_is_renewed_before_it_ends() {
     let desk = Desk::with_authority();
     desk.done(&["client", "a"]);
-    assert_eq!(desk.code(&["needs-renewal", "certs/ca.crl"]), Some(2));
+    assert_eq!(desk.code(&["needs-renewal", "certs/ca.crl"]), Some(3));
     desk.done(&["revoke", "a"]);
     let asked = |within: &[&str]| {
         let call = [&["needs-renewal", "certs/ca.crl"], within].concat();
