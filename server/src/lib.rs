@@ -4,6 +4,7 @@
 //! number of connections and rate, and the least-loaded healthy upstream gets the connection.
 #![forbid(unsafe_code)]
 
+pub use admin;
 pub use gateway;
 pub use gateway::{
     access_record, client_identity, connection_event, connection_table, credentials, known_health,
@@ -18,7 +19,6 @@ pub use tls::{
     self, client_stream, first_bytes, hello_limits, identity, record_layer, tls_messages, trust,
 };
 
-pub mod admin;
 pub mod check;
 pub mod command;
 pub mod demo;

@@ -15,6 +15,7 @@ use crate::inherited_listeners::InheritedListeners;
 use crate::systemd;
 use crate::upgrade::{InheritError, OldProcess};
 
+mod admin_control;
 mod draining;
 mod end;
 mod files;

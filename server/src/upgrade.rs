@@ -25,5 +25,4 @@ pub use new_process::{InheritError, OldProcess};
 pub use old_process::CandidateProcess;
 pub use old_process_reports::{ConnectionReports, NewProcess, OldProcessCommand, OldProcessNews};
 pub(crate) use protocol::MESSAGE_SET;
-pub use protocol::ReadySummary;
 pub use supervision::Supervision;

@@ -9,10 +9,11 @@ use lb::Drained;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use super::admin_control::PendingRequest;
 use super::files::admin_path;
 use super::reload::ReloadThread;
 use super::shutdown::GatewayShutdown;
-use crate::admin::{AdminSocket, PendingRequest};
+use crate::admin::AdminSocket;
 use crate::gateway::{Gateway, WorkerThreads};
 use crate::shared_state::QueuedConnections;
 use crate::systemd::{self, DescriptorStore, NotifyState};

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
+use super::admin_control::AdminControl;
 use super::files::{admin_path, files};
 use super::first_verdicts::first_verdicts;
 use super::listen_retry::prepare;
@@ -21,7 +22,7 @@ use super::reload_report::{log_warnings, number};
 use super::settings::{RunSettings, StartKind};
 use super::shutdown::GatewayShutdown;
 use crate::access_record::Recorder;
-use crate::admin::AdminSocket;
+use crate::admin::{AdminSocket, ReadySummary};
 use crate::fd_limit;
 use crate::file_watch::FileWatch;
 use crate::gateway::{Gateway, GatewayStartError, PreparedGateway};
@@ -31,7 +32,7 @@ use crate::load::{self, LoadError};
 use crate::loaded_policy::LoadedPolicy;
 use crate::policy::Policy;
 use crate::systemd::{self, DescriptorStore, NotifyState};
-use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess, ReadySummary};
+use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess};
 
 /// Interval of [`log_warnings`] for certificates and lists that expire soon: 24 h.
 const REMIND: Duration = Duration::from_hours(24);
@@ -148,9 +149,12 @@ impl PreparedProcess {
             program,
         } = self;
         let (asking, upgrade_requests) = mpsc::channel(1);
+        let control = AdminControl {
+            upgrade_requests: asking,
+        };
         let admin = match admin_path(&policy, gateway.snapshot().policy(), role) {
             Some(path) => {
-                let opened = AdminSocket::open(path.clone(), admin, asking);
+                let opened = AdminSocket::open(path.clone(), admin, Arc::new(control));
                 Some(opened.map_err(|source| StartError::Admin { path, source })?)
             }
             None => None,

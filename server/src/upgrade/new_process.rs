@@ -1,6 +1,7 @@
 //! The new process's part of an upgrade: it takes over from the old process, and counts the
 //! connections that stay there.
 
+use admin::ReadySummary;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -15,8 +16,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use super::protocol::{
-    CommandMessage, DECIDES, EventMessage, HandoverAnswer, HandoverMessage, PROTOCOL, ReadySummary,
-    SetupAnswer, SetupMessage,
+    CommandMessage, DECIDES, EventMessage, HandoverAnswer, HandoverMessage, PROTOCOL, SetupAnswer,
+    SetupMessage,
 };
 use crate::gateway::Gateway;
 use crate::inherited_listeners::InheritedListeners;

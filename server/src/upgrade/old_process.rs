@@ -1,5 +1,6 @@
 //! The old process's part of an upgrade: it starts the new process and hands the gateway over.
 
+use admin::ReadySummary;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,7 @@ use tokio::time::timeout;
 use super::error::UpgradeError;
 use super::old_process_reports::NewProcess;
 use super::protocol::{
-    DECIDES, HandoverAnswer, HandoverMessage, MESSAGE_SET, PROTOCOL, ReadySummary, SetupAnswer,
-    SetupMessage,
+    DECIDES, HandoverAnswer, HandoverMessage, MESSAGE_SET, PROTOCOL, SetupAnswer, SetupMessage,
 };
 use super::supervision::Supervision;
 use crate::connection_event::ConnectionState;

@@ -5,6 +5,7 @@
 //!
 //! The encoding of a message is the same in all versions ([`PROTOCOL`]).
 
+use admin::ReadySummary;
 use serde::{Deserialize, Serialize};
 
 use crate::connection_event::{AdmissionAnswer, ConnectionEvent, ConnectionState};
@@ -111,20 +112,6 @@ pub(crate) enum CommandMessage {
     Followed,
     /// The process that served has ended unexpectedly.
     Lost { pid: u32 },
-}
-
-/// Version of a process that is ready to serve, and contents of the policy that it has read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadySummary {
-    /// Version of the program.
-    pub version: String,
-    /// Number of the policy's groups.
-    pub groups: usize,
-    /// Number of the policy's clients.
-    pub clients: usize,
-    /// Version of the set of messages that the process knows; 0 if it does not send it.
-    #[serde(default)]
-    pub handover: u32,
 }
 
 #[cfg(test)]

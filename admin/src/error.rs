@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
 use thiserror::Error;
 
-use crate::upgrade::UpgradeError;
+use crate::routes::json;
 
 /// Reason why a request at the admin socket was refused.
 #[derive(Debug, Error)]
@@ -25,13 +27,13 @@ pub enum AdminError {
     /// The gateway is about to end.
     #[error("the gateway is shutting down")]
     Ending,
-    /// The upgrade was tried and failed.
-    #[error(transparent)]
-    Upgrade(#[from] UpgradeError),
+    /// The upgrade was tried and failed, for this reason.
+    #[error("{0}")]
+    Upgrade(String),
 }
 
 impl AdminError {
-    pub(super) fn status(&self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
@@ -40,5 +42,12 @@ impl AdminError {
             Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upgrade(_) => StatusCode::CONFLICT,
         }
+    }
+}
+
+impl IntoResponse for AdminError {
+    fn into_response(self) -> Response<Body> {
+        let said = serde_json::json!({"error": self.to_string()});
+        json(self.status(), &said)
     }
 }

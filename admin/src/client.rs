@@ -12,7 +12,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::upgrade_request::{UpgradeReport, UpgradeRequest};
+use crate::upgrade_request::{UpgradeReport, UpgradeRequest};
 
 /// Failure of [`ask`].
 #[derive(Debug, Error)]

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::upgrade::ReadySummary;
-
 /// Default time limit for a new process to become ready: 1 min.
 pub const USUAL_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -45,6 +43,20 @@ pub struct UpgradeReport {
     pub old_pid: u32,
     /// Number of connections that stay with the old process until they end.
     pub connections: usize,
+}
+
+/// Version of a process that is ready to serve, and contents of the policy that it has read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadySummary {
+    /// Version of the program.
+    pub version: String,
+    /// Number of the policy's groups.
+    pub groups: usize,
+    /// Number of the policy's clients.
+    pub clients: usize,
+    /// Version of the set of messages that the process knows; 0 if it does not send it.
+    #[serde(default)]
+    pub handover: u32,
 }
 
 impl fmt::Display for UpgradeReport {

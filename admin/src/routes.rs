@@ -1,0 +1,85 @@
+//! The routes of the admin socket: how a request is read, and how it is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Response, StatusCode};
+use axum::routing::post;
+use axum::{Extension, Router};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::control::GatewayControl;
+use crate::error::AdminError;
+use crate::upgrade_request::UpgradeRequest;
+
+/// Time limit for the body of a request: 5 s.
+const BODY: Duration = Duration::from_secs(5);
+/// Size limit of a request's body: 64 KiB.
+const LONGEST: usize = 64 << 10;
+
+/// The process at the other end of the socket, as the kernel names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) user: u32,
+}
+
+/// Returns the routes, with handlers that ask `gateway`.
+pub(crate) fn router<G: GatewayControl>(gateway: Arc<G>) -> Router {
+    Router::new()
+        .route("/upgrade", post(upgrade::<G>))
+        .fallback(async || AdminError::Unknown)
+        .method_not_allowed_fallback(async || AdminError::Unknown)
+        .with_state(gateway)
+}
+
+/// Returns an answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Body::from(body))
+        .expect("the parts are valid")
+}
+
+async fn upgrade<G: GatewayControl>(
+    State(gateway): State<Arc<G>>,
+    Extension(Peer { user }): Extension<Peer>,
+    body: Body,
+) -> Result<Response<Body>, AdminError> {
+    // The program that a request names runs as the gateway's user.
+    if !may_change(user) {
+        return Err(AdminError::Forbidden(user));
+    }
+    let body = timeout(BODY, read(body))
+        .await
+        .map_err(|_| AdminError::Slow(BODY))??;
+    let request = if body.is_empty() {
+        UpgradeRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| AdminError::Body(error.to_string()))?
+    };
+    let upgraded = gateway.upgrade(request).await?;
+    Ok(json(StatusCode::OK, &upgraded))
+}
+
+async fn read(body: Body) -> Result<Bytes, AdminError> {
+    let collected = Limited::new(body, LONGEST).collect().await;
+    let collected = collected.map_err(|error| {
+        AdminError::Body(if error.is::<LengthLimitError>() {
+            format!("it is longer than {LONGEST} bytes")
+        } else {
+            error.to_string()
+        })
+    });
+    Ok(collected?.to_bytes())
+}
+
+fn may_change(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
