@@ -16,7 +16,7 @@ use gateway::client_identity::Identity;
 use gateway::snapshot::{GatewaySnapshot, Permit};
 use gateway::verifier::Verifier;
 use host::log_writer::{LogOutput, Sink};
-use portcullis::policy::Destination;
+use policy::Destination;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::ConnectionState;

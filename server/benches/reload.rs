@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use certgen::{Authority, AuthoritySpec, Overwrite};
-use portcullis::policy::{Policy, generate};
+use policy::{Policy, generate};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::ServerName;

@@ -8,14 +8,14 @@ use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
 use crate::load::{self, LoadError};
-use crate::loaded_policy::LoadedPolicy;
-use crate::policy::LARGEST_FILE;
 use crate::policy_warning::warnings;
+use gateway::loaded_policy::LoadedPolicy;
+use policy::LARGEST_FILE;
 
 /// Findings of a check of a policy: errors, warnings, and a summary if the policy is valid; made by
 /// [`check()`].
 #[derive(Debug, Serialize)]
-pub struct CheckReport {
+pub(crate) struct CheckReport {
     file: String,
     errors: Vec<ReportedError>,
     warnings: Vec<ReportedError>,
@@ -65,7 +65,7 @@ fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
 
 /// Checks a policy and the files that it names; `-` is the standard input. Errors are part of the
 /// report.
-pub fn check(file: &Path) -> CheckReport {
+pub(crate) fn check(file: &Path) -> CheckReport {
     let mut report = CheckReport {
         file: file.display().to_string(),
         errors: Vec::new(),
@@ -143,7 +143,7 @@ impl ReportedError {
 
 impl CheckReport {
     /// Returns true if the policy can be served: there are no errors.
-    pub fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         self.errors.is_empty()
     }
 }

@@ -12,14 +12,14 @@ use ebpf::{Role, SteerError};
 use lb::Drained;
 use serde::Serialize;
 
-use crate::access_record;
 use crate::check;
 use crate::demo::{self, DemoArguments, DemoResult};
 use crate::load::{LoadError, read_policy_only};
-use crate::log_writer::{LogOutput, Sink};
-use crate::policy;
-use crate::program;
 use crate::run::{self, RunEnd, RunSettings, StartKind};
+use gateway::access_record;
+use host::log_writer::{LogOutput, Sink};
+use host::program;
+use policy;
 
 mod environment;
 mod grant;

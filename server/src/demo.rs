@@ -12,8 +12,8 @@ use std::io::{self, Write as _};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use arguments::DemoArguments;
-pub use error::DemoError;
+pub(crate) use arguments::DemoArguments;
+pub(crate) use error::DemoError;
 
 use crate::table::terminal_width;
 use client::DemoVisit;
@@ -28,7 +28,7 @@ connects as several clients, and shows the result of each.
 
 /// Result of the demo as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DemoResult {
+pub(crate) enum DemoResult {
     /// Every visit ended as expected.
     AsExpected,
     /// A visit ended otherwise; the table tells which.
@@ -42,7 +42,7 @@ pub enum DemoResult {
 /// # Errors
 ///
 /// A [`DemoError`] if the certificates, the upstreams, the gateway or the clients cannot be set up.
-pub fn demo(arguments: &DemoArguments) -> Result<DemoResult, DemoError> {
+pub(crate) fn demo(arguments: &DemoArguments) -> Result<DemoResult, DemoError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::UnixTime;
 use thiserror::Error;
 
-use crate::file;
-use crate::loaded_policy::{LoadedPolicy, NextPolicy};
-use crate::policy::{LARGEST_FILE, Policy, PolicyError, TlsFiles};
-use crate::snapshot::GatewaySnapshot;
-use crate::tls::files::SettingsFiles;
-use crate::tls::{TlsError, TlsFault, TlsSettings};
-use crate::tls_files::{policy_file, settings_files};
+use gateway::loaded_policy::{LoadedPolicy, NextPolicy};
+use gateway::snapshot::GatewaySnapshot;
+use gateway::tls_files::{policy_file, settings_files};
+use host::file;
+use policy::{LARGEST_FILE, Policy, PolicyError, TlsFiles};
+use tls::files::SettingsFiles;
+use tls::{TlsError, TlsFault, TlsSettings};
 
 /// Error of a policy that cannot be loaded.
 #[derive(Debug, Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The policy's file cannot be read.
     #[error("cannot read policy {path}: {source}", path = .path.display())]
     Unreadable {
@@ -42,7 +42,7 @@ pub enum LoadError {
 impl LoadError {
     /// Returns true if another attempt with the same files may succeed, because the cause is
     /// outside of them.
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             // A policy that is not valid stays so, whatever else is temporary.
             Self::Policy(_) => false,
@@ -53,7 +53,7 @@ impl LoadError {
 
     /// Returns the problems of the policy and of the files that it names, with their positions;
     /// `None` for other errors.
-    pub fn policy_error(&self) -> Option<&PolicyError> {
+    pub(crate) fn policy_error(&self) -> Option<&PolicyError> {
         match self {
             Self::Policy(told) | Self::Files { told, .. } => Some(told),
             Self::Unreadable { .. } => None,
@@ -78,7 +78,7 @@ fn passes(error: &(dyn Error + 'static)) -> bool {
 /// # Errors
 ///
 /// A [`LoadError`] if a file cannot be read or is not valid.
-pub fn read(path: &Path) -> Result<LoadedPolicy, LoadError> {
+pub(crate) fn read(path: &Path) -> Result<LoadedPolicy, LoadError> {
     read_noting(path, |_| {})
 }
 
@@ -88,7 +88,10 @@ pub fn read(path: &Path) -> Result<LoadedPolicy, LoadError> {
 /// # Errors
 ///
 /// Those of [`read`].
-pub fn read_noting(path: &Path, note: impl FnOnce(&Policy)) -> Result<LoadedPolicy, LoadError> {
+pub(crate) fn read_noting(
+    path: &Path,
+    note: impl FnOnce(&Policy),
+) -> Result<LoadedPolicy, LoadError> {
     of_text(path, &text(path)?, note)
 }
 
@@ -110,7 +113,7 @@ pub(crate) fn of_text(
 /// # Errors
 ///
 /// Those of [`read`].
-pub fn read_next(path: &Path, in_force: &GatewaySnapshot) -> Result<NextPolicy, LoadError> {
+pub(crate) fn read_next(path: &Path, in_force: &GatewaySnapshot) -> Result<NextPolicy, LoadError> {
     let file = path.display().to_string();
     let next = in_force.policy().parse_next(&file, &text(path)?);
     let tls = in_force.tls();
@@ -124,7 +127,7 @@ pub fn read_next(path: &Path, in_force: &GatewaySnapshot) -> Result<NextPolicy, 
 /// # Errors
 ///
 /// A [`LoadError`] if the file cannot be read or is not valid.
-pub fn read_policy_only(path: &Path) -> Result<Policy, LoadError> {
+pub(crate) fn read_policy_only(path: &Path) -> Result<Policy, LoadError> {
     Ok(parse(path, &text(path)?)?)
 }
 
@@ -175,7 +178,7 @@ fn text(path: &Path) -> Result<String, LoadError> {
 }
 
 /// Returns the directory where a policy's relative paths start: the directory of its file.
-pub fn base(policy: &Path) -> &Path {
+pub(crate) fn base(policy: &Path) -> &Path {
     policy.parent().unwrap_or(Path::new(""))
 }
 
@@ -186,8 +189,8 @@ mod tests {
     use certgen::{Authority, AuthoritySpec, Overwrite};
 
     use super::*;
-    use crate::tls::files::SettingsFile;
-    use crate::trust::TrustError;
+    use tls::files::SettingsFile;
+    use tls::trust::TrustError;
 
     const POLICY: &str = "version: 1
 gateway:

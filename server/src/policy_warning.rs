@@ -12,14 +12,14 @@ use gateway::tls_files::policy_file;
 /// Finding about a file that the policy names, for an operator. `check` prints it as a warning;
 /// start and reload log it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyWarning {
+pub(crate) struct PolicyWarning {
     file: TlsFile,
     subject: Option<String>,
     what: String,
 }
 
 /// Returns the warnings about the policy's files now.
-pub fn warnings(policy: &Policy, tls: &TlsSettings, now: UnixTime) -> Vec<PolicyWarning> {
+pub(crate) fn warnings(policy: &Policy, tls: &TlsSettings, now: UnixTime) -> Vec<PolicyWarning> {
     let names = policy.groups().flat_map(|group| &group.sni);
     let names: Vec<String> = names.map(ToString::to_string).collect();
     let findings = tls.warnings(&names, now);
@@ -28,17 +28,17 @@ pub fn warnings(policy: &Policy, tls: &TlsSettings, now: UnixTime) -> Vec<Policy
 
 impl PolicyWarning {
     /// Returns the file that the finding is about.
-    pub fn file(&self) -> TlsFile {
+    pub(crate) fn file(&self) -> TlsFile {
         self.file
     }
 
     /// Returns the place of the finding if one is set, else the policy's key that names the file.
-    pub fn subject(&self) -> &str {
+    pub(crate) fn subject(&self) -> &str {
         self.subject.as_deref().unwrap_or(self.file.key())
     }
 
     /// Returns the description of the finding.
-    pub fn what(&self) -> &str {
+    pub(crate) fn what(&self) -> &str {
         &self.what
     }
 }

@@ -8,12 +8,12 @@ use lb::Drained;
 use tokio::runtime;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::admin::UpgradeRequest;
-use crate::fd_limit;
-use crate::file_watch::FileWatch;
-use crate::inherited_listeners::InheritedListeners;
-use crate::systemd;
 use crate::upgrade::{InheritError, OldProcess};
+use admin::UpgradeRequest;
+use host::fd_limit;
+use host::file_watch::FileWatch;
+use host::inherited_listeners::InheritedListeners;
+use host::systemd;
 
 mod admin_control;
 mod draining;
@@ -33,10 +33,10 @@ mod take_over;
 #[cfg(test)]
 mod test_support;
 
-pub use end::RunEnd;
-pub use process::GatewayProcess;
-pub use settings::{RunSettings, StartKind};
-pub use start::StartError;
+pub(crate) use end::RunEnd;
+pub(crate) use process::GatewayProcess;
+pub(crate) use settings::{RunSettings, StartKind};
+pub(crate) use start::StartError;
 
 use pending_upgrade::PendingUpgrade;
 use process::REPORT_SUPPRESSED;
@@ -50,7 +50,7 @@ use reload::ReloadThread;
 /// # Errors
 ///
 /// If the gateway cannot start. A process that inherits reports the error to the old one too.
-pub fn run(settings: RunSettings, kind: StartKind) -> Result<RunEnd, StartError> {
+pub(crate) fn run(settings: RunSettings, kind: StartKind) -> Result<RunEnd, StartError> {
     // Before the runtime starts threads: this changes the environment.
     let kept = systemd::inherited()?;
     let runtime = runtime::Builder::new_current_thread()

@@ -8,7 +8,7 @@ use certgen::{Authority, Overwrite};
 use gateway::snapshot::GatewaySnapshot;
 use gateway::tls_files::settings_files;
 use lb::LoadBalancer;
-use portcullis::policy::Policy;
+use policy::Policy;
 use rustls::RootCertStore;
 use rustls_pki_types::UnixTime;
 use tls::TlsSettings;

@@ -9,7 +9,7 @@ use host::replace::{ReadFile, ReplaceError};
 use thiserror::Error;
 
 use super::output::{fail, say};
-use crate::policy::{self, ClientName, ClientNameError, EditError, LARGEST_FILE};
+use policy::{self, ClientName, ClientNameError, EditError, LARGEST_FILE};
 
 #[derive(Debug, Args)]
 pub(super) struct GrantArguments {

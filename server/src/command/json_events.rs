@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::format::{Format, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::access_record;
+use gateway::access_record;
 
 /// Format of an event as an object with its time, level, message and fields.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use tracing_subscriber::{Registry, filter::Targets};
 use super::json_events::JsonEvents;
 use super::log_filter;
 use super::output::fail;
-use crate::log_writer::{LogOutput, Sink};
+use host::log_writer::{LogOutput, Sink};
 
 /// The options of the commands that write log events.
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output::{AnswerFormat, fail};
-use crate::admin::{self, UpgradeRequest};
 use crate::load::{base, read_policy_only};
+use admin::{self, UpgradeRequest};
 
 #[derive(Debug, Args)]
 pub(super) struct UpgradeArguments {

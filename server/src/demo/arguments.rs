@@ -6,7 +6,7 @@ use clap::Args;
 
 /// What `portcullis demo` takes.
 #[derive(Debug, Args)]
-pub struct DemoArguments {
+pub(crate) struct DemoArguments {
     /// Directory of the certificates, which are issued if they are missing. If it is not the
     /// policy's own directory, the policy is copied to it, for `portcullis run --policy
     /// DIR/policy.yaml`.

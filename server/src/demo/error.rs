@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::gateway::GatewayStartError;
-use crate::listeners::ListenError;
 use crate::load::LoadError;
 use crate::run::StartError;
+use gateway::GatewayStartError;
+use gateway::listeners::ListenError;
 
 /// Errors that end the demo.
 #[derive(Debug, Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// Certificates could not be issued.
     #[error("cannot issue certificates: {0}")]
     Certificates(#[from] certgen::CertgenError),

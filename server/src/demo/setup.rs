@@ -21,12 +21,12 @@ use super::client::{
 use super::error::DemoError;
 use super::result_row::ResultRow;
 use super::upstream;
-use crate::access_record;
 use crate::load;
-use crate::loaded_policy::LoadedPolicy;
-use crate::log_writer::Sink;
-use crate::policy::{GatewayPolicy, PolicyChange, Quota, SteerMode, SteerPolicy};
 use crate::run::{GatewayProcess, RunSettings};
+use gateway::access_record;
+use gateway::loaded_policy::LoadedPolicy;
+use host::log_writer::Sink;
+use policy::{GatewayPolicy, PolicyChange, Quota, SteerMode, SteerPolicy};
 
 mod certificates;
 mod prepared_policy;

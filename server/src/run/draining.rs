@@ -19,11 +19,11 @@ use super::hand_over::CompletedUpgrade;
 use super::pending_upgrade::HandingOver;
 use super::process::{GatewayProcess, REPORT_SUPPRESSED, ServiceState};
 use super::reload::ReloadThread;
-use crate::admin::AdminSocket;
-use crate::gateway::Gateway;
-use crate::shared_state::QueuedConnections;
-use crate::systemd::{self, NotifyState};
 use crate::upgrade::{OldProcessCommand, OldProcessNews, ParentProcess, Supervision};
+use admin::AdminSocket;
+use gateway::Gateway;
+use gateway::shared_state::QueuedConnections;
+use host::systemd::{self, NotifyState};
 
 /// Limit of queued orders from the process that serves.
 const ORDERS: usize = 16;

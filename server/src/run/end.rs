@@ -6,7 +6,7 @@ use lb::Drained;
 
 /// Result of a gateway process that has ended. The exit code of the program follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunEnd {
+pub(crate) enum RunEnd {
     /// The upgrade was cancelled or was only a trial: this process never served.
     Dismissed,
     /// The process has no connections any more.

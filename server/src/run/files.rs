@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ebpf::Role;
 
 use crate::load::base;
-use crate::policy::Policy;
+use policy::Policy;
 
 /// Returns the path of the admin socket; `None` if the policy has none. The name of a standby's
 /// ends with `.standby`, so that it and the primary can both be reached.

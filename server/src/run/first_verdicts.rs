@@ -1,6 +1,6 @@
 //! The wait before clients are admitted: for the first results of the probes.
 
-use crate::gateway::Gateway;
+use gateway::Gateway;
 
 /// Limit of the groups that are named in a warning.
 const GROUPS_NAMED: usize = 20;

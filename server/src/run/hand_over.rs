@@ -8,10 +8,10 @@ use super::pending_upgrade::{
     EndedPhase, HandingOver, PendingUpgrade, ReportSender, RequestedUpgrade,
 };
 use super::process::GatewayProcess;
-use crate::admin::{AdminSocket, USUAL_TIMEOUT, UpgradeReport, UpgradeRequest};
-use crate::inherited_listeners::ListenerPurpose;
-use crate::program::resolved;
 use crate::upgrade::{CandidateProcess, NewProcess, ParentLink, Supervision, UpgradeError};
+use admin::{AdminSocket, USUAL_TIMEOUT, UpgradeReport, UpgradeRequest};
+use host::inherited_listeners::ListenerPurpose;
+use host::program::resolved;
 
 /// Upgrade that is complete, with the process that serves now.
 #[derive(Debug)]

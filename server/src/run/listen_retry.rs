@@ -8,9 +8,9 @@ use std::time::Duration;
 use ebpf::{PinDir, Role};
 use tokio::time::{Instant, sleep};
 
-use crate::gateway::{Gateway, GatewayStartError, PreparedGateway};
-use crate::inherited_listeners::InheritedListeners;
-use crate::systemd::{self, NotifyState};
+use gateway::{Gateway, GatewayStartError, PreparedGateway};
+use host::inherited_listeners::InheritedListeners;
+use host::systemd::{self, NotifyState};
 
 /// Pause before the second attempt: 250 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

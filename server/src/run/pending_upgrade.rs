@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::admin::UpgradeReport;
 use crate::upgrade::{CandidateProcess, NewProcess, UpgradeError};
+use admin::UpgradeReport;
 
 /// Channel for the answer to a request.
 pub(super) type ReportSender = oneshot::Sender<Result<UpgradeReport, UpgradeError>>;

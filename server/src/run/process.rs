@@ -13,11 +13,11 @@ use super::admin_control::PendingRequest;
 use super::files::admin_path;
 use super::reload::ReloadThread;
 use super::shutdown::GatewayShutdown;
-use crate::admin::AdminSocket;
-use crate::gateway::{Gateway, WorkerThreads};
-use crate::shared_state::QueuedConnections;
-use crate::systemd::{self, DescriptorStore, NotifyState};
 use crate::upgrade::{ForwardedCommands, ParentLink};
+use admin::AdminSocket;
+use gateway::shared_state::QueuedConnections;
+use gateway::{Gateway, WorkerThreads};
+use host::systemd::{self, DescriptorStore, NotifyState};
 
 /// Interval of the reports of suppressed records: 10 s.
 pub(super) const REPORT_SUPPRESSED: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const WORKERS_END: Duration = Duration::from_secs(5);
 
 /// Process of a gateway, with its means to reload, upgrade and end it.
 #[derive(Debug)]
-pub struct GatewayProcess {
+pub(crate) struct GatewayProcess {
     pub(super) gateway: Arc<Gateway>,
     pub(super) workers: WorkerThreads,
     pub(super) policy: PathBuf,
@@ -59,12 +59,12 @@ pub(super) enum ServiceState {
 
 impl GatewayProcess {
     /// Returns the gateway.
-    pub fn gateway(&self) -> &Arc<Gateway> {
+    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
     }
 
     /// Returns the addresses that the gateway listens at.
-    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+    pub(crate) fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.gateway.addresses()
     }
 
@@ -115,7 +115,7 @@ impl GatewayProcess {
     }
 
     /// Drains for `deadline` at most, and then ends what is left.
-    pub async fn stop(mut self, deadline: Duration) -> Drained {
+    pub(crate) async fn stop(mut self, deadline: Duration) -> Drained {
         self.drain(deadline);
         let drained = self.shutdown.finished().await;
         self.wind_up(drained).await

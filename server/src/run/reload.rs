@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use super::files::files;
-use crate::file_watch::FileWatch;
-use crate::gateway::Gateway;
-use crate::gateway::reload::{ApplyError, ReloadReport};
 use crate::load::{self, LoadError};
-use crate::pending_reload::{PendingReload, ReloadAttempt};
-use crate::priority;
+use gateway::Gateway;
+use gateway::pending_reload::{PendingReload, ReloadAttempt};
+use gateway::reload::{ApplyError, ReloadReport};
+use host::file_watch::FileWatch;
+use host::priority;
 
 /// Pause of the thread that reloads after it has panicked: 1 s.
 const PAUSE: Duration = Duration::from_secs(1);

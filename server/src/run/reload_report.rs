@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::process::{GatewayProcess, ServiceState};
 use super::reload::{ReloadError, ReloadEvent, ReloadOutcome};
-use crate::admin::AdminSocket;
-use crate::gateway::Gateway;
-use crate::gateway::reload::ReloadReport;
 use crate::policy_warning::warnings;
-use crate::systemd::NotifyState;
+use admin::AdminSocket;
+use gateway::Gateway;
+use gateway::reload::ReloadReport;
+use host::systemd::NotifyState;
 
 /// Limit of the changes that are logged one by one for one reload.
 const CHANGES_LOGGED: usize = 20;

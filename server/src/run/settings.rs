@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use ebpf::{PinDir, Role};
 
-use crate::log_writer::Sink;
+use host::log_writer::Sink;
 
 /// Settings of a gateway process, as the command line gives them.
 #[derive(Debug)]
-pub struct RunSettings {
+pub(crate) struct RunSettings {
     /// Path of the policy's file.
     pub policy: PathBuf,
     /// Number of workers; if absent the policy's, and without that one for each processor that the
@@ -26,7 +26,7 @@ pub struct RunSettings {
 
 /// Kind of start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartKind {
+pub(crate) enum StartKind {
     /// By itself.
     Fresh,
     /// To take over from the process at standard input.

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::gateway::Gateway;
-use crate::shared_state::QueuedConnections;
+use gateway::Gateway;
+use gateway::shared_state::QueuedConnections;
 
 /// The end of a gateway, if it has begun. It proceeds as a task of its own, which is aborted when
 /// this is dropped.

@@ -21,25 +21,25 @@ use super::process::{GatewayProcess, ServiceState};
 use super::reload_report::{log_warnings, number};
 use super::settings::{RunSettings, StartKind};
 use super::shutdown::GatewayShutdown;
-use crate::access_record::Recorder;
-use crate::admin::{AdminSocket, ReadySummary};
-use crate::fd_limit;
-use crate::file_watch::FileWatch;
-use crate::gateway::{Gateway, GatewayStartError, PreparedGateway};
-use crate::inherited_listeners::InheritedListeners;
-use crate::limits::warn_if_few_descriptors;
 use crate::load::{self, LoadError};
-use crate::loaded_policy::LoadedPolicy;
-use crate::policy::Policy;
-use crate::systemd::{self, DescriptorStore, NotifyState};
 use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess};
+use admin::{AdminSocket, ReadySummary};
+use gateway::access_record::Recorder;
+use gateway::limits::warn_if_few_descriptors;
+use gateway::loaded_policy::LoadedPolicy;
+use gateway::{Gateway, GatewayStartError, PreparedGateway};
+use host::fd_limit;
+use host::file_watch::FileWatch;
+use host::inherited_listeners::InheritedListeners;
+use host::systemd::{self, DescriptorStore, NotifyState};
+use policy::Policy;
 
 /// Interval of [`log_warnings`] for certificates and lists that expire soon: 24 h.
 const REMIND: Duration = Duration::from_hours(24);
 
 /// Reason why a gateway did not start.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The policy or a file that it names cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -187,7 +187,10 @@ impl GatewayProcess {
     ///
     /// A [`StartError`] if an address cannot be bound, if required steering is not available, or if
     /// the system has no thread or file descriptor left.
-    pub async fn start(settings: RunSettings, loaded: LoadedPolicy) -> Result<Self, StartError> {
+    pub(crate) async fn start(
+        settings: RunSettings,
+        loaded: LoadedPolicy,
+    ) -> Result<Self, StartError> {
         let watch = FileWatch::new(files(&settings.policy, loaded.policy()));
         let none = InheritedListeners::default();
         let ready = PreparedProcess::new(settings, loaded, watch, none, StartKind::Fresh).await?;

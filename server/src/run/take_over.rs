@@ -8,8 +8,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use rustls_pki_types::UnixTime;
 
 use super::process::GatewayProcess;
-use crate::credentials::PermitCheck;
 use crate::upgrade::{OldProcess, ParentLink};
+use gateway::credentials::PermitCheck;
 
 impl GatewayProcess {
     /// Starts to count the connections of the old process, until it ends.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::access_record::Recorder;
-use crate::gateway::Gateway;
 use crate::load;
 use crate::test_support::GatewayFiles;
+use gateway::Gateway;
+use gateway::access_record::Recorder;
 
 /// A gateway that listens nowhere, and its files.
 pub(super) fn gateway() -> (GatewayFiles, Arc<Gateway>) {

@@ -10,7 +10,7 @@ use thiserror::Error;
 /// Reason why an upgrade failed: before the new process was started, in its start,
 /// or at the handover. The old process still serves, and nothing has changed.
 #[derive(Debug, Error)]
-pub enum UpgradeError {
+pub(crate) enum UpgradeError {
     /// The program was given by a relative path.
     #[error("the path of the program must be absolute: {}", .0.display())]
     NotAbsolute(PathBuf),

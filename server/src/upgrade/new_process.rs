@@ -19,17 +19,17 @@ use super::protocol::{
     CommandMessage, DECIDES, EventMessage, HandoverAnswer, HandoverMessage, PROTOCOL, SetupAnswer,
     SetupMessage,
 };
-use crate::gateway::Gateway;
-use crate::inherited_listeners::InheritedListeners;
-use crate::known_health::KnownHealth;
-use crate::remote_connections::RemoteConnections;
+use gateway::Gateway;
+use gateway::known_health::KnownHealth;
+use gateway::remote_connections::RemoteConnections;
+use host::inherited_listeners::InheritedListeners;
 
 /// Time limit for the old process to close its listeners: 10 s.
 const CLOSE_LISTENERS: Duration = Duration::from_secs(10);
 
 /// Reason why a process cannot take over from an [`OldProcess`].
 #[derive(Debug, Error)]
-pub enum InheritError {
+pub(crate) enum InheritError {
     /// The process was not started by an upgrade.
     #[error("`--inherit` is for processes that `portcullis upgrade` starts: {0}")]
     NotStartedByUpgrade(io::Error),
@@ -63,7 +63,7 @@ pub(crate) struct ForwardedCommands {
 
 /// The old process, as the new one sees it.
 #[derive(Debug)]
-pub struct OldProcess {
+pub(crate) struct OldProcess {
     sender: MessageSender,
     receiver: MessageReceiver,
     health: Vec<KnownHealth>,
@@ -84,7 +84,7 @@ impl OldProcess {
     /// # Errors
     ///
     /// If standard input is not a socket to another process.
-    pub fn at_standard_input() -> Result<Self, InheritError> {
+    pub(crate) fn at_standard_input() -> Result<Self, InheritError> {
         let (sender, receiver) = at_standard_input().map_err(InheritError::NotStartedByUpgrade)?;
         let (connections, cuts) = RemoteConnections::new();
         Ok(Self {
@@ -105,7 +105,7 @@ impl OldProcess {
     ///
     /// If the old process speaks another version of the protocol, cancels the upgrade or sends an
     /// unexpected message.
-    pub async fn receive_listeners(&mut self) -> Result<InheritedListeners, InheritError> {
+    pub(crate) async fn receive_listeners(&mut self) -> Result<InheritedListeners, InheritError> {
         let mut inherited = InheritedListeners::default();
         loop {
             match self.receive().await? {
@@ -138,7 +138,7 @@ impl OldProcess {
 
     /// Applies the health of the upstreams, as the old process's probes have found it, to the
     /// gateway.
-    pub fn apply_health(&mut self, gateway: &Gateway) {
+    pub(crate) fn apply_health(&mut self, gateway: &Gateway) {
         self.health
             .drain(..)
             .for_each(|known| gateway.assume_health(&known));
@@ -151,7 +151,7 @@ impl OldProcess {
     ///
     /// [`InheritError::Dismissed`] if the old process has cancelled the upgrade, another
     /// [`InheritError`] if it cannot be reached or sends an unexpected message.
-    pub async fn receive_connections(
+    pub(crate) async fn receive_connections(
         &mut self,
         gateway: &Gateway,
         summary: ReadySummary,
@@ -178,7 +178,7 @@ impl OldProcess {
     /// # Errors
     ///
     /// An [`InheritError`] if the report cannot be sent.
-    pub async fn report_serving(&mut self) -> Result<(), InheritError> {
+    pub(crate) async fn report_serving(&mut self) -> Result<(), InheritError> {
         self.sender.send(&HandoverAnswer::Serving).await?;
         // With or without an answer, this process serves.
         drop(timeout(CLOSE_LISTENERS, self.receiver.receive::<EventMessage>()).await);
@@ -186,12 +186,12 @@ impl OldProcess {
     }
 
     /// Takes the socket to the first process, if that stays as the parent of all later ones.
-    pub fn take_parent(&mut self) -> Option<OwnedFd> {
+    pub(crate) fn take_parent(&mut self) -> Option<OwnedFd> {
         self.parent.take()
     }
 
     /// Reports why this process cannot serve.
-    pub async fn report_failure(mut self, why: String) {
+    pub(crate) async fn report_failure(mut self, why: String) {
         // It is the same text in both stages ([`HandoverAnswer::Failed`]). If it cannot be sent,
         // the old process notices that the socket is closed.
         self.sender.send(&SetupAnswer::Failed(why)).await.ok();

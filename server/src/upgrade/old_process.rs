@@ -17,12 +17,12 @@ use super::protocol::{
     DECIDES, HandoverAnswer, HandoverMessage, MESSAGE_SET, PROTOCOL, SetupAnswer, SetupMessage,
 };
 use super::supervision::Supervision;
-use crate::connection_event::ConnectionState;
-use crate::gateway::Gateway;
-use crate::inherited_listeners::ListenerPurpose;
-use crate::known_health::KnownHealth;
-use crate::program::resolved;
-use crate::remote_admission::RemoteAdmission;
+use gateway::Gateway;
+use gateway::connection_event::ConnectionState;
+use gateway::known_health::KnownHealth;
+use gateway::remote_admission::RemoteAdmission;
+use host::inherited_listeners::ListenerPurpose;
+use host::program::resolved;
 
 /// Time limit for the new process to serve after the order to: 10 s. Clients of the old process
 /// wait for its answers meanwhile.
@@ -36,7 +36,7 @@ const CONNECTIONS_A_MESSAGE: usize = 16;
 
 /// New process that is ready to serve. It is killed when this is dropped.
 #[derive(Debug)]
-pub struct CandidateProcess {
+pub(crate) struct CandidateProcess {
     process: LaunchedProcess,
     supervision: Supervision,
     sender: MessageSender,
@@ -60,7 +60,7 @@ impl CandidateProcess {
     ///
     /// An [`UpgradeError`] if the listeners cannot be duplicated, the program cannot be started, or
     /// the new process reports that it cannot serve, speaks another protocol, or exceeds the limit.
-    pub async fn start(
+    pub(crate) async fn start(
         gateway: &Gateway,
         binary: &Path,
         supervision: Supervision,
@@ -115,27 +115,27 @@ impl CandidateProcess {
     }
 
     /// Returns the version of the new process and the contents of the policy that it has read.
-    pub fn summary(&self) -> &ReadySummary {
+    pub(crate) fn summary(&self) -> &ReadySummary {
         &self.summary
     }
 
     /// Returns the file of its program, with all symbolic links resolved.
-    pub fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         &self.file
     }
 
     /// Returns the number of listeners that it was given.
-    pub fn listeners(&self) -> usize {
+    pub(crate) fn listeners(&self) -> usize {
         self.listeners
     }
 
     /// Returns its process ID.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// Ends the process after a trial.
-    pub async fn dismiss(mut self) {
+    pub(crate) async fn dismiss(mut self) {
         drop((self.sender, self.receiver));
         // It is killed if it does not end by itself.
         drop(timeout(DISMISS, self.process.ended()).await);
@@ -148,7 +148,10 @@ impl CandidateProcess {
     ///
     /// If the policy was reloaded meanwhile, or if the new process does not serve within 10 s: it
     /// is killed then, and this process decides and serves as before.
-    pub async fn hand_over(mut self, gateway: &Arc<Gateway>) -> Result<NewProcess, UpgradeError> {
+    pub(crate) async fn hand_over(
+        mut self,
+        gateway: &Arc<Gateway>,
+    ) -> Result<NewProcess, UpgradeError> {
         // It may have read a policy that is no longer in force, and would admit clients who were
         // revoked.
         if !gateway.begin_handover(self.generation) {

@@ -8,14 +8,14 @@ use tokio::sync::{Notify, mpsc};
 
 use super::protocol::{CommandMessage, DECIDES, ENDS, EventMessage};
 use super::supervision::Supervision;
-use crate::connection_event::ConnectionEvent;
-use crate::gateway::Gateway;
-use crate::remote_admission::RemoteAdmission;
+use gateway::Gateway;
+use gateway::connection_event::ConnectionEvent;
+use gateway::remote_admission::RemoteAdmission;
 
 /// Orders from the new process to the old one, and news about it, as [`ConnectionReports::run`]
 /// passes them on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OldProcessCommand {
+pub(crate) enum OldProcessCommand {
     /// Read the policy again.
     Reload,
     /// Open the file of access records again.
@@ -35,26 +35,26 @@ pub enum OldProcessCommand {
 /// News of the old process itself, which [`ConnectionReports::run`] reports to the new one. A new
 /// process that does not know the message is not told.
 #[derive(Debug, Default)]
-pub struct OldProcessNews {
+pub(crate) struct OldProcessNews {
     end: Notify,
     drained: Notify,
 }
 
 impl OldProcessNews {
     /// Reports that the gateway is to end.
-    pub fn report_end(&self) {
+    pub(crate) fn report_end(&self) {
         self.end.notify_one();
     }
 
     /// Reports that no connection is left in the old process.
-    pub fn report_drained(&self) {
+    pub(crate) fn report_drained(&self) {
         self.drained.notify_one();
     }
 }
 
 /// New process that serves, after the handover to it.
 #[derive(Debug)]
-pub struct NewProcess {
+pub(crate) struct NewProcess {
     pub(super) pid: u32,
     pub(super) supervision: Supervision,
     pub(super) handover: u32,
@@ -67,18 +67,18 @@ pub struct NewProcess {
 
 impl NewProcess {
     /// Returns its process ID.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Returns the number of connections that this process had at the handover.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections
     }
 
     /// Splits the new process into its supervision and the reports of this process's connections to
     /// it.
-    pub fn split(self) -> (Supervision, ConnectionReports) {
+    pub(crate) fn split(self) -> (Supervision, ConnectionReports) {
         let reports = ConnectionReports {
             pid: self.pid,
             handover: self.handover,
@@ -93,7 +93,7 @@ impl NewProcess {
 
 /// Reports the connections of the old process to the new one.
 #[derive(Debug)]
-pub struct ConnectionReports {
+pub(crate) struct ConnectionReports {
     pid: u32,
     handover: u32,
     sender: MessageSender,
@@ -104,14 +104,14 @@ pub struct ConnectionReports {
 
 impl ConnectionReports {
     /// Returns true if the new process decides about this process's connections.
-    pub fn decides_remotely(&self) -> bool {
+    pub(crate) fn decides_remotely(&self) -> bool {
         self.handover >= DECIDES
     }
 
     /// Reports this process's connections and `news` to the new process until that ends, and sends
     /// its orders to `orders`; the last one is [`OldProcessCommand::Disconnected`]. From then on
     /// this process decides about its connections itself.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         gateway: Arc<Gateway>,
         news: Arc<OldProcessNews>,

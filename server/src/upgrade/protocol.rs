@@ -8,8 +8,8 @@
 use admin::ReadySummary;
 use serde::{Deserialize, Serialize};
 
-use crate::connection_event::{AdmissionAnswer, ConnectionEvent, ConnectionState};
-use crate::known_health::KnownHealth;
+use gateway::connection_event::{AdmissionAnswer, ConnectionEvent, ConnectionState};
+use gateway::known_health::KnownHealth;
 
 /// Version of the upgrade protocol. It is increased with every change that an older program would
 /// misunderstand.
@@ -122,7 +122,7 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::*;
-    use crate::connection_event::AdmissionVerdict;
+    use gateway::connection_event::AdmissionVerdict;
 
     /// Requires that the texts are read, and written again as they are.
     fn stays_as_it_is<T: Serialize + DeserializeOwned + Debug>(texts: &[&str]) {

@@ -8,14 +8,14 @@ use std::path::Path;
 use host::launcher::LaunchRequest;
 use host::parent::ParentProcess;
 
-use crate::systemd;
+use host::systemd;
 
 /// Command line flag of a process that is to inherit from another.
 const INHERIT: &str = "--inherit";
 
 /// Supervision of the process that serves: the parent that notices its end.
 #[derive(Debug)]
-pub enum Supervision {
+pub(crate) enum Supervision {
     /// A service manager, which is notified of the main process and can wait for it.
     Manager,
     /// This process, since its own parent knows no other process of the gateway.
@@ -31,7 +31,7 @@ impl Supervision {
     /// # Errors
     ///
     /// If the sockets of a parent cannot be created.
-    pub async fn of(parent: Option<OwnedFd>) -> io::Result<Self> {
+    pub(crate) async fn of(parent: Option<OwnedFd>) -> io::Result<Self> {
         match parent {
             Some(parent) => Ok(Self::FirstProcess(parent)),
             None if systemd::follows_the_main_process().await => Ok(Self::Manager),

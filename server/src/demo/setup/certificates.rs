@@ -6,7 +6,7 @@ use std::path::Path;
 use certgen::{Authority, AuthoritySpec, IssuedCertificate, Overwrite};
 
 use crate::demo::error::DemoError;
-use crate::policy::Policy;
+use policy::Policy;
 
 /// Issues the gateway's certificate and one for each client of the policy, unless they exist.
 pub(super) fn issue_missing(

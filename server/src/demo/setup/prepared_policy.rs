@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::demo::arguments::DemoArguments;
 use crate::demo::error::DemoError;
-use crate::policy::Policy;
+use policy::Policy;
 
 /// Policy of the demo if there is no other.
 const BUILT_IN: &str = include_str!("../../../../policy.yaml");
