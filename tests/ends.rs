@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Connection, Gateway, Refusal, Upstream, World, soon, until};
+use crate::harness::{Connection, Gateway, Refusal, Upstream, World, soon, source_of, until};
 
 const MUCH: usize = 2_000_000;
 
@@ -66,9 +66,7 @@ async fn what_a_client_sent_arrives_though_it_left_without_a_word() {
     drop(connection);
 
     assert_eq!(read_until_reset(&mut far).await, MUCH + 1);
-    let record = gateway
-        .record(|record| record["source"] == source.as_str())
-        .await;
+    let record = gateway.record(|record| source_of(record) == source).await;
     assert_eq!(record["reason"], "client_broke_off");
     assert_eq!(record["received_bytes"], MUCH + 10);
 }
@@ -144,9 +142,7 @@ async fn whoever_is_gone_holds_no_place_at_a_stuck_upstream() {
             connection.socket().reset();
         }
         drop(connection);
-        let record = gateway
-            .record(|record| record["source"] == source.as_str())
-            .await;
+        let record = gateway.record(|record| source_of(record) == source).await;
         assert_eq!(record["reason"], reason, "{how:?}");
         // The place is free again.
         arrive(&world, &gateway, &upstream).await;

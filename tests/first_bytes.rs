@@ -5,7 +5,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Gateway, Upstream, World, soon};
+use crate::harness::{Gateway, Upstream, World, soon, source_of};
 
 /// A fatal alert in plain text.
 fn alert(description: u8) -> Vec<u8> {
@@ -25,7 +25,7 @@ async fn begin(gateway: &Gateway, bytes: &[u8]) -> (Vec<u8>, Value) {
     let mut answer = Vec::new();
     soon(socket.read_to_end(&mut answer)).await.unwrap();
     drop(socket);
-    let record = gateway.record(|record| record["source"] == source.as_str());
+    let record = gateway.record(|record| source_of(record) == source);
     (answer, record.await)
 }
 

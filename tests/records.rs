@@ -1,4 +1,5 @@
-//! Every connection leaves exactly one record, and nobody else can write one.
+//! Every connection leaves exactly one record of its end, and one of its opening before that if it
+//! was relayed; nobody else can write one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Gateway, Identity, Upstream, World, soon, until};
+use crate::harness::{Gateway, Identity, Upstream, World, destination_of, soon, source_of, until};
 use crate::revocation::revoke;
 
 #[tokio::test]
@@ -31,7 +32,8 @@ async fn a_record_tells_who_went_where_when_and_how_much_it_moved() {
     assert_eq!(text("sni"), "db");
     assert_eq!(text("group"), "db");
     assert_eq!(text("upstream"), upstream.address().to_string());
-    assert_eq!(text("destination"), gateway.address.to_string());
+    assert_eq!(source_of(&record), connection.source.to_string());
+    assert_eq!(destination_of(&record), gateway.address.to_string());
     assert_eq!(text("reason"), "finished");
     assert_eq!(text("certificate").len(), 64);
     assert_eq!(record["received_bytes"], "hello\n".len());
@@ -43,7 +45,78 @@ async fn a_record_tells_who_went_where_when_and_how_much_it_moved() {
     let seconds = |key: &str| record[key].as_f64().unwrap();
     assert!(seconds("handshake_seconds") <= seconds("dialed_seconds"));
     assert!(seconds("dialed_seconds") <= seconds("duration_seconds"));
-    assert!(text("time").ends_with('Z'));
+    assert!(has_fixed_width(&record["time"]), "{record}");
+}
+
+#[tokio::test]
+async fn an_opening_is_recorded_with_what_is_known_then_and_the_identifier_of_the_end() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let gateway = world.start().await;
+    let mut connection = world.visit(&gateway, "alice").await;
+    let opened = until(async || gateway.all_records().pop()).await;
+    connection.finish().await;
+    let closed = gateway.record_of(&connection).await;
+
+    assert_eq!(
+        (&opened["event"], &closed["event"]),
+        (&"opened".into(), &"closed".into())
+    );
+    let known = [
+        "connection",
+        "generation",
+        "source_address",
+        "source_port",
+        "destination_address",
+        "destination_port",
+        "sni",
+        "client",
+        "certificate",
+        "group",
+        "upstream",
+        "tries",
+        "handshake_seconds",
+        "dialed_seconds",
+    ];
+    for key in known {
+        assert!(!opened[key].is_null(), "{key}");
+        assert_eq!(opened[key], closed[key], "{key}");
+    }
+    for key in [
+        "duration_seconds",
+        "received_bytes",
+        "sent_bytes",
+        "reason",
+        "detail",
+    ] {
+        assert!(opened.get(key).is_none(), "{key}: {opened}");
+    }
+    let times = [&opened, &closed].map(|record| record["time"].as_str().unwrap().to_owned());
+    assert!(times.is_sorted(), "{times:?}");
+    assert_eq!(gateway.all_records().len(), 2);
+}
+
+#[tokio::test]
+async fn an_opening_is_not_recorded_if_the_policy_says_so_and_a_refusal_has_none() {
+    let upstream = Upstream::start("a").await;
+    let mut world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    strangers_come(&gateway, 1).await;
+    assert_eq!(gateway.record_with("not_tls").await["event"], "refused");
+    assert_eq!(gateway.all_records().len(), 1);
+    let mut before = world.visit(&gateway, "alice").await;
+    world.gateway_line("access_log: {opened: false}");
+    gateway.reload(&world).await;
+
+    let mut after = world.visit(&gateway, "alice").await;
+    for connection in [&mut before, &mut after] {
+        connection.finish().await;
+        assert_eq!(gateway.record_of(connection).await["event"], "closed");
+    }
+    let opened = |record: &Value| record["event"] == "opened";
+    let opened: Vec<Value> = gateway.all_records().into_iter().filter(opened).collect();
+    assert_eq!(opened.len(), 1);
+    assert_eq!(opened[0]["source_port"], before.source.port());
 }
 
 #[tokio::test]
@@ -58,6 +131,21 @@ async fn bytes_count_on_a_connection_that_breaks_too() {
     let record = gateway.record_of(&connection).await;
     assert_eq!(record["received_bytes"], "hello\nreset\n".len());
     assert_eq!(record["sent_bytes"], "a: hello\n".len());
+}
+
+/// Whether a time is as wide as every other: six digits of a second, and UTC.
+fn has_fixed_width(time: &Value) -> bool {
+    let shape: String = time
+        .as_str()
+        .unwrap_or_default()
+        .chars()
+        .map(shape)
+        .collect();
+    shape == "0000-00-00T00:00:00.000000Z"
+}
+
+fn shape(c: char) -> char {
+    if c.is_ascii_digit() { '0' } else { c }
 }
 
 /// The number of records with a reason, written and suppressed, as the file has it.
@@ -149,7 +237,7 @@ async fn a_client_over_its_rate_cannot_fill_the_disk_with_its_refusals() {
 }
 
 #[tokio::test]
-async fn numbers_and_generations_go_on_after_an_upgrade() {
+async fn identifiers_stay_unique_and_generations_go_on_after_an_upgrade() {
     let upstream = Upstream::start("a").await;
     let mut world = World::with_db(&[&upstream]);
     world.gateway_line("admin: {socket: admin.sock}");
@@ -171,16 +259,11 @@ async fn numbers_and_generations_go_on_after_an_upgrade() {
     }
     let generations = sources.iter().map(|record| record["generation"].as_u64());
     assert!(generations.is_sorted(), "{sources:?}");
-    let numbers: BTreeSet<_> = sources
+    let ids: BTreeSet<_> = sources
         .iter()
-        .map(|record| record["connection"].as_u64())
+        .map(|record| record["connection"].as_str().unwrap())
         .collect();
-    assert_eq!(numbers.len(), sources.len(), "no number comes twice");
-    assert!(
-        numbers
-            .iter()
-            .all(|number| number.is_some_and(|number| number < 1 << 53))
-    );
+    assert_eq!(ids.len(), sources.len(), "no identifier comes twice");
 }
 
 #[tokio::test]
@@ -223,11 +306,21 @@ async fn events_have_the_same_time_as_records_and_numbers_are_numbers() {
     let world = World::with_db(&[&upstream]);
     let mut gateway = world.start().await;
     let event = gateway.reload(&world).await;
-    assert!(event["time"].as_str().unwrap().ends_with('Z'), "{event}");
+    assert!(has_fixed_width(&event["time"]), "{event}");
     assert!(event.get("timestamp").is_none());
     for number in ["took_ms", "apply_us", "changes", "generation"] {
         assert!(event[number].is_u64(), "{event}");
     }
+}
+
+#[tokio::test]
+async fn a_process_says_once_which_it_is_and_of_which_version() {
+    let upstream = Upstream::start("a").await;
+    let world = World::with_db(&[&upstream]);
+    let mut gateway = world.start().await;
+    let started = gateway.logged_at_all("starting").await;
+    assert_eq!(started["pid"], gateway.first());
+    assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[tokio::test]
@@ -246,13 +339,14 @@ async fn records_go_to_the_new_file_after_the_old_one_was_moved_away() {
 
     until(async || (gateway.records().len() == 1).then_some(())).await;
     let old = fs::read_to_string(world.path("access.log.1")).unwrap();
-    assert_eq!(old.lines().count(), 1);
+    assert_eq!(old.lines().count(), 2, "its opening and its end");
 }
 
 #[tokio::test]
 async fn a_log_on_a_full_disk_is_an_error_and_its_end_says_how_much_was_lost() {
     let upstream = Upstream::start("a").await;
-    let world = World::with_db(&[&upstream]);
+    let mut world = World::with_db(&[&upstream]);
+    world.gateway_line("access_log: {opened: false}");
     let log = world.path("access.log");
     std::os::unix::fs::symlink("/dev/full", &log).unwrap();
     let mut gateway = world.start().await;

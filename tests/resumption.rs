@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Gateway, Identity, Refusal, Returning, Upstream, World, soon};
+use crate::harness::{Gateway, Identity, Refusal, Returning, Upstream, World, soon, source_of};
 use crate::revocation::revoke;
 
 /// How a client is served that goes there.
@@ -243,7 +243,7 @@ async fn what_a_resumed_client_sent_is_worth_nothing_a_second_time() {
     replay.write_all(&hello).await.unwrap();
     replay.write_all(&rest).await.unwrap();
 
-    let record = gateway.record(|record| record["source"] == source.as_str());
+    let record = gateway.record(|record| source_of(record) == source);
     let record = record.await;
     assert_eq!(record["reason"], "tls_failed", "{record:?}");
     assert!(record.get("client").is_none(), "{record:?}");
@@ -268,7 +268,7 @@ async fn answer(gateway: &Gateway, bytes: &[u8]) -> (Vec<u8>, serde_json::Value)
     let mut answer = Vec::new();
     soon(socket.read_to_end(&mut answer)).await.unwrap();
     drop(socket);
-    let record = gateway.record(|record| record["source"] == source.as_str());
+    let record = gateway.record(|record| source_of(record) == source);
     (answer, record.await)
 }
 

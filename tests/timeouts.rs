@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Refusal, Upstream, World, soon};
+use crate::harness::{Refusal, Upstream, World, soon, source_of};
 
 #[tokio::test]
 async fn a_client_that_never_speaks_is_gone_at_the_handshakes_time_limit() {
@@ -33,9 +33,7 @@ async fn a_client_that_never_speaks_is_gone_at_the_handshakes_time_limit() {
         (&halting, "the TLS handshake took too long"),
     ] {
         let source = stream.local_addr().unwrap().to_string();
-        let record = gateway
-            .record(|record| record["source"] == source.as_str())
-            .await;
+        let record = gateway.record(|record| source_of(record) == source).await;
         assert_eq!(record["reason"], "handshake_timeout");
         assert_eq!(record["detail"], detail);
     }

@@ -8,7 +8,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::AlertDescription::{CertificateExpired, CertificateRevoked, DecryptError, UnknownCA};
 use time::{Duration, OffsetDateTime};
 
-use crate::harness::{Identity, Refusal, Upstream, World, until};
+use crate::harness::{Identity, Refusal, Upstream, World, source_of, until};
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
@@ -56,9 +56,7 @@ async fn visit(
     match result {
         Ok(_) => Ok(()),
         Err(refusal) => {
-            let record = gateway
-                .record(|record| record["source"] == source.as_str())
-                .await;
+            let record = gateway.record(|record| source_of(record) == source).await;
             Err((refusal, record["reason"].as_str().unwrap().to_owned()))
         }
     }

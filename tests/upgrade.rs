@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tokio::net::TcpStream;
 
-use crate::harness::{Connection, Gateway, Refusal, Upstream, World, until};
+use crate::harness::{Connection, Gateway, Refusal, Upstream, World, source_of, until};
 
 mod decisions;
 mod descriptors;
@@ -73,8 +73,12 @@ async fn the_old_process_keeps_its_connections_until_they_end_and_the_new_one_ge
     gateway
         .logged("the old process has drained, and stays as the parent")
         .await;
-    let record = gateway.record(|record| record["source"] == source.as_str());
-    assert_eq!(record.await["reason"], "finished");
+    let record = gateway.record(|record| source_of(record) == source).await;
+    assert_eq!(record["reason"], "finished");
+    let mut of_it = gateway.all_records();
+    of_it.retain(|record| source_of(record) == source);
+    assert_eq!(of_it.len(), 2, "its opening and its end");
+    assert_eq!(of_it[0]["connection"], of_it[1]["connection"]);
     echoes(&mut new, "and on it goes").await;
 
     gateway.signal("TERM");
@@ -236,6 +240,6 @@ async fn a_log_that_was_moved_away_is_left_by_all_processes() {
     .await;
     let source = old.source.to_string();
     leave(old).await;
-    let record = gateway.record(|record| record["source"] == source.as_str());
+    let record = gateway.record(|record| source_of(record) == source);
     assert_eq!(record.await["reason"], "finished");
 }

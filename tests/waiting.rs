@@ -2,7 +2,7 @@
 
 use tokio::task::JoinHandle;
 
-use crate::harness::{Connection, Gateway, Identity, Refusal, Upstream, World};
+use crate::harness::{Connection, Gateway, Identity, Refusal, Upstream, World, source_of};
 
 /// What the gateway says when a client begins to wait.
 const WAITS: &str = "a client waits for one of its connections to end";
@@ -63,12 +63,12 @@ async fn one_connection_too_many_waits_for_the_next_that_ends_and_its_record_say
     assert!(!second.is_finished());
     let source = first.source.to_string();
     leave(first).await;
-    let record = gateway.record(|record| record["source"] == source.as_str());
+    let record = gateway.record(|record| source_of(record) == source);
     assert!(record.await.get("waited_seconds").is_none());
     let second = second.await.unwrap().unwrap();
     let source = second.source.to_string();
     leave(second).await;
-    let record = gateway.record(|record| record["source"] == source.as_str());
+    let record = gateway.record(|record| source_of(record) == source);
     let record = record.await;
     assert_eq!(record["reason"], "finished");
     assert!(record["waited_seconds"].as_f64().unwrap() > 0.0);
@@ -163,7 +163,7 @@ async fn whoever_waits_in_the_old_process_gets_the_next_place_of_all_processes()
 
     let source = old.source.to_string();
     leave(old).await;
-    let record = gateway.record(|record| record["source"] == source.as_str());
+    let record = gateway.record(|record| source_of(record) == source);
     assert!(record.await["waited_seconds"].as_f64().unwrap() > 0.0);
     drop(new);
 }

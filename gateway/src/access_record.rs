@@ -1,163 +1,40 @@
-//! One access record per connection, on every path.
+//! Access records: one when the relay of a connection begins, and one at its end, on every path.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use host::log_writer::Sink;
+use host::timestamp;
+use host::unique_id::UniqueId;
 use lb::Traffic;
-use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use policy::OpenedRecords;
 
 use crate::address::network;
 use crate::admission_wait::AdmissionWait;
 use crate::client_identity::Identity;
 use crate::client_refusal::NamedClient;
-use crate::record_sampling::{RefusalSampler, RefusalSubject, SuppressedCounts};
+use crate::record_sampling::RefusalSubject;
 use crate::rejection::Rejection;
 
+mod line;
 mod outcome;
+mod recorder;
 
+pub use line::lost_line;
 pub use outcome::Outcome;
+pub use recorder::Recorder;
 
-/// Writer of access records and ban records. It bounds how many records of refused clients are
-/// written.
-#[derive(Debug)]
-pub struct Recorder {
-    sink: Sink,
-    refusals: RefusalSampler,
-    connections: AtomicU64,
-}
+use line::{Addresses, Progress, RecordEvent, RecordLine, json_line};
 
-impl Recorder {
-    /// Creates a recorder that writes into `sink`. Connection numbers start at the current time in
-    /// microseconds.
-    pub fn new(sink: Sink) -> Self {
-        // Connections are numbered from the time of the start in microseconds. So no two processes
-        // that write into one file have the same numbers, unless there are more than a million
-        // connections a second. Until the year 2255 the numbers are exact in readers of JSON that
-        // use doubles.
-        let micros = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000;
-        Self {
-            sink,
-            refusals: RefusalSampler::default(),
-            connections: AtomicU64::new(micros.try_into().unwrap_or(0)),
-        }
-    }
-
-    /// The [`Sink`] that the records are written to.
-    pub fn sink(&self) -> &Sink {
-        &self.sink
-    }
-
-    /// Returns a new connection number. It is unique among all processes of the gateway.
-    pub fn number(&self) -> u64 {
-        self.connections.fetch_add(1, Relaxed) + 1
-    }
-
-    /// Begins the [`Record`] of a connection, with a new connection number. The duration is
-    /// measured from now on.
-    pub fn begin(self: &Arc<Self>, source: SocketAddr, destination: SocketAddr) -> Record {
-        Record {
-            recorder: Arc::clone(self),
-            connection: self.number(),
-            began: Instant::now(),
-            wall: OffsetDateTime::now_utc(),
-            source,
-            destination,
-            generation: None,
-            sni: None,
-            client: None,
-            group: None,
-            upstream: None,
-            tries: 0,
-            handshake: None,
-            resumed: false,
-            wait: AdmissionWait::default(),
-            dialed: None,
-            traffic: Arc::new(Traffic::new()),
-            outcome: None,
-        }
-    }
-
-    /// Writes a record of a ban: `source` is banned for `seconds` after `failures` failed
-    /// handshakes. The record is subject to the same bounds as those of refused clients.
-    pub fn banned(&self, source: IpAddr, failures: u32, seconds: u64) {
-        let ban = BanRecord {
-            time: now(),
-            source,
-            failures,
-            ban_seconds: seconds,
-            reason: "banned",
-        };
-        self.refused(ban.reason, RefusalSubject::Source(source), || {
-            json_line(&ban)
-        });
-    }
-
-    /// Writes the first record that was suppressed since the last written one, if there is one,
-    /// together with the counts of the others.
-    pub fn report_suppressed(&self) {
-        if let Some((line, suppressed)) = self.refusals.take_held() {
-            self.sink.send(with_suppressed(line, &suppressed));
-        }
-    }
-
-    /// Writes the record of a refusal, or counts it as suppressed if its budget is spent.
-    fn refused(
-        &self,
-        reason: &'static str,
-        whom: RefusalSubject<'_>,
-        line: impl FnOnce() -> Vec<u8>,
-    ) {
-        if let Some((line, suppressed)) = self.refusals.admit(reason, whom, Instant::now(), line) {
-            self.sink.send(with_suppressed(line, &suppressed));
-        }
-    }
-}
-
-/// Serializes a record as one line of JSON, with the line feed.
-fn json_line(record: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(record).expect("a record has only plain values");
-    line.push(b'\n');
-    line
-}
-
-/// Adds the field `suppressed` to a record: the counts, by reason, of the records that were
-/// suppressed before it. Without any the line is unchanged.
-fn with_suppressed(mut line: Vec<u8>, suppressed: &SuppressedCounts) -> Vec<u8> {
-    if !suppressed.is_empty() {
-        let counts = serde_json::to_string(suppressed).expect("counts are plain values");
-        line.truncate(line.len() - "}\n".len());
-        line.extend(format!(",\"suppressed\":{counts}}}\n").into_bytes());
-    }
-    line
-}
-
-/// Returns the current time as records contain it: RFC 3339, UTC.
-pub fn now() -> String {
-    rfc3339(OffsetDateTime::now_utc())
-}
-
-fn rfc3339(time: OffsetDateTime) -> String {
-    time.format(&Rfc3339).unwrap_or_default()
-}
-
-/// Returns the line that reports how many records were lost on their way to the output.
-pub fn lost_line(lost: u64) -> String {
-    format!("{{\"lost\":{lost}}}\n")
-}
-
-/// The access record of one connection. It writes itself when it is dropped, also during a panic.
+/// The access record of one connection. The record of its end writes itself when this is dropped,
+/// also during a panic.
 #[derive(Debug)]
 pub struct Record {
     recorder: Arc<Recorder>,
+    id: UniqueId,
     connection: u64,
     began: Instant,
-    wall: OffsetDateTime,
     source: SocketAddr,
     destination: SocketAddr,
     generation: Option<NonZeroU64>,
@@ -171,11 +48,38 @@ pub struct Record {
     wait: AdmissionWait,
     dialed: Option<Duration>,
     traffic: Arc<Traffic>,
+    is_relayed: bool,
     outcome: Option<Outcome>,
 }
 
 impl Record {
-    /// Returns the connection's number.
+    /// Begins the record of a connection, with a new identifier and a new number. The duration is
+    /// measured from now on.
+    pub fn begin(recorder: &Arc<Recorder>, source: SocketAddr, destination: SocketAddr) -> Self {
+        Self {
+            recorder: Arc::clone(recorder),
+            id: recorder.id(),
+            connection: recorder.number(),
+            began: Instant::now(),
+            source,
+            destination,
+            generation: None,
+            sni: None,
+            client: None,
+            group: None,
+            upstream: None,
+            tries: 0,
+            handshake: None,
+            resumed: false,
+            wait: AdmissionWait::default(),
+            dialed: None,
+            traffic: Arc::new(Traffic::new()),
+            is_relayed: false,
+            outcome: None,
+        }
+    }
+
+    /// Returns the connection's number in this process.
     pub fn connection(&self) -> u64 {
         self.connection
     }
@@ -228,6 +132,15 @@ impl Record {
         self.dialed = (tries > 0).then(|| self.began.elapsed());
     }
 
+    /// Notes that the relay begins, and writes a record of that if `opened` is
+    /// [`OpenedRecords::Written`].
+    pub fn relay_begins(&mut self, opened: OpenedRecords) {
+        self.is_relayed = true;
+        if opened == OpenedRecords::Written {
+            self.recorder.write_opened(self.line(RecordEvent::Opened));
+        }
+    }
+
     /// Notes the connection's [`Outcome`]. Without one the record gives the reason `internal`.
     pub fn end(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
@@ -258,18 +171,20 @@ impl Record {
         self.outcome.as_ref().map_or("internal", Outcome::reason)
     }
 
-    fn line(&self) -> Vec<u8> {
+    fn line(&self, event: RecordEvent) -> Vec<u8> {
         let (claim, identity) = match &self.client {
             Some(NamedClient::Claimed(claim)) => (Some(claim), None),
             Some(NamedClient::Proven(identity)) => (None, Some(identity)),
             None => (None, None),
         };
+        let ends = event != RecordEvent::Opened;
+        let detail = self.outcome.as_ref().and_then(Outcome::detail);
         json_line(&RecordLine {
-            time: rfc3339(self.wall),
-            connection: self.connection,
+            event,
+            time: timestamp::now(),
+            connection: self.id.to_string(),
             generation: self.generation,
-            source: self.source,
-            destination: self.destination,
+            addresses: Addresses::new(self.source, self.destination),
             sni: self.sni.as_deref(),
             claimed_client: claim.map(|claim| claim.name().as_str()),
             client: identity.map(|identity| identity.name().as_str()),
@@ -283,12 +198,18 @@ impl Record {
             resumed: self.resumed.then_some(true),
             waited_seconds: self.wait.so_far().map(|time| time.as_secs_f64()),
             dialed_seconds: self.dialed.map(|time| time.as_secs_f64()),
+            progress: ends.then(|| self.progress()),
+            reason: ends.then(|| self.reason()),
+            detail,
+        })
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
             duration_seconds: self.began.elapsed().as_secs_f64(),
             received_bytes: self.traffic.received(),
             sent_bytes: self.traffic.sent(),
-            reason: self.reason(),
-            detail: self.outcome.as_ref().and_then(Outcome::detail),
-        })
+        }
     }
 }
 
@@ -296,63 +217,18 @@ impl Drop for Record {
     fn drop(&mut self) {
         let recorder = &self.recorder;
         match self.outcome {
+            // The end of a connection whose opening was written is written too.
+            _ if self.is_relayed => recorder.write_ended(self.line(RecordEvent::Closed)),
             Some(Outcome::Rejected(_)) | None => {
-                recorder.refused(self.reason(), self.subject(), || self.line());
+                recorder.write_refusal(self.reason(), self.subject(), || {
+                    self.line(RecordEvent::Refused)
+                });
             }
-            Some(_) => {
-                let suppressed = recorder.refusals.before_another();
-                let line = with_suppressed(self.line(), &suppressed);
-                recorder.sink.send(line);
-            }
+            Some(_) => recorder.write_ended(self.line(RecordEvent::Refused)),
         }
     }
 }
 
-/// The record of a ban. It belongs to a source, not to a single connection.
-#[derive(Serialize)]
-struct BanRecord {
-    time: String,
-    source: IpAddr,
-    failures: u32,
-    ban_seconds: u64,
-    reason: &'static str,
-}
-
-/// The fields of an access record as they are written. JSON escapes all characters that a peer put
-/// into its name.
-#[derive(Serialize)]
-struct RecordLine<'a> {
-    time: String,
-    connection: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generation: Option<NonZeroU64>,
-    source: SocketAddr,
-    destination: SocketAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sni: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    claimed_client: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<SocketAddr>,
-    tries: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    handshake_seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resumed: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waited_seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dialed_seconds: Option<f64>,
-    duration_seconds: f64,
-    received_bytes: u64,
-    sent_bytes: u64,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-}
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "they read what was written")]
+mod tests;

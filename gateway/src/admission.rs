@@ -245,9 +245,8 @@ impl SharedState {
                 match outcome.map_err(Rejection::Limited)? {
                     SlotOutcome::Granted(slot) => slot,
                     SlotOutcome::Queued(waiting) => {
-                        let connection = request.connection;
                         tracing::debug!(
-                            connection,
+                            client = %request.client,
                             "a client waits for one of its connections to end"
                         );
                         return Ok(AdmissionStep::Queued(waiting));

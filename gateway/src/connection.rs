@@ -44,7 +44,7 @@ pub(crate) async fn handle(
     counted: (DrainGuard, Option<WorkerLoadGuard>),
 ) {
     let destination = socket.local_addr().map_or(peer, unmapped);
-    let mut record = shared.recorder().begin(unmapped(peer), destination);
+    let mut record = Record::begin(shared.recorder(), unmapped(peer), destination);
     let outcome = match Box::pin(authenticate(&shared, socket, &mut record)).await {
         Ok((authenticated, slot)) => {
             Box::pin(serve(&shared, authenticated, slot, &mut record)).await
@@ -128,10 +128,12 @@ async fn serve(
             return outcome;
         }
     };
+    let opened_records = shared.snapshot().policy().gateway().access_log.opened;
     let session = RelaySession {
         alpn: alpn.as_deref(),
         cipher,
         guard: &guard,
+        opened_records,
     };
     let (ends, connection) = (guard.permit().expires(), record.connection());
     let on_revoke = || {

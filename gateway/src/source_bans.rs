@@ -43,10 +43,10 @@ impl SourceBans {
         let (failures, seconds) = (rule.failures, rule.duration.as_secs());
         match table.ban(source, rule.duration) {
             Ok(()) => {
-                tracing::warn!(%source, failures, seconds, "source banned");
+                tracing::warn!(source_address = %source, failures, seconds, "source banned");
                 recorder.banned(source, failures.get(), seconds);
             }
-            Err(error) => tracing::error!(%error, %source, "cannot ban a source"),
+            Err(error) => tracing::error!(%error, source_address = %source, "cannot ban a source"),
         }
     }
 }

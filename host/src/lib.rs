@@ -21,3 +21,5 @@ pub mod replace;
 pub mod signals;
 pub mod socket_file;
 pub mod systemd;
+pub mod timestamp;
+pub mod unique_id;

@@ -14,6 +14,6 @@ pub(crate) mod schema;
 mod tests;
 
 pub(crate) use client::{CLIENT, DOCUMENT, TEST, WAIT};
-pub(crate) use gateway::{ADMIN, BAN, GATEWAY, STEER, TLS, WORKERS};
+pub(crate) use gateway::{ACCESS_LOG, ADMIN, BAN, GATEWAY, STEER, TLS, WORKERS};
 pub(crate) use group::{GROUP, GROUP_TIMEOUTS, HEALTH, SEND_EXPECT, UPSTREAM};
 pub(crate) use limits::{LIMITS, TIMEOUTS};

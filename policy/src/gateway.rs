@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access_log::{self, AccessLogPolicy};
 use crate::ban::{self, BanPolicy};
 use crate::duration::{duration, limit};
 use crate::fields::address::address;
@@ -39,6 +40,8 @@ pub struct GatewayPolicy {
     /// Path of the socket of the admin interface, as it is written; `None` if there is no such
     /// interface.
     pub admin: Option<PathBuf>,
+    /// Access records that are written.
+    pub access_log: AccessLogPolicy,
     /// Upper bounds of connections, handshakes and memory.
     pub limits: GatewayLimits,
     /// Timeouts of handshakes and connections.
@@ -122,6 +125,12 @@ pub(crate) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Ga
         let socket = fields.need("socket", problems)?;
         path(socket, problems).map(Some)
     });
+    let access_log = fields.or(
+        "access_log",
+        AccessLogPolicy::default(),
+        problems,
+        access_log::read,
+    );
     let limits = fields.or("limits", None, problems, |node, problems| {
         limits(node, problems).map(Some)
     });
@@ -150,6 +159,7 @@ pub(crate) fn read(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Ga
         steer,
         ban,
         admin,
+        access_log,
         limits: limits.unwrap_or_default(),
         timeouts: timeouts.unwrap_or_default(),
         on_revoke,
@@ -276,7 +286,7 @@ mod tests {
             (
                 "ca.crt}}",
                 "ca.crt}, quota: {}}",
-                "3:61: unknown key `quota` in `gateway`; expected `listen`, `listen_retry`, `freebind`, `tls`, `steer`, `ban`, `admin`, `limits`, `timeouts`, `on_revoke`, `workers`",
+                "3:61: unknown key `quota` in `gateway`; expected `listen`, `listen_retry`, `freebind`, `tls`, `steer`, `ban`, `admin`, `access_log`, `limits`, `timeouts`, `on_revoke`, `workers`",
             ),
             (
                 "ca.crt}}",

@@ -30,6 +30,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod ban;
 mod change;
 mod client;
@@ -69,6 +70,7 @@ mod tls_files;
 mod worker_count;
 mod workers;
 
+pub use access_log::{AccessLogPolicy, OpenedRecords};
 pub use ban::BanPolicy;
 pub use change::PolicyChange;
 pub use client::{ClientPolicy, WhenFull};

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use certgen::{Authority, AuthoritySpec};
 use criterion::{BatchSize, Criterion, Throughput};
-use gateway::access_record::{Outcome, Recorder, lost_line};
+use gateway::access_record::{Outcome, Record, Recorder, lost_line};
 use gateway::client_identity::Identity;
 use gateway::snapshot::{GatewaySnapshot, Permit};
 use gateway::verifier::Verifier;
 use host::log_writer::{LogOutput, Sink};
-use policy::Destination;
+use policy::{Destination, OpenedRecords};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::unbuffered::ConnectionState;
@@ -180,10 +180,11 @@ fn authorize(scene: &Scene, destination: &Destination) -> Permit {
 #[inline(never)]
 fn counted_record(recorder: &Arc<Recorder>, permit: &Permit) {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut record = recorder.begin(address, address);
+    let mut record = Record::begin(recorder, address, address);
     record.hello_read(1, Some("db".to_owned()));
     record.authorized(permit.identity().clone(), &permit.group().name);
     record.dialed(Some(address), 1);
+    record.relay_begins(OpenedRecords::Off);
     record.end(Outcome::Finished);
 }
 

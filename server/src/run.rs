@@ -58,6 +58,8 @@ pub(crate) fn run(settings: RunSettings, kind: StartKind) -> Result<RunEnd, Star
         .build()?;
     runtime.block_on(async {
         let descriptors = fd_limit::raise();
+        let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+        tracing::info!(version, pid, "starting");
         match kind {
             StartKind::Fresh => run_fresh(settings, kept, descriptors).await,
             StartKind::Upgrade => run_after_old_process(settings, descriptors).await,

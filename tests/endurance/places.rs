@@ -113,7 +113,8 @@ async fn thousands_of_silent_clients_keep_nobody_out_and_the_oldest_of_the_loude
     assert!(was_reset(Ok(silent.swap_remove(0))).await);
     let early = gateway.records().into_iter().filter(|record| {
         record["reason"] == "silent_evicted"
-            && record["source"] == patient.local_addr().unwrap().to_string()
+            && record["source_port"] == patient.local_addr().unwrap().port()
+            && record["source_address"] == patient.local_addr().unwrap().ip().to_string()
     });
     assert_eq!(
         early.count(),

@@ -85,13 +85,15 @@ impl Gateway {
         self.log.lock().len()
     }
 
-    /// All records so far, without one that is being written.
+    /// All records so far that are not of connections that are open, without one that is being
+    /// written.
     pub(crate) fn records(&self) -> Vec<Value> {
         let bytes = std::fs::read(&self.records).unwrap();
         bytes
             .split_inclusive(|byte| *byte == b'\n')
             .filter(|line| line.ends_with(b"\n"))
             .map(|line| serde_json::from_slice(line).expect("a record is JSON"))
+            .filter(|record: &Value| record["event"] != "opened")
             .collect()
     }
 

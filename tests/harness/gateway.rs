@@ -212,8 +212,14 @@ impl Gateway {
         soon(self.process.wait()).await.unwrap()
     }
 
-    /// Returns all records so far, without one that is still being written.
+    /// Returns all records so far that are not of connections that are open.
     pub(crate) fn records(&self) -> Vec<Record> {
+        let all = self.all_records().into_iter();
+        all.filter(|record| record["event"] != "opened").collect()
+    }
+
+    /// Returns all records so far, without one that is still being written.
+    pub(crate) fn all_records(&self) -> Vec<Record> {
         let bytes = std::fs::read(&self.records).unwrap();
         bytes
             .split_inclusive(|byte| *byte == b'\n')
@@ -227,17 +233,15 @@ impl Gateway {
         until(async || self.records().into_iter().find(&wanted)).await
     }
 
-    /// Waits for the record of a connection.
+    /// Waits for the record of the end of a connection.
     pub(crate) async fn record_of(&self, connection: &Connection) -> Record {
-        let source = connection.source.to_string();
-        self.record(|record| record["source"] == source.as_str())
-            .await
+        self.record_from(&connection.source.to_string(), 0).await
     }
 
     /// Waits for the record of a connection from this source. The first `earlier` records are
     /// ignored: one of them may be of a connection from the same port.
     pub(crate) async fn record_from(&self, source: &str, earlier: usize) -> Record {
-        let is_it = |record: &Record| record["source"] == source;
+        let is_it = |record: &Record| source_of(record) == source;
         until(async || self.records().into_iter().skip(earlier).find(is_it)).await
     }
 
@@ -245,6 +249,26 @@ impl Gateway {
     pub(crate) async fn record_with(&self, reason: &str) -> Record {
         self.record(|record| record["reason"] == reason).await
     }
+}
+
+/// Returns the address and port that a record's client came from.
+pub(crate) fn source_of(record: &Record) -> String {
+    address_of(record, "source")
+}
+
+/// Returns the address and port that a record's client connected to.
+pub(crate) fn destination_of(record: &Record) -> String {
+    address_of(record, "destination")
+}
+
+fn address_of(record: &Record, end: &str) -> String {
+    let address = record[format!("{end}_address")].as_str();
+    let port = record[format!("{end}_port")].as_u64();
+    let (Some(address), Some(port)) = (address, port) else {
+        return String::new();
+    };
+    let port = port.try_into().expect("a port");
+    SocketAddr::new(address.parse().expect("an address"), port).to_string()
 }
 
 /// Sends a signal, by its name, to a process.

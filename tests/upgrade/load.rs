@@ -147,11 +147,8 @@ pub(crate) async fn upgrade_under_load(
         leave(connection).await;
     }
     let records = gateway.records();
-    let strangers = format!("{STRANGERS}:");
-    let of_clients = |record: &&Value| {
-        let source = record["source"].as_str();
-        !source.is_some_and(|source| source.starts_with(&strangers))
-    };
+    let strangers = STRANGERS.to_string();
+    let of_clients = |record: &&Value| record["source_address"] != strangers;
     let is_good = |record: &&Value| match record["reason"].as_str().unwrap() {
         // Before the first probe of all nobody is served.
         "finished" | "none_healthy" => true,

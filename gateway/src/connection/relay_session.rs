@@ -3,6 +3,7 @@
 use std::io;
 
 use lb::{DialReport, Dialed, RelayEnd};
+use policy::OpenedRecords;
 use tls::client_stream::ClientStream;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -18,6 +19,7 @@ pub(super) struct RelaySession<'a> {
     pub(super) alpn: Option<&'a [u8]>,
     pub(super) cipher: &'static str,
     pub(super) guard: &'a ConnectionGuard,
+    pub(super) opened_records: OpenedRecords,
 }
 
 impl RelaySession<'_> {
@@ -37,6 +39,7 @@ impl RelaySession<'_> {
         if let Err(error) = self.send_proxy_header(&mut dialed.stream, record).await {
             return Outcome::Rejected(Rejection::Header(error));
         }
+        record.relay_begins(self.opened_records);
         match dialed.relay(client, &record.traffic()).await {
             Ok(RelayEnd::Both) => Outcome::Finished,
             Ok(RelayEnd::ClientLeft) => Outcome::ClientLeft,

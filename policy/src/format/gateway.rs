@@ -72,6 +72,13 @@ pub(crate) static GATEWAY: FormatSection = FormatSection {
             "Interface for operators of the running gateway.",
         ),
         may(
+            "access_log",
+            "the defaults of its keys",
+            ValueKind::Section(&ACCESS_LOG),
+            "{opened: false}",
+            "The access records that are written.",
+        ),
+        may(
             "limits",
             "the defaults of its keys",
             ValueKind::Section(&LIMITS),
@@ -275,6 +282,20 @@ pub(crate) static ADMIN: FormatSection = FormatSection {
         Scalar(&PATH),
         "/run/portcullis/admin.sock",
         "The path of a unix socket that speaks HTTP, for `portcullis upgrade`. Its mode is 0660.",
+    )],
+    rule: None,
+};
+
+pub(crate) static ACCESS_LOG: FormatSection = FormatSection {
+    name: "AccessLog",
+    called: "`access_log`",
+    doc: "The access records that are written. `run --access-log` says where.",
+    keys: &[or(
+        "opened",
+        "true",
+        Scalar(&FLAG),
+        "false",
+        "Whether a record is written when a connection opens, beside the one when it closes.",
     )],
     rule: None,
 };

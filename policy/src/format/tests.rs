@@ -303,7 +303,7 @@ fn each_default_is_a_value_of_its_key_and_stands_in_the_schema() {
             );
         }
     });
-    assert_eq!(defaults, 36);
+    assert_eq!(defaults, 37);
 }
 
 /// The defaults of a section, written out.

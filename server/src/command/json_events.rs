@@ -2,12 +2,11 @@
 
 use std::fmt;
 
+use host::timestamp;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::registry::LookupSpan;
-
-use gateway::access_record;
 
 /// Format of an event as an object with its time, level, message and fields.
 #[derive(Debug)]
@@ -35,6 +34,6 @@ where
         self.0
             .format_event(context, Writer::new(&mut object), event)?;
         let rest = object.strip_prefix('{').ok_or(fmt::Error)?;
-        write!(writer, "{{\"time\":\"{}\",{rest}", access_record::now())
+        write!(writer, "{{\"time\":\"{}\",{rest}", timestamp::now())
     }
 }

@@ -231,12 +231,15 @@ impl DemoSetup {
     /// Waits for the record of the connection from `source`, for at most [`PATIENCE`], and returns
     /// its reason.
     async fn reason(&mut self, source: Option<SocketAddr>) -> String {
-        let Some(source) = source.map(|source| source.to_string()) else {
+        let Some(source) = source else {
             return "(never arrived)".to_owned();
         };
+        let address = source.ip().to_string();
         let deadline = Instant::now() + PATIENCE;
         while let Ok(Some(record)) = timeout_at(deadline, self.records.recv()).await {
-            if record["source"] == source.as_str() {
+            let is_its =
+                record["source_address"] == address && record["source_port"] == source.port();
+            if is_its && record["event"] != "opened" {
                 return record["reason"].as_str().unwrap_or_default().to_owned();
             }
         }
