@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use host::timestamp;
 use host::unique_id::UniqueId;
 use lb::Traffic;
+use peer::record_sampling::RefusalSubject;
 use policy::OpenedRecords;
 
 use crate::address::network;
 use crate::admission_wait::AdmissionWait;
 use crate::client_identity::Identity;
 use crate::client_refusal::NamedClient;
-use crate::record_sampling::RefusalSubject;
 use crate::rejection::Rejection;
 
 mod line;

@@ -36,7 +36,6 @@ pub mod loaded_policy;
 pub mod pending_reload;
 pub mod proxy_header;
 mod quota;
-mod record_sampling;
 pub mod rejection;
 pub mod remote_admission;
 pub mod remote_connections;

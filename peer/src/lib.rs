@@ -4,6 +4,8 @@
 //! - [`left`] and [`presence()`]: whether a client is still there, without reading what it sends.
 //! - [`PooledBuffer`]: a buffer for bytes in flight, of the pool of its thread.
 //! - [`Budget`](budget::Budget): how often a peer may cause an event in a time.
+//! - [`RefusalSampler`](record_sampling::RefusalSampler): which records of refused clients are
+//!   written.
 //!
 //! It knows no TLS, no upstreams and no policy.
 
@@ -14,6 +16,7 @@ mod buffer;
 mod downstream;
 mod left;
 mod presence;
+pub mod record_sampling;
 
 pub use {
     buffer::{BufferUse, PooledBuffer},

@@ -4,9 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 
 use host::timestamp;
+use peer::record_sampling::SuppressedCounts;
 use serde::Serialize;
-
-use crate::record_sampling::SuppressedCounts;
 
 /// Event that a line reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

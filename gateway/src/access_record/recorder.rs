@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use host::log_writer::Sink;
 use host::unique_id::{UniqueId, UniqueIdSource};
+use peer::record_sampling::{RefusalSampler, RefusalSubject};
 
 use super::line::{BanLine, json_line, with_suppressed};
-use crate::record_sampling::{RefusalSampler, RefusalSubject};
 
 /// Writer of access records and ban records. It bounds how many records of refused clients are
 /// written.

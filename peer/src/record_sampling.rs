@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use peer::budget::Budget;
+use crate::budget::Budget;
 
 /// Budget of the records of one client, or of one source, with one reason: 20 at once, then 1 per
 /// second.
@@ -28,7 +28,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// The client or the source that a refusal is counted for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum RefusalSubject<'a> {
+pub enum RefusalSubject<'a> {
     /// A client whose certificate is from an authority, by its name.
     Client(&'a str),
     /// All clients from this address or network.
@@ -36,11 +36,11 @@ pub(crate) enum RefusalSubject<'a> {
 }
 
 /// The records that were not written, by reason.
-pub(crate) type SuppressedCounts = BTreeMap<&'static str, u64>;
+pub type SuppressedCounts = BTreeMap<&'static str, u64>;
 
 /// Sampler of the records of refused clients: the budgets, and the counts of suppressed records.
 #[derive(Debug, Default)]
-pub(crate) struct RefusalSampler(Mutex<SamplerState>);
+pub struct RefusalSampler(Mutex<SamplerState>);
 
 #[derive(Debug, Default)]
 struct SamplerState {
@@ -69,7 +69,7 @@ impl RefusalSampler {
     /// Returns the record, and the counts of those that were suppressed before it, if it may be
     /// written. Otherwise the record is kept for [`RefusalSampler::take_held`] if no other is kept,
     /// or else counted as suppressed.
-    pub(crate) fn admit(
+    pub fn admit(
         &self,
         reason: &'static str,
         subject: RefusalSubject<'_>,
@@ -93,13 +93,13 @@ impl RefusalSampler {
 
     /// Returns the counts of the records that were suppressed before a record that is written in
     /// any case. A record that is kept is counted and dropped.
-    pub(crate) fn before_another(&self) -> SuppressedCounts {
+    pub fn before_another(&self) -> SuppressedCounts {
         self.0.lock().take_suppressed()
     }
 
     /// Returns the first record that was suppressed since the last written one, if any, and the
     /// counts of the others.
-    pub(crate) fn take_held(&self) -> Option<(Vec<u8>, SuppressedCounts)> {
+    pub fn take_held(&self) -> Option<(Vec<u8>, SuppressedCounts)> {
         let mut state = self.0.lock();
         let (_, line) = state.held.take()?;
         Some((line, std::mem::take(&mut state.suppressed)))
@@ -178,6 +178,7 @@ impl<K: Eq + Hash> BudgetTable<K> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make the times")]
 mod tests {
     use std::sync::LazyLock;
 
