@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const USUAL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Body of a request to `POST /upgrade`; all fields are optional.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeRequest {
     /// Absolute path of the new process's program; the path that the gateway was started from if

@@ -18,7 +18,7 @@ pub struct RandomError;
 /// Serial number of a certificate: an unsigned number without leading zeros.
 ///
 /// [`Display`](fmt::Display) writes it as lower-case hexadecimal, two digits for each octet.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertificateSerial(Vec<u8>);
 
 impl CertificateSerial {

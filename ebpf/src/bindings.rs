@@ -8,7 +8,7 @@ use ebpf_common::{Destination, PORT_BITS};
 /// Prefix of IP addresses, such as `192.0.2.0/24`, or a single address.
 ///
 /// The bits behind its length are zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpPrefix {
     address: IpAddr,
     length: u8,
@@ -49,7 +49,7 @@ impl IpPrefix {
 }
 
 /// Binding of a port: connections to it are steered to the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortBinding {
     /// The port at every address.
     Port(u16),

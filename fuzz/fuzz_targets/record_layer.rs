@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use portcullis_fuzz::client::{pair, pieces};
 use rustls::ContentType;
 
-#[derive(Arbitrary, Debug)]
+#[derive(Debug, Arbitrary)]
 enum Step {
     Say(Vec<u8>),
     SayMuch { byte: u8, length: u16 },
@@ -18,7 +18,7 @@ enum Step {
     Raw(Vec<u8>),
 }
 
-#[derive(Arbitrary, Debug)]
+#[derive(Debug, Arbitrary)]
 struct Input {
     suite: u8,
     steps: Vec<Step>,

@@ -15,7 +15,7 @@ use crate::configs;
 use crate::listed;
 
 /// What one comparison is made of: what the client does, how its bytes are cut, and how many bytes are answered.
-#[derive(Arbitrary, Debug)]
+#[derive(Debug, Arbitrary)]
 pub struct Input {
     pub moves: Vec<Move>,
     pub pieces: Vec<u16>,

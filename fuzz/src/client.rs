@@ -10,7 +10,7 @@ use tls::record_layer::RecordLayer;
 use crate::configs;
 
 /// What the client does next.
-#[derive(Arbitrary, Debug)]
+#[derive(Debug, Arbitrary)]
 pub enum Move {
     /// Seals data.
     Say(Vec<u8>),

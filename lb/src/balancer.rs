@@ -10,7 +10,7 @@ use std::{
 use crate::{group_config::WhenAllDown, no_lease::NoLease};
 
 /// Position of an upstream in the order of choice.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tier {
     /// Chosen first.
     Primary,
@@ -51,13 +51,13 @@ pub(crate) struct Balancer {
 }
 
 /// Sums of connections and weights over upstreams.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct LoadTotal {
     active: u64,
     weight: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 struct BalancerMember {
     active: u32,
     /// Connections that failed lately, which count as if they were open.
@@ -75,7 +75,7 @@ struct BalancerMember {
 }
 
 /// Position of a member in the order of choice: least load, then longest not chosen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Rank {
     load: u32,
     weight: NonZeroU32,

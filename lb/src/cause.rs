@@ -18,7 +18,7 @@ const EXCERPT: usize = 64;
 /// assert_eq!(cause, FailureCause::Refused);
 /// assert_eq!(cause.to_string(), "connection refused");
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureCause {
     /// Nothing listens at the address.

@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::limit::{Limit, SharedName};
 
 /// Slots of all clients that have a connection. Clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ClientSlots(Arc<SlotTable>);
 
 #[derive(Debug, Default)]

@@ -10,11 +10,11 @@ use governor::{
 use tokio::time::Instant;
 
 /// Tokio's clock: a test that pauses time pauses rates with it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct TokioClock;
 
 /// A moment of [`TokioClock`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TokioInstant(Instant);
 
 impl Clock for TokioClock {

@@ -29,7 +29,7 @@ const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST_T
 /// assert_eq!(&*refused.group, "ledger");
 /// assert!(matches!(refused.fault, ConfigFault::Time { setting: "dial.connect", .. }));
 /// ```
-#[derive(Clone, PartialEq, Debug, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 #[error("group `{group}`: {fault}")]
 pub struct ConfigError {
     /// Name of the group.
@@ -39,7 +39,7 @@ pub struct ConfigError {
 }
 
 /// Fault in a group's configuration.
-#[derive(Clone, PartialEq, Debug, Error)]
+#[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ConfigFault {
     /// A time is outside the range that timers take: 1 ms to [`LONGEST_TIME`].

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Record of the dials made so far; [`dial`] keeps it up to date, also if its future is dropped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DialReport {
     /// Number of upstreams that were dialed.
     pub tries: u32,

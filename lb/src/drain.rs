@@ -34,7 +34,7 @@ const CUT_OFF_GRACE: Duration = Duration::from_secs(5);
 /// assert!(drain.enter().is_none());
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Drain {
     stays: TaskTracker,
     closing: CancellationToken,
@@ -49,7 +49,7 @@ pub struct DrainGuard {
 }
 
 /// Result of [`Drain::finish`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a drain may have cut connections off"]
 pub enum Drained {
     /// Every connection ended by itself.

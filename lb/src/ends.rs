@@ -15,7 +15,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 pub(crate) const MOST_DROPPED: u64 = 64 * 1024;
 
 /// State of the stream that a side sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum StreamState {
     /// More bytes may follow.
     #[default]
@@ -30,7 +30,7 @@ pub(crate) enum StreamState {
 }
 
 /// Observed state of one side of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SideState {
     /// State of the stream that it sends. An end is noted after all bytes before it were passed on.
     pub(crate) stream: StreamState,
@@ -39,7 +39,7 @@ pub(crate) struct SideState {
 }
 
 /// State of a side as a row or a column of [`rule`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SideCondition {
     Open,
     /// Nothing reaches it, and the rest of what it sent is being read.
@@ -66,7 +66,7 @@ impl SideState {
 
 /// Rule for a connection in its current state: the condition and the time limit of its end, and the
 /// verdict then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EndRule {
     /// Condition under which the connection is over.
     pub(crate) over: EndCondition,
@@ -77,7 +77,7 @@ pub(crate) struct EndRule {
 }
 
 /// Condition under which a connection is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndCondition {
     /// It is over now.
     Now,
@@ -88,7 +88,7 @@ pub(crate) enum EndCondition {
 }
 
 /// Deliveries to wait for before a connection is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PendingDelivery {
     /// All bytes on their way to the client.
     pub(crate) client: bool,
@@ -99,7 +99,7 @@ pub(crate) struct PendingDelivery {
 }
 
 /// Time that limits the silence of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SilenceLimit {
     /// [`RelayConfig::idle`](crate::RelayConfig::idle).
     Idle,
@@ -113,7 +113,7 @@ pub(crate) enum SilenceLimit {
 }
 
 /// Verdict about a connection that is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RelayVerdict {
     /// Both sides ended in order, and both are closed in order.
     Finished,

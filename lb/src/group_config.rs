@@ -31,7 +31,7 @@ const fn number(n: u32) -> NonZeroU32 {
 /// };
 /// assert_eq!(cache.check(), Ok(()));
 /// ```
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GroupConfig {
     /// Name of the group.
     pub name: SharedName,
@@ -85,7 +85,7 @@ impl GroupConfig {
 /// };
 /// assert_eq!((large.state, spare.weight.get()), (UpstreamState::Ready, 1));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpstreamConfig {
     /// Address to connect to.
     pub address: SocketAddr,
@@ -110,7 +110,7 @@ impl UpstreamConfig {
 }
 
 /// State of an upstream as the operator sets it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum UpstreamState {
     /// It gets new connections if it is healthy.
     #[default]
@@ -135,7 +135,7 @@ impl UpstreamState {
 /// Behavior of a group when every upstream is down.
 ///
 /// It is a setting of a group: [`GroupConfig::when_all_down`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WhenAllDown {
     /// A connection is refused at once.
     #[default]
@@ -145,7 +145,7 @@ pub enum WhenAllDown {
 }
 
 /// Settings of the probes of a group.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HealthConfig {
     /// Kind of the probes.
     pub check: ProbeKind,
@@ -168,7 +168,7 @@ pub struct HealthConfig {
 }
 
 /// Fate of the open connections of an upstream that goes down.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnDown {
     /// They go on.
     #[default]
@@ -219,7 +219,7 @@ impl HealthConfig {
 /// };
 /// assert_eq!(impatient.dial.tries.get(), 3);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialConfig {
     /// Time limit of one dial.
     pub connect: Duration,
@@ -257,7 +257,7 @@ impl Default for DialConfig {
 /// };
 /// assert_eq!(terminals.check(), Ok(()));
 /// ```
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RelayConfig {
     /// Longest silence of both directions. A direction is not silent while its receiver still takes
     /// what it was sent.

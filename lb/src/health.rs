@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU32};
 /// Health of an upstream.
 ///
 /// It displays as in logs: `unknown`, `up` or `down`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpstreamHealth {
     /// Nothing is known yet; it takes no connection.
     Unknown,
@@ -33,7 +33,7 @@ impl fmt::Display for UpstreamHealth {
 }
 
 /// Result of one probe, one dial or one relay.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Observation {
     Passed,
     Failed,
@@ -50,7 +50,7 @@ impl Observation {
 }
 
 /// Numbers of observations in a row that change the health.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HealthThresholds {
     /// Passes until it comes up.
     pub(crate) rise: NonZeroU32,
@@ -62,7 +62,7 @@ pub(crate) struct HealthThresholds {
 ///
 /// Failed probes, failed dials and broken relays are counted apart: an upstream that answers every
 /// probe and fails every dial goes down, and so does one that accepts dials and fails its probes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
     Unknown {
         failures: u32,

@@ -16,7 +16,7 @@ pub type SharedName = Arc<str>;
 /// assert!(two.allows(1) && !two.allows(2));
 /// assert_eq!((two.to_string(), Limit::default().to_string()), ("2".into(), "unlimited".into()));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// Any number of connections.
     #[default]
@@ -69,7 +69,7 @@ impl fmt::Display for Limit {
 /// let rate = Rate::new(NonZeroU32::new(100).unwrap(), Duration::from_mins(1));
 /// assert_eq!(rate.to_string(), "100/m");
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     /// Events allowed in each `per`, and at once after a pause.
     pub events: NonZeroU32,
@@ -116,7 +116,7 @@ impl fmt::Display for Rate {
 /// assert!(limits.connections.allows(9) && !limits.connections.allows(10));
 /// assert_eq!(ClientLimits::default().connections, Limit::Unlimited);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClientLimits {
     /// Limit of its open connections.
     pub connections: Limit,

@@ -63,7 +63,7 @@ pub struct Limiter<C: Clock = TokioClock> {
 }
 
 /// Error of a client that may not open a connection now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ClientDenied {
     /// The client has as many connections open as it may.
     #[error("the client's limit of {limit} connections is reached")]

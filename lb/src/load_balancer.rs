@@ -70,7 +70,7 @@ pub struct LoadBalancer {
     stopped: CancellationToken,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 struct BalancerSnapshot {
     groups: imbl::HashMap<SharedName, Arc<UpstreamGroup>>,
     connections: Limit,

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::limit::Limit;
 
 /// Error of [`UpstreamGroup::lease`](crate::UpstreamGroup::lease): no upstream was leased.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoLease {
     /// The group has as many connections as
     /// [`GroupConfig::max_connections`](crate::GroupConfig::max_connections) allows.

@@ -9,7 +9,7 @@ use std::{fmt::Debug, io, pin::Pin, sync::Arc};
 use tokio::net::TcpStream;
 
 /// Kind of a probe: the behavior that it requires of an upstream.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub enum ProbeKind {
     /// No probes. The upstream counts as up; failed dials take it out for one interval.
     Off,

@@ -25,7 +25,7 @@ thread_local! {
 /// destination lies less than 64 bytes behind the source, both taken within their pages. Data is
 /// sealed from one buffer into another, so the two begin half a page apart, whatever the allocator
 /// does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BufferUse {
     /// Bytes as they were read. The buffer begins where a page begins.
     Read,

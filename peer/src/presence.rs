@@ -8,7 +8,7 @@ use rustix::{
 };
 
 /// State of a peer as far as it can be seen without reading.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerPresence {
     /// Its stream goes on.
     Sending,

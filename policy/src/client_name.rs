@@ -26,7 +26,7 @@ pub(crate) const LONGEST_NAME: usize = 64;
 /// assert_eq!(ClientName::new("billing "), Err(ClientNameError::OuterBlank));
 /// # Ok::<(), ClientNameError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientName(Arc<str>);
 
 /// Reason why a text is not a valid [`ClientName`].

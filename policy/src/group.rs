@@ -91,7 +91,7 @@ pub enum WhenAllDown {
 
 /// Timeouts of a group that replace the [`GatewayTimeouts`](crate::GatewayTimeouts); `None` is the
 /// gateway's value.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupTimeouts {
     /// Time for one dial to an upstream.
     pub connect: Option<Duration>,

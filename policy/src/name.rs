@@ -30,7 +30,7 @@ const LONGEST_LABEL: usize = 63;
 /// assert_eq!(SniName::new("192.0.2.1"), Err(SniNameError::Address));
 /// # Ok::<(), SniNameError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SniName {
     /// This name only.
     Exact(Arc<str>),

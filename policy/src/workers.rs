@@ -10,7 +10,7 @@ use crate::worker_count::{MOST, MOST_STEERED_WORKERS, count};
 use policy_yaml::{YamlNode, YamlValue};
 
 /// Number of workers, and their binding to processors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WorkerPolicy {
     /// Number of workers; `None` is one for each processor that the process may use.
     pub count: Option<NonZeroU32>,
@@ -19,7 +19,7 @@ pub struct WorkerPolicy {
 }
 
 /// Binding of workers to processors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WorkerAffinity {
     /// The kernel moves workers between processors.
     #[default]

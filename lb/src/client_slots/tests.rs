@@ -102,7 +102,7 @@ fn a_raised_limit_lets_those_in_who_wait_and_one_who_leaves_holds_up_nobody() {
 }
 
 /// What may happen to a client's slots.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 enum Step {
     Come,
     Wait,

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32};
 use crate::{cause::FailureCause, group_config::UpstreamState, health::UpstreamHealth};
 
 /// Current state of one upstream.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpstreamStatus {
     /// Address of the upstream.
@@ -25,7 +25,7 @@ pub struct UpstreamStatus {
 }
 
 /// An upstream that gets no more connections and has lost its last one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct VacatedUpstream {
     pub(super) upstream: SocketAddr,
     /// Reason why it gets none: `drain`, `maint` or `removed`.

@@ -7,7 +7,7 @@ use governor::clock::FakeRelativeClock;
 use super::*;
 
 /// One event. The number is the client's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     /// The client asks for a connection, may have one, and has no rate.
     One(usize),

@@ -27,7 +27,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LoadBalancerConfig {
     /// Limit of all connections together.
     pub connections: Limit,
@@ -55,7 +55,7 @@ pub struct LoadBalancerConfig {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 #[expect(
     clippy::large_enum_variant,
     reason = "most changes are of groups, and none is kept"

@@ -33,7 +33,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 const EARLY: Duration = Duration::from_secs(1);
 
 /// Reason for a wake-up of a relay.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WakeReason {
     /// The lifetime is over.
     Lifetime,
@@ -52,7 +52,7 @@ pub(super) enum WakeReason {
 }
 
 /// Progress of a side in reading what is sent to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct DeliveryProgress {
     /// Time when it was last seen to take something, or when something was last written to it.
     since: Instant,
@@ -63,7 +63,7 @@ pub(super) struct DeliveryProgress {
 }
 
 /// Result of a check of what a side has taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeliveryState {
     /// It has taken everything.
     All,

@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 /// Orderly end of a relay.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayEnd {
     /// Both sides ended their streams, and each was notified of the other's end.
     Both,

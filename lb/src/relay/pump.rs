@@ -27,7 +27,7 @@ pub(super) enum PumpEvent {
 }
 
 /// Progress of a pump since it was last taken.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PumpProgress {
     /// It has done nothing.
     #[default]

@@ -1,7 +1,7 @@
 //! Positions in a text.
 
 /// Line and column of a text, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TextPosition {
     /// Line, counted from 1.
     pub line: u32,

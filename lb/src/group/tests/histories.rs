@@ -11,7 +11,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{group_config::WhenAllDown, lease::Lease};
 
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 enum Step {
     Arrive {
         tried: Vec<u16>,
@@ -75,7 +75,7 @@ struct Model {
     when_all_down: WhenAllDown,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Known {
     config: UpstreamConfig,
     is_up: Option<bool>,
