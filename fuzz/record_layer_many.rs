@@ -1,9 +1,10 @@
-//! Many comparisons of the gateway's record layer with rustls' own, without libFuzzer: inputs are made from a seed.
+//! Many comparisons of the gateway's record layer with rustls' own, without libFuzzer: inputs are
+//! made from a seed.
 //!
 //! `cargo run --release --example record_layer_many -- --inputs 1000000 --seed 1`
 //!
-//! Servers that go on after an input get the next one too. A difference ends it, with the seed and the number of the
-//! input that it was found at.
+//! Servers that go on after an input get the next one too. A difference ends it, with the seed and
+//! the number of the input that it was found at.
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! However a connection ends, what was taken in arrives, each side learns of it, and nothing is held.
+//! However a connection ends, what was taken in arrives, each side learns of it, and nothing is
+//! held.
 
 use std::net::SocketAddr;
 use std::time::Duration;

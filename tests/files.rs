@@ -1,5 +1,5 @@
-//! What is wrong with certificates and lists is said by `check`, at the start and on reload alike; what has ended
-//! or will end soon keeps no change of the policy from being in force.
+//! What is wrong with certificates and lists is said by `check`, at the start and on reload alike;
+//! what has ended or will end soon keeps no change of the policy from being in force.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! A client that does not speak the gateway's TLS is told so by an alert, and its record says what it
-//! speaks and what to do about it.
+//! A client that does not speak the gateway's TLS is told so by an alert, and its record says what
+//! it speaks and what to do about it.
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -170,8 +170,8 @@ async fn a_client_that_is_denied_cannot_tell_why() {
     }
 }
 
-/// What ends a handshake in which a client shows alice's certificate and has another key: the alert, and
-/// how many bytes it takes.
+/// What ends a handshake in which a client shows alice's certificate and has another key: the
+/// alert, and how many bytes it takes.
 async fn heard_by_thief(gateway: &Gateway, world: &World, name: &str) -> (Refusal, usize) {
     let [alices, mallorys] = ["alice", "mallory"].map(|name| world.authority.client(name).unwrap());
     let thief = Identity::thief(&alices, &mallorys);

@@ -1,8 +1,8 @@
 //! A gateway under mixed load for as long as it is told to, with reloads, upgrades, revocations and
 //! faults all the while. `tests/soak.sh HOURS` runs it and prints the figures.
 //!
-//! `PORTCULLIS_SOAK_SECONDS` says how long it takes, `PORTCULLIS_SOAK_MINUTE` how many seconds a minute
-//! of its timetable has: fewer than 60 press the same changes into less time.
+//! `PORTCULLIS_SOAK_SECONDS` says how long it takes, `PORTCULLIS_SOAK_MINUTE` how many seconds a
+//! minute of its timetable has: fewer than 60 press the same changes into less time.
 
 mod figures;
 mod load;

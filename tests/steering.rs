@@ -1,8 +1,8 @@
 //! The kernel hands connections to the gateway, on ports that it does not listen on.
 //!
-//! `tests/steering.sh` runs these as root in a network namespace of its own, which has 192.0.2.1 and
-//! `2001:db8::1`, a pair of veth devices to the namespace `clients`, and `PORTCULLIS_BPFFS` for a directory of
-//! pins.
+//! `tests/steering.sh` runs these as root in a network namespace of its own, which has 192.0.2.1
+//! and `2001:db8::1`, a pair of veth devices to the namespace `clients`, and `PORTCULLIS_BPFFS` for
+//! a directory of pins.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -329,7 +329,8 @@ fn empty_list(world: &World) -> String {
     list.unwrap().pem().to_owned()
 }
 
-/// Has each of these texts in a file keep the gateway from starting, with an error about the file that says this.
+/// Has each of these texts in a file keep the gateway from starting, with an error about the file
+/// that says this.
 fn assert_refused<const N: usize>(world: &World, file: &str, texts: [(String, &str); N]) {
     for (text, says) in texts {
         world.write(file, &text);

@@ -8,7 +8,8 @@ use tokio::process::Command;
 
 use crate::harness::{Gateway, Upstream, World, until};
 
-/// The processors of each worker of a gateway, by its name, as the kernel writes them (`proc_pid_status(5)`).
+/// The processors of each worker of a gateway, by its name, as the kernel writes them
+/// (`proc_pid_status(5)`).
 fn of_workers(gateway: &Gateway) -> BTreeMap<String, String> {
     let threads = fs::read_dir(format!("/proc/{}/task", gateway.process())).unwrap();
     let threads = threads.filter_map(|thread| {

@@ -1,7 +1,7 @@
 //! Portcullis and its peers, measured side by side in one run: `cargo run --profile dist -p bench`.
 //!
-//! Everything runs on loopback and ends by itself. The processes of a measurement have cores of their
-//! own: the gateways the first ones, the load and the upstream the others.
+//! Everything runs on loopback and ends by itself. The processes of a measurement have cores of
+//! their own: the gateways the first ones, the load and the upstream the others.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::cast_precision_loss,

@@ -36,8 +36,8 @@ pub(crate) struct Syscalls {
 /// Calls by name.
 type Counts = BTreeMap<String, f64>;
 
-/// Counts the gateway's system calls for connections that come one after another, each with a whole handshake and
-/// one byte there and back. Fails if there are more than may be.
+/// Counts the gateway's system calls for connections that come one after another, each with a whole
+/// handshake and one byte there and back. Fails if there are more than may be.
 pub(crate) fn run(wanted: &Syscalls) -> Fallible<()> {
     let folder = tempfile::tempdir()?;
     certs::write(folder.path())?;

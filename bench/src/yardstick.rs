@@ -1,4 +1,5 @@
-//! The plainest gateway: tokio-rustls and `copy_bidirectional`, a thread a core. No policy, no limits.
+//! The plainest gateway: tokio-rustls and `copy_bidirectional`, a thread a core. No policy, no
+//! limits.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

@@ -106,7 +106,8 @@ fn visible(pid: u64, when: u64) -> Option<u32> {
 /// Start time of a process, in clock ticks since boot; `None` if it has ended.
 fn started(process: &str) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // proc_pid_stat(5): the third field is the state, the 22nd the start. The second may contain anything.
+    // proc_pid_stat(5): the third field is the state, the 22nd the start. The second may contain
+    // anything.
     let mut fields = stat.rsplit(") ").next()?.split(' ');
     let state = fields.next()?;
     let has_ended = matches!(state, "Z" | "X" | "x");

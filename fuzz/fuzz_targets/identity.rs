@@ -39,7 +39,8 @@ fn is_plain(name: &str) -> bool {
     (1..=64).contains(&name.chars().count()) && name.trim() == name && !name.chars().any(hidden)
 }
 
-/// Whether a common name of these very bytes stands in the certificate, in the one way that DER has.
+/// Whether a common name of these very bytes stands in the certificate, in the one way that DER
+/// has.
 fn is_written(name: &str, der: &[u8]) -> bool {
     STRING_TAGS.into_iter().any(|tag| {
         let attribute = [&COMMON_NAME[..], &value(tag, name.as_bytes())].concat();

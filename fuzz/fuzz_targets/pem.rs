@@ -1,5 +1,5 @@
-//! Of a text that is read as PEM nothing is lost: each BEGIN and END outside of comments is a section's, and what
-//! another reader finds in it is found too.
+//! Of a text that is read as PEM nothing is lost: each BEGIN and END outside of comments is a
+//! section's, and what another reader finds in it is found too.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

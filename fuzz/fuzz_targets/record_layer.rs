@@ -1,5 +1,5 @@
-//! Whatever a client seals, and however it is cut on its way, no more is heard than was said, and all of it
-//! unless the client broke the protocol.
+//! Whatever a client seals, and however it is cut on its way, no more is heard than was said, and
+//! all of it unless the client broke the protocol.
 #![no_main]
 
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! After the same handshake and the same bytes of a client, the gateway's record layer hears what rustls'
-//! own hears, ends where it ends, and answers with the same bytes.
+//! After the same handshake and the same bytes of a client, the gateway's record layer hears what
+//! rustls' own hears, ends where it ends, and answers with the same bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! The gateway's record layer and rustls' own as servers of one handshake: they get the same bytes of a client, and
-//! what they hear, where they end and what they answer is compared.
+//! The gateway's record layer and rustls' own as servers of one handshake: they get the same bytes
+//! of a client, and what they hear, where they end and what they answer is compared.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -14,7 +14,8 @@ use crate::client::{Client, Move, pieces};
 use crate::configs;
 use crate::listed;
 
-/// What one comparison is made of: what the client does, how its bytes are cut, and how many bytes are answered.
+/// What one comparison is made of: what the client does, how its bytes are cut, and how many bytes
+/// are answered.
 #[derive(Debug, Arbitrary)]
 pub struct Input {
     pub moves: Vec<Move>,
@@ -171,7 +172,8 @@ impl Servers {
                 if self.they_answer(true, &[]) == Some(answer) {
                     return Ok(Same::Ended);
                 }
-                // rustls sends a key update that is owed before an alert, the gateway before data only.
+                // rustls sends a key update that is owed before an alert, the gateway before data
+                // only.
                 let is_listed = self.may_owe
                     || self.has_pieces && listed::is_early(record_error)
                     || listed::is_other_alert(record_error, error);
@@ -215,7 +217,8 @@ impl Servers {
         let mut end = None;
         for piece in pieces(wire, sizes) {
             self.space.extend_from_slice(piece);
-            // Each look at the clock comes an hour after the one before: limits by time are not compared.
+            // Each look at the clock comes an hour after the one before: limits by time are not
+            // compared.
             let opened = self.ours.open(&mut self.space, || {
                 now.set(now.get() + Duration::from_secs(3600));
                 now.get()
@@ -272,8 +275,8 @@ impl Servers {
         room
     }
 
-    /// What rustls sends, unless it can send no more: it makes no key update at the end of a key while half a
-    /// handshake message is there.
+    /// What rustls sends, unless it can send no more: it makes no key update at the end of a key
+    /// while half a handshake message is there.
     fn they_answer(&mut self, failed: bool, answer: &[u8]) -> Option<Vec<u8>> {
         let mut left = if failed { &[] } else { answer };
         while !left.is_empty() {

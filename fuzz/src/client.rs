@@ -106,7 +106,8 @@ impl Client {
         self.sequence += 1;
     }
 
-    /// Updates the key. `cut` bytes of the message are in a record of their own, if that leaves any.
+    /// Updates the key. `cut` bytes of the message are in a record of their own, if that leaves
+    /// any.
     pub fn update_key(&mut self, request: bool, cut: u8, wire: &mut Vec<u8>) {
         let message = [24, 0, 0, 1, u8::from(request)];
         let (first, rest) = message.split_at(usize::from(cut) % message.len());

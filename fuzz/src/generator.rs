@@ -3,7 +3,8 @@
 use crate::beside_rustls::Input;
 use crate::client::Move;
 
-/// A small generator of numbers (splitmix64): the same seed gives the same numbers on every machine.
+/// A small generator of numbers (splitmix64): the same seed gives the same numbers on every
+/// machine.
 #[derive(Debug)]
 pub struct Numbers(u64);
 

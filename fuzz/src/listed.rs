@@ -3,9 +3,10 @@
 use rustls::{AlertDescription, Error, InvalidMessage, PeerMisbehaved};
 use tls::record_layer::{OVERHEAD, RecordError, length};
 
-/// How many bytes come before the first header with another type or version than a sealed record has. The gateway
-/// refuses another type at once, as RFC 9846 (5.2) says, and another version as forged, since the header is sealed
-/// with the record. rustls opens such records, except that it looks at the first byte of the version.
+/// How many bytes come before the first header with another type or version than a sealed record
+/// has. The gateway refuses another type at once, as RFC 9846 (5.2) says, and another version as
+/// forged, since the header is sealed with the record. rustls opens such records, except that it
+/// looks at the first byte of the version.
 pub(crate) fn sound(wire: &[u8]) -> usize {
     let mut begin = 0;
     loop {
@@ -37,8 +38,8 @@ pub(crate) fn is_limit(error: &Error) -> bool {
     )
 }
 
-/// The gateway ignores the level of an alert, as RFC 9846 (6) says: an orderly end is one at any level, and so
-/// is `user_canceled` nothing. rustls refuses levels that it does not know.
+/// The gateway ignores the level of an alert, as RFC 9846 (6) says: an orderly end is one at any
+/// level, and so is `user_canceled` nothing. rustls refuses levels that it does not know.
 pub(crate) fn is_same_alert(
     alert: AlertDescription,
     ours: Option<Result<(), RecordError>>,
@@ -55,9 +56,9 @@ pub(crate) fn is_same_alert(
     }
 }
 
-/// Only a key update may come: another handshake message is refused at its first byte, and a wrong length at
-/// its own, where rustls waits until the message is whole. So is a record whose header has a length that no
-/// record has.
+/// Only a key update may come: another handshake message is refused at its first byte, and a wrong
+/// length at its own, where rustls waits until the message is whole. So is a record whose header
+/// has a length that no record has.
 pub(crate) fn is_early(record_error: RecordError) -> bool {
     matches!(
         record_error,
@@ -76,11 +77,11 @@ pub(crate) fn is_other_alert(record_error: RecordError, error: &Error) -> bool {
             PeerMisbehaved::IllegalTlsInnerPlaintext
             | PeerMisbehaved::MessageInterleavedWithHandshakeMessage,
         ) => record_error == RecordError::Unexpected,
-        // A ciphertext of more than 2^14 + 256 bytes is `record_overflow` (5.2). rustls opens longer ones, and looks
-        // at the plaintext.
+        // A ciphertext of more than 2^14 + 256 bytes is `record_overflow` (5.2). rustls opens
+        // longer ones, and looks at the plaintext.
         Error::DecryptError => record_error == RecordError::Oversized,
-        // A type of record that may not come is `unexpected_message` (5), whether it is known or not, and too
-        // large a length `record_overflow` (5.2).
+        // A type of record that may not come is `unexpected_message` (5), whether it is known or
+        // not, and too large a length `record_overflow` (5.2).
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType
             | InvalidMessage::UnknownProtocolVersion
@@ -95,8 +96,8 @@ pub(crate) fn is_other_alert(record_error: RecordError, error: &Error) -> bool {
     }
 }
 
-/// Whether two answers are the same, but for key updates at the end of a key: there rustls asks for one in return,
-/// and the gateway does not.
+/// Whether two answers are the same, but for key updates at the end of a key: there rustls asks for
+/// one in return, and the gateway does not.
 pub(crate) fn is_same_answer(mut ours: &[u8], mut theirs: &[u8]) -> bool {
     while ours != theirs {
         let (Ok(Some(one)), Ok(Some(other))) = (length(ours), length(theirs)) else {

@@ -1,5 +1,5 @@
-//! Randomness, a key exchange and a signature that are constants, and a hash that is only fast: two servers that
-//! get the same bytes have the same keys. The AEADs are real ones.
+//! Randomness, a key exchange and a signature that are constants, and a hash that is only fast: two
+//! servers that get the same bytes have the same keys. The AEADs are real ones.
 
 use rustls::Error;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -78,15 +78,16 @@ impl ClientCredentials {
 /// Extent of a check of a connection's permit: with or without its certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PermitCheck {
-    /// The policy alone: authorities and revocation lists are the same as when the permit was given.
+    /// The policy alone: authorities and revocation lists are the same as when the permit was
+    /// given.
     PolicyOnly,
     /// The certificate chain is verified again, as of a time. It costs a signature verification for
     /// each certificate.
     WithChain(UnixTime),
 }
 
-/// Returns true if the chain is trusted; also if it is not to be checked, or has no certificate. An expired revocation list alone does not make it untrusted
-/// (`ClientTrust::still_holds`).
+/// Returns true if the chain is trusted; also if it is not to be checked, or has no certificate. An
+/// expired revocation list alone does not make it untrusted (`ClientTrust::still_holds`).
 pub(crate) fn is_trusted(
     chain: &[CertificateDer<'_>],
     snapshot: &GatewaySnapshot,

@@ -56,9 +56,9 @@ impl HandshakeFailures {
 }
 
 impl FailureSources {
-    /// Makes room for `source`, and returns true if it can be counted. If the table is full, expired
-    /// entries are removed, at most once in the rule's time: a scan of all entries for each new source would help
-    /// an attacker.
+    /// Makes room for `source`, and returns true if it can be counted. If the table is full,
+    /// expired entries are removed, at most once in the rule's time: a scan of all entries for each
+    /// new source would help an attacker.
     fn make_room_for(&mut self, source: IpAddr, within: Duration, now: Instant) -> bool {
         if self.windows.len() < MOST_SOURCES || self.windows.contains_key(&source) {
             return true;

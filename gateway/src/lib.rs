@@ -1,8 +1,8 @@
 //! The data plane of a gateway: what happens to a client from its first packet to its record.
 //!
 //! - [`Gateway`]: the start, the changes and the end of a gateway, with its listeners and steering.
-//! - [`SharedState`](shared_state::SharedState): what its workers share. Workers accept connections;
-//!   a connection does its handshake, is admitted, relays, and leaves a record.
+//! - [`SharedState`](shared_state::SharedState): what its workers share. Workers accept
+//!   connections; a connection does its handshake, is admitted, relays, and leaves a record.
 //! - [`GatewaySnapshot`](snapshot::GatewaySnapshot): what decides about connections at one moment;
 //!   it mints the [`Permit`](snapshot::Permit) without which nothing is dialed.
 //! - [`LoadedPolicy`](loaded_policy::LoadedPolicy): what it takes from the process around it.

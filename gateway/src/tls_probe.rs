@@ -144,7 +144,8 @@ mod tests {
 
     use super::*;
 
-    /// A server of TLS 1.2 that completes a handshake for one name only, and what a probe says of it.
+    /// A server of TLS 1.2 that completes a handshake for one name only, and what a probe says of
+    /// it.
     async fn probed(sni: Option<&str>) -> io::Result<()> {
         let authority = Authority::new(&AuthoritySpec::default()).unwrap();
         let own = authority.server(&["db.example.test"]).unwrap();

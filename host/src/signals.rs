@@ -67,8 +67,8 @@ impl ProcessSignals {
 pub struct Watchdog(Option<Interval>);
 
 impl Watchdog {
-    /// Creates a timer with this interval; `None` is without a watchdog. Must be called within a tokio
-    /// runtime.
+    /// Creates a timer with this interval; `None` is without a watchdog. Must be called within a
+    /// tokio runtime.
     pub fn new(every: Option<Duration>) -> Self {
         Self(every.map(|every| {
             let mut interval = interval(every);

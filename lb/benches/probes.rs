@@ -1,7 +1,7 @@
 //! How evenly the probes of 10,000 upstreams are spread, and what share of a processor they take.
 //!
-//! `cargo bench -p lb --bench probes`. 100 groups of 100 upstreams each, which are 100 listeners on loopback;
-//! after the first two intervals the probes of three are counted, by tenths of a second.
+//! `cargo bench -p lb --bench probes`. 100 groups of 100 upstreams each, which are 100 listeners on
+//! loopback; after the first two intervals the probes of three are counted, by tenths of a second.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

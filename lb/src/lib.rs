@@ -16,7 +16,8 @@
 //! let upstream = TcpListener::bind("127.0.0.1:0").await?;
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let group = GroupConfig::new("greeters", vec![UpstreamConfig::new(upstream.local_addr()?)]);
-//! let balancer = LoadBalancer::new(LoadBalancerConfig { groups: vec![group], ..LoadBalancerConfig::default() })?;
+//! let config = LoadBalancerConfig { groups: vec![group], ..LoadBalancerConfig::default() };
+//! let balancer = LoadBalancer::new(config)?;
 //! balancer.start()?;
 //!
 //! let greet = async {
@@ -41,7 +42,10 @@
 //!     assert!(matches!(ended.unwrap().outcome, StreamOutcome::Finished));
 //!     heard
 //! };
-//! let heard: std::io::Result<String> = tokio::select! { ended = greet => ended, heard = visit => heard };
+//! let heard: std::io::Result<String> = tokio::select! {
+//!     ended = greet => ended,
+//!     heard = visit => heard,
+//! };
 //! assert_eq!(heard?, "hello");
 //! # Ok(())
 //! # }

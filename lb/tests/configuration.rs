@@ -124,8 +124,8 @@ fn any_client() -> impl Strategy<Value = ClientLimits> {
     })
 }
 
-/// Two streams through a balancer that is configured so, and another configuration in between. Time is
-/// tokio's, and goes on whenever nothing else happens.
+/// Two streams through a balancer that is configured so, and another configuration in between. Time
+/// is tokio's, and goes on whenever nothing else happens.
 async fn lives(client: ClientLimits, groups: Vec<GroupConfig>, echo: SocketAddr) -> io::Result<()> {
     let balancer = LoadBalancer::default();
     balancer.start().unwrap();

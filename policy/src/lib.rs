@@ -1,7 +1,7 @@
 //! The policy: the groups that each client may reach, how often, and with how many connections.
 //!
-//! This crate knows texts and values only: no socket, no clock, no file, no TLS and no eBPF. The same
-//! text always leads to the same policy, and the same question to the same answer.
+//! This crate knows texts and values only: no socket, no clock, no file, no TLS and no eBPF. The
+//! same text always leads to the same policy, and the same question to the same answer.
 //!
 //! A text is parsed once into a [`Policy`], which never changes afterwards. The difference of two
 //! policies is a list of [`PolicyChange`]s. To apply it makes a new policy that shares everything

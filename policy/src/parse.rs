@@ -19,8 +19,8 @@ use crate::problem::{PolicyError, ProblemList, did_you_mean};
 use crate::read_groups::ReadGroups;
 use policy_yaml::{TextPosition, YamlNode, YamlRefusal};
 
-/// Largest size of a policy's text in bytes: 64 MiB, four times the size for 100,000 groups and 100,000
-/// clients.
+/// Largest size of a policy's text in bytes: 64 MiB, four times the size for 100,000 groups and
+/// 100,000 clients.
 pub const LARGEST_FILE: usize = 64 << 20;
 
 impl Policy {

@@ -1,8 +1,9 @@
 //! What the pieces of a connection cost, each by itself.
 //!
-//! `cargo bench -p portcullis --bench hot_path` takes times. `bench/instructions` counts instructions instead,
-//! which come out the same on a machine that is busy: it runs this under callgrind with `--count PIECE`,
-//! and only what is done in functions whose names begin with `counted_` counts.
+//! `cargo bench -p portcullis --bench hot_path` takes times. `bench/instructions` counts
+//! instructions instead, which come out the same on a machine that is busy: it runs this under
+//! callgrind with `--count PIECE`, and only what is done in functions whose names begin with
+//! `counted_` counts.
 
 use std::hint::black_box;
 use std::io::{Read, Write};

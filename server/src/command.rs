@@ -113,10 +113,10 @@ enum PortcullisCommand {
     /// Replace the running gateway by a new process of the same or another program, without losing
     /// a connection.
     ///
-    /// The new process receives the listeners, the results of probes and the counts of
-    /// connections. When it has loaded the policy and serves, the old process stops accepting, and
-    /// keeps its connections until they end. If the new process does not become ready, nothing
-    /// changes. Needs `gateway.admin.socket` in the policy; without it, send SIGUSR2 to the gateway.
+    /// The new process receives the listeners, the results of probes and the counts of connections.
+    /// When it has loaded the policy and serves, the old process stops accepting, and keeps its
+    /// connections until they end. If the new process does not become ready, nothing changes. Needs
+    /// `gateway.admin.socket` in the policy; without it, send SIGUSR2 to the gateway.
     Upgrade(upgrade::UpgradeArguments),
     /// Load, inspect or unload the programs in the kernel that steer ports to a gateway.
     Steer {
@@ -167,8 +167,8 @@ struct RunArguments {
     /// File of the policy.
     #[arg(long, env = "PORTCULLIS_POLICY", default_value = "policy.yaml")]
     policy: PathBuf,
-    /// Number of workers, each with a thread and a listener of its own [default: that of the policy,
-    /// else one for each processor, at most 64 with steering].
+    /// Number of workers, each with a thread and a listener of its own [default: that of the
+    /// policy, else one for each processor, at most 64 with steering].
     #[arg(long, env = "PORTCULLIS_WORKERS")]
     workers: Option<NonZeroUsize>,
     /// File that access records are appended to, one JSON object on each line; `-` is standard

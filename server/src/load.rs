@@ -82,8 +82,8 @@ pub(crate) fn read(path: &Path) -> Result<LoadedPolicy, LoadError> {
     read_noting(path, |_| {})
 }
 
-/// Like [`read`], but calls `note` when the policy is parsed and the files that it names are not yet
-/// read. `note` is not called if the policy is not valid.
+/// Like [`read`], but calls `note` when the policy is parsed and the files that it names are not
+/// yet read. `note` is not called if the policy is not valid.
 ///
 /// # Errors
 ///
@@ -95,8 +95,8 @@ pub(crate) fn read_noting(
     of_text(path, &text(path)?, note)
 }
 
-/// Like [`read_noting`] for a text that is already read. Relative paths in it start at the directory
-/// of `path`, which is also the file's name in messages.
+/// Like [`read_noting`] for a text that is already read. Relative paths in it start at the
+/// directory of `path`, which is also the file's name in messages.
 pub(crate) fn of_text(
     path: &Path,
     text: &str,

@@ -29,8 +29,8 @@ const LONG: usize = 1024 * 1024;
 /// How many source addresses there are, so that ports do not run out.
 const HOSTS: usize = 50;
 
-/// How many workers the gateway has. Each opens one socket of its own when it first asks the kernel what a peer
-/// has not taken (`sock_diag(7)`), and keeps it.
+/// How many workers the gateway has. Each opens one socket of its own when it first asks the kernel
+/// what a peer has not taken (`sock_diag(7)`), and keeps it.
 const WORKERS: usize = 2;
 
 /// How many threads the clients have.

@@ -1,4 +1,5 @@
-//! A directory with an authority, a gateway's certificate and a policy, and an upstream that echoes.
+//! A directory with an authority, a gateway's certificate and a policy, and an upstream that
+//! echoes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -102,7 +102,8 @@ impl Figures {
         all.iter().all(|count| count.load(Relaxed) > 0)
     }
 
-    /// KiB an hour of the process that served longest, without its first third, in which pools fill.
+    /// KiB an hour of the process that served longest, without its first third, in which pools
+    /// fill.
     fn slope(&self) -> Option<f64> {
         let memory = self.memory.lock();
         let longest = memory.values().max_by_key(|samples| samples.len())?;

@@ -174,8 +174,8 @@ impl Visitor {
         }
     }
 
-    /// Wants more connections than it may have. As a client sees it, a connection is open from a moment
-    /// after to a moment before the gateway says so, so it never sees more than the limit.
+    /// Wants more connections than it may have. As a client sees it, a connection is open from a
+    /// moment after to a moment before the gateway says so, so it never sees more than the limit.
     async fn crowds(self, (bob, open): (Identity, Arc<AtomicUsize>)) {
         while !self.is_stopped() {
             match bob.visit(self.gateway, "db").await {

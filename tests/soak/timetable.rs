@@ -135,7 +135,8 @@ impl Stage {
         Figures::add(&self.figures.flaps);
     }
 
-    /// Every third policy is wrong: the one before stays in force, and the next one is put in force.
+    /// Every third policy is wrong: the one before stays in force, and the next one is put in
+    /// force.
     async fn reload(&mut self) {
         self.reloads += 1;
         if self.reloads.is_multiple_of(3) {

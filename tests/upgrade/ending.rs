@@ -6,8 +6,8 @@ use std::process::Stdio;
 use super::{is_alive, script, world};
 use crate::harness::{Manager, Upstream, World, signal, soon, until};
 
-/// A new process that takes over when `go` is there, writes what it hears into `heard`, and `told` when it gets
-/// SIGTERM.
+/// A new process that takes over when `go` is there, writes what it hears into `heard`, and `told`
+/// when it gets SIGTERM.
 fn waits_to_serve(world: &World) -> PathBuf {
     let folder = world.folder().display();
     let text = format!(

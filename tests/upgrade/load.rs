@@ -1,5 +1,5 @@
-//! Upgrades while clients come and go: some who must never notice, and some who want more than they may
-//! have.
+//! Upgrades while clients come and go: some who must never notice, and some who want more than they
+//! may have.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ struct Visitors {
     stop: watch::Sender<bool>,
     /// They check each byte and must never be refused.
     steady: JoinSet<()>,
-    /// They want more than they may have; each returns how often it came and how often it was refused.
+    /// They want more than they may have; each returns how often it came and how often it was
+    /// refused.
     greedy: JoinSet<(usize, usize)>,
     most: Arc<AtomicUsize>,
     visits: Arc<AtomicUsize>,
@@ -88,8 +89,8 @@ async fn come(
     }
 }
 
-/// As the client sees it, a connection is open from a moment after to a moment before the gateway says
-/// so: if the gateway keeps the limit, no more are ever open here.
+/// As the client sees it, a connection is open from a moment after to a moment before the gateway
+/// says so: if the gateway keeps the limit, no more are ever open here.
 async fn crowd(
     bob: Identity,
     address: SocketAddr,

@@ -1,4 +1,5 @@
-//! Whoever supervises the gateway by the one process that it has started does not notice an upgrade.
+//! Whoever supervises the gateway by the one process that it has started does not notice an
+//! upgrade.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

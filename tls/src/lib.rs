@@ -3,8 +3,8 @@
 //! - [`TlsSettings`]: the gateway's own certificate and the client authorities that it trusts, read
 //!   from files ([`files`]).
 //! - [`handshake::accept`]: a client's handshake over its socket.
-//! - [`RecordLayer`](record_layer::RecordLayer): seals and opens records after the handshake. It does
-//!   no input or output.
+//! - [`RecordLayer`](record_layer::RecordLayer): seals and opens records after the handshake. It
+//!   does no input or output.
 //! - [`ClientStream`](client_stream::ClientStream): a client's stream over a socket and a record
 //!   layer.
 //! - [`trust`] and [`identity`]: whether a client's chain holds, and the name in its certificate.

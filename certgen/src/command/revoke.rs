@@ -12,8 +12,8 @@ use crate::command::span::span;
 
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArguments {
-    /// Certificates, each by its file, its serial (hexadecimal, with or without colons), or the name
-    /// of its client or server; without any, the list is signed again with new dates.
+    /// Certificates, each by its file, its serial (hexadecimal, with or without colons), or the
+    /// name of its client or server; without any, the list is signed again with new dates.
     #[arg(value_name = "FILE|SERIAL|NAME")]
     targets: Vec<String>,
     /// Serial of any length, which the index need not have; may be given several times.

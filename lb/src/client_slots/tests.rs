@@ -127,14 +127,16 @@ fn any_step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The model: so many are in, and those in line are admitted from the front as soon as there is room.
+    /// The model: so many are in, and those in line are admitted from the front as soon as there is
+    /// room.
     #[test]
     fn places_are_given_in_turn_and_never_above_the_limit(limit in 1_u32..4, steps in vec(any_step(), 0..60)) {
         let places = ClientSlots::default();
         let limited = at_most(limit);
         let mut open: Vec<ClientSlot> = Vec::new();
         let mut line: Vec<QueuedSlot> = Vec::new();
-        // How many of the line, from the front, have been given a place that they have not looked for.
+        // How many of the line, from the front, have been given a place that they have not looked
+        // for.
         let mut granted = 0;
         for step in steps {
             let taken = u32::try_from(open.len() + granted).unwrap();

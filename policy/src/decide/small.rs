@@ -27,7 +27,8 @@ const DESTINATIONS: [Option<&str>; 9] = [
     Some(".a.test"),
 ];
 
-/// How well a way fits a destination, if it does: a port or an exact name best, then the longest wildcard.
+/// How well a way fits a destination, if it does: a port or an exact name best, then the longest
+/// wildcard.
 fn fit(group: usize, way: usize, sni: Option<&str>, port: u16) -> Option<usize> {
     let (names, ports) = WAYS[way];
     let Some(sni) = sni else {
@@ -65,7 +66,8 @@ fn expected(
     is_granted.then_some(group)
 }
 
-/// The policy's text, unless it says one thing twice, grants nothing at all or leaves a group to nobody.
+/// The policy's text, unless it says one thing twice, grants nothing at all or leaves a group to
+/// nobody.
 fn text(ways: [usize; 2], grants: usize) -> String {
     let mut text = String::from("groups:\n");
     for (group, way) in GROUPS.iter().zip(ways) {

@@ -32,8 +32,8 @@ pub enum ReferenceError {
 
 /// Returns a page with current tables of the keys of all sections.
 ///
-/// A table stands between a line `<!-- keys of SECTION -->`, such as `<!-- keys of gateway.tls -->`,
-/// and a line `<!-- end of keys -->`. The rest of the page stays as it is.
+/// A table stands between a line `<!-- keys of SECTION -->`, such as `<!-- keys of gateway.tls
+/// -->`, and a line `<!-- end of keys -->`. The rest of the page stays as it is.
 ///
 /// # Errors
 ///

@@ -174,8 +174,8 @@ fn alert(content: &[u8]) -> Result<RecordContent, RecordError> {
 mod tests {
     use super::*;
 
-    /// What the records of handshake content come to, by the RFC's words and in no other way: the key
-    /// updates that were asked for in return, or that the connection is lost.
+    /// What the records of handshake content come to, by the RFC's words and in no other way: the
+    /// key updates that were asked for in return, or that the connection is lost.
     fn expected(records: &[&[u8]]) -> Option<Vec<bool>> {
         let (mut message, mut updates) = (Vec::new(), Vec::new());
         for record in records {

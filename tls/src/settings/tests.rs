@@ -5,8 +5,8 @@ use time::{Duration, OffsetDateTime};
 use super::*;
 use crate::files::ExpiredLists;
 
-/// The gateway's side, with a revocation list that is to have a successor in an hour, and a client's
-/// certificate.
+/// The gateway's side, with a revocation list that is to have a successor in an hour, and a
+/// client's certificate.
 fn tls(expired_lists: ExpiredLists) -> (TempDir, TlsSettings, CertificateDer<'static>) {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new(&AuthoritySpec::default()).unwrap();

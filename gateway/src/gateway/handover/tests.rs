@@ -1,5 +1,5 @@
-//! What the new process was given and what it is told come to the connections that there are, whatever
-//! happens while the one process hands over to the other.
+//! What the new process was given and what it is told come to the connections that there are,
+//! whatever happens while the one process hands over to the other.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! What becomes of single upstreams: newcomers, those that rest, those that failed, those that are free.
+//! What becomes of single upstreams: newcomers, those that rest, those that failed, those that are
+//! free.
 
 use super::*;
 use crate::lease::Lease;

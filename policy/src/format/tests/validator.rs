@@ -1,5 +1,5 @@
-//! As much of JSON schema, draft 7, as the policy's schema uses. A keyword that is not known here is a
-//! failure, so that no test passes for want of it.
+//! As much of JSON schema, draft 7, as the policy's schema uses. A keyword that is not known here
+//! is a failure, so that no test passes for want of it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

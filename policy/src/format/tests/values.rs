@@ -1,6 +1,7 @@
 //! The values that are tried at each place, as YAML that may stand in flow style.
 
-/// For values that are no keys, beside [`NAMES`]. Each is wrong at most places and right at some; many are at a bound or just beyond.
+/// For values that are no keys, beside [`NAMES`]. Each is wrong at most places and right at some;
+/// many are at a bound or just beyond.
 pub(super) const VALUES: &[&str] = &[
     // Nothing, booleans, and what is one to YAML 1.1 only.
     "null",

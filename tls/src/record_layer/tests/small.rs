@@ -9,7 +9,8 @@ use super::*;
 /// How long a key update is as a record.
 const UPDATE: usize = OVERHEAD + KEY_UPDATE.len();
 
-/// rustls' own means to open what a session sends. They open the record with this number and no other.
+/// rustls' own means to open what a session sends. They open the record with this number and no
+/// other.
 struct Judge {
     schedule: KernelConnection<ClientConnectionData>,
     decrypter: Box<dyn MessageDecrypter>,
@@ -86,8 +87,8 @@ const SENDS: [Send; 4] = [Send::Data, Send::Nothing, Send::Asked, Send::Alert];
 const LONGEST_SEQUENCE: u32 = 5;
 
 impl Send {
-    /// Has it sent. Returns how long that is, which is nothing for an alert for which the key has no room: it is
-    /// the last of a connection, so what is behind it has none for a key update.
+    /// Has it sent. Returns how long that is, which is nothing for an alert for which the key has
+    /// no room: it is the last of a connection, so what is behind it has none for a key update.
     fn by(self, session: &mut RecordLayer, now: &mut Instant, room: &mut [u8]) -> usize {
         match self {
             Self::Data => session.seal(b"data", room).unwrap().1,

@@ -1,7 +1,8 @@
 //! The cases of x509-limbo (`github.com/C2SP/x509-limbo`) as certificates of clients.
 //!
-//! The cases are made by its Python program, from sources in which `SERVER_AUTH` is replaced by `CLIENT_AUTH`, and
-//! the other way round in `rfc5280/eku.py`. `docs/security.md` says how, and what comes of it.
+//! The cases are made by its Python program, from sources in which `SERVER_AUTH` is replaced by
+//! `CLIENT_AUTH`, and the other way round in `rfc5280/eku.py`. `docs/security.md` says how, and
+//! what comes of it.
 
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
@@ -68,8 +69,8 @@ const ACCEPTED: [(&str, &str); 16] = [
     ),
 ];
 
-/// How the names of cases begin that say nothing about a client: they are about a server's name, about a setting
-/// that the gateway has not, or about keys that no signature of the handshake fits.
+/// How the names of cases begin that say nothing about a client: they are about a server's name,
+/// about a setting that the gateway has not, or about keys that no signature of the handshake fits.
 const NOT_OF_CLIENTS: [&str; 7] = [
     "rfc5280::san::",
     "webpki::cn::",
@@ -80,7 +81,8 @@ const NOT_OF_CLIENTS: [&str; 7] = [
     "webpki::forbidden-weak-rsa-in-leaf",
 ];
 
-/// Cases that should be accepted and are refused. Of a kind with many members the beginning is enough.
+/// Cases that should be accepted and are refused. Of a kind with many members the beginning is
+/// enough.
 const REFUSED: [&str; 9] = [
     // A leaf without a purpose.
     "rfc5280::eku::ee-without-eku",
