@@ -1,6 +1,7 @@
 //! Loads of the workers, in memory that is shared with the kernel.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ebpf_common::{MOST_WORKERS, slot};
 

@@ -1,7 +1,8 @@
 //! Verification and authorization of a client during its handshake.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::Mutex;
 use policy::{DenyReason, Destination};

@@ -1,13 +1,11 @@
 //! What it costs to lease an upstream and return it, alone and among threads.
 #![expect(clippy::disallowed_methods, reason = "it measures")]
 
-use std::{
-    hint::black_box,
-    net::SocketAddr,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lb::{

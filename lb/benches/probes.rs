@@ -9,16 +9,13 @@
 )]
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
-use std::{
-    io::Read,
-    net::{SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lb::{GroupConfig, HealthConfig, LoadBalancer, LoadBalancerConfig, ProbeKind, UpstreamConfig};
 

@@ -5,14 +5,16 @@
     reason = "it is the embedding program, which has the sockets"
 )]
 
-use std::{env, error::Error, io, io::Write, sync::Arc, time::Duration};
+use std::error::Error;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, io};
 
 use lb::{Drained, GroupConfig, LoadBalancer, LoadBalancerConfig, UpstreamConfig};
-use tokio::{
-    io::{copy, sink, stdin},
-    net::TcpListener,
-    time::sleep,
-};
+use tokio::io::{copy, sink, stdin};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 const DEADLINE: Duration = Duration::from_secs(10);

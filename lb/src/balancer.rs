@@ -1,13 +1,12 @@
 //! Exact choice of the upstream with the fewest connections over its weight.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeSet, HashMap},
-    net::SocketAddr,
-    num::NonZeroU32,
-};
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
-use crate::{group_config::WhenAllDown, no_lease::NoLease};
+use crate::group_config::WhenAllDown;
+use crate::no_lease::NoLease;
 
 /// Position of an upstream in the order of choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,8 @@
 
 use std::ops::Add;
 
-use governor::{
-    clock::{Clock, Reference},
-    nanos::Nanos,
-};
+use governor::clock::{Clock, Reference};
+use governor::nanos::Nanos;
 use tokio::time::Instant;
 
 /// Tokio's clock: a test that pauses time pauses rates with it.

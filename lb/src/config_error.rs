@@ -1,13 +1,12 @@
 //! Checks of a group's configuration, and the errors of a refused one.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{
-    group_config::{DialConfig, GroupConfig, HealthConfig, RelayConfig},
-    limit::SharedName,
-};
+use crate::group_config::{DialConfig, GroupConfig, HealthConfig, RelayConfig};
+use crate::limit::SharedName;
 
 /// Longest time that a setting may have, so that no sum of two overflows: a hundred years.
 pub const LONGEST_TIME: Duration = Duration::from_hours(100 * 366 * 24);

@@ -76,7 +76,8 @@ impl Drop for Claim {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use std::{num::NonZeroU32, thread};
+    use std::num::NonZeroU32;
+    use std::thread;
 
     use super::*;
 

@@ -5,24 +5,23 @@
     reason = "it connects, within a time"
 )]
 
-use std::{future::pending, io, net::SocketAddr, sync::Arc};
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use peer::Downstream;
 use thiserror::Error;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
-use crate::{
-    cause::{FailureCause, is_ours},
-    group::UpstreamGroup,
-    lease::Lease,
-    limit::Limit,
-    no_lease::NoLease,
-    relay::{RelayEnd, RelayError, Traffic, relay_leased},
-    tcp,
-};
+use crate::cause::{FailureCause, is_ours};
+use crate::group::UpstreamGroup;
+use crate::lease::Lease;
+use crate::limit::Limit;
+use crate::no_lease::NoLease;
+use crate::relay::{RelayEnd, RelayError, Traffic, relay_leased};
+use crate::tcp;
 
 /// Record of the dials made so far; [`dial`] keeps it up to date, also if its future is dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

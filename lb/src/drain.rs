@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Time that connections have to end after they were cut off.
 const CUT_OFF_GRACE: Duration = Duration::from_secs(5);

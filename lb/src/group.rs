@@ -7,20 +7,20 @@ mod report;
 mod state;
 mod status;
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    cause::FailureCause,
-    config_error::ConfigError,
-    group_config::GroupConfig,
-    health::{Observation, UpstreamHealth},
-    limit::SharedName,
-    no_lease::NoLease,
-};
+use crate::cause::FailureCause;
+use crate::config_error::ConfigError;
+use crate::group_config::GroupConfig;
+use crate::health::{Observation, UpstreamHealth};
+use crate::limit::SharedName;
+use crate::no_lease::NoLease;
 use first_verdict::FirstVerdict;
 use probe_tasks::ProbeTasks;
 use state::GroupState;

@@ -1,12 +1,12 @@
 //! Configuration of a group.
 
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
-use crate::{
-    health::HealthThresholds,
-    limit::{Limit, SharedName},
-    probe_kind::ProbeKind,
-};
+use crate::health::HealthThresholds;
+use crate::limit::{Limit, SharedName};
+use crate::probe_kind::ProbeKind;
 
 const fn number(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).expect("a default is not zero")

@@ -1,6 +1,7 @@
 //! Health of an upstream, and the observations that change it.
 
-use std::{fmt, num::NonZeroU32};
+use std::fmt;
+use std::num::NonZeroU32;
 
 /// Health of an upstream.
 ///

@@ -1,10 +1,13 @@
 //! Claim of one connection on one upstream.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{cause::FailureCause, group::UpstreamGroup, no_lease::NoLease};
+use crate::cause::FailureCause;
+use crate::group::UpstreamGroup;
+use crate::no_lease::NoLease;
 
 /// Claim of one connection on one upstream.
 ///

@@ -87,29 +87,27 @@ mod probe_permits;
 mod relay;
 mod tcp;
 
-pub use {
-    cause::{Excerpt, FailureCause},
-    client_slots::{ClientSlot, QueuedSlot, SlotOutcome},
-    clock::{TokioClock, TokioInstant},
-    config_error::{ConfigError, ConfigFault, LONGEST_TIME},
-    counter::{Claim, Counter},
-    dial::{DialError, DialReport, Dialed, dial},
-    drain::{Drain, DrainGuard, Drained},
-    group::{UpstreamGroup, UpstreamStatus},
-    group_config::{
-        DialConfig, GroupConfig, HealthConfig, OnDown, RelayConfig, UpstreamConfig, UpstreamState,
-        WhenAllDown,
-    },
-    health::UpstreamHealth,
-    lease::Lease,
-    limit::{ClientLimits, Limit, Rate, SharedName},
-    limiter::{ClientDenied, Limiter},
-    load_balancer::{
-        BalancerChange, LoadBalancer, LoadBalancerConfig, ProbeStartError, StreamEnd,
-        StreamOutcome, StreamRejection,
-    },
-    no_lease::NoLease,
-    peer::{BufferUse, Downstream, PooledBuffer, left},
-    probe_kind::{Probe, ProbeKind},
-    relay::{RelayEnd, RelayError, Traffic, relay},
+pub use cause::{Excerpt, FailureCause};
+pub use client_slots::{ClientSlot, QueuedSlot, SlotOutcome};
+pub use clock::{TokioClock, TokioInstant};
+pub use config_error::{ConfigError, ConfigFault, LONGEST_TIME};
+pub use counter::{Claim, Counter};
+pub use dial::{DialError, DialReport, Dialed, dial};
+pub use drain::{Drain, DrainGuard, Drained};
+pub use group::{UpstreamGroup, UpstreamStatus};
+pub use group_config::{
+    DialConfig, GroupConfig, HealthConfig, OnDown, RelayConfig, UpstreamConfig, UpstreamState,
+    WhenAllDown,
 };
+pub use health::UpstreamHealth;
+pub use lease::Lease;
+pub use limit::{ClientLimits, Limit, Rate, SharedName};
+pub use limiter::{ClientDenied, Limiter};
+pub use load_balancer::{
+    BalancerChange, LoadBalancer, LoadBalancerConfig, ProbeStartError, StreamEnd, StreamOutcome,
+    StreamRejection,
+};
+pub use no_lease::NoLease;
+pub use peer::{BufferUse, Downstream, PooledBuffer, left};
+pub use probe_kind::{Probe, ProbeKind};
+pub use relay::{RelayEnd, RelayError, Traffic, relay};

@@ -1,6 +1,9 @@
 //! Limits of numbers and of rates.
 
-use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of a client or a group, shared by reference counting instead of copied.
 pub type SharedName = Arc<str>;

@@ -7,19 +7,17 @@
 use std::time::Duration;
 
 use dashmap::DashMap;
-use governor::{
-    Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware,
-    state::keyed::DefaultKeyedStateStore,
-};
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
-use crate::{
-    client_slots::{ClientSlot, ClientSlots, SlotOutcome},
-    clock::TokioClock,
-    config_error::LONGEST_TIME,
-    limit::{ClientLimits, Limit, Rate, SharedName},
-};
+use crate::client_slots::{ClientSlot, ClientSlots, SlotOutcome};
+use crate::clock::TokioClock;
+use crate::config_error::LONGEST_TIME;
+use crate::limit::{ClientLimits, Limit, Rate, SharedName};
 
 type KeyedLimiter<C> = RateLimiter<
     SharedName,

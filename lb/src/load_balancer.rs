@@ -5,32 +5,28 @@ mod outcome;
 mod stream;
 mod writer;
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::{
-    client_slots::ClientSlot,
-    config_error::ConfigError,
-    counter::Counter,
-    drain::{Drain, Drained},
-    group::UpstreamGroup,
-    limit::{ClientLimits, Limit, SharedName},
-    limiter::{ClientDenied, Limiter},
-    probe::Prober,
-};
+use crate::client_slots::ClientSlot;
+use crate::config_error::ConfigError;
+use crate::counter::Counter;
+use crate::drain::{Drain, Drained};
+use crate::group::UpstreamGroup;
+use crate::limit::{ClientLimits, Limit, SharedName};
+use crate::limiter::{ClientDenied, Limiter};
+use crate::probe::Prober;
 use writer::GroupWriter;
 
-pub use {
-    change::{BalancerChange, LoadBalancerConfig},
-    outcome::{ProbeStartError, StreamEnd, StreamOutcome, StreamRejection},
-};
+pub use change::{BalancerChange, LoadBalancerConfig};
+pub use outcome::{ProbeStartError, StreamEnd, StreamOutcome, StreamRejection};
 
 /// Interval at which idle clients are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);

@@ -5,35 +5,29 @@
     reason = "it connects, again and again"
 )]
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    runtime::Handle,
-    task::AbortHandle,
-    time::{Instant, sleep, timeout_at},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::{
-    cause::{Excerpt, FailureCause, is_ours},
-    group::UpstreamGroup,
-    group_config::{HealthConfig, UpstreamConfig, UpstreamState},
-    health::UpstreamHealth,
-    limit::SharedName,
-    probe_kind::ProbeKind,
-    probe_permits::ProbePermits,
-};
+use crate::cause::{Excerpt, FailureCause, is_ours};
+use crate::group::UpstreamGroup;
+use crate::group_config::{HealthConfig, UpstreamConfig, UpstreamState};
+use crate::health::UpstreamHealth;
+use crate::limit::SharedName;
+use crate::probe_kind::ProbeKind;
+use crate::probe_permits::ProbePermits;
 
 /// Most probes under way at a time, over all groups.
 const CONCURRENT_PROBES: usize = 512;

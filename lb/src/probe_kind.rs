@@ -4,7 +4,10 @@
     reason = "a probe of an embedding program gets the socket"
 )]
 
-use std::{fmt::Debug, io, pin::Pin, sync::Arc};
+use std::fmt::Debug;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 

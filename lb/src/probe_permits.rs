@@ -1,9 +1,7 @@
 //! Permits for probes: a bounded number, shared fairly by the groups that wait.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -112,10 +110,8 @@ impl Drop for ProbePermit {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        pin::{Pin, pin},
-        task::{Context, Poll, Waker},
-    };
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
 

@@ -21,24 +21,18 @@ mod watch;
 use std::pin::pin;
 
 use peer::Downstream;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
 
-use crate::{
-    ends::{self, SideState},
-    group_config::RelayConfig,
-    lease::Lease,
-};
+use crate::ends::{self, SideState};
+use crate::group_config::RelayConfig;
+use crate::lease::Lease;
 use clock::RelayClock;
 use course::RelayCourse;
 use sides::SidesGuard;
 
-pub use {
-    end::{RelayEnd, RelayError},
-    traffic::Traffic,
-};
+pub use end::{RelayEnd, RelayError};
+pub use traffic::Traffic;
 
 /// Relays until both sides have ended their streams.
 ///

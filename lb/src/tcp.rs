@@ -6,11 +6,15 @@
 
 mod sock_diag;
 
-use std::{io, net::SocketAddr, os::fd::BorrowedFd, time::Duration};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 pub(crate) use sock_diag::queued;
 
@@ -83,11 +87,9 @@ mod tests {
     use std::os::fd::AsFd;
 
     use peer::{PeerPresence, presence};
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-        time::{sleep, timeout},
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 

@@ -2,26 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{
-    io,
-    net::SocketAddr,
-    num::NonZeroU32,
-    panic,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
-    thread,
-    time::Duration,
-};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use std::{io, panic, thread};
 
 use lb::{
     BalancerChange, ClientLimits, DialConfig, GroupConfig, HealthConfig, Limit, LoadBalancer,
     LoadBalancerConfig, ProbeKind, Rate, RelayConfig, UpstreamConfig, UpstreamState, WhenAllDown,
 };
-use proptest::{collection::vec, prelude::*, sample::select};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 fn any_time() -> impl Strategy<Value = Duration> {
     prop_oneof![

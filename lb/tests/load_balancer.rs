@@ -4,19 +4,21 @@
 
 mod stop;
 
-use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
 
 use lb::{
     BalancerChange, ClientDenied, ClientLimits, DialError, Drained, GroupConfig, HealthConfig,
     Limit, LoadBalancer, LoadBalancerConfig, ProbeKind, StreamEnd, StreamOutcome, StreamRejection,
     UpstreamConfig,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 const BOUND: Duration = Duration::from_secs(20);

@@ -13,7 +13,8 @@ pub mod counter;
 #[path = "../src/limit.rs"]
 pub mod limit;
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use counter::Counter;
 use limit::Limit;

@@ -1,9 +1,7 @@
 //! Buffers for bytes in flight, reused within a thread.
 
-use std::{
-    cell::RefCell,
-    ops::{Deref, DerefMut},
-};
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 /// Length of a buffer: the most that a relay moves at once, and 1 KiB for what a protocol around it
 /// adds.

@@ -1,14 +1,10 @@
 //! Stream from a client.
 
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    task::Context,
-};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::Context;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 /// A stream from a client.
 ///

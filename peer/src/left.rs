@@ -1,17 +1,13 @@
 //! Detection of a client that leaves before anything is relayed for it.
 
-use std::{
-    future::{pending, poll_fn},
-    task::Poll,
-    time::Duration,
-};
+use std::future::{pending, poll_fn};
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::{
-    downstream::Downstream,
-    presence::{PeerPresence, presence},
-};
+use crate::downstream::Downstream;
+use crate::presence::{PeerPresence, presence};
 
 /// Interval between two checks of a client.
 const LOOK: Duration = Duration::from_millis(100);

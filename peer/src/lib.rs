@@ -18,9 +18,7 @@ mod left;
 mod presence;
 pub mod record_sampling;
 
-pub use {
-    buffer::{BufferUse, PooledBuffer},
-    downstream::Downstream,
-    left::left,
-    presence::{PeerPresence, presence},
-};
+pub use buffer::{BufferUse, PooledBuffer};
+pub use downstream::Downstream;
+pub use left::left;
+pub use presence::{PeerPresence, presence};

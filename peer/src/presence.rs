@@ -2,10 +2,8 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// State of a peer as far as it can be seen without reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +54,12 @@ pub fn presence(socket: BorrowedFd<'_>) -> PeerPresence {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::fd::AsFd, time::Duration};
+    use std::os::fd::AsFd;
+    use std::time::Duration;
 
-    use tokio::{
-        io::AsyncWriteExt,
-        net::{TcpListener, TcpStream},
-        time::{sleep, timeout},
-    };
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 

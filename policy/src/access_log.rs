@@ -7,14 +7,14 @@ use crate::problem::ProblemList;
 use policy_yaml::YamlNode;
 
 /// Access records that are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AccessLogPolicy {
     /// Records of the beginning of connections.
     pub opened: OpenedRecords,
 }
 
 /// Records of the beginning of connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OpenedRecords {
     /// A record is written when the relay of a connection begins.
     #[default]

@@ -70,9 +70,7 @@ pub mod ticket;
 pub mod tls_messages;
 pub mod trust;
 
-pub use {
-    faults::{TlsError, TlsFault},
-    settings::{IdentifiedClient, IdentifyError, TlsSettings},
-    socket::{linger, reset},
-    suites::CipherOrder,
-};
+pub use faults::{TlsError, TlsFault};
+pub use settings::{IdentifiedClient, IdentifyError, TlsSettings};
+pub use socket::{linger, reset};
+pub use suites::CipherOrder;

@@ -1,7 +1,8 @@
 //! The writer of access records, which bounds how many are written of refused clients.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use host::log_writer::Sink;

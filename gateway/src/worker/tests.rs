@@ -1,6 +1,7 @@
 //! Accepting ends when it is to, whoever waits, and only then.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use policy::Freebind;
 

@@ -1,16 +1,17 @@
 //! Whoever waits for a place gets it in turn, and nobody gets one above the limit.
 
-use std::{
-    num::NonZeroU32,
-    pin::pin,
-    sync::atomic::{AtomicU32, Ordering::SeqCst},
-    task::{Context, Poll, Waker},
-    thread,
-    time::Duration,
-};
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
 
-use proptest::{collection::vec, prelude::*};
-use tokio::{runtime, time::timeout};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tokio::runtime;
+use tokio::time::timeout;
 
 use super::*;
 

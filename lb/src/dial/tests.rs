@@ -5,11 +5,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::{
-    group_config::{DialConfig, GroupConfig, HealthConfig, UpstreamConfig},
-    health::UpstreamHealth,
-    probe_kind::ProbeKind,
-};
+use crate::group_config::{DialConfig, GroupConfig, HealthConfig, UpstreamConfig};
+use crate::health::UpstreamHealth;
+use crate::probe_kind::ProbeKind;
 
 async fn listening() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

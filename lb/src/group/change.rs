@@ -1,10 +1,14 @@
 //! Changes of a group's configuration under live connections.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::{UpstreamGroup, report, state::GroupState, status::VacatedUpstream};
+use super::state::GroupState;
+use super::status::VacatedUpstream;
+use super::{UpstreamGroup, report};
 use crate::group_config::{GroupConfig, UpstreamConfig};
 
 /// Number of upstreams that are changed before waiting leases get the lock.

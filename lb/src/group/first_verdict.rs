@@ -1,13 +1,12 @@
 //! The first verdict about a group: the moment when it is known whether the group can serve.
 #![expect(clippy::disallowed_methods, reason = "it waits, for a time at most")]
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
 use super::state::GroupState;
 

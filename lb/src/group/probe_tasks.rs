@@ -1,6 +1,8 @@
 //! Probe tasks of a group, one for each upstream that is probed.
 
-use std::{collections::BTreeMap, mem, net::SocketAddr};
+use std::collections::BTreeMap;
+use std::mem;
+use std::net::SocketAddr;
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;

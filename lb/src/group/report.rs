@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use tracing::{info, warn};
 
 use super::status::VacatedUpstream;
-use crate::{cause::FailureCause, health::UpstreamHealth};
+use crate::cause::FailureCause;
+use crate::health::UpstreamHealth;
 
 /// Most upstreams without connections that one change logs.
 const VACATED_NAMED: usize = 20;

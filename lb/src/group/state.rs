@@ -1,26 +1,24 @@
 //! State of a group under one lock: health, tiers and counts change together or not at all.
 #![expect(clippy::disallowed_methods, reason = "it knows what is due")]
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    net::SocketAddr,
-    num::NonZeroU32,
-    time::Duration,
-};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::status::{UpstreamStatus, VacatedUpstream};
-use crate::{
-    balancer::{Balancer, STEPS, Tier},
-    cause::FailureCause,
-    group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig, UpstreamState, WhenAllDown},
-    health::{HealthState, UpstreamHealth},
-    limit::Limit,
-    no_lease::NoLease,
-    probe_kind::ProbeKind,
+use crate::balancer::{Balancer, STEPS, Tier};
+use crate::cause::FailureCause;
+use crate::group_config::{
+    GroupConfig, HealthConfig, OnDown, UpstreamConfig, UpstreamState, WhenAllDown,
 };
+use crate::health::{HealthState, UpstreamHealth};
+use crate::limit::Limit;
+use crate::no_lease::NoLease;
+use crate::probe_kind::ProbeKind;
 
 mod upstream_entry;
 

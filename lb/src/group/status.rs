@@ -1,8 +1,11 @@
 //! What a group says about one of its upstreams.
 
-use std::{net::SocketAddr, num::NonZeroU32};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
-use crate::{cause::FailureCause, group_config::UpstreamState, health::UpstreamHealth};
+use crate::cause::FailureCause;
+use crate::group_config::UpstreamState;
+use crate::health::UpstreamHealth;
 
 /// Current state of one upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,14 +3,14 @@
 mod each_upstream;
 mod histories;
 
-use std::{num::NonZeroU32, thread, time::Duration};
+use std::num::NonZeroU32;
+use std::thread;
+use std::time::Duration;
 
 use super::*;
-use crate::{
-    group_config::{HealthConfig, UpstreamConfig, UpstreamState},
-    limit::Limit,
-    probe_kind::ProbeKind,
-};
+use crate::group_config::{HealthConfig, UpstreamConfig, UpstreamState};
+use crate::limit::Limit;
+use crate::probe_kind::ProbeKind;
 
 const RISE: u32 = 2;
 const FALL: u32 = 2;

@@ -1,6 +1,7 @@
 //! Every short history of two clients, compared with a model that only counts.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
 

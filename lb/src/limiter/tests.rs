@@ -1,6 +1,7 @@
 //! A client gets as many connections, and as often, as its limits say.
 
-use std::{num::NonZeroU32, thread};
+use std::num::NonZeroU32;
+use std::thread;
 
 use governor::clock::FakeRelativeClock;
 

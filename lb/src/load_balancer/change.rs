@@ -2,11 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::{
-    config_error::ConfigError,
-    group_config::{GroupConfig, UpstreamConfig},
-    limit::{ClientLimits, Limit, SharedName},
-};
+use crate::config_error::ConfigError;
+use crate::group_config::{GroupConfig, UpstreamConfig};
+use crate::limit::{ClientLimits, Limit, SharedName};
 
 /// Configuration of a [`LoadBalancer`](crate::LoadBalancer).
 ///

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use thiserror::Error;
 use tokio::runtime::TryCurrentError;
 
-use crate::{dial::DialError, limit::Limit, limiter::ClientDenied, relay::RelayError};
+use crate::dial::DialError;
+use crate::limit::Limit;
+use crate::limiter::ClientDenied;
+use crate::relay::RelayError;
 
 /// Result of a connection that reached an upstream.
 ///

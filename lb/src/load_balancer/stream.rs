@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use peer::{Downstream, left};
 
-use super::{
-    LoadBalancer,
-    outcome::{StreamEnd, StreamOutcome, StreamRejection},
-};
-use crate::{
-    client_slots::ClientSlot,
-    counter::Claim,
-    dial::{DialReport, Dialed, dial},
-    drain::DrainGuard,
-    group::UpstreamGroup,
-    relay::{RelayEnd, Traffic},
-};
+use super::LoadBalancer;
+use super::outcome::{StreamEnd, StreamOutcome, StreamRejection};
+use crate::client_slots::ClientSlot;
+use crate::counter::Claim;
+use crate::dial::{DialReport, Dialed, dial};
+use crate::drain::DrainGuard;
+use crate::group::UpstreamGroup;
+use crate::relay::{RelayEnd, Traffic};
 
 /// Counts of one connection on the load balancer itself: in the drain and in all connections.
 #[derive(Debug)]

@@ -3,11 +3,9 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::{
-    group_config::{GroupConfig, HealthConfig, UpstreamConfig, UpstreamState},
-    limit::Rate,
-    probe_kind::ProbeKind,
-};
+use crate::group_config::{GroupConfig, HealthConfig, UpstreamConfig, UpstreamState};
+use crate::limit::Rate;
+use crate::probe_kind::ProbeKind;
 
 fn probed(name: &str) -> GroupConfig {
     let nobody = ([127, 0, 0, 1], 1).into();

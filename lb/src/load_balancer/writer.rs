@@ -1,19 +1,15 @@
 //! Changes of the groups of a load balancer.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Weak},
-};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 
 use super::change::BalancerChange;
-use crate::{
-    config_error::{ConfigError, ConfigFault},
-    group::UpstreamGroup,
-    group_config::{GroupConfig, UpstreamConfig},
-    limit::SharedName,
-    probe::Prober,
-};
+use crate::config_error::{ConfigError, ConfigFault};
+use crate::group::UpstreamGroup;
+use crate::group_config::{GroupConfig, UpstreamConfig};
+use crate::limit::SharedName;
+use crate::probe::Prober;
 
 /// Number of removed groups from which on those without connections are forgotten.
 const RETIRED_KEPT: usize = 1024;

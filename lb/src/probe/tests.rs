@@ -4,13 +4,12 @@ mod pace;
 
 use std::pin::Pin;
 
-use tokio::{net::TcpListener, time::timeout};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::*;
-use crate::{
-    group_config::{GroupConfig, UpstreamConfig, UpstreamState},
-    probe_kind::Probe,
-};
+use crate::group_config::{GroupConfig, UpstreamConfig, UpstreamState};
+use crate::probe_kind::Probe;
 
 const BOUND: Duration = Duration::from_secs(20);
 

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{
-    ends::{EndCondition, EndRule, LINGER, SilenceLimit},
-    group_config::RelayConfig,
-};
+use crate::ends::{EndCondition, EndRule, LINGER, SilenceLimit};
+use crate::group_config::RelayConfig;
 
 /// Duration that counts as "never": longer than the life of any process.
 pub(super) const NEVER: Duration = Duration::from_hours(24 * 365 * 10);

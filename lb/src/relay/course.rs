@@ -1,19 +1,16 @@
 //! State of one relay, and its verdict.
 
-use std::{io, time::Duration};
+use std::io;
+use std::time::Duration;
 
 use peer::Downstream;
 
-use super::{
-    end::{RelayEnd, RelayError},
-    pump::Pump,
-    sides::SidesGuard,
-    traffic::Traffic,
-};
-use crate::{
-    ends::{RelayVerdict, SideState},
-    lease::Lease,
-};
+use super::end::{RelayEnd, RelayError};
+use super::pump::Pump;
+use super::sides::SidesGuard;
+use super::traffic::Traffic;
+use crate::ends::{RelayVerdict, SideState};
+use crate::lease::Lease;
 
 /// Most bytes moved at once from a client: eight full TLS records, which are opened where they are
 /// read.

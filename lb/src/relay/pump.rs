@@ -1,11 +1,10 @@
 //! One direction of a relay.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    task::{Context, Poll, ready},
-};
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
 
 use peer::{BufferUse, PooledBuffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};

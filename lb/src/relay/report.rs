@@ -4,11 +4,10 @@ use std::io;
 
 use peer::Downstream;
 
-use super::{clock::RelayClock, course::RelayCourse};
-use crate::{
-    cause::{FailureCause, is_ours},
-    ends::StreamState,
-};
+use super::clock::RelayClock;
+use super::course::RelayCourse;
+use crate::cause::{FailureCause, is_ours};
+use crate::ends::StreamState;
 
 impl<D: Downstream> RelayCourse<'_, D> {
     /// Reports to the group that the upstream serves.

@@ -7,41 +7,34 @@ mod slow;
 mod times;
 mod upstreams;
 
-use std::{
-    io,
-    num::NonZeroU32,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::io;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, duplex, repeat, sink},
-    net::TcpListener,
-    task::JoinHandle,
-    time::timeout,
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, duplex, repeat, sink,
 };
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::{
-    clock::{NEVER, WakeReason},
-    course::TO_CLIENT,
-    pump::{BUFFERS_A_TURN, Pump, PumpEvent},
-    *,
-};
-use crate::{
-    cause::FailureCause,
-    dial::{DialReport, dial},
-    group::UpstreamGroup,
-    group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig},
-    health::UpstreamHealth,
-    probe_kind::ProbeKind,
-    tcp,
-};
+use super::clock::{NEVER, WakeReason};
+use super::course::TO_CLIENT;
+use super::pump::{BUFFERS_A_TURN, Pump, PumpEvent};
+use super::*;
+use crate::cause::FailureCause;
+use crate::dial::{DialReport, dial};
+use crate::group::UpstreamGroup;
+use crate::group_config::{GroupConfig, HealthConfig, OnDown, UpstreamConfig};
+use crate::health::UpstreamHealth;
+use crate::probe_kind::ProbeKind;
+use crate::tcp;
 
 const BOUND: Duration = Duration::from_secs(20);
 

@@ -1,6 +1,7 @@
 //! Counts of the bytes of a connection.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Numbers of bytes that a connection has moved, counted as they are written.
 #[derive(Debug, Default)]

@@ -1,23 +1,20 @@
 //! Turns of a relay: it moves bytes, and notes the ends of both sides.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use peer::Downstream;
 use tokio::time::{Instant, Sleep};
 
-use super::{
-    clock::RelayClock,
-    course::RelayCourse,
-    end::{RelayEnd, RelayError},
-    pump::{PumpEvent, PumpProgress},
-};
-use crate::{ends::StreamState, tcp};
+use super::clock::RelayClock;
+use super::course::RelayCourse;
+use super::end::{RelayEnd, RelayError};
+use super::pump::{PumpEvent, PumpProgress};
+use crate::ends::StreamState;
+use crate::tcp;
 
 /// Bytes sent to a side from which on the kernel's queues are bounded: most connections never reach
 /// it.

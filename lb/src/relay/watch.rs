@@ -1,20 +1,19 @@
 //! Checks that a relay makes when its alarm rings or a side ends.
 
-use std::{io, os::fd::AsFd, task::Context, time::Duration};
+use std::io;
+use std::os::fd::AsFd;
+use std::task::Context;
+use std::time::Duration;
 
 use peer::{Downstream, PeerPresence, presence};
 use tokio::time::Instant;
 
-use super::{
-    clock::{DeliveryProgress, DeliveryState, RelayClock, WakeReason},
-    course::RelayCourse,
-    end::{RelayEnd, RelayError},
-};
-use crate::{
-    cause::FailureCause,
-    ends::{self, EndCondition, MOST_DROPPED, PendingDelivery, RelayVerdict, StreamState},
-    tcp,
-};
+use super::clock::{DeliveryProgress, DeliveryState, RelayClock, WakeReason};
+use super::course::RelayCourse;
+use super::end::{RelayEnd, RelayError};
+use crate::cause::FailureCause;
+use crate::ends::{self, EndCondition, MOST_DROPPED, PendingDelivery, RelayVerdict, StreamState};
+use crate::tcp;
 
 /// Time after which written bytes count as taken if the kernel does not report its queue.
 const UNKNOWN: Duration = Duration::from_secs(1);

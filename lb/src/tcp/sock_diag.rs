@@ -2,11 +2,9 @@
 //!
 //! `ioctl(SIOCOUTQ)` returns the same number, but there is no call for it that is free of `unsafe`.
 
-use std::{
-    cell::RefCell,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    os::fd::{BorrowedFd, OwnedFd},
-};
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,

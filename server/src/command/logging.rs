@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::{Registry, filter::Targets};
 
 use super::json_events::JsonEvents;
 use super::log_filter;

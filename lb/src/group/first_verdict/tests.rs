@@ -1,16 +1,16 @@
 //! Who waits for the first verdict, and until when; who is told that an upstream is free.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::super::state::FIRST_VERDICT;
 use super::*;
-use crate::{
-    cause::FailureCause,
-    group::UpstreamGroup,
-    group_config::{GroupConfig, UpstreamConfig, UpstreamState},
-};
+use crate::cause::FailureCause;
+use crate::group::UpstreamGroup;
+use crate::group_config::{GroupConfig, UpstreamConfig, UpstreamState};
 
 fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()

@@ -2,12 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    balancer::Tier,
-    cause::FailureCause,
-    group_config::{UpstreamConfig, UpstreamState},
-    health::{HealthState, UpstreamHealth},
-};
+use crate::balancer::Tier;
+use crate::cause::FailureCause;
+use crate::group_config::{UpstreamConfig, UpstreamState};
+use crate::health::{HealthState, UpstreamHealth};
 
 /// One upstream of a group.
 #[derive(Debug)]

@@ -1,15 +1,15 @@
 //! Counts equal a plain list of who is connected, whatever happens in whatever order.
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-};
+use std::collections::BTreeMap;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use proptest::{collection::vec, prelude::*};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::*;
-use crate::{group_config::WhenAllDown, lease::Lease};
+use crate::group_config::WhenAllDown;
+use crate::lease::Lease;
 
 #[derive(Debug, Clone)]
 enum Step {

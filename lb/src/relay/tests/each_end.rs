@@ -2,13 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use tokio::{io::ReadBuf, time::sleep};
+use tokio::io::ReadBuf;
+use tokio::time::sleep;
 
 use super::*;
-use crate::{
-    ends::LINGER,
-    relay::clock::{DeliveryProgress, DeliveryState},
-};
+use crate::ends::LINGER;
+use crate::relay::clock::{DeliveryProgress, DeliveryState};
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(200));
 /// More than goes in one piece, and less than the kernel holds for a peer that does not read.

@@ -1,6 +1,7 @@
 //! Sides that take their time.
 
-use tokio::{net::TcpSocket, time::sleep};
+use tokio::net::TcpSocket;
+use tokio::time::sleep;
 
 use super::*;
 
