@@ -10,6 +10,8 @@ use tokio::process::Command;
 
 use crate::harness::{Gateway, Upstream, World, soon};
 
+mod reads;
+
 /// How many connections are served at a time.
 const PLACES: usize = 8;
 
@@ -32,9 +34,9 @@ async fn run(policy: &Path) -> Output {
 
 async fn ask(socket: &Path, request: &str) -> String {
     let mut stream = UnixStream::connect(socket).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
     // Whoever sends too much may be cut off behind the answer.
+    soon(stream.write_all(request.as_bytes())).await.ok();
+    let mut answer = Vec::new();
     soon(stream.read_to_end(&mut answer)).await.ok();
     String::from_utf8(answer).unwrap()
 }
@@ -58,16 +60,6 @@ async fn what_is_asked_wrongly_is_answered_with_what_is_wrong() {
         "{garbage}"
     );
     for (request, status, said) in [
-        (
-            "GET / HTTP/1.1\r\nhost: gateway\r\n\r\n".to_owned(),
-            "404",
-            "the only endpoint is POST /upgrade",
-        ),
-        (
-            "DELETE /upgrade HTTP/1.1\r\nhost: gateway\r\n\r\n".to_owned(),
-            "404",
-            "not found",
-        ),
         (post("{"), "400", "EOF while parsing"),
         (
             post("{\"binry\": \"/bin/false\"}"),

@@ -1,6 +1,9 @@
 //! The gateway as the admin socket sees it.
 
+use crate::clients::ClientsReport;
 use crate::error::AdminError;
+use crate::groups::{GroupsReport, UpstreamsReport};
+use crate::status::StatusReport;
 use crate::upgrade_request::{UpgradeReport, UpgradeRequest};
 
 /// The running gateway: what the requests at the [`AdminSocket`](crate::AdminSocket) ask of it.
@@ -15,4 +18,17 @@ pub trait GatewayControl: Send + Sync + 'static {
         &self,
         request: UpgradeRequest,
     ) -> impl Future<Output = Result<UpgradeReport, AdminError>> + Send;
+
+    /// Returns the state of the process. This and the other reads run on a thread of their own, and
+    /// may take as long as a copy of what they return.
+    fn status(&self) -> StatusReport;
+
+    /// Returns the groups.
+    fn groups(&self) -> GroupsReport;
+
+    /// Returns the upstreams of all groups.
+    fn upstreams(&self) -> UpstreamsReport;
+
+    /// Returns the clients.
+    fn clients(&self) -> ClientsReport;
 }

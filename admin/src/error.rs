@@ -3,18 +3,24 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Response, StatusCode};
+use axum::http::{Method, Response, StatusCode};
 use axum::response::IntoResponse;
 use thiserror::Error;
 
-use crate::routes::json;
+use crate::routes::{ROUTES, json};
 
 /// Reason why a request at the admin socket was refused.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// The method or the path is unknown.
-    #[error("not found; the only endpoint is POST /upgrade")]
+    /// The path is unknown.
+    #[error("not found; there is {ROUTES}")]
     Unknown,
+    /// The path is known, but not with this method.
+    #[error("the method {0} is not allowed at this path; there is {ROUTES}")]
+    Method(Method),
+    /// The answer could not be made.
+    #[error("the answer failed; the log of the gateway says why")]
+    Failed,
     /// The user of the peer, given by its ID, may not change anything.
     #[error("only root and the gateway's own user may do this, not user {0}")]
     Forbidden(u32),
@@ -36,6 +42,8 @@ impl AdminError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unknown => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::Slow(_) => StatusCode::REQUEST_TIMEOUT,

@@ -1,21 +1,27 @@
 //! The admin socket, by which operators control the running gateway: HTTP with JSON (RFC 9112, RFC
 //! 8259), so that `curl --unix-socket` is a client too.
 //!
-//! It has the socket's server ([`AdminSocket`]), its client ([`ask`]), and the types of the
+//! It has the socket's server ([`AdminSocket`]), its client ([`read`] and [`ask`]), and the types of the
 //! requests and answers. What a request does is behind the trait [`GatewayControl`]: this crate
 //! knows no gateway, no policy and no TLS.
 
 #![forbid(unsafe_code)]
 
 mod client;
+mod clients;
 mod control;
 mod error;
+mod groups;
 mod routes;
 mod server;
+mod status;
 mod upgrade_request;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, ask, read};
+pub use clients::{ClientReport, ClientsReport};
 pub use control::GatewayControl;
 pub use error::AdminError;
+pub use groups::{GroupReport, GroupsReport, UpstreamReport, UpstreamsReport};
 pub use server::AdminSocket;
+pub use status::{ConnectionCounts, ReloadStatus, StatusReport};
 pub use upgrade_request::{ReadySummary, USUAL_TIMEOUT, UpgradeReport, UpgradeRequest};

@@ -6,17 +6,21 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Response, StatusCode};
-use axum::routing::post;
+use axum::http::{Method, Response, StatusCode};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::control::GatewayControl;
 use crate::error::AdminError;
 use crate::upgrade_request::UpgradeRequest;
 
+/// The routes, as errors name them.
+pub(crate) const ROUTES: &str =
+    "GET /status, GET /groups, GET /upstreams, GET /clients, POST /upgrade";
 /// Time limit for the body of a request: 5 s.
 const BODY: Duration = Duration::from_secs(5);
 /// Size limit of a request's body: 64 KiB.
@@ -31,9 +35,13 @@ pub(crate) struct Peer {
 /// Returns the routes, with handlers that ask `gateway`.
 pub(crate) fn router<G: GatewayControl>(gateway: Arc<G>) -> Router {
     Router::new()
+        .route("/status", read(G::status))
+        .route("/groups", read(G::groups))
+        .route("/upstreams", read(G::upstreams))
+        .route("/clients", read(G::clients))
         .route("/upgrade", post(upgrade::<G>))
         .fallback(async || AdminError::Unknown)
-        .method_not_allowed_fallback(async || AdminError::Unknown)
+        .method_not_allowed_fallback(async |method: Method| AdminError::Method(method))
         .with_state(gateway)
 }
 
@@ -47,6 +55,15 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> 
         .expect("the parts are valid")
 }
 
+/// Returns the handler of a read. It runs on a thread of its own: a list of many clients takes longer
+/// than other tasks of the thread that serves the socket should wait.
+fn read<G: GatewayControl, T: Serialize + 'static>(ask: fn(&G) -> T) -> MethodRouter<Arc<G>> {
+    get(async move |State(gateway): State<Arc<G>>| {
+        let answer = spawn_blocking(move || json(StatusCode::OK, &ask(&gateway)));
+        answer.await.map_err(|_| AdminError::Failed)
+    })
+}
+
 async fn upgrade<G: GatewayControl>(
     State(gateway): State<Arc<G>>,
     Extension(Peer { user }): Extension<Peer>,
@@ -56,7 +73,7 @@ async fn upgrade<G: GatewayControl>(
     if !may_change(user) {
         return Err(AdminError::Forbidden(user));
     }
-    let body = timeout(BODY, read(body))
+    let body = timeout(BODY, collect(body))
         .await
         .map_err(|_| AdminError::Slow(BODY))??;
     let request = if body.is_empty() {
@@ -68,7 +85,7 @@ async fn upgrade<G: GatewayControl>(
     Ok(json(StatusCode::OK, &upgraded))
 }
 
-async fn read(body: Body) -> Result<Bytes, AdminError> {
+async fn collect(body: Body) -> Result<Bytes, AdminError> {
     let collected = Limited::new(body, LONGEST).collect().await;
     let collected = collected.map_err(|error| {
         AdminError::Body(if error.is::<LengthLimitError>() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use lb::{ClientSlot, Lease};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use policy::ClientName;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -183,6 +184,23 @@ impl ConnectionTable {
     /// Returns the number of this process's connections that hold a permit.
     pub fn open(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Returns, for each client with a connection of this process, the time at which the first
+    /// certificate in the chains of its connections ends. A shard is locked for one copy of it.
+    pub fn certificate_ends(&self) -> HashMap<ClientName, UnixTime> {
+        let mut first = HashMap::new();
+        for shard in &self.shards {
+            let entries: Vec<Arc<ConnectionEntry>> = shard.lock().values().cloned().collect();
+            for permit in entries.iter().map(|entry| &entry.permit) {
+                if let Some(ends) = permit.expires() {
+                    let earliest = first.entry(permit.identity().name().clone());
+                    let earliest: &mut UnixTime = earliest.or_insert(ends);
+                    *earliest = ends.min(*earliest);
+                }
+            }
+        }
+        first
     }
 
     /// Finds the connections whose permit `snapshot` would not give again, also those of older

@@ -21,6 +21,7 @@ use host::log_writer::{LogOutput, Sink};
 use host::program;
 use policy;
 
+mod admin_socket;
 mod environment;
 mod grant;
 mod help;
@@ -28,6 +29,8 @@ mod json_events;
 mod log_filter;
 mod logging;
 mod output;
+mod read;
+mod read_tables;
 mod steering;
 mod upgrade;
 
@@ -118,6 +121,8 @@ enum PortcullisCommand {
     /// connections until they end. If the new process does not become ready, nothing changes. Needs
     /// `gateway.admin.socket` in the policy; without it, send SIGUSR2 to the gateway.
     Upgrade(upgrade::UpgradeArguments),
+    #[command(flatten)]
+    Read(read::ReadCommand),
     /// Load, inspect or unload the programs in the kernel that steer ports to a gateway.
     Steer {
         #[command(flatten)]
@@ -225,6 +230,7 @@ impl CommandLine {
             }
             PortcullisCommand::Grant(arguments) => grant::grant(&arguments),
             PortcullisCommand::Upgrade(arguments) => upgrade::upgrade(&arguments),
+            PortcullisCommand::Read(command) => read::read(&command),
             PortcullisCommand::Steer { instance, action } => {
                 steering::steer(&instance.pin_dir(), &action)
             }

@@ -281,7 +281,7 @@ pub(crate) static ADMIN: FormatSection = FormatSection {
         "socket",
         Scalar(&PATH),
         "/run/portcullis/admin.sock",
-        "The path of a unix socket that speaks HTTP, for `portcullis upgrade`. Its mode is 0660.",
+        "The path of a unix socket that speaks HTTP, for `portcullis status`, `upgrade` and others. Its mode is 0660.",
     )],
     rule: None,
 };

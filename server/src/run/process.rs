@@ -9,7 +9,7 @@ use lb::Drained;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use super::admin_control::PendingRequest;
+use super::admin_control::{PendingRequest, ProcessNews};
 use super::files::admin_path;
 use super::reload::ReloadThread;
 use super::shutdown::GatewayShutdown;
@@ -36,6 +36,8 @@ pub(crate) struct GatewayProcess {
     pub(super) program: Option<PathBuf>,
     pub(super) admin: Option<AdminSocket>,
     pub(super) upgrade_requests: mpsc::Receiver<PendingRequest>,
+    /// What the admin socket says of this process.
+    pub(super) news: watch::Sender<ProcessNews>,
     pub(super) forwarded: watch::Sender<ForwardedCommands>,
     /// Notified when an older process reports that the gateway is to end.
     pub(super) end_passed_on: Arc<Notify>,

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use admin::ReloadStatus;
+use time::OffsetDateTime;
+
+use super::admin_control::rfc_3339;
 use super::process::{GatewayProcess, ServiceState};
 use super::reload::{ReloadError, ReloadEvent, ReloadOutcome};
 use crate::policy_warning::warnings;
@@ -36,6 +40,7 @@ impl GatewayProcess {
             took,
             retry_in,
         } = ended;
+        self.note_reload(&applied);
         let generation = self.gateway.snapshot().generation();
         let retry_ms = retry_in.map(|pause| number(pause.as_millis()));
         match applied {
@@ -62,6 +67,24 @@ impl GatewayProcess {
                 tracing::error!(%error, generation, retry_ms, "the policy was not reloaded; the old one stays in force");
             }
         }
+    }
+
+    /// Notes the end of a reload for the admin socket.
+    fn note_reload(&self, applied: &Result<ReloadReport, ReloadError>) {
+        let (changes, error) = match applied {
+            Ok(applied) => (Some(applied.changes.len()), None),
+            // It goes on when the file is complete.
+            Err(ReloadError::Changing) => return,
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let time = rfc_3339(OffsetDateTime::now_utc());
+        let reload = ReloadStatus {
+            time,
+            changes,
+            error,
+        };
+        self.news
+            .send_modify(|news| news.last_reload = Some(reload));
     }
 
     fn report(&self, applied: ReloadReport, took: Duration) {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ebpf::{MOST_WORKERS, Role};
 use thiserror::Error;
@@ -79,6 +79,7 @@ struct PreparedProcess {
     watch: FileWatch,
     admin: Option<UnixListener>,
     program: Option<PathBuf>,
+    workers: usize,
 }
 
 /// What is reported of a start once the process serves, and the listeners that the service manager
@@ -124,6 +125,7 @@ impl PreparedProcess {
             watch,
             admin,
             program: settings.program,
+            workers: workers.get(),
         })
     }
 
@@ -147,9 +149,17 @@ impl PreparedProcess {
             watch,
             admin,
             program,
+            workers,
         } = self;
         let (asking, upgrade_requests) = mpsc::channel(1);
+        let news = watch::Sender::default();
         let control = AdminControl {
+            gateway: Arc::clone(&gateway),
+            policy: policy.clone(),
+            role,
+            workers,
+            started: (Instant::now(), SystemTime::now()),
+            news: news.subscribe(),
             upgrade_requests: asking,
         };
         let admin = match admin_path(&policy, gateway.snapshot().policy(), role) {
@@ -169,6 +179,7 @@ impl PreparedProcess {
             program,
             admin,
             upgrade_requests,
+            news,
             forwarded: watch::Sender::default(),
             end_passed_on: Arc::default(),
             descriptor_store: None,

@@ -18,8 +18,13 @@ impl GatewayProcess {
             let gateway = Arc::clone(&self.gateway);
             let orders = self.forwarded.subscribe();
             let end = Arc::clone(&self.end_passed_on);
-            self.tasks
-                .spawn(old_process.count_connections(gateway, orders, end, stay));
+            let news = self.news.clone();
+            news.send_modify(|news| news.old_process_drains = true);
+            let counting = old_process.count_connections(gateway, orders, end, stay);
+            self.tasks.spawn(async move {
+                counting.await;
+                news.send_modify(|news| news.old_process_drains = false);
+            });
             self.end_revoked_remote();
         }
     }
