@@ -10,12 +10,12 @@ use hyper::body::Bytes;
 use hyper::http::request;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::error::ErrorReport;
 use crate::upgrade_request::{UpgradeReport, UpgradeRequest};
 
 /// Failure of [`ask`].
@@ -35,12 +35,6 @@ pub enum AskError {
     /// The gateway refused the request, with this reason.
     #[error("{0}")]
     Refused(String),
-}
-
-/// Body of a refusal.
-#[derive(Debug, Deserialize)]
-struct ErrorBody {
-    error: String,
 }
 
 /// Time limit for the answer to a read: 30 s.
@@ -98,6 +92,6 @@ async fn request<T: DeserializeOwned>(
     if status == StatusCode::OK {
         return serde_json::from_slice(&body).map_err(|error| silent(&error));
     }
-    let refusal: ErrorBody = serde_json::from_slice(&body).map_err(|error| silent(&error))?;
+    let refusal: ErrorReport = serde_json::from_slice(&body).map_err(|error| silent(&error))?;
     Err(AskError::Refused(refusal.error))
 }

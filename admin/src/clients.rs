@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The clients of the policy in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ClientsReport {
     /// Generation of the policy in force.
     pub generation: u64,
@@ -13,6 +14,7 @@ pub struct ClientsReport {
 
 /// A client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ClientReport {
     /// Name of the client: the common name of its certificate.
     pub name: String,

@@ -5,9 +5,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
 use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::routes::{ROUTES, json};
+use crate::answer::json;
+
+/// The routes, as errors name them.
+pub(crate) const ROUTES: &str =
+    "GET /status, GET /groups, GET /upstreams, GET /clients, GET /openapi.json, POST /upgrade";
 
 /// Reason why a request at the admin socket was refused.
 #[derive(Debug, Error)]
@@ -38,6 +43,14 @@ pub enum AdminError {
     Upgrade(String),
 }
 
+/// Body of every answer with a status of 400 or more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
+pub struct ErrorReport {
+    /// Reason why the request was refused, in words.
+    pub error: String,
+}
+
 impl AdminError {
     fn status(&self) -> StatusCode {
         match self {
@@ -55,7 +68,7 @@ impl AdminError {
 
 impl IntoResponse for AdminError {
     fn into_response(self) -> Response<Body> {
-        let said = serde_json::json!({"error": self.to_string()});
-        json(self.status(), &said)
+        let error = self.to_string();
+        json(self.status(), &ErrorReport { error })
     }
 }

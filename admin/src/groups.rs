@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The groups of the policy in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct GroupsReport {
     /// Generation of the policy in force.
     pub generation: u64,
@@ -13,6 +14,7 @@ pub struct GroupsReport {
 
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct GroupReport {
     /// Name of the group.
     pub name: String,
@@ -32,6 +34,7 @@ pub struct GroupReport {
 
 /// The upstreams of all groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UpstreamsReport {
     /// Generation of the policy in force.
     pub generation: u64,
@@ -41,6 +44,7 @@ pub struct UpstreamsReport {
 
 /// An upstream of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UpstreamReport {
     /// Name of its group.
     pub group: String,

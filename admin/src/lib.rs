@@ -7,11 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod client;
 mod clients;
 mod control;
 mod error;
 mod groups;
+#[cfg(test)]
+mod openapi;
 mod routes;
 mod server;
 mod status;
@@ -20,7 +23,7 @@ mod upgrade_request;
 pub use client::{AskError, ask, read};
 pub use clients::{ClientReport, ClientsReport};
 pub use control::GatewayControl;
-pub use error::AdminError;
+pub use error::{AdminError, ErrorReport};
 pub use groups::{GroupReport, GroupsReport, UpstreamReport, UpstreamsReport};
 pub use server::AdminSocket;
 pub use status::{ConnectionCounts, ReloadStatus, StatusReport};

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Response, StatusCode};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
@@ -14,13 +13,13 @@ use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::answer::{json, json_text};
 use crate::control::GatewayControl;
 use crate::error::AdminError;
 use crate::upgrade_request::UpgradeRequest;
 
-/// The routes, as errors name them.
-pub(crate) const ROUTES: &str =
-    "GET /status, GET /groups, GET /upstreams, GET /clients, POST /upgrade";
+/// The description of all routes by `OpenAPI` 3.1. A test makes it from the types.
+const OPENAPI: &str = include_str!("../openapi.json");
 /// Time limit for the body of a request: 5 s.
 const BODY: Duration = Duration::from_secs(5);
 /// Size limit of a request's body: 64 KiB.
@@ -39,20 +38,15 @@ pub(crate) fn router<G: GatewayControl>(gateway: Arc<G>) -> Router {
         .route("/groups", read(G::groups))
         .route("/upstreams", read(G::upstreams))
         .route("/clients", read(G::clients))
+        .route("/openapi.json", get(openapi))
         .route("/upgrade", post(upgrade::<G>))
         .fallback(async || AdminError::Unknown)
         .method_not_allowed_fallback(async |method: Method| AdminError::Method(method))
         .with_state(gateway)
 }
 
-/// Returns an answer with a JSON body.
-pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Body::from(body))
-        .expect("the parts are valid")
+async fn openapi() -> Response<Body> {
+    json_text(StatusCode::OK, OPENAPI)
 }
 
 /// Returns the handler of a read. It runs on a thread of its own: a list of many clients takes longer

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// State of the process that serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct StatusReport {
     /// Version of the program.
     pub version: String,
@@ -35,6 +36,7 @@ pub struct StatusReport {
 
 /// The end of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ReloadStatus {
     /// Time of its end, in RFC 3339.
     pub time: String,
@@ -46,6 +48,7 @@ pub struct ReloadStatus {
 
 /// Numbers of connections by their stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ConnectionCounts {
     /// Open connections, those of old processes included.
     pub open: u32,

@@ -11,26 +11,31 @@ pub const USUAL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Body of a request to `POST /upgrade`; all fields are optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeRequest {
     /// Absolute path of the new process's program; the path that the gateway was started from if
     /// absent.
+    #[cfg_attr(test, schema(value_type = Option<String>))]
     pub binary: Option<PathBuf>,
     /// True for a trial: the new process is started, and ended as soon as it is ready.
     pub dry_run: bool,
-    /// Time limit in seconds for the new process to become ready; [`USUAL_TIMEOUT`] if absent.
+    /// Time limit in seconds for the new process to become ready; 60 if absent.
     pub timeout_seconds: Option<u64>,
 }
 
 /// Result of an [`UpgradeRequest`]: of an upgrade, or of a trial of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct UpgradeReport {
     /// True if it was only a trial.
     pub dry_run: bool,
     /// Path of the new process's program.
+    #[cfg_attr(test, schema(value_type = String))]
     pub binary: PathBuf,
     /// File that the path led to, with all symbolic links resolved.
     #[serde(default)]
+    #[cfg_attr(test, schema(value_type = String))]
     pub file: PathBuf,
     /// Version of the new process and contents of its policy.
     #[serde(flatten)]
@@ -47,6 +52,7 @@ pub struct UpgradeReport {
 
 /// Version of a process that is ready to serve, and contents of the policy that it has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(utoipa::ToSchema))]
 pub struct ReadySummary {
     /// Version of the program.
     pub version: String,

@@ -177,7 +177,8 @@ async fn an_unknown_path_or_method_is_answered_with_what_there_is() {
             "405",
             "the method DELETE is not allowed at this path; there is",
         ),
-        ("POST /status", "405", "GET /clients, POST /upgrade\""),
+        ("POST /status", "405", "GET /openapi.json, POST /upgrade\""),
+        ("GET /openapi.json", "200", "\"openapi\": \"3.1.0\""),
         ("GET /status?x=1", "200", "\"generation\":1"),
     ] {
         let head = format!("{request} HTTP/1.1\r\nhost: gateway\r\n\r\n");
