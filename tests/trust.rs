@@ -7,8 +7,9 @@ use certgen::{Authority, AuthoritySpec, IssuedCertificate, LeafSpec, Overwrite};
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::AlertDescription::{CertificateExpired, CertificateRevoked, DecryptError, UnknownCA};
 use time::{Duration, OffsetDateTime};
+use tls::claimed_certificate::ClaimedCertificate;
 
-use crate::harness::{Identity, Refusal, Upstream, World, source_of, until};
+use crate::harness::{Identity, Record, Refusal, Upstream, World, source_of, until};
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
@@ -57,9 +58,34 @@ async fn visit(
         Ok(_) => Ok(()),
         Err(refusal) => {
             let record = gateway.record(|record| source_of(record) == source).await;
+            says_when(&record);
             Err((refusal, record["reason"].as_str().unwrap().to_owned()))
         }
     }
+}
+
+/// Fails if the record of a chain that is out of date does not say since when or until when, and
+/// whose it is.
+fn says_when(record: &Record) {
+    let detail = record["detail"].as_str().unwrap();
+    let words = match record["reason"].as_str().unwrap() {
+        "certificate_expired" => ("a certificate expired 1 day ago, at 2", "Z"),
+        "certificate_not_yet_valid" => ("a certificate becomes valid in ", "Z"),
+        _ => return,
+    };
+    let said = detail
+        .strip_prefix("the certificate is not trusted: ")
+        .unwrap();
+    assert!(
+        said.starts_with(words.0) && said.ends_with(words.1),
+        "{said}"
+    );
+    assert!(
+        record["claimed_subject"]
+            .as_str()
+            .unwrap()
+            .contains("CN=alice")
+    );
 }
 
 fn refused(alert: rustls::AlertDescription, reason: &str) -> Result<(), (Refusal, String)> {
@@ -168,13 +194,23 @@ async fn whom_an_untrusted_certificate_names_is_recorded_as_a_claim() {
     let world = World::with_db(&[&db]);
     let gateway = world.start().await;
     let stranger = Authority::new(&AuthoritySpec::default()).unwrap();
-    let forged = Identity::of(&stranger, &alice(&stranger));
+    let leaf = alice(&stranger);
+    let forged = Identity::of(&stranger, &leaf);
     let refused = forged.visit(gateway.address, "db").await.unwrap_err();
     assert_eq!(refused, Refusal::Alert(UnknownCA));
     let record = gateway.record_with("unknown_authority").await;
     assert_eq!(record["claimed_client"], "alice");
     assert!(record["client"].is_null());
-    assert!(record["certificate"].is_string());
+    assert!(record["certificate"].is_null(), "that is for proven ones");
+    let text = |key: &str| record[key].as_str().unwrap();
+    let claimed = ClaimedCertificate::of(&leaf.certificate_der()).unwrap();
+    assert_eq!(
+        text("claimed_certificate"),
+        claimed.fingerprint().to_string()
+    );
+    assert_eq!(text("claimed_serial"), claimed.serial());
+    assert!(text("claimed_subject").contains("CN=alice"), "{record}");
+    assert_eq!(text("claimed_issuer"), claimed.issuer());
     assert_eq!(
         record["detail"],
         "the certificate is not trusted: no client authority of the gateway issued it"

@@ -10,6 +10,7 @@ use host::unique_id::UniqueId;
 use lb::Traffic;
 use peer::record_sampling::RefusalSubject;
 use policy::OpenedRecords;
+use tls::claimed_certificate::ClaimedCertificate;
 
 use crate::address::network;
 use crate::admission_wait::AdmissionWait;
@@ -156,15 +157,16 @@ impl Record {
             }
             _ => true,
         };
-        match &self.client {
-            Some(NamedClient::Proven(identity)) => RefusalSubject::Client(identity.name().as_str()),
-            Some(NamedClient::Claimed(claim)) if is_signed => {
-                RefusalSubject::Client(claim.name().as_str())
-            }
-            Some(NamedClient::Claimed(_)) | None => {
-                RefusalSubject::Source(network(self.source.ip()))
-            }
-        }
+        let named = match &self.client {
+            Some(NamedClient::Proven(identity)) => Some(identity),
+            Some(NamedClient::Claimed(claim)) => Some(claim).filter(|_| is_signed),
+            Some(NamedClient::Distrusted(client)) => client.identity.as_ref().filter(|_| is_signed),
+            None => None,
+        };
+        let source = || RefusalSubject::Source(network(self.source.ip()));
+        named.map_or_else(source, |identity| {
+            RefusalSubject::Client(identity.name().as_str())
+        })
     }
 
     fn reason(&self) -> &'static str {
@@ -174,10 +176,19 @@ impl Record {
     fn line(&self, event: RecordEvent) -> Vec<u8> {
         let (claim, identity) = match &self.client {
             Some(NamedClient::Claimed(claim)) => (Some(claim), None),
+            Some(NamedClient::Distrusted(client)) => (client.identity.as_ref(), None),
             Some(NamedClient::Proven(identity)) => (None, Some(identity)),
             None => (None, None),
         };
-        let ends = event != RecordEvent::Opened;
+        let distrusted = match &self.client {
+            Some(NamedClient::Distrusted(client)) => Some(&client.certificate),
+            Some(NamedClient::Claimed(_) | NamedClient::Proven(_)) | None => None,
+        };
+        let claimed_fingerprint = distrusted
+            .map(ClaimedCertificate::fingerprint)
+            .or(claim.map(Identity::fingerprint));
+        let progress = (event != RecordEvent::Opened).then(|| self.progress());
+        let reason = (event != RecordEvent::Opened).then(|| self.reason());
         let detail = self.outcome.as_ref().and_then(Outcome::detail);
         json_line(&RecordLine {
             event,
@@ -188,9 +199,11 @@ impl Record {
             sni: self.sni.as_deref(),
             claimed_client: claim.map(|claim| claim.name().as_str()),
             client: identity.map(|identity| identity.name().as_str()),
-            certificate: identity
-                .or(claim)
-                .map(|identity| identity.fingerprint().to_string()),
+            certificate: identity.map(|identity| identity.fingerprint().to_string()),
+            claimed_certificate: claimed_fingerprint.map(|print| print.to_string()),
+            claimed_subject: distrusted.map(ClaimedCertificate::subject),
+            claimed_issuer: distrusted.map(ClaimedCertificate::issuer),
+            claimed_serial: distrusted.map(ClaimedCertificate::serial),
             group: self.group.as_deref(),
             upstream: self.upstream,
             tries: self.tries,
@@ -198,8 +211,8 @@ impl Record {
             resumed: self.resumed.then_some(true),
             waited_seconds: self.wait.so_far().map(|time| time.as_secs_f64()),
             dialed_seconds: self.dialed.map(|time| time.as_secs_f64()),
-            progress: ends.then(|| self.progress()),
-            reason: ends.then(|| self.reason()),
+            progress,
+            reason,
             detail,
         })
     }

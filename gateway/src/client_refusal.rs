@@ -1,5 +1,7 @@
 //! The refusal of a client during its handshake, and the identity in its certificate.
 
+use tls::claimed_certificate::ClaimedCertificate;
+
 use crate::client_identity::Identity;
 use crate::rejection::Rejection;
 
@@ -15,9 +17,21 @@ pub struct ClientRefusal {
 /// Identity in a certificate, with or without proof.
 #[derive(Debug, Clone)]
 pub enum NamedClient {
+    /// The client presented a certificate that is the reason of its refusal: its chain is not
+    /// trusted, or it names no client.
+    Distrusted(Box<DistrustedClient>),
     /// The client presented the certificate, or a ticket for it, and has not proven that it has the
     /// key.
     Claimed(Identity),
     /// The client has proven that it has the certificate's key, or the secret of a ticket for it.
     Proven(Identity),
+}
+
+/// Client whose certificate is not accepted.
+#[derive(Debug, Clone)]
+pub struct DistrustedClient {
+    /// Identity in the certificate, if there is one.
+    pub identity: Option<Identity>,
+    /// What the certificate claims.
+    pub certificate: ClaimedCertificate,
 }

@@ -16,11 +16,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tls::CipherOrder;
+use tls::claimed_certificate::ClaimedCertificate;
 use tls::ticket::TicketContents;
 use tls::trust;
 
 use crate::client_identity::Identity;
-use crate::client_refusal::{ClientRefusal, NamedClient};
+use crate::client_refusal::{ClientRefusal, DistrustedClient, NamedClient};
 use crate::rejection::Rejection;
 use crate::snapshot::{GatewaySnapshot, Permit};
 
@@ -316,7 +317,7 @@ impl ClientCertVerifier for Verifier {
                 };
                 let refusal = ClientRefusal {
                     rejection: Some(rejection),
-                    client: claimed(leaf),
+                    client: distrusted(leaf),
                 };
                 (VerifierState::Refused(refusal), Err(error))
             }
@@ -360,12 +361,16 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Returns the identity in a certificate that is not trusted.
-fn claimed(leaf: &CertificateDer<'_>) -> Option<NamedClient> {
+/// Returns what the certificate of a client claims that is refused because of it.
+fn distrusted(leaf: &CertificateDer<'_>) -> Option<NamedClient> {
     if leaf.len() > trust::LARGEST_CHAIN {
         return None;
     }
-    Identity::of(leaf).ok().map(NamedClient::Claimed)
+    let client = DistrustedClient {
+        identity: Identity::of(leaf).ok(),
+        certificate: ClaimedCertificate::of(leaf)?,
+    };
+    Some(NamedClient::Distrusted(client.into()))
 }
 
 #[cfg(test)]

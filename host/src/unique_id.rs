@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Identifier in the form of a UUID of version 7 (RFC 9562): identifiers sort by the time in
 /// milliseconds at which they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UniqueId(u128);
+pub struct UniqueId(u64, u64);
 
 /// Maker of [`UniqueId`]s.
 ///
@@ -23,8 +23,8 @@ pub struct UniqueIdSource {
     next: AtomicU64,
 }
 
-const VERSION: u128 = 7 << 76;
-const VARIANT: u128 = 2 << 62;
+const VERSION: u64 = 7 << 12;
+const VARIANT: u64 = 2 << 62;
 const PREFIX_MASK: u16 = 0x0fff;
 const COUNTER_MASK: u64 = (1 << 62) - 1;
 
@@ -47,24 +47,28 @@ impl UniqueIdSource {
     pub fn next(&self) -> UniqueId {
         // A clock before 1970 counts as 1970.
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let millis = since.map_or(0, |since| since.as_millis()) & ((1 << 48) - 1);
-        let count = u128::from(self.next.fetch_add(1, Relaxed) & COUNTER_MASK);
-        let prefix = u128::from(self.prefix) << 64;
-        UniqueId(millis << 80 | VERSION | prefix | VARIANT | count)
+        let millis = since.map_or(0, |since| since.as_millis());
+        // It has 48 bits, which are enough until the year 10889.
+        let millis = u64::try_from(millis).unwrap_or(0);
+        let count = self.next.fetch_add(1, Relaxed) & COUNTER_MASK;
+        UniqueId(
+            millis << 16 | VERSION | u64::from(self.prefix),
+            VARIANT | count,
+        )
     }
 }
 
 impl fmt::Display for UniqueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |shift: u32, bits: u32| (self.0 >> shift) & ((1 << bits) - 1);
+        let Self(first, second) = self;
         write!(
             f,
             "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            part(96, 32),
-            part(80, 16),
-            part(64, 16),
-            part(48, 16),
-            part(0, 48)
+            first >> 32,
+            first >> 16 & 0xffff,
+            first & 0xffff,
+            second >> 48,
+            second & 0xffff_ffff_ffff
         )
     }
 }

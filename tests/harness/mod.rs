@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 pub(crate) use client::{Connection, Identity, Refusal, Returning};
 pub(crate) use flood::{Flood, STRANGERS};
-pub(crate) use gateway::{Gateway, destination_of, signal, source_of};
+pub(crate) use gateway::{Gateway, Record, destination_of, signal, source_of};
 pub(crate) use manager::Manager;
 pub(crate) use upstream::Upstream;
 pub(crate) use wire::Wire;

@@ -40,6 +40,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod claimed_certificate;
 #[expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,

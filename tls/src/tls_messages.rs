@@ -227,15 +227,21 @@ fn received(alert: AlertDescription) -> String {
 pub fn chain(error: &webpki::Error) -> String {
     use webpki::Error as E;
     match error {
-        E::CertExpired { not_after, .. } => {
-            format!("a certificate expired on {}", date(*not_after))
-        }
-        E::CertNotValidYet { not_before, .. } => {
-            format!("a certificate is not valid before {}", date(*not_before))
-        }
-        E::CrlExpired { next_update, .. } => {
-            format!("the revocation list expired on {}", date(*next_update))
-        }
+        E::CertExpired { time, not_after } => format!(
+            "a certificate expired {} ago, at {}",
+            span(*not_after, *time),
+            date(*not_after)
+        ),
+        E::CertNotValidYet { time, not_before } => format!(
+            "a certificate becomes valid in {}, at {}",
+            span(*time, *not_before),
+            date(*not_before)
+        ),
+        E::CrlExpired { time, next_update } => format!(
+            "the revocation list expired {} ago, at {}",
+            span(*next_update, *time),
+            date(*next_update)
+        ),
         other => plain(other).to_owned(),
     }
 }
@@ -288,6 +294,18 @@ fn plain(error: &webpki::Error) -> &'static str {
         | E::MalformedNameConstraint
         | E::InvalidNetworkMaskConstraint => "a certificate has names that cannot be checked",
         _ => "a certificate is malformed",
+    }
+}
+
+/// Returns the time between two moments in its largest unit, rounded down.
+fn span(from: UnixTime, to: UnixTime) -> String {
+    let seconds = to.as_secs().saturating_sub(from.as_secs());
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        86_400..172_800 => "1 day".to_owned(),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 

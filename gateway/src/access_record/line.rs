@@ -41,6 +41,14 @@ pub(super) struct RecordLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) certificate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claimed_certificate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claimed_subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claimed_issuer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claimed_serial: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) group: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) upstream: Option<SocketAddr>,

@@ -169,13 +169,34 @@ fn every_fault_of_a_chain_is_told_in_plain_words() {
     for error in chain_errors() {
         assert_plain(&chain(&error), &format!("{error:?}"));
     }
-    let [.., not_yet, _] = &*chain_errors() else {
-        panic!("there are some");
-    };
-    assert_eq!(
-        chain(not_yet),
-        "a certificate is not valid before 2023-11-14T22:13:20Z"
-    );
+}
+
+#[test]
+fn a_date_of_a_chain_is_told_with_the_time_since_or_until_then() {
+    use webpki::Error as W;
+    let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let then = 1_700_000_000;
+    for (seconds, span) in [
+        (0, "0 s"),
+        (7, "7 s"),
+        (60, "1 min"),
+        (2 * 3600 - 1, "1 h"),
+        (86_400, "1 day"),
+        (172_800, "2 days"),
+    ] {
+        let (time, not_after) = (at(then + seconds), at(then));
+        let expired = W::CertExpired { time, not_after };
+        let said = format!("a certificate expired {span} ago, at 2023-11-14T22:13:20Z");
+        assert_eq!(chain(&expired), said);
+        let (time, next_update) = (at(then + seconds), at(then));
+        let expired = W::CrlExpired { time, next_update };
+        let said = format!("the revocation list expired {span} ago, at 2023-11-14T22:13:20Z");
+        assert_eq!(chain(&expired), said);
+        let (time, not_before) = (at(then - seconds), at(then));
+        let early = W::CertNotValidYet { time, not_before };
+        let said = format!("a certificate becomes valid in {span}, at 2023-11-14T22:13:20Z");
+        assert_eq!(chain(&early), said);
+    }
 }
 
 #[test]
