@@ -22,7 +22,11 @@ async fn an_upstream_that_dies_is_left_out_and_one_that_comes_back_is_taken_in()
     }
 
     let address = a.die().await;
-    gateway.logged("upstream is down").await;
+    let down = gateway.logged("upstream is down").await;
+    assert_eq!(
+        (&down["healthy"], &down["upstreams"]),
+        (&1.into(), &2.into())
+    );
     let alice = world.identity("alice");
     for _ in 0..4 {
         assert_eq!(
@@ -287,6 +291,16 @@ async fn a_failed_dial_is_told_as_the_cause_too() {
     alice.visit(gateway.address, "db").await.unwrap_err();
     let down = gateway.logged("upstream is down").await;
     assert_eq!(down["cause"], "connection refused", "{down}");
+    assert_eq!(
+        (&down["healthy"], &down["upstreams"]),
+        (&0.into(), &1.into())
+    );
+    let none = gateway.logged("group has no healthy upstream").await;
+    assert_eq!(none["level"], "ERROR");
+    assert_eq!(
+        (&none["group"], &none["cause"]),
+        (&"db".into(), &"connection refused".into())
+    );
 }
 
 #[tokio::test]

@@ -293,6 +293,11 @@ impl Balancer {
         self.primaries.len() + self.backups.len()
     }
 
+    /// Returns the number of upstreams that are up and ready, or down and ready otherwise.
+    pub(crate) fn ready(&self) -> usize {
+        self.serving() + self.down.len()
+    }
+
     /// Returns the number of connections of the upstream, removed or not.
     pub(crate) fn active(&self, address: SocketAddr) -> u32 {
         self.members.get(&address).map_or(0, |member| member.active)

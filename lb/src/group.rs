@@ -23,6 +23,7 @@ use crate::limit::SharedName;
 use crate::no_lease::NoLease;
 use first_verdict::FirstVerdict;
 use probe_tasks::ProbeTasks;
+use report::GroupHealth;
 use state::GroupState;
 
 pub use status::UpstreamStatus;
@@ -243,8 +244,13 @@ impl UpstreamGroup {
         };
         self.first_verdict.settle(&book);
         let cause = book.cause(upstream).cloned();
+        let left = GroupHealth {
+            healthy: book.balancer.serving(),
+            upstreams: book.balancer.ready(),
+            is_without: !book.balancer.serves() && !book.is_undecided(),
+        };
         drop(book);
-        report::moved(&self.name, upstream, moved, cause.as_ref());
+        report::moved(&self.name, upstream, moved, cause.as_ref(), left);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::status::VacatedUpstream;
 use crate::cause::FailureCause;
@@ -11,18 +11,38 @@ use crate::health::UpstreamHealth;
 /// Most upstreams without connections that one change logs.
 const VACATED_NAMED: usize = 20;
 
-/// Logs that an upstream went up or down.
+/// How many upstreams of a group are healthy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GroupHealth {
+    /// Upstreams that are up and ready.
+    pub(super) healthy: usize,
+    /// Those, and the ones that are down.
+    pub(super) upstreams: usize,
+    /// True if no upstream is healthy, and none has yet to be decided about.
+    pub(super) is_without: bool,
+}
+
+/// Logs that an upstream went up or down, and what that leaves its group with.
 pub(super) fn moved(
     group: &str,
     upstream: SocketAddr,
     (from, to): (UpstreamHealth, UpstreamHealth),
     cause: Option<&FailureCause>,
+    left: GroupHealth,
 ) {
+    let GroupHealth {
+        healthy,
+        upstreams,
+        is_without,
+    } = left;
     match to {
-        UpstreamHealth::Up => info!(group, %upstream, "upstream is up"),
+        UpstreamHealth::Up => info!(group, %upstream, healthy, upstreams, "upstream is up"),
         UpstreamHealth::Down => {
             let cause = cause.map(FailureCause::to_string).unwrap_or_default();
-            warn!(group, %upstream, %from, cause, "upstream is down");
+            warn!(group, %upstream, %from, cause, healthy, upstreams, "upstream is down");
+            if is_without {
+                error!(group, upstreams, cause, "group has no healthy upstream");
+            }
         }
         UpstreamHealth::Unknown => {}
     }

@@ -246,7 +246,7 @@ impl GroupState {
         self.verdict_until.filter(|_| self.is_undecided())
     }
 
-    fn is_undecided(&self) -> bool {
+    pub(super) fn is_undecided(&self) -> bool {
         !self.balancer.serves() && self.upstreams.values().any(UpstreamEntry::is_undecided)
     }
 
