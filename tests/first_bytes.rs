@@ -67,6 +67,29 @@ async fn clients_of_other_protocols_are_named_in_their_records() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_says_nothing_at_all_is_named_so() {
+    let (_upstream, mut world, gateway) = gateway().await;
+    let socket = TcpStream::connect(gateway.address).await.unwrap();
+    drop(socket);
+    let record = gateway.record_with("handshake_abandoned").await;
+    assert_eq!(
+        record["detail"],
+        "the client disconnected before it sent a byte"
+    );
+    drop(gateway);
+    world.gateway_line("timeouts: {handshake: 200ms}");
+    let gateway = world.start().await;
+    let (answer, record) = begin(&gateway, b"").await;
+    assert_eq!(answer, b"");
+    assert_eq!(record["reason"], "handshake_timeout");
+    let detail = record["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("did not begin TLS in time: no bytes"),
+        "{detail}"
+    );
+}
+
 /// A `ClientHello` with these extensions, in one record.
 fn hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut body = vec![3, 3];

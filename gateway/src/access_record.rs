@@ -1,5 +1,7 @@
-//! Access records: one when the relay of a connection begins, and one at its end, on every path.
+//! Access records: one when the relay of a connection begins, one for each hour that it lasts, and
+//! one at the end, on every path.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use lb::Traffic;
 use peer::record_sampling::RefusalSubject;
 use policy::OpenedRecords;
 use tls::claimed_certificate::ClaimedCertificate;
+use tokio::time::sleep;
 
 use crate::address::network;
 use crate::admission_wait::AdmissionWait;
@@ -27,6 +30,9 @@ pub use outcome::Outcome;
 pub use recorder::Recorder;
 
 use line::{Addresses, Progress, RecordEvent, RecordLine, json_line};
+
+/// Interval of the records of a connection that stays open: 1 hour.
+const STILL_OPEN: Duration = Duration::from_hours(1);
 
 /// The access record of one connection. The record of its end writes itself when this is dropped,
 /// also during a panic.
@@ -138,7 +144,15 @@ impl Record {
     pub fn relay_begins(&mut self, opened: OpenedRecords) {
         self.is_relayed = true;
         if opened == OpenedRecords::Written {
-            self.recorder.write_opened(self.line(RecordEvent::Opened));
+            self.recorder.write_open(self.line(RecordEvent::Opened));
+        }
+    }
+
+    /// Writes a record of the open connection each [`STILL_OPEN`]. Never returns. Cancel safe.
+    pub(crate) async fn report_open(&self) -> Infallible {
+        loop {
+            sleep(STILL_OPEN).await;
+            self.recorder.write_open(self.line(RecordEvent::Open));
         }
     }
 
@@ -188,7 +202,7 @@ impl Record {
             .map(ClaimedCertificate::fingerprint)
             .or(claim.map(Identity::fingerprint));
         let progress = (event != RecordEvent::Opened).then(|| self.progress());
-        let reason = (event != RecordEvent::Opened).then(|| self.reason());
+        let reason = event.is_end().then(|| self.reason());
         let detail = self.outcome.as_ref().and_then(Outcome::detail);
         json_line(&RecordLine {
             event,

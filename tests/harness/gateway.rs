@@ -214,8 +214,9 @@ impl Gateway {
 
     /// Returns all records so far that are not of connections that are open.
     pub(crate) fn records(&self) -> Vec<Record> {
+        let is_of_open = |record: &Record| record["event"] == "opened" || record["event"] == "open";
         let all = self.all_records().into_iter();
-        all.filter(|record| record["event"] != "opened").collect()
+        all.filter(|record| !is_of_open(record)).collect()
     }
 
     /// Returns all records so far, without one that is still being written.

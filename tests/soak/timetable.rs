@@ -198,7 +198,7 @@ impl Stage {
         let text = std::fs::read_to_string(log).unwrap();
         for line in text.lines() {
             let record: serde_json::Value = serde_json::from_str(line).expect("a record is JSON");
-            if record["event"] == "opened" {
+            if record["event"] == "opened" || record["event"] == "open" {
                 continue;
             }
             let reason = record["reason"].as_str().unwrap_or("none");

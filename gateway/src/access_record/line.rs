@@ -13,12 +13,24 @@ use serde::Serialize;
 pub(super) enum RecordEvent {
     /// The relay of a connection begins.
     Opened,
+    /// A connection has been relayed for a further hour.
+    Open,
     /// A connection that was relayed has ended.
     Closed,
     /// A connection has ended without having been relayed.
     Refused,
     /// A source was banned.
     Banned,
+}
+
+impl RecordEvent {
+    /// Returns true if the event is the end of a connection.
+    pub(super) fn is_end(self) -> bool {
+        match self {
+            Self::Closed | Self::Refused => true,
+            Self::Opened | Self::Open | Self::Banned => false,
+        }
+    }
 }
 
 /// The fields of an access record as they are written. JSON escapes all characters that a peer put

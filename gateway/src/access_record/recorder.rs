@@ -78,7 +78,7 @@ impl Recorder {
     }
 
     /// Writes a record of a connection that is open. It never has counts of suppressed records.
-    pub(super) fn write_opened(&self, line: Vec<u8>) {
+    pub(super) fn write_open(&self, line: Vec<u8>) {
         self.sink.send(line);
     }
 

@@ -10,6 +10,10 @@ fn written(write: impl FnOnce(&Arc<Recorder>)) -> Vec<Value> {
     let files = GatewayFiles::with_clients("{}");
     let recorder = Arc::new(Recorder::new(files.sink()));
     write(&recorder);
+    read(&files, &recorder)
+}
+
+fn read(files: &GatewayFiles, recorder: &Recorder) -> Vec<Value> {
     recorder.sink().flush();
     let text = std::fs::read_to_string(files.dir().join("log")).unwrap();
     let lines = text.lines();
@@ -64,4 +68,30 @@ fn an_end_is_recorded_without_its_opening_if_openings_are_off() {
         record.end(Outcome::Finished);
     });
     assert_eq!(events(&records), ["closed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stays_open_is_recorded_each_hour_with_its_bytes() {
+    let files = GatewayFiles::with_clients("{}");
+    let recorder = Arc::new(Recorder::new(files.sink()));
+    let mut record = Record::begin(&recorder, ADDRESS, ADDRESS);
+    record.relay_begins(OpenedRecords::Written);
+    let a_while = STILL_OPEN * 3 + Duration::from_secs(1);
+    tokio::time::timeout(a_while, record.report_open())
+        .await
+        .unwrap_err();
+    record.end(Outcome::Finished);
+    drop(record);
+    let records = read(&files, &recorder);
+    assert_eq!(
+        events(&records),
+        ["opened", "open", "open", "open", "closed"]
+    );
+    for open in &records[1..4] {
+        assert_eq!(open["connection"], records[0]["connection"]);
+        for key in ["duration_seconds", "received_bytes", "sent_bytes"] {
+            assert!(open[key].is_number(), "{open}");
+        }
+        assert!(open.get("reason").is_none(), "{open}");
+    }
 }

@@ -40,7 +40,13 @@ impl RelaySession<'_> {
             return Outcome::Rejected(Rejection::Header(error));
         }
         record.relay_begins(self.opened_records);
-        match dialed.relay(client, &record.traffic()).await {
+        let traffic = record.traffic();
+        let relayed = tokio::select! {
+            biased;
+            relayed = dialed.relay(client, &traffic) => relayed,
+            never = record.report_open() => match never {},
+        };
+        match relayed {
             Ok(RelayEnd::Both) => Outcome::Finished,
             Ok(RelayEnd::ClientLeft) => Outcome::ClientLeft,
             Err(error) => Outcome::Broken(error),
