@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use thiserror::Error;
 
 use crate::fields::number::{positive, positive_pattern};
 use crate::fields::quote;
@@ -49,13 +50,30 @@ enum ParsedDuration {
     Other,
 }
 
-/// Reads a duration that must have an end: neither zero nor `unlimited`. `None` means that a
-/// problem was reported.
-pub(crate) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Duration> {
-    let text = scalar(node, problems)?;
+/// Reason why a text is not a duration, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct DurationError(String);
+
+/// Parses a duration in the form of the policy's file; it is not zero.
+///
+/// # Errors
+///
+/// The text is not of this form, is zero, or is longer than 32 years.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// assert_eq!(policy::parse_duration("14d"), Ok(Duration::from_hours(14 * 24)));
+/// let error = policy::parse_duration("14").expect_err("it has no unit");
+/// assert!(error.to_string().starts_with("`14` is not a duration; expected one such as `500ms`"));
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let said = quote(text);
-    let message = match parse(text) {
-        ParsedDuration::Duration(duration) => return Some(duration),
+    Err(DurationError(match parse(text) {
+        ParsedDuration::Duration(duration) => return Ok(duration),
         ParsedDuration::Zero => {
             format!("{said} is zero; expected a duration such as `5s`")
         }
@@ -69,9 +87,19 @@ pub(crate) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Optio
                 "{said} is not a duration; expected one such as `500ms`, `5s`, `10m`, `1h` or `2d`{extra}"
             )
         }
-    };
-    problems.report(node.at, message);
-    None
+    }))
+}
+
+/// Reads a duration that must have an end: neither zero nor `unlimited`. `None` means that a
+/// problem was reported.
+pub(crate) fn duration(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<Duration> {
+    match parse_duration(scalar(node, problems)?) {
+        Ok(duration) => Some(duration),
+        Err(error) => {
+            problems.report(node.at, error.to_string());
+            None
+        }
+    }
 }
 
 /// Reads a duration or `unlimited`, which is `Some(None)`. `None` means that a problem was

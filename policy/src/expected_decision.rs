@@ -1,5 +1,7 @@
 //! `tests:` of the policy: what must be true of it.
 
+use std::sync::Arc;
+
 use crate::client_name::ClientName;
 use crate::decide::Decision;
 use crate::fields::number::port;
@@ -88,11 +90,28 @@ fn read_test(node: &YamlNode<'_>, problems: &mut ProblemList) -> Option<PolicyTe
 }
 
 impl PolicyTest {
+    /// Returns the client and the group whose grant this test, which passes, expects; `None` if it
+    /// expects that a client is refused.
+    pub(crate) fn tested_grant(&self, policy: &Policy) -> Option<(&str, Arc<str>)> {
+        match self.decision(policy) {
+            Decision::Allow { group, .. } => Some((self.client.as_str(), Arc::clone(&group.name))),
+            Decision::Deny { .. } => None,
+        }
+    }
+
+    fn decision(&self, policy: &Policy) -> Decision {
+        policy.decide(&self.client, self.sni.as_deref(), self.port_of(policy))
+    }
+
+    /// Returns the port of the test: without one, the first that the gateway listens on.
+    fn port_of(&self, policy: &Policy) -> u16 {
+        self.port.unwrap_or(policy.gateway.listen[0].port())
+    }
+
     /// Reports a problem if the policy fails this test.
     pub(crate) fn check(&self, policy: &Policy, problems: &mut ProblemList) {
-        let port = self.port.unwrap_or(policy.gateway.listen[0].port());
-        let sni = self.sni.as_deref();
-        let decision = policy.decide(&self.client, sni, port);
+        let (sni, port) = (self.sni.as_deref(), self.port_of(policy));
+        let decision = self.decision(policy);
         let (expected, got) = match (&self.expected, &decision) {
             (
                 ExpectedDecision::Allow {

@@ -5,11 +5,10 @@ mod list;
 mod mapping;
 pub(crate) mod number;
 pub(crate) mod protocol;
-mod quote;
 pub(crate) mod text;
 mod word;
 
 pub(crate) use list::{list, list_by};
 pub(crate) use mapping::{MappingFields, entries, usual};
-pub(crate) use quote::{describe, quote};
+pub(crate) use policy_yaml::{describe, quote};
 pub(crate) use word::word;

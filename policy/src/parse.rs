@@ -15,6 +15,7 @@ use crate::gateway::{self, GatewayPolicy};
 use crate::group::GroupPolicy;
 use crate::group_index::GroupIndex;
 use crate::policy::Policy;
+use crate::positions::PolicyPositions;
 use crate::problem::{PolicyError, ProblemList, did_you_mean};
 use crate::read_groups::ReadGroups;
 use policy_yaml::{TextPosition, YamlNode, YamlRefusal};
@@ -76,6 +77,7 @@ pub(super) struct PolicyDraft {
     groups: Vec<Arc<GroupPolicy>>,
     clients: Vec<Arc<ClientPolicy>>,
     tests: Vec<PolicyTest>,
+    positions: PolicyPositions,
 }
 
 impl PolicyDraft {
@@ -105,6 +107,8 @@ impl PolicyDraft {
             clients: imbl::HashMap::new(),
             index: GroupIndex::default(),
             protocols: OrdMap::new(),
+            positions: self.positions,
+            warnings: Arc::default(),
         };
         for group in &self.groups {
             policy.put_group(group);
@@ -115,7 +119,8 @@ impl PolicyDraft {
         policy
     }
 
-    /// Returns `policy`, which was made of this draft, if it passes the draft's tests.
+    /// Returns `policy`, which was made of this draft, if it passes the draft's tests. It has its
+    /// warnings then.
     pub(super) fn tested(&self, policy: Policy) -> Result<Policy, PolicyError> {
         let mut problems = ProblemList::default();
         problems.name_files(&self.gateway.tls);
@@ -123,7 +128,7 @@ impl PolicyDraft {
             test.check(&policy, &mut problems);
         }
         if problems.is_empty() {
-            Ok(policy)
+            Ok(policy.warned(self.positions, &self.clients, &self.tests))
         } else {
             Err(problems.into_error(&self.file))
         }
@@ -174,6 +179,7 @@ fn read(file: &Arc<str>, root: &YamlNode<'_>, problems: &mut ProblemList) -> Opt
         groups: groups?.read,
         clients: clients?,
         tests,
+        positions: PolicyPositions::find(root),
     })
 }
 

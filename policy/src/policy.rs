@@ -9,6 +9,8 @@ use crate::client::ClientPolicy;
 use crate::gateway::GatewayPolicy;
 use crate::group::GroupPolicy;
 use crate::group_index::GroupIndex;
+use crate::positions::PolicyPositions;
+use crate::problem::Problem;
 
 /// One generation of the policy: the gateway's settings, groups and clients; immutable and cheap to
 /// clone.
@@ -24,6 +26,9 @@ pub struct Policy {
     /// The different lists of application protocols (ALPN) of the groups, each with the number of
     /// groups that have it.
     pub(crate) protocols: OrdMap<Arc<[Vec<u8>]>, usize>,
+    pub(crate) positions: PolicyPositions,
+    /// Warnings about the policy itself.
+    pub(crate) warnings: Arc<[Problem]>,
 }
 
 impl Policy {
@@ -68,6 +73,8 @@ impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
         let Self {
             file: _,
+            positions: _,
+            warnings: _,
             gateway,
             groups,
             clients,

@@ -22,6 +22,16 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    pub(crate) fn new((line, column): (u32, u32), message: String) -> Self {
+        Self {
+            line,
+            column,
+            message,
+        }
+    }
+}
+
 /// Problems of a policy or of the files that it names: the first 20 [`Problem`]s at most, in the
 /// order of the policy's file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -56,13 +66,8 @@ impl PolicyError {
     pub fn with(mut self, faults: impl IntoIterator<Item = (TlsFile, String)>) -> Self {
         let positions = self.files.as_ref().map(|files| &files.positions);
         let faults = faults.into_iter().map(|(file, message)| {
-            let TextPosition { line, column } =
-                positions.map_or_else(TextPosition::default, |positions| positions.at(file));
-            Problem {
-                line,
-                column,
-                message,
-            }
+            let at = positions.map_or_else(TextPosition::default, |positions| positions.at(file));
+            Problem::new((at.line, at.column), message)
         });
         self.problems.extend(faults);
         self.problems
@@ -140,11 +145,7 @@ impl ProblemList {
         let problems = self
             .found
             .into_iter()
-            .map(|(TextPosition { line, column }, message)| Problem {
-                line,
-                column,
-                message,
-            })
+            .map(|(at, message)| Problem::new((at.line, at.column), message))
             .collect();
         PolicyError {
             file: Arc::clone(file),

@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::list::list;
 use super::number::{number, positive, unquoted};
-use super::quote::{describe, quote};
 use super::text::scalar;
 use crate::format::kinds::ScalarFormat;
 use crate::ip_prefix::IpPrefix;
 use crate::problem::ProblemList;
 use policy_yaml::{YamlNode, YamlValue};
+use policy_yaml::{describe, quote};
 
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 /// Approximate pattern of an IPv6 address: the number of its groups is left to the parser.

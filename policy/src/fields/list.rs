@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::quote::describe;
 use crate::problem::ProblemList;
+use policy_yaml::describe;
 use policy_yaml::{YamlNode, YamlValue};
 
 /// Reads a list with at least one item and reports duplicates. `None` means that a problem was

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::quote::{describe, quote};
 use super::text::text;
 use crate::format::kinds::{FormatSection, KeyDefault};
 use crate::problem::{ProblemList, did_you_mean};
 use policy_yaml::{TextPosition, YamlNode, YamlValue};
+use policy_yaml::{describe, quote};
 
 /// Number of keys above which a mapping is not checked further once enough problems are found; more
 /// than any section has.

@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use serde_json::json;
 
-use super::quote::quote;
 use super::text::scalar;
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
 use crate::quota::Quota;
+use policy_yaml::quote;
 use policy_yaml::{YamlNode, YamlValue};
 
 /// Version of the file's format.

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::quote::{describe, quote};
 use crate::client_name::{INVISIBLE, LONGEST_NAME};
 use crate::format::kinds::ScalarFormat;
 use crate::problem::ProblemList;
 use policy_yaml::{YamlNode, YamlValue};
+use policy_yaml::{describe, quote};
 
 pub(crate) static TEXT: ScalarFormat = ScalarFormat {
     name: "Text",

@@ -1,8 +1,8 @@
 //! Reads one of several words.
 
-use super::quote::quote;
 use super::text::scalar;
 use crate::problem::{ProblemList, did_you_mean};
+use policy_yaml::quote;
 use policy_yaml::{YamlNode, YamlValue};
 
 /// Reads one of several words and returns its value. `None` means that a problem was reported.

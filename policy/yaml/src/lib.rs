@@ -22,10 +22,12 @@
 mod chunks;
 mod layout;
 mod position;
+mod quote;
 mod tree;
 
 pub use layout::{CollectionStyle, LayoutNode, LayoutValue, layout};
 pub use position::TextPosition;
+pub use quote::{describe, quote};
 pub use tree::{YamlNode, YamlRefusal, YamlValue, is_nothing, plain};
 
 /// Reads the only document of a text; `None` if it has no value.

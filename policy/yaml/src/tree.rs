@@ -286,6 +286,20 @@ fn number(text: &str) -> serde_json::Value {
 }
 
 impl YamlNode<'_> {
+    /// Returns the position of the last of these keys, each in the mapping of the one before it.
+    pub fn key_at(&self, path: &[&str]) -> Option<TextPosition> {
+        let (mut node, mut at) = (self, None);
+        for key in path {
+            let YamlValue::Map(entries) = &node.value else {
+                return None;
+            };
+            let found = entries.iter().find(|(name, _)| name.scalar() == Some(*key));
+            let (name, value) = found?;
+            (node, at) = (value, Some(name.at));
+        }
+        at
+    }
+
     /// Returns the text of a scalar, without quotes; `None` for an absent value, a list or a
     /// mapping.
     pub fn scalar(&self) -> Option<&str> {

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use policy_yaml::{YamlNode, YamlValue};
+use crate::tree::{YamlNode, YamlValue};
 
 /// Largest number of characters of the file's text that a message quotes.
 const LONGEST_QUOTE: usize = 60;
 
 /// Describes a value for a message: the quoted scalar, or the kind of value.
-pub(crate) fn describe(node: &YamlNode<'_>) -> Cow<'static, str> {
+pub fn describe(node: &YamlNode<'_>) -> Cow<'static, str> {
     match &node.value {
         YamlValue::Nothing => "nothing".into(),
         YamlValue::Flag(text) | YamlValue::Number(text) | YamlValue::Text(text) => {
@@ -21,7 +21,7 @@ pub(crate) fn describe(node: &YamlNode<'_>) -> Cow<'static, str> {
 
 /// Quotes a text of the file in backticks: escaped, so that it is safe for a terminal, and cut
 /// after 60 characters.
-pub(crate) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(LONGEST_QUOTE)
