@@ -369,7 +369,7 @@ async fn check_reads_the_standard_input() {
         (
             world.policy(),
             0,
-            &format!("-:{own}: warning: gateway.tls.certificate: "),
+            "-:6:3: warning: groups.db: the gateway's certificate is not valid for db",
         ),
         (wrong.clone(), 1, "-:9:11: error: unknown key `gruops`"),
         (wrong, 1, &format!("-:{own}: error: cannot read absent.crt")),

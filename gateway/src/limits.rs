@@ -22,7 +22,7 @@ use crate::rejection::Rejection;
 mod descriptors;
 mod fair_table;
 
-pub use descriptors::warn_if_few_descriptors;
+pub use descriptors::possible_connections;
 
 use descriptors::{EACH, for_clients};
 use fair_table::{FairSlot, FairTable, TableBounds, TableFull};

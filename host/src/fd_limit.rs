@@ -29,6 +29,12 @@ pub fn raise() -> Option<u64> {
     }
 }
 
+/// Returns the hard limit, to which [`raise`] would raise the soft one; `None` if there is not a
+/// limit.
+pub fn hard() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
 /// Returns the number of open descriptors if fewer than 10 of `most` are left, which is too few to
 /// serve a client; otherwise `None`, also if `/proc` cannot be read.
 pub fn too_many_open(most: u64) -> Option<u64> {

@@ -6,6 +6,7 @@
 
 pub mod affinity;
 pub mod channel;
+pub mod directory;
 pub mod fd_limit;
 pub mod file;
 pub mod file_watch;

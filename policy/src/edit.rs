@@ -3,13 +3,10 @@
 //! The text is changed in single places, so comments and layout stay. The result is accepted only
 //! if the policy's parser reads from it the old policy with the grants, and nothing else.
 
-mod layout;
-
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use self::layout::NewGrant;
 use crate::change::PolicyChange;
 use crate::client::{self, ClientPolicy};
 use crate::client_name::ClientName;
@@ -18,6 +15,7 @@ use crate::fields::quote;
 use crate::parse::PolicyDraft;
 use crate::policy::Policy;
 use crate::problem::{PolicyError, ProblemList, did_you_mean};
+use policy_yaml::grant_layout::{self, NewGrant};
 use policy_yaml::{TextPosition, YamlNode, YamlValue};
 
 /// Largest number of groups that an error lists.
@@ -123,14 +121,14 @@ pub fn grant(
         let text = text.to_owned();
         return Ok(PolicyEdit { text, difference });
     }
-    let (text, new) = layout::edited(&base, &grants)
+    let (text, new) = grant_layout::edited(&base, &grants)
         .and_then(|text| {
             let new = PolicyDraft::read(file, &text).ok()?.policy();
             (new == meant).then_some((text, new))
         })
         .ok_or_else(|| EditError::Layout {
             file: file.to_owned(),
-            fragment: layout::fragment(&grants),
+            fragment: grant_layout::fragment(&grants),
         })?;
     // The tests of the old text have the positions that the user sees in the file.
     draft.tested(new).map_err(|told| EditError::Tests {
@@ -147,7 +145,7 @@ fn read(file: &str, text: &str) -> Result<(String, PolicyDraft), PolicyError> {
         Ok(draft) => return Ok((text.to_owned(), draft)),
         Err(error) => error,
     };
-    let completed = layout::with_clients(text);
+    let completed = grant_layout::with_clients(text);
     match PolicyDraft::read(file, &completed) {
         Ok(draft) => Ok((completed, draft)),
         Err(_) => Err(error),

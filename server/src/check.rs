@@ -7,10 +7,11 @@ use std::path::Path;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
+use crate::finding::{self, Finding, FindingScope};
 use crate::load::{self, LoadError};
-use crate::policy_warning::warnings;
 use gateway::loaded_policy::LoadedPolicy;
-use policy::LARGEST_FILE;
+use host::fd_limit;
+use policy::{LARGEST_FILE, PolicyKey};
 
 /// Findings of a check of a policy: errors, warnings, and a summary if the policy is valid; made by
 /// [`check()`].
@@ -25,6 +26,7 @@ pub(crate) struct CheckReport {
 /// One error or warning, with its position in the policy if it has one.
 #[derive(Debug, Serialize)]
 struct ReportedError {
+    file: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,8 +66,8 @@ fn load(file: &Path) -> Result<LoadedPolicy, LoadError> {
 }
 
 /// Checks a policy and the files that it names; `-` is the standard input. Errors are part of the
-/// report.
-pub(crate) fn check(file: &Path) -> CheckReport {
+/// report. With `access_log`, the directory of that file is checked too.
+pub(crate) fn check(file: &Path, access_log: Option<&Path>) -> CheckReport {
     let mut report = CheckReport {
         file: file.display().to_string(),
         errors: Vec::new(),
@@ -73,67 +75,79 @@ pub(crate) fn check(file: &Path) -> CheckReport {
         summary: None,
     };
     match load(file) {
-        Ok(loaded) => {
-            let policy = loaded.policy();
-            let places = &policy.gateway().tls.positions;
-            let findings = warnings(policy, loaded.tls(), UnixTime::now());
-            let reported = findings.iter().map(|finding| {
-                let (line, column) = places.position(finding.file());
-                ReportedError::at(line, column, finding.to_string())
-            });
-            report.warnings.extend(reported);
-            let (authorities, revocation_lists) = loaded.tls().trust().summary();
-            report.summary = Some(CheckSummary {
-                groups: policy.groups().count(),
-                clients: policy.clients().count(),
-                authorities,
-                revocation_lists,
-            });
-        }
-        Err(LoadError::Unreadable { source, .. }) => {
-            let message = format!("cannot read the policy: {source}");
-            report.errors.push(ReportedError::of_file(message));
-        }
-        Err(error) => match error.policy_error() {
-            Some(told) => {
-                let problems = told.problems().iter();
-                let problems = problems.map(|problem| {
-                    ReportedError::at(problem.line, problem.column, problem.message.clone())
-                });
-                report.errors.extend(problems);
-                let untold =
-                    (told.unreported() > 0).then(|| format!("and {} more", told.unreported()));
-                report.errors.extend(untold.map(ReportedError::of_file));
-            }
-            None => report
-                .errors
-                .push(ReportedError::of_file(error.to_string())),
-        },
+        Ok(loaded) => report.note_findings(&loaded, file, access_log),
+        Err(error) => report.note_error(&error),
     }
     report
 }
 
+impl CheckReport {
+    fn note_findings(&mut self, loaded: &LoadedPolicy, file: &Path, access_log: Option<&Path>) {
+        let policy = loaded.policy();
+        // The limit of this process is hardly that of the gateway's service: it is compared with
+        // what the policy says, not with a default.
+        let is_written = policy.position(PolicyKey::Connections).is_some();
+        let scope = FindingScope {
+            policy: file,
+            access_log,
+            descriptors: fd_limit::hard().filter(|_| is_written),
+        };
+        let now = UnixTime::now();
+        let mut findings = finding::ending(policy, loaded.tls(), now);
+        findings.extend(finding::standing(policy, loaded.tls(), &scope, now));
+        findings.sort_by_key(Finding::position);
+        let warnings = findings
+            .iter()
+            .map(|finding| self.at(finding.position(), finding.to_string()));
+        let warnings: Vec<_> = warnings.collect();
+        self.warnings.extend(warnings);
+        let (authorities, revocation_lists) = loaded.tls().trust().summary();
+        self.summary = Some(CheckSummary {
+            groups: policy.groups().count(),
+            clients: policy.clients().count(),
+            authorities,
+            revocation_lists,
+        });
+    }
+
+    fn note_error(&mut self, error: &LoadError) {
+        let errors: Vec<_> = match (error, error.policy_error()) {
+            (_, Some(told)) => {
+                let problems = told.problems().iter();
+                let problems = problems.map(|problem| {
+                    let position = (problem.line, problem.column);
+                    self.at(Some(position), problem.message.clone())
+                });
+                let untold =
+                    (told.unreported() > 0).then(|| format!("and {} more", told.unreported()));
+                let untold = untold.map(|message| self.at(None, message));
+                problems.chain(untold).collect()
+            }
+            (LoadError::Unreadable { source, .. }, None) => {
+                vec![self.at(None, format!("cannot read the policy: {source}"))]
+            }
+            (LoadError::Policy(_) | LoadError::Files { .. }, None) => {
+                vec![self.at(None, error.to_string())]
+            }
+        };
+        self.errors.extend(errors);
+    }
+
+    /// Creates an error or warning at a position in the policy, or about the file as a whole.
+    fn at(&self, position: Option<(u32, u32)>, message: String) -> ReportedError {
+        ReportedError {
+            file: self.file.clone(),
+            line: position.map(|(line, _)| line),
+            column: position.map(|(_, column)| column),
+            message,
+        }
+    }
+}
+
 impl ReportedError {
-    fn at(line: u32, column: u32, message: String) -> Self {
-        Self {
-            line: Some(line),
-            column: Some(column),
-            message,
-        }
-    }
-
-    /// Creates an error about the file as a whole.
-    fn of_file(message: String) -> Self {
-        Self {
-            line: None,
-            column: None,
-            message,
-        }
-    }
-
     /// Writes `FILE:LINE:COLUMN: KIND: MESSAGE`, a form that editors and other tools can follow.
-    fn write(&self, f: &mut fmt::Formatter<'_>, file: &str, kind: &str) -> fmt::Result {
-        let message = &self.message;
+    fn write(&self, f: &mut fmt::Formatter<'_>, kind: &str) -> fmt::Result {
+        let Self { file, message, .. } = self;
         match self.line.zip(self.column) {
             Some((line, column)) => writeln!(f, "{file}:{line}:{column}: {kind}: {message}"),
             None => writeln!(f, "{file}: {kind}: {message}"),
@@ -151,10 +165,10 @@ impl CheckReport {
 impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in &self.errors {
-            error.write(f, &self.file, "error")?;
+            error.write(f, "error")?;
         }
         for warning in &self.warnings {
-            warning.write(f, &self.file, "warning")?;
+            warning.write(f, "warning")?;
         }
         match &self.summary {
             Some(CheckSummary {

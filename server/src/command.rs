@@ -23,6 +23,7 @@ use policy;
 
 mod admin_socket;
 mod environment;
+mod expiring;
 mod grant;
 mod help;
 mod json_events;
@@ -35,11 +36,9 @@ mod steering;
 mod upgrade;
 
 use logging::LogArguments;
-use output::{AnswerFormat, FAILED, fail, say};
+use output::{AnswerFormat, DIFFERS, FAILED, fail, say};
 use steering::{BansReport, BindingsReport};
 
-/// Exit code: `diff` found a difference, or `explain` says denied.
-const DIFFERS: u8 = 3;
 /// Exit code: the gateway was ended, and connections were cut off.
 const CUT_OFF: u8 = 4;
 
@@ -79,9 +78,17 @@ enum PortcullisCommand {
         /// File of the policy; `-` is standard input.
         #[arg(default_value = "policy.yaml")]
         file: PathBuf,
+        /// Also check the directory of this file, as for `run --access-log`.
+        #[arg(long)]
+        access_log: Option<PathBuf>,
         #[command(flatten)]
         format: AnswerFormat,
     },
+    /// List the certificates and revocation lists of a policy that end soon or have ended.
+    ///
+    /// The gateway's own certificate with its chain, the client authorities, and the revocation
+    /// lists in effect. The soonest comes first.
+    Expiring(expiring::ExpiringArguments),
     /// Explain whether a client may reach a name, by which line of the policy, and within which
     /// limits.
     Explain {
@@ -208,7 +215,12 @@ impl CommandLine {
             PortcullisCommand::Demo { arguments, logging } => {
                 logging.logged("off", || show(&arguments))
             }
-            PortcullisCommand::Check { file, format } => verdict(&check::check(&file), format),
+            PortcullisCommand::Check {
+                file,
+                access_log,
+                format,
+            } => verdict(&check::check(&file, access_log.as_deref()), format),
+            PortcullisCommand::Expiring(arguments) => expiring::expiring(&arguments),
             PortcullisCommand::Explain {
                 client,
                 sni,
@@ -287,10 +299,12 @@ fn serve(arguments: RunArguments) -> ExitCode {
     } else {
         Role::Primary
     };
+    let access_log = arguments.access_log;
     let settings = RunSettings {
         policy: arguments.policy,
         workers: arguments.workers,
         records,
+        access_log: (access_log.as_os_str() != "-").then_some(access_log),
         instance: Some((arguments.instance.pin_dir(), role)),
         program: program::started_from(),
     };

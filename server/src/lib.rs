@@ -7,8 +7,9 @@
 mod check;
 pub mod command;
 mod demo;
+mod expiring;
+mod finding;
 mod load;
-mod policy_warning;
 mod run;
 mod table;
 #[cfg(test)]

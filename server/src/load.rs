@@ -122,6 +122,17 @@ pub(crate) fn read_next(path: &Path, in_force: &GatewaySnapshot) -> Result<NextP
     Ok(NextPolicy::new(next, tls))
 }
 
+/// Like [`read`], but accepts certificates and lists that have ended.
+///
+/// # Errors
+///
+/// Those of [`read`], except those about dates.
+pub(crate) fn read_whatever_dates(path: &Path) -> Result<LoadedPolicy, LoadError> {
+    let policy = parse(path, &text(path)?);
+    let (policy, tls) = with_files(policy, base(path), |policy| policy, TlsSettings::read)?;
+    Ok(LoadedPolicy::new(policy, tls))
+}
+
 /// Reads and checks the policy's file only, without the files that it names.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ mod admin_control;
 mod draining;
 mod end;
 mod files;
+mod finding_log;
 mod first_verdicts;
 mod hand_over;
 mod listen_retry;

@@ -47,6 +47,8 @@ pub mod claimed_certificate;
     reason = "it moves bytes between the record layer and the client's socket"
 )]
 pub mod client_stream;
+pub mod dated_item;
+pub mod expiry;
 mod faults;
 pub mod files;
 pub mod first_bytes;
@@ -69,6 +71,7 @@ mod socket;
 mod suites;
 pub mod ticket;
 pub mod tls_messages;
+pub mod told_notices;
 pub mod trust;
 
 pub use faults::{TlsError, TlsFault};

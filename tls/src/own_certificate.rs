@@ -9,13 +9,14 @@ use rustls_pki_types::{
 use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::dated_item::{DatedItem, DatedKind};
+use crate::expiry::Lifetime;
 use crate::faults::TlsError;
 use crate::files::{SettingsFile, SettingsFinding};
+use crate::identity::Fingerprint;
 use crate::trust::validity::ValidityPeriod;
 use crate::trust::{self, ClientTrust, has_signed};
 
-/// Maximum number of missing names that a warning lists.
-const NAMES_SHOWN: usize = 5;
 /// Label that is checked in the place of `*`.
 const ANY_LABEL: &str = "any-name";
 
@@ -24,6 +25,8 @@ const ANY_LABEL: &str = "any-name";
 pub(crate) struct OwnCertificate {
     chain: Vec<CertificateDer<'static>>,
     validity: ValidityPeriod,
+    /// Each certificate of the chain with its dates.
+    dated: Vec<DatedItem>,
 }
 
 impl OwnCertificate {
@@ -61,7 +64,14 @@ impl OwnCertificate {
             return Err("is not for servers (no serverAuth)".to_owned());
         }
         let validity = ValidityPeriod::read(&parsed);
-        Ok(Self { chain, validity })
+        let dated = chain.iter().enumerate();
+        let dated = dated.filter_map(|(index, one)| dated_item(index, one));
+        let dated = dated.collect();
+        Ok(Self {
+            chain,
+            validity,
+            dated,
+        })
     }
 
     /// Returns the certificate itself, without the chain.
@@ -74,19 +84,31 @@ impl OwnCertificate {
         self.validity.lapse(now)
     }
 
-    /// Returns the warnings about the certificate: its dates, its chain, and those of `names` that
-    /// it lacks. A name may begin with `*.`.
-    pub(crate) fn warnings(
-        &self,
-        names: &[String],
-        trust: &ClientTrust,
-        now: UnixTime,
-    ) -> Vec<SettingsFinding> {
-        let dates = self.lapse(now).or_else(|| self.validity.ending(now));
-        dates
-            .into_iter()
-            .chain(self.missing_chain(trust))
-            .chain(self.missing_names(names))
+    /// Returns each certificate of the chain, with its dates.
+    pub(crate) fn dated(&self) -> &[DatedItem] {
+        &self.dated
+    }
+
+    /// Returns a test for names: true if clients that ask for the name accept the certificate
+    /// (RFC 9525, 6.3). A name may begin with `*.`, which is then checked as one label.
+    pub(crate) fn names(&self) -> impl Fn(&str) -> bool + use<'_> {
+        let leaf = EndEntityCert::try_from(self.leaf()).ok();
+        move |name| {
+            let name = match name.strip_prefix("*.") {
+                Some(parent) => format!("{ANY_LABEL}.{parent}"),
+                None => name.to_owned(),
+            };
+            let leaf = leaf.as_ref();
+            ServerName::try_from(name).map_or(true, |name| {
+                leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+            })
+        }
+    }
+
+    /// Returns the warnings about the chain.
+    pub(crate) fn warnings(&self, trust: &ClientTrust) -> Vec<SettingsFinding> {
+        let missing = self.missing_chain(trust).into_iter();
+        missing
             .map(|what| SettingsFinding::new(SettingsFile::Certificate, what))
             .collect()
     }
@@ -119,35 +141,29 @@ impl OwnCertificate {
             )
         })
     }
+}
 
-    /// Returns the warning about names of groups for which the certificate is not valid.
-    fn missing_names(&self, names: &[String]) -> Option<String> {
-        let leaf = EndEntityCert::try_from(self.leaf()).ok()?;
-        let is_missing = |name: &str| {
-            let name = match name.strip_prefix("*.") {
-                Some(parent) => format!("{ANY_LABEL}.{parent}"),
-                None => name.to_owned(),
-            };
-            ServerName::try_from(name)
-                .is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_err())
-        };
-        let missing: Vec<&str> = names
-            .iter()
-            .map(String::as_str)
-            .filter(|name| is_missing(name))
-            .collect();
-        let shown = missing[..missing.len().min(NAMES_SHOWN)].join(", ");
-        match missing.len() {
-            0 => None,
-            count if count > NAMES_SHOWN => Some(format!(
-                "is not valid for {count} names of groups, among them {shown}; clients that ask \
-                 for them fail"
-            )),
-            _ => Some(format!(
-                "is not valid for {shown}; clients that ask for these names fail"
-            )),
-        }
-    }
+/// Returns the certificate at this place of the chain, with its dates; `None` if it is malformed.
+fn dated_item(index: usize, certificate: &CertificateDer<'_>) -> Option<DatedItem> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let (kind, advice) = match index {
+        0 => (
+            DatedKind::ServerCertificate,
+            "clients refuse it after that; renew it",
+        ),
+        _ => (
+            DatedKind::ServerChain,
+            "clients may refuse the chain after that; replace it",
+        ),
+    };
+    Some(DatedItem {
+        kind,
+        advice,
+        file: SettingsFile::Certificate,
+        subject: parsed.subject().to_string(),
+        lifetime: Lifetime::of_certificate(ValidityPeriod::read(&parsed)),
+        fingerprint: Fingerprint::of(certificate),
+    })
 }
 
 /// Returns true if a certificate gives the address of its issuer's certificate (authority

@@ -12,6 +12,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 
+use crate::dated_item::DatedItem;
 use crate::faults::{TlsError, TlsFault, TlsFaults};
 use crate::files::{SettingsFile, SettingsFiles, SettingsFinding};
 use crate::identity::{CertificateIdentity, Fingerprint, IdentityError};
@@ -131,7 +132,11 @@ impl TlsSettings {
     }
 
     /// Reads the files, whatever their dates.
-    fn read(files: &SettingsFiles) -> Result<Self, Vec<TlsFault>> {
+    ///
+    /// # Errors
+    ///
+    /// One fault for each file that is not valid.
+    pub fn read(files: &SettingsFiles) -> Result<Self, Vec<TlsFault>> {
         let provider = Arc::new(provider());
         let mut faults = TlsFaults::default();
         let own = faults.note(
@@ -193,11 +198,25 @@ impl TlsSettings {
         self.own.leaf()
     }
 
-    /// Returns the warnings about the files now. `names` are those that clients will ask for.
-    pub fn warnings(&self, names: &[String], now: UnixTime) -> Vec<SettingsFinding> {
-        let mut findings = self.own.warnings(names, &self.trust, now);
+    /// Returns the warnings about the files now, except that something ends; see
+    /// [`TlsSettings::dated`].
+    pub fn warnings(&self, now: UnixTime) -> Vec<SettingsFinding> {
+        let mut findings = self.own.warnings(&self.trust);
         findings.extend(self.trust.warnings(now));
         findings
+    }
+
+    /// Returns all certificates and effective revocation lists, with the dates on which they end.
+    pub fn dated(&self) -> Vec<DatedItem> {
+        let mut dated = self.own.dated().to_vec();
+        dated.extend(self.trust.dated());
+        dated
+    }
+
+    /// Returns a test for names: true if clients that ask for the name accept the gateway's
+    /// certificate. A name may begin with `*.`, which is then checked as one label.
+    pub fn certificate_names(&self) -> impl Fn(&str) -> bool + use<'_> {
+        self.own.names()
     }
 
     /// Verifies a client's chain and returns the client that it names. A cached chain is not

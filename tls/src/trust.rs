@@ -8,6 +8,8 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::dated_item::{DatedItem, DatedKind};
+use crate::expiry::Lifetime;
 use crate::files::{ExpiredLists, SettingsFile, SettingsFinding};
 use crate::identity::Fingerprint;
 
@@ -191,7 +193,8 @@ impl ClientTrust {
                 line: section.line,
                 what,
             };
-            let (issuer, list) = VerifiedCrl::read(&section.der, &issuers).map_err(refused)?;
+            let (issuer, list) =
+                VerifiedCrl::read(&section.der, file, &issuers).map_err(refused)?;
             if let Some(unused) = self.revocations.add(issuer, list) {
                 let place = format!("{}:{}", path.display(), section.line);
                 self.findings
@@ -241,13 +244,30 @@ impl ClientTrust {
         (self.anchors.len(), lists.collect())
     }
 
-    /// Returns the current warnings about the authorities and their revocation lists.
+    /// Returns the current warnings about the authorities and their revocation lists, except that
+    /// they end.
     pub(crate) fn warnings(&self, now: UnixTime) -> Vec<SettingsFinding> {
         let mut findings = self.findings.clone();
         findings.extend(warnings::of_authorities(&self.authorities, now));
-        let lists = self.revocations.lists();
-        findings.extend(warnings::of_lists(lists, self.expired_lists, now));
         findings
+    }
+
+    /// Returns the authorities that are not revoked, and the effective revocation lists, with their
+    /// dates.
+    pub(crate) fn dated(&self) -> Vec<DatedItem> {
+        let authorities = self.authorities.iter().zip(&self.content);
+        let authorities = authorities.filter(|(authority, _)| !authority.is_revoked);
+        let authorities = authorities.map(|(authority, fingerprint)| DatedItem {
+            kind: DatedKind::ClientAuthority,
+            file: SettingsFile::ClientCa,
+            subject: authority.name.clone(),
+            lifetime: Lifetime::of_certificate(authority.period),
+            fingerprint: *fingerprint,
+            advice: "its clients are refused after that; add its successor to the file",
+        });
+        let lists = self.revocations.lists();
+        let lists = lists.map(|list| list.dated(self.expired_lists));
+        authorities.chain(lists).collect()
     }
 
     /// Returns true if the other trust has the same contents, so that it verifies every chain with

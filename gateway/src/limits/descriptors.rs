@@ -1,7 +1,5 @@
 //! The share of the process's file descriptors that clients may use.
 
-use policy::Quota;
-
 /// Descriptors of one connection: the client's socket and the upstream's.
 pub(super) const EACH: usize = 2;
 /// Descriptors that are reserved, at least: listeners, logs, probes, a reload's files and the admin
@@ -16,23 +14,7 @@ pub(super) fn for_clients(descriptors: u64) -> u64 {
     descriptors - kept.min(descriptors / 2)
 }
 
-/// Logs a warning if the policy allows more connections than `descriptors` do.
-pub fn warn_if_few_descriptors(descriptors: Option<u64>, connections: Quota) {
-    let Some(descriptors) = descriptors else {
-        return;
-    };
-    let possible = for_clients(descriptors) / EACH as u64;
-    let limit = match connections {
-        Quota::Unlimited => None,
-        Quota::AtMost(most) => Some(u64::from(most.get())),
-    };
-    if limit.is_none_or(|limit| limit > possible) {
-        tracing::warn!(
-            descriptors,
-            possible,
-            limit,
-            "the open-file limit is too low for gateway.limits.connections; raise the hard limit \
-             (LimitNOFILE=), or lower the number of connections"
-        );
-    }
+/// Returns how many connections `descriptors` are enough for, beside those that are reserved.
+pub fn possible_connections(descriptors: u64) -> u64 {
+    for_clients(descriptors) / EACH as u64
 }

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod chunks;
+pub mod grant_layout;
 mod layout;
 mod position;
 mod quote;

@@ -6,7 +6,7 @@ Exit codes:
   0  success; the gateway drained in time
   1  failure, or not valid
   2  wrong usage
-  3  `diff` found a difference, or `explain` says denied
+  3  `diff` found a difference, `explain` says denied, or `expiring` found something
   4  the gateway drained, but cut connections off at the deadline";
 /// Signals, after the help of `run`.
 pub(super) const SIGNALS: &str = "\

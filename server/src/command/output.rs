@@ -9,6 +9,8 @@ use serde::Serialize;
 
 /// Exit code: failed, or not valid.
 pub(super) const FAILED: u8 = 1;
+/// Exit code: `diff` found a difference, `explain` says denied, or `expiring` found something.
+pub(super) const DIFFERS: u8 = 3;
 
 /// Form in which a command prints its answer: text for people, or JSON.
 #[derive(Debug, Clone, Copy, Args)]

@@ -80,6 +80,7 @@ impl DemoSetup {
             policy: path.clone(),
             workers: Some(WORKERS),
             records: sink,
+            access_log: None,
             // An instance of its own, so that gateways that serve here are not disturbed.
             instance: PinDir::new(Path::new(BPFFS), &format!("demo-{}", std::process::id()))
                 .map(|pin_dir| (pin_dir, Role::Primary)),

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admin_control::{PendingRequest, ProcessNews};
 use super::files::admin_path;
+use super::finding_log::FindingLog;
 use super::reload::ReloadThread;
 use super::shutdown::GatewayShutdown;
 use crate::upgrade::{ForwardedCommands, ParentLink};
@@ -46,6 +47,7 @@ pub(crate) struct GatewayProcess {
     /// Link to the process that was started first, if that stays as the parent of all later ones.
     pub(super) parent: Option<ParentLink>,
     pub(super) state: ServiceState,
+    pub(super) findings: Arc<FindingLog>,
 }
 
 /// Which process serves, and which one decides about this one's connections.

@@ -8,7 +8,6 @@ use time::OffsetDateTime;
 use super::admin_control::rfc_3339;
 use super::process::{GatewayProcess, ServiceState};
 use super::reload::{ReloadError, ReloadEvent, ReloadOutcome};
-use crate::policy_warning::warnings;
 use admin::AdminSocket;
 use gateway::Gateway;
 use gateway::reload::ReloadReport;
@@ -106,7 +105,8 @@ impl GatewayProcess {
             apply_us = number(in_force.as_micros()),
             "policy reloaded"
         );
-        log_warnings(&self.gateway);
+        log_authorities(&self.gateway);
+        self.findings.log(&self.gateway);
         let wanted = self.admin_path();
         let open = self.admin.as_ref().map(AdminSocket::path);
         if self.state == ServiceState::Serving && wanted.as_deref() != open {
@@ -119,9 +119,8 @@ impl GatewayProcess {
     }
 }
 
-/// Logs the certificate authorities and revocation lists in force, and the warnings about the
-/// policy's files.
-pub(super) fn log_warnings(gateway: &Gateway) {
+/// Logs the certificate authorities and revocation lists in force.
+pub(super) fn log_authorities(gateway: &Gateway) {
     let running = gateway.snapshot();
     let (authorities, lists) = running.tls().trust().summary();
     tracing::info!(
@@ -129,14 +128,6 @@ pub(super) fn log_warnings(gateway: &Gateway) {
         lists = lists.join(", "),
         "client authorities in force"
     );
-    let now = rustls_pki_types::UnixTime::now();
-    for finding in warnings(running.policy(), running.tls(), now) {
-        tracing::warn!(
-            at = finding.subject(),
-            finding = finding.what(),
-            "the policy's files need attention"
-        );
-    }
 }
 
 /// Converts a number for a log event: one of 128 bits would be written as text. Larger values

@@ -17,6 +17,8 @@ pub(crate) struct RunSettings {
     pub workers: Option<NonZeroUsize>,
     /// Output of the access records.
     pub records: Sink,
+    /// Path of the access log, if it is a file.
+    pub(crate) access_log: Option<PathBuf>,
     /// Directory where the steering programs are pinned, and the gateway's role there; if absent,
     /// nothing is steered.
     pub instance: Option<(PinDir, Role)>,

@@ -10,22 +10,21 @@ use std::time::{Duration, Instant, SystemTime};
 use ebpf::{MOST_WORKERS, Role};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::admin_control::AdminControl;
 use super::files::{admin_path, files};
+use super::finding_log::FindingLog;
 use super::first_verdicts::first_verdicts;
 use super::listen_retry::prepare;
 use super::process::{GatewayProcess, ServiceState};
-use super::reload_report::{log_warnings, number};
+use super::reload_report::{log_authorities, number};
 use super::settings::{RunSettings, StartKind};
 use super::shutdown::GatewayShutdown;
 use crate::load::{self, LoadError};
 use crate::upgrade::{InheritError, MESSAGE_SET, OldProcess};
 use admin::{AdminSocket, ReadySummary};
 use gateway::access_record::Recorder;
-use gateway::limits::warn_if_few_descriptors;
 use gateway::loaded_policy::LoadedPolicy;
 use gateway::{Gateway, GatewayStartError, PreparedGateway};
 use host::fd_limit;
@@ -33,9 +32,6 @@ use host::file_watch::FileWatch;
 use host::inherited_listeners::InheritedListeners;
 use host::systemd::{self, DescriptorStore, NotifyState};
 use policy::Policy;
-
-/// Interval of [`log_warnings`] for certificates and lists that expire soon: 24 h.
-const REMIND: Duration = Duration::from_hours(24);
 
 /// Reason why a gateway did not start.
 #[derive(Debug, Error)]
@@ -80,14 +76,13 @@ struct PreparedProcess {
     admin: Option<UnixListener>,
     program: Option<PathBuf>,
     workers: usize,
+    findings: FindingLog,
 }
 
 /// What is reported of a start once the process serves, and the listeners that the service manager
 /// keeps.
 struct StartReport {
     descriptor_store: Option<DescriptorStore>,
-    /// Limit of the process's file descriptors, if it is known.
-    descriptors: Option<u64>,
     /// Time that it took to read the policy and its files.
     load_time: Duration,
 }
@@ -120,6 +115,7 @@ impl PreparedProcess {
         Ok(Self {
             gateway,
             prepared,
+            findings: FindingLog::new(settings.policy.clone(), settings.access_log),
             policy: settings.policy,
             role,
             watch,
@@ -150,6 +146,7 @@ impl PreparedProcess {
             admin,
             program,
             workers,
+            findings,
         } = self;
         let (asking, upgrade_requests) = mpsc::channel(1);
         let news = watch::Sender::default();
@@ -186,6 +183,7 @@ impl PreparedProcess {
             shutdown: GatewayShutdown::default(),
             parent: None,
             state: ServiceState::Serving,
+            findings: Arc::new(findings),
         };
         Ok((process, watch))
     }
@@ -250,7 +248,6 @@ impl GatewayProcess {
     fn report_start(&mut self, report: StartReport) {
         let StartReport {
             descriptor_store,
-            descriptors,
             load_time,
         } = report;
         if descriptor_store.is_some() {
@@ -259,11 +256,12 @@ impl GatewayProcess {
         self.descriptor_store = descriptor_store;
         self.keep_listeners();
         self.tell(&[NotifyState::Ready]);
-        self.announce(load_time, descriptors);
-        self.remind();
+        self.announce(load_time);
+        let (findings, gateway) = (Arc::clone(&self.findings), Arc::clone(&self.gateway));
+        self.tasks.spawn(findings.follow(gateway));
     }
 
-    fn announce(&self, took: Duration, descriptors: Option<u64>) {
+    fn announce(&self, took: Duration) {
         let running = self.gateway.snapshot();
         let policy = running.policy();
         let listening: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
@@ -274,8 +272,8 @@ impl GatewayProcess {
             load_ms = number(took.as_millis()),
             "policy in force"
         );
-        log_warnings(&self.gateway);
-        warn_if_few_descriptors(descriptors, policy.gateway().limits.connections);
+        log_authorities(&self.gateway);
+        self.findings.log(&self.gateway);
         if listening.is_empty() {
             tracing::info!("standing by: steered connections come here while there is no primary");
             return;
@@ -284,20 +282,6 @@ impl GatewayProcess {
             addresses = listening.join(" "),
             "serving TLS 1.3 with client certificates"
         );
-    }
-
-    /// Starts a task that logs once a day the warnings about the policy's files, such as
-    /// certificates that expire soon.
-    fn remind(&self) {
-        let gateway = Arc::clone(&self.gateway);
-        self.tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = sleep(REMIND) => log_warnings(&gateway),
-                    () = gateway.shared().closing() => return,
-                }
-            }
-        });
     }
 }
 
@@ -317,16 +301,16 @@ async fn load_and_bind(
     let loaded = load::read_noting(path, note)?;
     let load_time = begin.elapsed();
     let descriptor_store = systemd::keeps_listeners().then(|| DescriptorStore::new(&inherited));
-    let ready = PreparedProcess::new(settings, loaded, watch, inherited, kind).await?;
+    let mut ready = PreparedProcess::new(settings, loaded, watch, inherited, kind).await?;
     if let Some(most) = descriptors
         && let Some(open) = fd_limit::too_many_open(most)
     {
         return Err(StartError::Descriptors(open, most));
     }
     ready.gateway.shared().limits().set_descriptors(descriptors);
+    ready.findings.set_descriptors(descriptors);
     let report = StartReport {
         descriptor_store,
-        descriptors,
         load_time,
     };
     Ok((ready, report))

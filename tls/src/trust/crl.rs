@@ -14,6 +14,9 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::profile;
 use super::validity::{ValidityPeriod, seconds, unix};
+use crate::dated_item::{DatedItem, DatedKind};
+use crate::expiry::Lifetime;
+use crate::files::{ExpiredLists, SettingsFile};
 use crate::identity::Fingerprint;
 
 /// An authority as the issuer of lists ([`VerifiedCrl`]): a name and a public key.
@@ -56,6 +59,7 @@ pub(super) struct VerifiedCrl {
     /// Revoked serial numbers, as the contents of their DER.
     serials: HashSet<Box<[u8]>>,
     content: Fingerprint,
+    file: SettingsFile,
 }
 
 /// Identity of a list among those of its issuer: its scope and its version.
@@ -97,13 +101,15 @@ struct CrlScope {
 }
 
 impl VerifiedCrl {
-    /// Reads a list that one of these authorities signed, and returns it with its issuer.
+    /// Reads a list of this file that one of these authorities signed, and returns it with its
+    /// issuer.
     ///
     /// # Errors
     ///
     /// The list is malformed, is of a kind that is not supported, or was not signed by one of them.
     pub(super) fn read(
         der: &[u8],
+        file: SettingsFile,
         authorities: &[CertificateDer<'_>],
     ) -> Result<(CrlIssuer, Self), &'static str> {
         // webpki refuses everything that neither it nor this module can evaluate: critical
@@ -138,6 +144,7 @@ impl VerifiedCrl {
             },
             serials,
             content: Fingerprint::of(der),
+            file,
         };
         Ok((issuer, list))
     }
@@ -157,9 +164,21 @@ impl VerifiedCrl {
         unix(self.validity.not_after)
     }
 
-    /// Returns the warning about a list that has expired or expires soon.
-    pub(super) fn ending(&self, now: UnixTime) -> Option<String> {
-        self.validity.list_ending(now)
+    /// Returns the list with its dates.
+    pub(super) fn dated(&self, expired: ExpiredLists) -> DatedItem {
+        DatedItem {
+            kind: DatedKind::RevocationList,
+            file: self.file,
+            subject: self.to_string(),
+            lifetime: Lifetime::of_list(self.validity),
+            fingerprint: self.content,
+            advice: match expired {
+                ExpiredLists::Refuse => {
+                    "without a newer list all clients of this authority are refused after that"
+                }
+                ExpiredLists::Accept => "install a newer list",
+            },
+        }
     }
 
     /// Returns true if both lists are the same, byte for byte.

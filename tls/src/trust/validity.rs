@@ -1,16 +1,11 @@
-//! Validity periods of certificates and lists, and warnings before their end.
+//! Validity periods of certificates and lists.
 
 use std::time::Duration;
 
 use rustls_pki_types::UnixTime;
-use x509_parser::prelude::{ASN1Time, X509Certificate};
-
-/// Time before the end of a certificate at which warnings begin, in seconds: 14 days.
-const SOON: u64 = 14 * 24 * 60 * 60;
-/// Fraction of a revocation list's period that is left when warnings begin: a quarter. Lists are
-/// valid for hours or for months, and a new one is usually issued before half of the period is
-/// over.
-const LIST_SOON: u64 = 4;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use x509_parser::prelude::X509Certificate;
 
 /// Validity period in seconds of Unix time, including the last second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,29 +52,6 @@ impl ValidityPeriod {
             Err(_) => Some(format!("expired on {}", date(self.not_after))),
         }
     }
-
-    /// Returns the warning about a certificate that expires soon.
-    pub(crate) fn ending(self, now: UnixTime) -> Option<String> {
-        let left = self.not_after.saturating_sub(now.as_secs());
-        (left < SOON).then(|| format!("expires on {}", date(self.not_after)))
-    }
-
-    /// Returns the warning about a revocation list that has expired or expires soon. Its successor
-    /// is due at the end.
-    pub(crate) fn list_ending(self, now: UnixTime) -> Option<String> {
-        let (whole, left) = (
-            self.not_after.saturating_sub(self.not_before),
-            self.not_after.saturating_sub(now.as_secs()),
-        );
-        let end = date(self.not_after);
-        match left {
-            0 => Some(format!("expired on {end} (nextUpdate)")),
-            _ if left < SOON.min(whole / LIST_SOON) => {
-                Some(format!("expires on {end} (nextUpdate)"))
-            }
-            _ => None,
-        }
-    }
 }
 
 /// Converts a timestamp to seconds of Unix time; times before 1970 become 0.
@@ -92,11 +64,13 @@ pub(crate) fn unix(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
-/// Formats a time for people.
-fn date(seconds: u64) -> String {
-    let time = i64::try_from(seconds).unwrap_or(i64::MAX);
-    ASN1Time::from_timestamp(time)
-        .map_or_else(|_| "the end of time".to_owned(), |time| time.to_string())
+/// Formats seconds of Unix time in RFC 3339. A year of more than four digits is the end of time.
+pub(crate) fn date(seconds: u64) -> String {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "the end of time".to_owned())
 }
 
 #[cfg(test)]
@@ -105,52 +79,19 @@ mod tests {
 
     const DAY: u64 = 24 * 60 * 60;
 
-    /// What is said of something of these days: its state, its end, and its end if it is a list.
-    fn told(days: u64, now: u64) -> [Option<String>; 3] {
-        let validity = ValidityPeriod {
-            not_before: 100 * DAY,
-            not_after: (100 + days) * DAY,
-        };
-        let now = unix(now);
-        [
-            validity.lapse(now),
-            validity.ending(now),
-            validity.list_ending(now),
-        ]
-        .map(|told| told.map(|told| told.replace(&date(validity.not_after), "END")))
-    }
-
     #[test]
     fn the_first_and_the_last_second_are_valid() {
-        let begin = date(100 * DAY);
-        let early = format!("is not valid before {begin}");
-        assert_eq!(told(1, 100 * DAY - 1)[0], Some(early));
-        assert_eq!(told(1, 100 * DAY)[0], None);
-        assert_eq!(told(1, 101 * DAY)[0], None);
-        let late = "expired on END".to_owned();
-        assert_eq!(told(1, 101 * DAY + 1)[0], Some(late));
-        assert!(begin.contains("1970"), "{begin}");
-    }
-
-    #[test]
-    fn the_end_of_a_certificate_is_told_two_weeks_before() {
-        let end = 200 * DAY;
-        assert_eq!(told(100, end - 14 * DAY)[1], None);
-        let soon = Some("expires on END".to_owned());
-        assert_eq!(told(100, end - 14 * DAY + 1)[1], soon);
-        assert_eq!(told(100, end + DAY)[1], soon);
-    }
-
-    #[test]
-    fn the_end_of_a_list_is_told_in_its_last_quarter_and_two_weeks_before() {
-        let soon = Some("expires on END (nextUpdate)".to_owned());
-        for (days, before) in [(8, 2), (100, 14)] {
-            let end = (100 + days) * DAY;
-            assert_eq!(told(days, end - before * DAY)[2], None);
-            assert_eq!(told(days, end - before * DAY + 1)[2], soon);
-            assert_eq!(told(days, end - 1)[2], soon);
-            let over = Some("expired on END (nextUpdate)".to_owned());
-            assert_eq!(told(days, end)[2], over);
-        }
+        let period = ValidityPeriod {
+            not_before: 100 * DAY,
+            not_after: 101 * DAY,
+        };
+        let told = |now| period.lapse(unix(now));
+        let early = "is not valid before 1970-04-11T00:00:00Z".to_owned();
+        assert_eq!(told(100 * DAY - 1), Some(early));
+        assert_eq!(told(100 * DAY), None);
+        assert_eq!(told(101 * DAY), None);
+        let late = "expired on 1970-04-12T00:00:00Z".to_owned();
+        assert_eq!(told(101 * DAY + 1), Some(late));
+        assert_eq!(date(u64::MAX), "the end of time");
     }
 }

@@ -1,10 +1,9 @@
-//! Warnings about authorities and revocation lists.
+//! Warnings about authorities.
 
 use rustls_pki_types::UnixTime;
 
 use super::authority::ClientAuthority;
-use super::crl::VerifiedCrl;
-use crate::files::{ExpiredLists, SettingsFile, SettingsFinding};
+use crate::files::{SettingsFile, SettingsFinding};
 
 /// Returns the number of authorities that are valid at this time.
 pub(super) fn valid(authorities: &[ClientAuthority], now: UnixTime) -> usize {
@@ -12,7 +11,7 @@ pub(super) fn valid(authorities: &[ClientAuthority], now: UnixTime) -> usize {
     valid.filter(|one| one.period.check(now).is_ok()).count()
 }
 
-/// Returns the current warnings about the authorities.
+/// Returns the current warnings about the authorities, except that they end.
 pub(super) fn of_authorities(
     authorities: &[ClientAuthority],
     now: UnixTime,
@@ -24,39 +23,13 @@ pub(super) fn of_authorities(
         let what = format_args!("{} of {all} authorities are not valid now", all - valid);
         findings.push(SettingsFinding::new(file, what));
     }
-    for ClientAuthority {
-        name,
-        period,
-        is_revoked,
-        ..
-    } in authorities
-    {
-        let what = if *is_revoked {
-            Some("is on its issuer's revocation list: its clients are refused".to_owned())
-        } else {
-            let is_valid = period.check(now).is_ok();
-            is_valid.then(|| period.ending(now)).flatten()
-        };
-        findings.extend(what.map(|what| SettingsFinding::new(file, format_args!("{name} {what}"))));
-    }
+    let revoked = authorities.iter().filter(|one| one.is_revoked);
+    findings.extend(revoked.map(|ClientAuthority { name, .. }| {
+        let what = format_args!(
+            "{name} is on its issuer's revocation list: its clients are refused; remove it from \
+             the file"
+        );
+        SettingsFinding::new(file, what)
+    }));
     findings
-}
-
-/// Returns the current warnings about the effective revocation lists.
-pub(super) fn of_lists<'a>(
-    lists: impl Iterator<Item = &'a VerifiedCrl>,
-    expired: ExpiredLists,
-    now: UnixTime,
-) -> Vec<SettingsFinding> {
-    let refused = match expired {
-        ExpiredLists::Refuse => "; without a newer list all clients of this authority are refused",
-        ExpiredLists::Accept => "",
-    };
-    let ending = lists.filter_map(|list| Some((list, list.ending(now)?)));
-    ending
-        .map(|(list, what)| {
-            let what = format_args!("the list of {list} {what}{refused}");
-            SettingsFinding::new(SettingsFile::List(0), what)
-        })
-        .collect()
 }

@@ -7,6 +7,7 @@ use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 
 use super::bits;
+use crate::files::SettingsFile;
 use crate::trust::authority;
 use crate::trust::crl::VerifiedCrl;
 use crate::trust::tests::Files;
@@ -347,7 +348,10 @@ fn a_list_with_a_critical_number_or_key_identifier_is_refused() {
         ),
     ] {
         let list = list(subject, &key, &extensions);
-        match (VerifiedCrl::read(&list, &[authority.der().clone()]), says) {
+        match (
+            VerifiedCrl::read(&list, SettingsFile::List(0), &[authority.der().clone()]),
+            says,
+        ) {
             (Ok(_), None) => {}
             (Err(error), Some(says)) => assert!(error.contains(says), "{says}: {error}"),
             (result, _) => panic!("{says:?}: {result:?}"),

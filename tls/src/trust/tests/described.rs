@@ -74,12 +74,18 @@ fn an_operator_is_told_of_authorities_and_lists_that_end() {
         warnings.iter().map(|one| one.what.clone()).collect()
     };
     assert_eq!(told(UnixTime::now()), Vec::<String>::new());
-    let late = UnixTime::since_unix_epoch(Duration::from_secs(
-        UnixTime::now().as_secs() + 24 * 60 * 60,
-    ));
-    let told_late = told(late);
-    assert_eq!(told_late.len(), 1, "{told_late:?}");
-    assert!(told_late[0].contains("(nextUpdate)"), "{told_late:?}");
     let told_early = told(LONG_AGO);
     assert_eq!(told_early, ["2 of 2 authorities are not valid now"]);
+
+    let dated = trust.dated();
+    let kinds: Vec<_> = dated.iter().map(|one| one.kind).collect();
+    let authority = DatedKind::ClientAuthority;
+    assert_eq!(kinds, [authority, authority, DatedKind::RevocationList]);
+    assert_eq!(dated[2].file, SettingsFile::List(0));
+    let late = UnixTime::since_unix_epoch(Duration::from_secs(dated[2].lifetime.end()));
+    let ended = dated[2].describe(late);
+    assert!(ended.starts_with("the list of CN=one (number 1) expired on "));
+    assert!(ended.contains("(nextUpdate)"), "{ended}");
+    let ending = dated[2].describe(UnixTime::now());
+    assert!(ending.contains(" expires on "), "{ending}");
 }

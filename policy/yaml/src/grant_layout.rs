@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use policy_yaml::{CollectionStyle, LayoutNode, LayoutValue, is_nothing, layout};
+use crate::layout::{CollectionStyle, LayoutNode, LayoutValue, layout};
+use crate::tree::is_nothing;
 
 /// Indent of a new client if there is no other client to copy it from.
 const INDENT: &str = "  ";
@@ -15,11 +16,13 @@ const RESERVED: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", 
 
 /// Groups to be granted to one client.
 #[derive(Debug)]
-pub(super) struct NewGrant<'g> {
-    pub(super) client: &'g str,
-    pub(super) groups: Vec<&'g str>,
+pub struct NewGrant<'g> {
+    /// Name of the client.
+    pub client: &'g str,
+    /// Names of the groups.
+    pub groups: Vec<&'g str>,
     /// The client is in the policy, and only the groups are new.
-    pub(super) is_known: bool,
+    pub is_known: bool,
 }
 
 impl NewGrant<'_> {
@@ -45,7 +48,7 @@ fn quoted(name: &str) -> String {
 }
 
 /// Formats the section of a policy that makes the grants.
-pub(super) fn fragment(grants: &[NewGrant<'_>]) -> String {
+pub fn fragment(grants: &[NewGrant<'_>]) -> String {
     let entries = grants
         .iter()
         .map(|grant| format!("{INDENT}{}\n", grant.entry()));
@@ -53,14 +56,14 @@ pub(super) fn fragment(grants: &[NewGrant<'_>]) -> String {
 }
 
 /// Returns the text with an empty `clients:` section at its end.
-pub(super) fn with_clients(text: &str) -> String {
+pub fn with_clients(text: &str) -> String {
     let newline = newline(text);
     let gap = if text.ends_with('\n') { "" } else { newline };
     format!("{text}{gap}clients:{newline}")
 }
 
 /// Returns the text with the grants added; `None` if its layout has no place for one of them.
-pub(super) fn edited(text: &str, grants: &[NewGrant<'_>]) -> Option<String> {
+pub fn edited(text: &str, grants: &[NewGrant<'_>]) -> Option<String> {
     let root = layout(text)?;
     let (_, section) = root.get("clients")?;
     let mut edits = Vec::new();
