@@ -53,8 +53,8 @@ pub async fn ask(socket: &Path, upgrade: &UpgradeRequest) -> Result<UpgradeRepor
     request(socket, Request::post("/upgrade"), body).await
 }
 
-/// Reads what is at `path`, such as `/status`, from the gateway at the admin socket `socket`, within
-/// 30 s.
+/// Reads what is at `path`, such as `/status`, from the gateway at the admin socket `socket`,
+/// within 30 s.
 ///
 /// # Errors
 ///

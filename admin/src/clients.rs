@@ -28,7 +28,7 @@ pub struct ClientReport {
     pub waiting: usize,
     /// Largest rate of new connections, such as `5/s`; `null` if there is no limit.
     pub rate: Option<String>,
-    /// First end of a certificate in the chains of its open connections, in RFC 3339; `null` if this
-    /// process has no connection of it.
+    /// First end of a certificate in the chains of its open connections, in RFC 3339; `null` if
+    /// this process has no connection of it.
     pub certificate_ends: Option<String>,
 }

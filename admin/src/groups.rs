@@ -52,7 +52,8 @@ pub struct UpstreamReport {
     pub address: String,
     /// Health: `up`, `down`, or `unknown`.
     pub health: String,
-    /// Cause of its last failed probe, dial or relay; `null` if there was none since a probe passed.
+    /// Cause of its last failed probe, dial or relay; `null` if there was none since a
+    /// probe passed.
     pub cause: Option<String>,
     /// State by the policy: `ready`, `drain`, or `maint`.
     pub state: String,

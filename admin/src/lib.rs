@@ -1,9 +1,9 @@
 //! The admin socket, by which operators control the running gateway: HTTP with JSON (RFC 9112, RFC
 //! 8259), so that `curl --unix-socket` is a client too.
 //!
-//! It has the socket's server ([`AdminSocket`]), its client ([`read`] and [`ask`]), and the types of the
-//! requests and answers. What a request does is behind the trait [`GatewayControl`]: this crate
-//! knows no gateway, no policy and no TLS.
+//! It has the socket's server ([`AdminSocket`]), its client ([`read`] and [`ask`]), and the types
+//! of the requests and answers, with their tables. What a request does is behind the trait
+//! [`GatewayControl`]: this crate knows no gateway, no policy and no TLS.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod openapi;
 mod routes;
 mod server;
 mod status;
+mod tables;
 mod upgrade_request;
 
 pub use client::{AskError, ask, read};
@@ -27,4 +28,5 @@ pub use error::{AdminError, ErrorReport};
 pub use groups::{GroupReport, GroupsReport, UpstreamReport, UpstreamsReport};
 pub use server::AdminSocket;
 pub use status::{ConnectionCounts, ReloadStatus, StatusReport};
+pub use tables::{ClientsTable, GroupsTable, StatusLines, UpstreamsTable};
 pub use upgrade_request::{ReadySummary, USUAL_TIMEOUT, UpgradeReport, UpgradeRequest};

@@ -49,8 +49,8 @@ async fn openapi() -> Response<Body> {
     json_text(StatusCode::OK, OPENAPI)
 }
 
-/// Returns the handler of a read. It runs on a thread of its own: a list of many clients takes longer
-/// than other tasks of the thread that serves the socket should wait.
+/// Returns the handler of a read. It runs on a thread of its own: a list of many clients takes
+/// longer than other tasks of the thread that serves the socket should wait.
 fn read<G: GatewayControl, T: Serialize + 'static>(ask: fn(&G) -> T) -> MethodRouter<Arc<G>> {
     get(async move |State(gateway): State<Arc<G>>| {
         let answer = spawn_blocking(move || json(StatusCode::OK, &ask(&gateway)));

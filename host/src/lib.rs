@@ -22,5 +22,6 @@ pub mod replace;
 pub mod signals;
 pub mod socket_file;
 pub mod systemd;
+pub mod table;
 pub mod timestamp;
 pub mod unique_id;

@@ -31,7 +31,6 @@ mod log_filter;
 mod logging;
 mod output;
 mod read;
-mod read_tables;
 mod steering;
 mod upgrade;
 

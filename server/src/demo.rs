@@ -15,8 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use arguments::DemoArguments;
 pub(crate) use error::DemoError;
 
-use crate::table::terminal_width;
 use client::DemoVisit;
+use host::table::terminal_width;
 use result_row::{ResultRow, report};
 use setup::DemoSetup;
 

@@ -1,5 +1,6 @@
 //! `portcullis expiring`: the certificates and revocation lists of a policy that end soon.
 
+use host::table::{ColumnAlign, TextTable, terminal_width};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,6 @@ use rustls_pki_types::UnixTime;
 use serde::Serialize;
 
 use crate::load::{self, LoadError, base};
-use crate::table::{ColumnAlign, TextTable, terminal_width};
 use gateway::tls_files::settings_files;
 use tls::dated_item::DatedItem;
 use tls::files::{SettingsFile, SettingsFiles};

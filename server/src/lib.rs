@@ -11,7 +11,6 @@ mod expiring;
 mod finding;
 mod load;
 mod run;
-mod table;
 #[cfg(test)]
 #[path = "../../gateway/src/test_support.rs"]
 #[expect(dead_code, reason = "tests of the process need the files alone")]

@@ -1,16 +1,19 @@
-//! `portcullis status`, `groups`, `upstreams` and `clients`: what the running gateway says of itself.
+//! `portcullis status`, `groups`, `upstreams` and `clients`: what the running gateway says of
+//! itself.
 
 use std::fmt;
 use std::process::ExitCode;
 
-use admin::{ClientsReport, GroupsReport, StatusReport, UpstreamsReport};
+use admin::{
+    ClientsReport, ClientsTable, GroupsReport, GroupsTable, StatusLines, StatusReport,
+    UpstreamsReport, UpstreamsTable,
+};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::admin_socket::{SocketArguments, next_step};
 use super::output::{AnswerFormat, fail};
-use super::read_tables::{ClientsTable, GroupsTable, StatusLines, UpstreamsTable};
 
 /// Commands that read from the running gateway, through its admin socket.
 #[derive(Debug, Subcommand)]

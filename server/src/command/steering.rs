@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::output::{AnswerFormat, FAILED, fail, say};
-use crate::table::{ColumnAlign, TextTable, terminal_width};
 use gateway::steering::other_programs_warning;
+use host::table::{ColumnAlign, TextTable, terminal_width};
 
 /// Which steering instance is meant.
 #[derive(Debug, Args)]

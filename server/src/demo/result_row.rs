@@ -1,6 +1,6 @@
 //! The demo's table: each client's visit and its result.
 
-use crate::table::{ColumnAlign, TextTable};
+use host::table::{ColumnAlign, TextTable};
 
 /// Row of the table: one client's visit and its result.
 #[derive(Debug)]

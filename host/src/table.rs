@@ -10,7 +10,7 @@ const GAP: usize = 2;
 
 /// Alignment of the cells of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ColumnAlign {
+pub enum ColumnAlign {
     /// To the left, for text.
     Left,
     /// To the right, for numbers.
@@ -19,14 +19,14 @@ pub(crate) enum ColumnAlign {
 
 /// Table with a header and rows of cells.
 #[derive(Debug)]
-pub(crate) struct TextTable<const COLUMNS: usize> {
+pub struct TextTable<const COLUMNS: usize> {
     header: [(&'static str, ColumnAlign); COLUMNS],
     rows: Vec<[String; COLUMNS]>,
 }
 
 impl<const COLUMNS: usize> TextTable<COLUMNS> {
     /// Creates a table without rows.
-    pub(crate) fn new(header: [(&'static str, ColumnAlign); COLUMNS]) -> Self {
+    pub fn new(header: [(&'static str, ColumnAlign); COLUMNS]) -> Self {
         Self {
             header,
             rows: Vec::new(),
@@ -34,7 +34,7 @@ impl<const COLUMNS: usize> TextTable<COLUMNS> {
     }
 
     /// Adds a row at the end.
-    pub(crate) fn push(&mut self, row: [String; COLUMNS]) {
+    pub fn push(&mut self, row: [String; COLUMNS]) {
         self.rows.push(row);
     }
 
@@ -42,7 +42,7 @@ impl<const COLUMNS: usize> TextTable<COLUMNS> {
     ///
     /// If that is wider than `width` characters, each cell has a line of its own after the name of
     /// its column, and a blank line separates the rows: nothing is cut off.
-    pub(crate) fn to_text(&self, width: Option<usize>) -> String {
+    pub fn to_text(&self, width: Option<usize>) -> String {
         let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
             cells.fold(self.header[column].0.len(), usize::max)
@@ -92,7 +92,7 @@ fn line<const COLUMNS: usize>(
 
 /// Returns the width of the terminal behind the standard output, in characters: the value of
 /// `COLUMNS`, or else what the terminal reports. `None` if the standard output is not a terminal.
-pub(crate) fn terminal_width() -> Option<usize> {
+pub fn terminal_width() -> Option<usize> {
     let size = tcgetwinsize(io::stdout()).ok()?;
     let said = std::env::var("COLUMNS").ok();
     let said = said.and_then(|columns| columns.parse().ok());

@@ -3,15 +3,14 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use admin::{
-    ClientReport, ClientsReport, GroupReport, GroupsReport, ReloadStatus, StatusReport,
-    UpstreamReport, UpstreamsReport,
-};
+use host::table::{ColumnAlign, TextTable, terminal_width};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::table::{ColumnAlign, TextTable, terminal_width};
+use crate::clients::{ClientReport, ClientsReport};
+use crate::groups::{GroupReport, GroupsReport, UpstreamReport, UpstreamsReport};
+use crate::status::{ReloadStatus, StatusReport};
 
 /// Cell without a value.
 const NONE: &str = "-";
@@ -19,7 +18,7 @@ const NONE: &str = "-";
 /// Text form of a [`StatusReport`].
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub(super) struct StatusLines(pub(super) StatusReport);
+pub struct StatusLines(pub StatusReport);
 
 impl fmt::Display for StatusLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,11 +77,11 @@ fn last_reload(reload: Option<&ReloadStatus>) -> String {
 /// Table of a [`GroupsReport`].
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub(super) struct GroupsTable(GroupsReport);
+pub struct GroupsTable(GroupsReport);
 
 impl GroupsTable {
     /// Sorts the groups: without available upstreams first, then those that miss some.
-    pub(super) fn new(mut report: GroupsReport) -> Self {
+    pub fn new(mut report: GroupsReport) -> Self {
         report.groups.sort_by_key(|group| {
             let misses = group.available < group.upstreams;
             (group.available > 0, !misses, Reverse(group.connections))
@@ -122,12 +121,12 @@ fn names(group: &GroupReport) -> String {
 /// Table of an [`UpstreamsReport`].
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub(super) struct UpstreamsTable(UpstreamsReport);
+pub struct UpstreamsTable(UpstreamsReport);
 
 impl UpstreamsTable {
     /// Sorts the upstreams: those that are down first, then those of unknown health, then those
     /// that are not ready.
-    pub(super) fn new(mut report: UpstreamsReport) -> Self {
+    pub fn new(mut report: UpstreamsReport) -> Self {
         report.upstreams.sort_by_key(|upstream| {
             let health = match upstream.health.as_str() {
                 "down" => 0,
@@ -175,12 +174,12 @@ fn upstream_cells(upstream: &UpstreamReport) -> [String; 7] {
 /// Table of a [`ClientsReport`].
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub(super) struct ClientsTable(ClientsReport);
+pub struct ClientsTable(ClientsReport);
 
 impl ClientsTable {
     /// Sorts the clients: those with waiting connections first, then by the share of their limit
     /// that they use, then by their connections.
-    pub(super) fn new(mut report: ClientsReport) -> Self {
+    pub fn new(mut report: ClientsReport) -> Self {
         report.clients.sort_by_key(|client| {
             let (connections, max) = (u64::from(client.connections), client.max_connections);
             let percent = max.map_or(0, |max| connections * 100 / u64::from(max.max(1)));
