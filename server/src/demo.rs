@@ -1,11 +1,8 @@
 //! `portcullis demo`: certificates, upstreams, a gateway and its clients, all in one process.
 
 mod arguments;
-mod client;
 mod error;
-mod result_row;
 mod setup;
-mod upstream;
 
 use std::io::{self, Write as _};
 
@@ -15,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use arguments::DemoArguments;
 pub(crate) use error::DemoError;
 
-use client::DemoVisit;
+use ::demo::client::DemoVisit;
+use ::demo::result_row::{ResultRow, report};
 use host::table::terminal_width;
-use result_row::{ResultRow, report};
 use setup::DemoSetup;
 
 /// Introduction that is printed first.

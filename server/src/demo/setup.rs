@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use certgen::{Authority, IssuedCertificate};
+use demo::client::{
+    self, ClientResult, DemoClient, DemoVisit, PATIENCE, ServedConnection, VisitOutcome,
+};
+use demo::result_row::ResultRow;
+use demo::upstream;
 use ebpf::{PinDir, Role};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -15,12 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::arguments::DemoArguments;
-use super::client::{
-    self, ClientResult, DemoClient, DemoVisit, PATIENCE, ServedConnection, VisitOutcome,
-};
 use super::error::DemoError;
-use super::result_row::ResultRow;
-use super::upstream;
 use crate::load;
 use crate::run::{GatewayProcess, RunSettings};
 use gateway::access_record;

@@ -15,24 +15,27 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::DemoError;
-use super::result_row::ResultRow;
+use crate::result_row::ResultRow;
 
 /// Longest wait for the demo's own upstreams, clients and records: 10 seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A visit of one client, with the expected result and reason.
 #[derive(Debug)]
-pub(super) struct DemoVisit {
-    pub(super) who: DemoClient,
-    pub(super) sni: &'static str,
-    pub(super) answer: ClientResult,
-    pub(super) reason: &'static str,
+pub struct DemoVisit {
+    /// The client.
+    pub who: DemoClient,
+    /// Name that the client asks for.
+    pub sni: &'static str,
+    /// Expected result, as the client sees it.
+    pub answer: ClientResult,
+    /// Expected reason in the gateway's record.
+    pub reason: &'static str,
 }
 
 /// Client of a visit, by its certificate.
 #[derive(Debug)]
-pub(super) enum DemoClient {
+pub enum DemoClient {
     /// A client of this name with a certificate of the demo's authority.
     Client(&'static str),
     /// A client of this name with a certificate of an unknown authority.
@@ -43,7 +46,7 @@ pub(super) enum DemoClient {
 
 /// Result of a visit, as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientResult {
+pub enum ClientResult {
     /// An upstream answered.
     Served,
     /// The gateway sent the alert `access_denied`.
@@ -59,8 +62,8 @@ pub(super) enum ClientResult {
 }
 
 impl DemoVisit {
-    /// A visit that is to be served.
-    pub(super) fn served(name: &'static str, sni: &'static str) -> Self {
+    /// Makes a visit that should be served.
+    pub fn served(name: &'static str, sni: &'static str) -> Self {
         Self {
             who: DemoClient::Client(name),
             sni,
@@ -69,8 +72,8 @@ impl DemoVisit {
         }
     }
 
-    /// A visit that is to be denied, for `reason`.
-    pub(super) fn denied(name: &'static str, sni: &'static str, reason: &'static str) -> Self {
+    /// Makes a visit that should be denied for `reason`.
+    pub fn denied(name: &'static str, sni: &'static str, reason: &'static str) -> Self {
         Self {
             who: DemoClient::Client(name),
             sni,
@@ -79,7 +82,8 @@ impl DemoVisit {
         }
     }
 
-    pub(super) fn of_stranger(name: &'static str, sni: &'static str) -> Self {
+    /// Makes a visit with a certificate of an unknown authority, which should be refused.
+    pub fn of_stranger(name: &'static str, sni: &'static str) -> Self {
         let (answer, reason) = (ClientResult::UnknownAuthority, "unknown_authority");
         Self {
             who: DemoClient::Stranger(name),
@@ -89,7 +93,8 @@ impl DemoVisit {
         }
     }
 
-    pub(super) fn without_certificate(sni: &'static str) -> Self {
+    /// Makes a visit without a certificate, which should be refused.
+    pub fn without_certificate(sni: &'static str) -> Self {
         let (answer, reason) = (ClientResult::CertificateRequired, "no_certificate");
         Self {
             who: DemoClient::Nobody,
@@ -99,7 +104,8 @@ impl DemoVisit {
         }
     }
 
-    pub(super) fn name(&self) -> String {
+    /// Returns the client's name in the table.
+    pub fn name(&self) -> String {
         match self.who {
             DemoClient::Client(name) => name.to_owned(),
             DemoClient::Stranger(name) => format!("{name}, forged"),
@@ -110,10 +116,14 @@ impl DemoVisit {
 
 /// Makes a client's TLS configuration: it trusts the demo's authority, and has the certificate if
 /// there is one.
-pub(super) fn configuration(
+///
+/// # Errors
+///
+/// A [`rustls::Error`] if the certificate and its key cannot be used.
+pub fn configuration(
     authority: &Authority,
     certificate: Option<&IssuedCertificate>,
-) -> Result<Arc<ClientConfig>, DemoError> {
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate_der().clone())?;
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -130,15 +140,21 @@ pub(super) fn configuration(
 
 /// A connection that was served and is still open.
 #[derive(Debug)]
-pub(super) struct ServedConnection {
+pub struct ServedConnection {
     stream: BufReader<TlsStream<TcpStream>>,
-    pub(super) source: SocketAddr,
-    pub(super) said: String,
+    /// The client's address.
+    pub source: SocketAddr,
+    /// What the upstream said.
+    pub said: String,
 }
 
 impl ServedConnection {
     /// Closes the connection in order, and waits until the gateway has closed it too.
-    pub(super) async fn leave(mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// An error of the socket, or a timeout after [`PATIENCE`].
+    pub async fn leave(mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown().await?;
         let mut rest = String::new();
         timeout(PATIENCE, self.stream.read_line(&mut rest)).await??;
@@ -148,28 +164,29 @@ impl ServedConnection {
 
 /// A connection that was refused.
 #[derive(Debug)]
-pub(super) struct RefusedConnection {
-    pub(super) source: Option<SocketAddr>,
-    pub(super) answer: ClientResult,
-    pub(super) said: String,
+pub struct RefusedConnection {
+    /// The client's address, if the connection was accepted.
+    pub source: Option<SocketAddr>,
+    /// The result.
+    pub answer: ClientResult,
+    /// What the client saw.
+    pub said: String,
 }
 
 /// Result of one visit, as its client and the gateway's record have it.
 #[derive(Debug)]
-pub(super) struct VisitOutcome {
-    pub(super) answer: ClientResult,
-    pub(super) said: String,
-    pub(super) reason: String,
+pub struct VisitOutcome {
+    /// The result.
+    pub answer: ClientResult,
+    /// What the client saw.
+    pub said: String,
+    /// Reason in the gateway's record.
+    pub reason: String,
 }
 
 impl VisitOutcome {
     /// Makes the row of the table; `expected` is the answer and the record's reason.
-    pub(super) fn row(
-        self,
-        client: String,
-        sni: &str,
-        expected: (ClientResult, &str),
-    ) -> ResultRow {
+    pub fn row(self, client: String, sni: &str, expected: (ClientResult, &str)) -> ResultRow {
         let Self {
             answer,
             said,
@@ -192,7 +209,11 @@ impl VisitOutcome {
 }
 
 /// Connects, sends a line and reads the answer, all within [`PATIENCE`].
-pub(super) async fn visit(
+///
+/// # Errors
+///
+/// A [`RefusedConnection`] if no answer came.
+pub async fn visit(
     gateway: SocketAddr,
     config: Arc<ClientConfig>,
     sni: &str,

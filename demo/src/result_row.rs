@@ -4,24 +4,26 @@ use host::table::{ColumnAlign, TextTable};
 
 /// Row of the table: one client's visit and its result.
 #[derive(Debug)]
-pub(super) struct ResultRow {
-    pub(super) client: String,
-    pub(super) sni: String,
+pub struct ResultRow {
+    /// Name of the client.
+    pub client: String,
+    /// Name that it asked for.
+    pub sni: String,
     /// The result, in a few words.
-    pub(super) result: String,
+    pub result: String,
     /// The expected result and what is known of the actual one, if they differ.
-    pub(super) mistake: Option<String>,
+    pub mistake: Option<String>,
 }
 
 impl ResultRow {
     /// Returns true if the result is the expected one.
-    pub(super) fn is_as_expected(&self) -> bool {
+    pub fn is_as_expected(&self) -> bool {
         self.mistake.is_none()
     }
 }
 
 /// Formats the table of all rows, followed by those that are not as expected.
-pub(super) fn report(rows: &[ResultRow], width: Option<usize>) -> String {
+pub fn report(rows: &[ResultRow], width: Option<usize>) -> String {
     let names = ["CLIENT", "WANTS", "RESULT"];
     let mut table = TextTable::new(names.map(|name| (name, ColumnAlign::Left)));
     for row in rows {

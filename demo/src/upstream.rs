@@ -17,7 +17,7 @@ const SILENCE: Duration = Duration::from_mins(10);
 const LONGEST_LINE: u64 = 8192;
 
 /// Accepts and answers connections until `end` is cancelled; connections are spawned on `tasks`.
-pub(super) async fn serve(
+pub async fn serve(
     name: String,
     listener: TcpListener,
     tasks: TaskTracker,
