@@ -89,7 +89,7 @@ async fn what_is_fine_has_no_warning() {
     list(&world, &[], [now(), now() + 30 * DAY], 1);
     let (valid, said) = check(&world);
     assert!(valid && !said.contains("warning"), "{said}");
-    assert!(said.contains("1 authorities, 1 revocation lists"), "{said}");
+    assert!(said.contains("1 authority, 1 revocation list"), "{said}");
 }
 
 #[tokio::test]

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use axum::Router;
 use host::socket_file::{bind, remove, socket_at};
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
+use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
@@ -154,7 +154,12 @@ async fn converse(stream: UnixStream, routes: TowerToHyperService<Router>) {
         request.extensions_mut().insert(Peer { user });
         let answer = routes.call(request).await?;
         let status = answer.status().as_u16();
-        tracing::info!(%method, path, user, process, status, "admin request");
+        // A monitor may read every second.
+        if method == Method::GET {
+            tracing::debug!(%method, path, user, process, status, "admin request");
+        } else {
+            tracing::info!(%method, path, user, process, status, "admin request");
+        }
         Ok::<_, Infallible>(answer)
     });
     let served = hyper::server::conn::http1::Builder::new()

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use host::table::counted;
 use serde::{Deserialize, Serialize};
 
 /// Default time limit for a new process to become ready: 1 min.
@@ -84,20 +85,23 @@ impl fmt::Display for UpgradeReport {
             ..
         } = summary;
         let program = ProgramPath { binary, file };
+        let groups = counted(*groups, "group", "groups");
+        let clients = counted(*clients, "client", "clients");
+        let listeners = counted(*listeners, "listener", "listeners");
+        let connections = counted(*connections, "connection", "connections");
         if self.dry_run {
             writeln!(
                 f,
-                "{program} ({version}) can serve: {groups} groups, {clients} clients, {listeners} \
-                 listeners to hand over\n\
-                 {connections} connections would stay with process {old_pid} until they end\n\
+                "{program} ({version}) can serve: {groups}, {clients}; {listeners} to hand over\n\
+                 process {old_pid} would drain {connections}\n\
                  nothing has changed"
             )
         } else {
             writeln!(
                 f,
-                "process {pid} serves: {program} ({version}), {groups} groups, {clients} clients, \
-                 {listeners} listeners handed over\n\
-                 process {old_pid} keeps {connections} connections until they end"
+                "process {pid} serves: {program} ({version}), {groups}, {clients}; {listeners} \
+                 handed over\n\
+                 process {old_pid} drains {connections}"
             )
         }
     }

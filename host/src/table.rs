@@ -8,6 +8,18 @@ use rustix::termios::tcgetwinsize;
 /// Number of blanks between two columns.
 const GAP: usize = 2;
 
+/// Formats a number with its noun.
+///
+/// ```
+/// use host::table::counted;
+///
+/// assert_eq!(counted(1, "authority", "authorities"), "1 authority");
+/// assert_eq!(counted(2, "authority", "authorities"), "2 authorities");
+/// ```
+pub fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Alignment of the cells of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnAlign {

@@ -11,6 +11,7 @@ use crate::finding::{self, Finding, FindingScope};
 use crate::load::{self, LoadError};
 use gateway::loaded_policy::LoadedPolicy;
 use host::fd_limit;
+use host::table::counted;
 use policy::{LARGEST_FILE, PolicyKey};
 
 /// Findings of a check of a policy: errors, warnings, and a summary if the policy is valid; made by
@@ -177,13 +178,13 @@ impl fmt::Display for CheckReport {
                 authorities,
                 revocation_lists: lists,
             }) if self.is_valid() => {
-                let lists = lists.len();
-                write!(
-                    f,
-                    "{}: valid: {groups} groups, {clients} clients",
-                    self.file
-                )?;
-                writeln!(f, ", {authorities} authorities, {lists} revocation lists")
+                let parts = [
+                    counted(*groups, "group", "groups"),
+                    counted(*clients, "client", "clients"),
+                    counted(*authorities, "authority", "authorities"),
+                    counted(lists.len(), "revocation list", "revocation lists"),
+                ];
+                writeln!(f, "{}: valid: {}", self.file, parts.join(", "))
             }
             Some(_) | None => writeln!(f, "{}: not valid", self.file),
         }
