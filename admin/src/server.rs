@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +28,8 @@ use crate::routes::{Peer, router};
 const CONNECTIONS: usize = 8;
 /// Time limit for the head of a request: 5 s.
 const HEAD: Duration = Duration::from_secs(5);
+/// Time limit for a client to take the answer to its request: 10 s.
+const TAKE: Duration = Duration::from_secs(10);
 /// Time limit for pending answers in [`AdminSocket::hand_over`]: 500 ms.
 const ANSWER: Duration = Duration::from_millis(500);
 
@@ -122,9 +124,9 @@ async fn serve(
     routes: TowerToHyperService<Router>,
     conversations: TaskTracker,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
@@ -132,13 +134,13 @@ async fn serve(
                 let routes = routes.clone();
                 conversations.spawn(async move {
                     converse(stream, routes).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
                 tracing::error!(%error, "cannot serve the admin socket");
-                // Descriptors are short, most likely.
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                // Most likely the process has no file descriptor left.
+                sleep(Duration::from_millis(200)).await;
             }
         }
     }
@@ -149,10 +151,12 @@ async fn converse(stream: UnixStream, routes: TowerToHyperService<Router>) {
         return;
     };
     let (user, process) = (peer.uid(), peer.pid());
+    let answered = CancellationToken::new();
     let answer = service_fn(async |mut request: Request<Incoming>| {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         request.extensions_mut().insert(Peer { user });
         let answer = routes.call(request).await?;
+        answered.cancel();
         let status = answer.status().as_u16();
         // A monitor may read every second.
         if method == Method::GET {
@@ -166,9 +170,20 @@ async fn converse(stream: UnixStream, routes: TowerToHyperService<Router>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection failed");
+        .serve_connection(TokioIo::new(stream), answer);
+    let late = async {
+        answered.cancelled().await;
+        sleep(TAKE).await;
+    };
+    tokio::select! {
+        served = served => {
+            if let Err(error) = served {
+                tracing::debug!(%error, "an admin connection failed");
+            }
+        }
+        () = late => tracing::debug!(user, process, "an admin client did not take its answer in time"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,5 +2,5 @@
 
 use std::error::Error;
 
-/// What goes wrong ends the run.
+/// Result of a step of the benchmark. Any error ends the run.
 pub(crate) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -118,7 +118,7 @@ impl CrlContents {
         self.entries.iter().any(|entry| entry.serial == *serial)
     }
 
-    /// How long the list that follows this one is valid: `wanted`, or else as long as this one, or
+    /// Returns the validity of the list that follows this one: `wanted`, or that of this one, or
     /// [`LIST_LASTS`].
     pub(crate) fn next_lasts(&self, wanted: Option<Duration>) -> Duration {
         wanted.or(self.lasts).unwrap_or(LIST_LASTS)

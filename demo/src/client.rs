@@ -144,7 +144,7 @@ pub struct ServedConnection {
     stream: BufReader<TlsStream<TcpStream>>,
     /// The client's address.
     pub source: SocketAddr,
-    /// What the upstream said.
+    /// Answer of the upstream.
     pub said: String,
 }
 
@@ -169,7 +169,7 @@ pub struct RefusedConnection {
     pub source: Option<SocketAddr>,
     /// The result.
     pub answer: ClientResult,
-    /// What the client saw.
+    /// The answer or the error, as the client saw it.
     pub said: String,
 }
 
@@ -178,7 +178,7 @@ pub struct RefusedConnection {
 pub struct VisitOutcome {
     /// The result.
     pub answer: ClientResult,
-    /// What the client saw.
+    /// The answer or the error, as the client saw it.
     pub said: String,
     /// Reason in the gateway's record.
     pub reason: String,

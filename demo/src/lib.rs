@@ -1,4 +1,4 @@
-//! What stands around the gateway in its demo: [`upstream`]s, [`client`]s, and the table of
+//! Parts of the demo around its gateway: [`upstream`]s, [`client`]s, and the table of
 //! [`result_row`]s.
 //!
 //! It knows no gateway and no policy: an address and certificates are all that it is given.

@@ -32,6 +32,6 @@ pub enum NamedClient {
 pub struct DistrustedClient {
     /// Identity in the certificate, if there is one.
     pub identity: Option<Identity>,
-    /// What the certificate claims.
+    /// Claims of the certificate.
     pub certificate: ClaimedCertificate,
 }

@@ -1,4 +1,4 @@
-//! Whether this process can create files in a directory.
+//! Check of a directory in which files will be created.
 
 use std::path::Path;
 

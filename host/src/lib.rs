@@ -1,4 +1,4 @@
-//! What a gateway uses of its machine.
+//! Services of the machine that a gateway uses.
 //!
 //! It knows no policy and no TLS: its functions take values and say what the machine answered.
 

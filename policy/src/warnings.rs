@@ -1,4 +1,4 @@
-//! Warnings about a policy that is valid: what its author has hardly meant.
+//! Warnings about a policy that is valid, but probably not as its author meant it.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -31,7 +31,7 @@ pub(crate) struct Finding {
     what: String,
 }
 
-/// What findings depend on beside the policy and its files.
+/// Circumstances of the findings beside the policy and its files.
 #[derive(Debug)]
 pub(crate) struct FindingScope<'a> {
     /// Path of the policy's file.

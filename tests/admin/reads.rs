@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::process::Command;
 
 use super::{ask, post, world};
-use crate::harness::{Upstream, World, soon};
+use crate::harness::{Upstream, World, soon, until};
 
 /// Runs a command without the environment's variables, and returns what it prints, or its error.
 async fn run(world: &World, arguments: &[&str]) -> Result<String, String> {
@@ -68,6 +68,40 @@ async fn status_says_which_process_serves_and_how_the_last_reload_ended() {
     let status = status.unwrap();
     assert!(status.contains("last reload  FAILED 0s ago: "), "{status}");
     assert!(status.contains("generation 2\n"), "{status}");
+}
+
+#[tokio::test]
+async fn after_an_upgrade_the_new_process_answers_and_says_until_when_the_old_one_drains() {
+    let db = Upstream::start("db").await;
+    let world = world(&db);
+    let mut gateway = world.start().await;
+    let old = gateway.process();
+    let alice = world.identity("alice");
+    let mut connection = alice.visit(gateway.address, "db").await.unwrap();
+    assert_eq!(connection.upstream().await, "db");
+    gateway.upgrade(&[]).await.unwrap();
+
+    let status = read(&world, "status").await;
+    assert_ne!(status["pid"], old);
+    assert_eq!(status["old_process_drains"], true);
+    // Its limits count over both processes.
+    assert_eq!(status["connections"]["own"], 0);
+    assert_eq!(
+        read(&world, "clients").await["clients"][0]["connections"],
+        1
+    );
+    assert_eq!(
+        read(&world, "upstreams").await["upstreams"][0]["connections"],
+        1
+    );
+
+    drop(connection);
+    until(async || (read(&world, "status").await["old_process_drains"] == false).then_some(()))
+        .await;
+    assert_eq!(
+        read(&world, "clients").await["clients"][0]["connections"],
+        0
+    );
 }
 
 #[tokio::test]

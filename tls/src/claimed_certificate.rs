@@ -12,7 +12,7 @@ const LONGEST_SERIAL: usize = 32;
 /// Ends a text that was cut.
 const CUT: char = '…';
 
-/// What a certificate says about itself. Anybody can make one that says the same.
+/// Statements of a certificate about itself. They are not verified: anybody can make the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimedCertificate {
     subject: Box<str>,

@@ -10,7 +10,7 @@ use crate::trust::validity::date;
 /// Certificate or revocation list of the settings, with its lifetime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatedItem {
-    /// What it is.
+    /// Kind of the item.
     pub kind: DatedKind,
     /// The file that it was read from.
     pub file: SettingsFile,
@@ -20,7 +20,7 @@ pub struct DatedItem {
     pub lifetime: Lifetime,
     /// Hash of its contents.
     pub fingerprint: Fingerprint,
-    /// What follows from the end, and the next step.
+    /// Consequence of the end, and the next step.
     pub advice: &'static str,
 }
 

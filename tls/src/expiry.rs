@@ -1,4 +1,4 @@
-//! When certificates and revocation lists end, and when an operator is told so.
+//! Notices that certificates and revocation lists end: the schedule.
 //!
 //! A notice is due at a third of the lifetime before the end, 7 days and 1 day before it, at the
 //! end, and once a day from then on. [`next_notice`] is a function of the time and of what was
@@ -38,8 +38,7 @@ pub struct Lifetime {
     end: u64,
 }
 
-/// How near the end of a lifetime is, as an operator is told. Each stage is later than those before
-/// it.
+/// Stage of a lifetime near its end, of which an operator is notified. Stages are ordered by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExpiryStage {
     /// A third of the lifetime is left, or less.
@@ -55,9 +54,9 @@ pub enum ExpiryStage {
 /// The next notice about a lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpiryNotice {
-    /// The stage that is to be told.
+    /// The stage that is reported.
     pub stage: ExpiryStage,
-    /// When it begins, in seconds of Unix time; it is due now if that is not in the future.
+    /// Time when it is due, in seconds of Unix time.
     pub at: u64,
 }
 
@@ -106,10 +105,10 @@ impl Lifetime {
     }
 }
 
-/// Returns the next notice about a lifetime, given the stage that was last told.
+/// Returns the next notice about a lifetime, given the stage that was last reported.
 ///
-/// Of stages that have begun untold only the latest is due. No stage is told twice, and none that
-/// begins while notices are told in time is left out.
+/// Of several stages that have begun and were not reported, only the latest is due. No stage is
+/// reported twice, and none is left out that begins while notices are reported in time.
 pub fn next_notice(lifetime: Lifetime, now: u64, said: Option<ExpiryStage>) -> ExpiryNotice {
     let reached = lifetime.stage(now).filter(|&stage| Some(stage) > said);
     let stage = match (reached, said) {

@@ -24,7 +24,7 @@ mod first_record;
 use exchange::{CompletedHandshake, HandshakeError, NoHello, ReceivedHello};
 pub use failure::HandshakeFailure;
 
-/// What a gateway decides about one client during its handshake, in this order.
+/// Decisions of a gateway about one client during its handshake, in the order of the methods.
 pub trait HandshakeGate {
     /// Counted claim of a client whose `ClientHello` is not whole yet.
     type SilentSlot: EvictableSlot;
@@ -44,8 +44,8 @@ pub trait HandshakeGate {
     /// There is no room for it. The client sees a reset.
     fn admit_silent(&self) -> Result<Self::SilentSlot, Self::Refusal>;
 
-    /// Admits the handshake of a client once its `ClientHello` is whole, or can no longer become
-    /// so.
+    /// Admits the handshake of a client once its `ClientHello` is complete, or cannot
+    /// become complete.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ pub async fn accept<G: HandshakeGate>(
     let (slot, bytes) = await_hello(&socket, deadline, gate).await?;
     let first = FirstBytes::of(&bytes);
     let handshaken = timeout_at(deadline, async {
-        // Large, and not needed by a client that stalls before its ClientHello is whole.
+        // It is large, so it is allocated only after the ClientHello is complete.
         let handshake = Box::pin(async {
             let (socket, hello) = read_client_hello(socket, bytes).await?;
             finish(socket, hello, gate).await

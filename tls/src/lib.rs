@@ -61,6 +61,7 @@ pub mod hello_limits;
 pub mod identity;
 mod own_certificate;
 pub mod record_layer;
+pub mod reported_notices;
 mod settings;
 #[expect(
     clippy::disallowed_types,
@@ -71,7 +72,6 @@ mod socket;
 mod suites;
 pub mod ticket;
 pub mod tls_messages;
-pub mod told_notices;
 pub mod trust;
 
 pub use faults::{TlsError, TlsFault};

@@ -1,4 +1,4 @@
-//! How a client's socket is closed.
+//! Ways to close a client's socket.
 
 use std::time::Duration;
 

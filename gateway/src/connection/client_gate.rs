@@ -1,4 +1,4 @@
-//! What the gateway decides about a client during its handshake.
+//! Decisions of the gateway about a client during its handshake.
 
 use std::sync::Arc;
 

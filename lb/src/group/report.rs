@@ -11,7 +11,7 @@ use crate::health::UpstreamHealth;
 /// Most upstreams without connections that one change logs.
 const VACATED_NAMED: usize = 20;
 
-/// How many upstreams of a group are healthy.
+/// Number of healthy upstreams of a group.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GroupHealth {
     /// Upstreams that are up and ready.

@@ -1,4 +1,4 @@
-//! What a group says about one of its upstreams.
+//! Report of a group about one of its upstreams.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! What becomes of a start and of a stream.
+//! Outcomes of a start and of a stream.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Where a command finds the admin socket of the gateway, and what helps if nobody answers there.
+//! Path of the admin socket for a command, and the next step if nobody answers there.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! What a command prints, and its exit code.
+//! Output of a command, and its exit code.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// What `portcullis demo` takes.
+/// Arguments of `portcullis demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
     /// Directory of the certificates, which are issued if they are missing. If it is not the

@@ -32,7 +32,7 @@ pub(super) struct PendingRequest {
 /// A group of the policy, with its live state.
 type LiveGroup = (Arc<GroupPolicy>, Arc<UpstreamGroup>);
 
-/// What the main loop tells the admin socket.
+/// State of the main loop, as the admin socket reports it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ProcessNews {
     pub(super) last_reload: Option<ReloadStatus>,

@@ -7,11 +7,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use crate::finding::{self, Finding, FindingScope};
 use gateway::Gateway;
-use tls::told_notices::{DueNotices, ToldNotices};
+use tls::reported_notices::{DueNotices, ReportedNotices};
 
 /// Interval at which findings that do not depend on a date are logged again: 24 h.
 const REMIND: Duration = Duration::from_hours(24);
@@ -24,9 +25,9 @@ pub(super) struct FindingLog {
     policy: PathBuf,
     access_log: Option<PathBuf>,
     descriptors: Option<u64>,
-    told: Mutex<ToldNotices>,
-    /// Notified when notices may be due at another time than before.
-    changed: Notify,
+    told: Mutex<ReportedNotices>,
+    /// Notified after a reload: there may be other findings, and notices at another time.
+    reloaded: Notify,
 }
 
 impl FindingLog {
@@ -38,7 +39,7 @@ impl FindingLog {
             access_log,
             descriptors: None,
             told: Mutex::default(),
-            changed: Notify::new(),
+            reloaded: Notify::new(),
         }
     }
 
@@ -47,7 +48,13 @@ impl FindingLog {
         self.descriptors = descriptors;
     }
 
-    /// Logs the findings about the policy in force, and the notices that are due.
+    /// Makes [`follow`](Self::follow) log the findings about the policy that a reload put in force.
+    pub(super) fn policy_reloaded(&self) {
+        self.reloaded.notify_one();
+    }
+
+    /// Logs the findings about the policy in force, and the notices that are due. The time that this
+    /// takes grows with the policy.
     pub(super) fn log(&self, gateway: &Gateway) {
         let (running, now) = (gateway.snapshot(), UnixTime::now());
         let scope = FindingScope {
@@ -59,7 +66,6 @@ impl FindingLog {
             warn(&found);
         }
         self.log_notices(gateway);
-        self.changed.notify_one();
     }
 
     /// Logs the notices that are due. Returns the time until the next one.
@@ -87,21 +93,25 @@ impl FindingLog {
         })
     }
 
-    /// Logs each notice when it is due, and all findings once a day, until the gateway closes.
+    /// Logs each notice when it is due, and all findings after a reload and once a day, until the
+    /// gateway closes. The findings are made on a thread of their own.
     pub(super) async fn follow(self: Arc<Self>, gateway: Arc<Gateway>) {
         let mut remind = Instant::now() + REMIND;
         loop {
             let pause = self.log_notices(&gateway);
-            let pause = pause.min(remind.saturating_duration_since(Instant::now()));
             tokio::select! {
-                () = sleep(pause) => {}
-                () = self.changed.notified() => continue,
+                () = sleep(pause.min(remind.saturating_duration_since(Instant::now()))) => {
+                    if Instant::now() < remind {
+                        continue;
+                    }
+                }
+                () = self.reloaded.notified() => {}
                 () = gateway.shared().closing() => return,
             }
-            if remind <= Instant::now() {
-                remind = Instant::now() + REMIND;
-                self.log(&gateway);
-            }
+            remind = Instant::now() + REMIND;
+            let (log, running) = (Arc::clone(&self), Arc::clone(&gateway));
+            // A panic there is reported by its thread; the next reload or day tries again.
+            drop(spawn_blocking(move || log.log(&running)).await);
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct GatewayProcess {
     pub(super) program: Option<PathBuf>,
     pub(super) admin: Option<AdminSocket>,
     pub(super) upgrade_requests: mpsc::Receiver<PendingRequest>,
-    /// What the admin socket says of this process.
+    /// State that the admin socket reports.
     pub(super) news: watch::Sender<ProcessNews>,
     pub(super) forwarded: watch::Sender<ForwardedCommands>,
     /// Notified when an older process reports that the gateway is to end.

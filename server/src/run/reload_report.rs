@@ -106,7 +106,7 @@ impl GatewayProcess {
             "policy reloaded"
         );
         log_authorities(&self.gateway);
-        self.findings.log(&self.gateway);
+        self.findings.policy_reloaded();
         let wanted = self.admin_path();
         let open = self.admin.as_ref().map(AdminSocket::path);
         if self.state == ServiceState::Serving && wanted.as_deref() != open {

@@ -1,4 +1,4 @@
-//! What a new process takes over from the old one: its connections, and its parent.
+//! Takeover from the old process: its connections, and its parent.
 
 use std::io;
 use std::os::fd::OwnedFd;

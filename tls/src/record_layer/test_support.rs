@@ -106,7 +106,7 @@ pub(crate) fn pair(suite: SupportedCipherSuite) -> (RecordLayer, ClientConnectio
     panic!("the handshake does not end");
 }
 
-/// What rustls makes of what it was sent.
+/// Result of rustls for the bytes that it was sent.
 pub(crate) fn hear(client: &mut ClientConnection, mut sent: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     while !sent.is_empty() {

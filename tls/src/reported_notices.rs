@@ -1,4 +1,4 @@
-//! The notices about certificates and lists that were told, and those that are due.
+//! Notices about certificates and lists: those that were reported, and those that are due.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,9 @@ use crate::dated_item::{DatedItem, DatedKind};
 use crate::expiry::{ExpiryStage, next_notice};
 use crate::identity::Fingerprint;
 
-/// The last notice of each certificate and list that was told.
+/// The last reported notice of each certificate and list.
 #[derive(Debug, Default)]
-pub struct ToldNotices(HashMap<(DatedKind, Fingerprint), ExpiryStage>);
+pub struct ReportedNotices(HashMap<(DatedKind, Fingerprint), ExpiryStage>);
 
 /// Notices that are due, and the time of the next one.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub struct DueNotices {
     pub next: Option<u64>,
 }
 
-impl ToldNotices {
-    /// Returns the notices that are due, and takes them as told. Only what is in `items` is
+impl ReportedNotices {
+    /// Returns the notices that are due, and counts them as reported. Only what is in `items` is
     /// remembered.
     pub fn take_due(&mut self, items: Vec<DatedItem>, now: u64) -> DueNotices {
         let former = std::mem::take(&mut self.0);
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn a_reload_with_the_same_files_repeats_nothing() {
         let items = items();
-        let mut told = ToldNotices::default();
+        let mut told = ReportedNotices::default();
         let early = told.take_due(items.clone(), DAY);
         assert_eq!((stages(&early), early.next), (vec![], Some(60 * DAY)));
         let first = told.take_due(items.clone(), 70 * DAY);
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn only_what_is_in_force_is_remembered_and_a_duplicate_is_told_once() {
         let items = items();
-        let mut told = ToldNotices::default();
+        let mut told = ReportedNotices::default();
         let twice = [items.clone(), items.clone()].concat();
         assert_eq!(told.take_due(twice, 70 * DAY).due.len(), items.len());
         assert_eq!(told.0.len(), items.len());
