@@ -53,8 +53,8 @@ impl FindingLog {
         self.reloaded.notify_one();
     }
 
-    /// Logs the findings about the policy in force, and the notices that are due. The time that this
-    /// takes grows with the policy.
+    /// Logs the findings about the policy in force, and the notices that are due. The time that
+    /// this takes grows with the policy.
     pub(super) fn log(&self, gateway: &Gateway) {
         let (running, now) = (gateway.snapshot(), UnixTime::now());
         let scope = FindingScope {
